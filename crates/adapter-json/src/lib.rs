@@ -1,0 +1,1 @@
+//! The session repository in one append-only JSON journal.

@@ -1,0 +1,1 @@
+//! The session repository in Redis or Valkey.

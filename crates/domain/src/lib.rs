@@ -1,0 +1,1 @@
+//! The rules of sessions and tokens: pure, every input a value.

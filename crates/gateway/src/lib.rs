@@ -1,0 +1,1 @@
+//! Enforcement on every request and every live WebSocket.

@@ -1,0 +1,1 @@
+//! The use cases: issue, verify, rotate, revoke, list, clean up, move.

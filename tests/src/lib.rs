@@ -1,0 +1,1 @@
+//! One conformance suite, stamped for every adapter, and the CLI end to end.

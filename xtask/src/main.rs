@@ -1,0 +1,2 @@
+//! The development commands: cargo xtask ci.
+fn main() {}
