@@ -1,2 +1,55 @@
-//! The development commands: cargo xtask ci.
-fn main() {}
+//! The development commands: `cargo xtask ci` and its parts.
+
+mod cargo;
+mod ci;
+mod docs;
+mod layers;
+mod tools;
+
+use std::process::ExitCode;
+
+/// What went wrong, as a sentence for the developer: what happened, to what, and what to do.
+type Result<T> = std::result::Result<T, String>;
+
+const USAGE: &str = "\
+Usage: cargo xtask <command>
+
+Commands:
+  ci            run every check that a change has to pass
+  layers        check which crate depends on which
+  docs          write the generated files
+  docs --check  fail if a generated file differs from what would be written
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match args.as_slice() {
+        ["ci"] => ci::run(),
+        ["layers"] => layers::run(),
+        ["docs"] => docs::write(),
+        ["docs", "--check"] => docs::check(),
+        ["-h" | "--help" | "help", ..] | [_, "-h" | "--help"] => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        [] => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+        unknown => {
+            eprint!("error: unknown command `{}`\n\n{USAGE}", unknown.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! `cargo xtask layers`: dependencies point inward, as ARCHITECTURE.md draws them.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::Result;
+use crate::cargo::{capture, cargo};
+
+/// What one package of the workspace may depend on.
+struct Rule {
+    package: &'static str,
+    /// Packages of the workspace that it may name, in tests and build scripts too.
+    may_name: &'static [&'static str],
+    /// Other crates that it must not use, except in tests.
+    must_not_use: &'static [&'static str],
+    /// The rule in words, for whoever broke it.
+    because: &'static str,
+}
+
+/// All crates that the binary is made of, outermost last.
+const LIBRARIES: &[&str] = &[
+    "tenure-domain",
+    "tenure-ports",
+    "tenure-service",
+    "tenure-adapter-json",
+    "tenure-adapter-redis",
+    "tenure-gateway",
+];
+
+/// Clocks, randomness, I/O, runtimes and serialisation, which the domain takes in as values or not at all.
+const IMPURE: &[&str] = &[
+    "async-trait",
+    "chrono",
+    "fastrand",
+    "futures-core",
+    "futures-util",
+    "getrandom",
+    "jiff",
+    "libc",
+    "rand",
+    "rand_core",
+    "redis",
+    "rustix",
+    "serde",
+    "serde_json",
+    "time",
+    "tokio",
+    "tracing",
+];
+
+const ADAPTER: &str = "an adapter implements the ports and sees neither the service nor another adapter: it may name tenure-domain and tenure-ports";
+
+const RULES: &[Rule] = &[
+    Rule {
+        package: "tenure-domain",
+        may_name: &[],
+        must_not_use: IMPURE,
+        because: "the domain is pure: it names no package of the workspace and uses no runtime, clock, randomness, I/O or serialisation",
+    },
+    Rule {
+        package: "tenure-ports",
+        may_name: &["tenure-domain"],
+        must_not_use: &[],
+        because: "the ports speak of the domain alone: they may name tenure-domain",
+    },
+    Rule {
+        package: "tenure-service",
+        may_name: &["tenure-domain", "tenure-ports"],
+        must_not_use: &[],
+        because: "the use cases know ports, not what is behind them: they may name tenure-domain and tenure-ports",
+    },
+    Rule {
+        package: "tenure-adapter-json",
+        may_name: &["tenure-domain", "tenure-ports"],
+        must_not_use: &[],
+        because: ADAPTER,
+    },
+    Rule {
+        package: "tenure-adapter-redis",
+        may_name: &["tenure-domain", "tenure-ports"],
+        must_not_use: &[],
+        because: ADAPTER,
+    },
+    Rule {
+        package: "tenure-gateway",
+        may_name: &["tenure-domain", "tenure-ports", "tenure-service"],
+        must_not_use: &[],
+        because: "the gateway is handed its store: it may name tenure-domain, tenure-ports and tenure-service, and no adapter",
+    },
+    Rule {
+        package: "tenure",
+        may_name: LIBRARIES,
+        must_not_use: &[],
+        because: "the command wires everything up: it may name every library of the product, and no test or development package",
+    },
+    Rule {
+        package: "tenure-tests",
+        may_name: &[
+            "tenure-domain",
+            "tenure-ports",
+            "tenure-service",
+            "tenure-adapter-json",
+            "tenure-adapter-redis",
+            "tenure-gateway",
+            "tenure",
+        ],
+        must_not_use: &[],
+        because: "the tests are about the product: they may name all of it, and no development package",
+    },
+    Rule {
+        package: "xtask",
+        may_name: &[],
+        must_not_use: &[],
+        because: "the development commands build and run while the product does not: they name no package of the workspace",
+    },
+];
+
+/// Checks the workspace as cargo sees it; prints each violation.
+pub(crate) fn run() -> Result<()> {
+    let json = capture(&mut cargo(&[
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+    ]))?;
+    let metadata = serde_json::from_slice(&json)
+        .map_err(|error| format!("cargo metadata printed no valid JSON: {error}"))?;
+    let violations = violations(&metadata)?;
+    for violation in &violations {
+        println!("{violation}");
+    }
+    if violations.is_empty() {
+        println!("all {} packages keep the dependency rules", RULES.len());
+        return Ok(());
+    }
+    Err(format!(
+        "{} violations of the dependency rules, listed above: remove the dependency, or change the rule in xtask/src/layers.rs with its reason",
+        violations.len()
+    ))
+}
+
+/// Every dependency that breaks a rule, one line each.
+fn violations(metadata: &Value) -> Result<Vec<String>> {
+    let packages = metadata["packages"]
+        .as_array()
+        .ok_or("cargo metadata has no `packages`: its format has changed")?;
+    let mut members = BTreeSet::new();
+    for package in packages {
+        members.insert(name(package)?);
+    }
+    let mut found = Vec::new();
+    for rule in RULES {
+        // A rule that guards nothing would pass for ever.
+        if !members.contains(rule.package) {
+            found.push(format!(
+                "{}: has a rule but is no package of the workspace (rename or remove the rule)",
+                rule.package
+            ));
+        }
+    }
+    for package in packages {
+        let from = name(package)?;
+        let Some(rule) = RULES.iter().find(|rule| rule.package == from) else {
+            found.push(format!(
+                "{from}: has no rule (say in xtask/src/layers.rs what it may depend on)"
+            ));
+            continue;
+        };
+        let dependencies = package["dependencies"].as_array().ok_or_else(|| {
+            format!("cargo metadata has no `dependencies` for {from}: its format has changed")
+        })?;
+        for dependency in dependencies {
+            // The name of the package, also where the manifest renames it.
+            let to = name(dependency)?;
+            let kind = dependency["kind"].as_str().unwrap_or("normal");
+            let broken = if members.contains(to) {
+                !rule.may_name.contains(&to)
+            } else {
+                kind != "dev" && rule.must_not_use.contains(&to)
+            };
+            if broken {
+                found.push(format!("{from} -> {to} ({kind}): {}", rule.because));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn name(value: &Value) -> Result<&str> {
+    value["name"].as_str().ok_or_else(|| {
+        "cargo metadata has a package without a name: its format has changed".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The violations where each of these packages depends on what stands beside it, and the others on nothing.
+    fn check(edges: &[(&str, &str, Option<&str>)]) -> Vec<String> {
+        let packages: Vec<Value> = RULES
+            .iter()
+            .map(|rule| {
+                let dependencies: Vec<Value> = edges
+                    .iter()
+                    .filter(|(from, ..)| *from == rule.package)
+                    .map(|(_, to, kind)| json!({ "name": to, "kind": kind, "rename": null }))
+                    .collect();
+                json!({ "name": rule.package, "dependencies": dependencies })
+            })
+            .collect();
+        violations(&json!({ "packages": packages })).unwrap()
+    }
+
+    #[test]
+    fn what_the_rules_allow_passes() {
+        let allowed = [
+            ("tenure-domain", "sha2", None),
+            ("tenure-domain", "serde_json", Some("dev")),
+            ("tenure-ports", "tenure-domain", None),
+            ("tenure-service", "tenure-ports", Some("dev")),
+            ("tenure-adapter-redis", "redis", None),
+            ("tenure-adapter-redis", "tenure-ports", None),
+            ("tenure-gateway", "tenure-service", None),
+            ("tenure", "tenure-adapter-json", None),
+            ("tenure", "tenure-gateway", None),
+            ("tenure-tests", "tenure-adapter-redis", None),
+            ("xtask", "serde_json", None),
+        ];
+        assert_eq!(check(&allowed), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_forbidden_dependency_is_caught_and_named_with_its_rule() {
+        let forbidden = [
+            ("tenure-domain", "tenure-ports", None),
+            ("tenure-domain", "tenure-ports", Some("dev")),
+            ("tenure-domain", "tokio", None),
+            ("tenure-domain", "serde", None),
+            ("tenure-domain", "serde_json", Some("build")),
+            ("tenure-domain", "getrandom", None),
+            ("tenure-domain", "rand", None),
+            ("tenure-domain", "redis", None),
+            ("tenure-domain", "async-trait", None),
+            ("tenure-domain", "jiff", None),
+            ("tenure-ports", "tenure-service", None),
+            ("tenure-service", "tenure-adapter-json", None),
+            ("tenure-service", "tenure-adapter-json", Some("dev")),
+            ("tenure-adapter-json", "tenure-adapter-redis", None),
+            ("tenure-adapter-redis", "tenure-adapter-json", Some("dev")),
+            ("tenure-adapter-json", "tenure-service", None),
+            ("tenure-gateway", "tenure-adapter-redis", None),
+            ("tenure-gateway", "tenure", None),
+            ("tenure", "tenure-tests", Some("dev")),
+            ("tenure-tests", "xtask", None),
+            ("xtask", "tenure-domain", None),
+        ];
+        for edge in forbidden {
+            let found = check(&[edge]);
+            assert_eq!(found.len(), 1, "{edge:?}");
+            let expected = format!("{} -> {} ({})", edge.0, edge.1, edge.2.unwrap_or("normal"));
+            let rule = RULES.iter().find(|rule| rule.package == edge.0).unwrap();
+            assert_eq!(found[0], format!("{expected}: {}", rule.because));
+        }
+    }
+
+    #[test]
+    fn every_violation_is_listed() {
+        let found = check(&[
+            ("tenure-domain", "tokio", None),
+            ("tenure-domain", "serde", None),
+            ("xtask", "tenure", None),
+        ]);
+        assert_eq!(found.len(), 3, "{found:?}");
+    }
+
+    #[test]
+    fn a_package_without_a_rule_is_caught() {
+        let mut packages: Vec<Value> = RULES
+            .iter()
+            .map(|rule| json!({ "name": rule.package, "dependencies": [] }))
+            .collect();
+        packages.push(json!({ "name": "tenure-extra", "dependencies": [] }));
+        let found = violations(&json!({ "packages": packages })).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("tenure-extra: has no rule"));
+    }
+
+    #[test]
+    fn a_rule_without_a_package_is_caught() {
+        let found = violations(&json!({ "packages": [] })).unwrap();
+        assert_eq!(found.len(), RULES.len());
+    }
+
+    #[test]
+    fn metadata_of_another_shape_is_an_error_not_a_pass() {
+        assert!(violations(&json!({})).is_err());
+        assert!(violations(&json!({ "packages": [{}] })).is_err());
+        assert!(violations(&json!({ "packages": [{ "name": "tenure" }] })).is_err());
+    }
+}
