@@ -7,11 +7,9 @@ use crate::Result;
 
 /// The root of the workspace. Asked at run time first, because checkouts may share one target directory.
 pub(crate) fn root() -> PathBuf {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    manifest
-        .parent()
-        .map_or_else(|| manifest.clone(), PathBuf::from)
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    manifest.parent().map_or_else(|| manifest.clone(), PathBuf::from)
 }
 
 /// A cargo command in the root of the workspace.
@@ -26,35 +24,22 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 pub(crate) fn stream(command: &mut Command) -> Result<()> {
     let line = line(command);
     println!("$ {line}");
-    let status = command
-        .status()
-        .map_err(|error| format!("could not start `{line}`: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{line}` failed ({status})"))
-    }
+    let status = command.status().map_err(|error| format!("could not start `{line}`: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{line}` failed ({status})")) }
 }
 
 /// Runs a command and returns its standard output; its standard error is streamed.
 pub(crate) fn capture(command: &mut Command) -> Result<Vec<u8>> {
     let line = line(command);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("could not start `{line}`: {error}"))?;
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(format!("`{line}` failed ({})", output.status))
-    }
+    let output =
+        command.stderr(Stdio::inherit()).output().map_err(|error| format!("could not start `{line}`: {error}"))?;
+    if output.status.success() { Ok(output.stdout) } else { Err(format!("`{line}` failed ({})", output.status)) }
 }
 
 /// Fails unless a component of the toolchain, such as clippy, is installed.
 pub(crate) fn require_component(component: &str, subcommand: &str) -> Result<()> {
-    let output = cargo(&[subcommand, "--version"])
-        .output()
-        .map_err(|error| format!("could not start cargo: {error}"))?;
+    let output =
+        cargo(&[subcommand, "--version"]).output().map_err(|error| format!("could not start cargo: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -66,10 +51,8 @@ pub(crate) fn require_component(component: &str, subcommand: &str) -> Result<()>
 /// The command as one would type it.
 fn line(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
-    let mut line = program.file_name().map_or_else(
-        || program.display().to_string(),
-        |name| name.to_string_lossy().into_owned(),
-    );
+    let mut line =
+        program.file_name().map_or_else(|| program.display().to_string(), |name| name.to_string_lossy().into_owned());
     for arg in command.get_args() {
         line.push(' ');
         line.push_str(&arg.to_string_lossy());

@@ -1,13 +1,14 @@
 //! `cargo xtask ci`: every check that a change has to pass, the same on every machine.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::cargo::{cargo, require_component, stream};
 use crate::{Result, docs, layers, tools};
 
 /// Runs all steps, even after one has failed, so that one run shows everything there is to mend.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run() -> ExitCode {
     let mut report = Report::default();
     report.step("format", format);
     report.step("layers", layers::run);
@@ -27,44 +28,21 @@ pub(crate) fn run() -> Result<()> {
 
 fn format() -> Result<()> {
     require_component("rustfmt", "fmt")?;
-    stream(&mut cargo(&["fmt", "--all", "--check"]))
-        .map_err(|error| format!("{error}: run `cargo fmt --all`"))
+    stream(&mut cargo(&["fmt", "--all", "--check"])).map_err(|error| format!("{error}: run `cargo fmt --all`"))
 }
 
 fn clippy() -> Result<()> {
     require_component("clippy", "clippy")?;
-    stream(&mut cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--all-features",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    stream(&mut cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))
 }
 
 fn tests(tools: &[(&str, PathBuf)]) -> Result<()> {
-    let mut command = cargo(&[
-        "test",
-        "--workspace",
-        "--all-features",
-        "--no-fail-fast",
-        "--lib",
-        "--bins",
-        "--tests",
-    ]);
+    let mut command = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast", "--lib", "--bins", "--tests"]);
     stream(command.envs(tools.iter().cloned()))
 }
 
 fn doc_tests(tools: &[(&str, PathBuf)]) -> Result<()> {
-    let mut command = cargo(&[
-        "test",
-        "--workspace",
-        "--all-features",
-        "--no-fail-fast",
-        "--doc",
-    ]);
+    let mut command = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast", "--doc"]);
     stream(command.envs(tools.iter().cloned()))
 }
 
@@ -82,49 +60,69 @@ struct Report {
 struct Done {
     name: &'static str,
     took: Duration,
-    error: Option<String>,
+    failed: bool,
 }
 
 impl Report {
     fn step(&mut self, name: &'static str, run: impl FnOnce() -> Result<()>) {
         println!("\n==> {name}");
         let start = Instant::now();
-        let error = run().err();
-        if let Some(error) = &error {
+        let result = run();
+        if let Err(error) = &result {
             println!("error: {error}");
         }
-        self.steps.push(Done {
-            name,
-            took: start.elapsed(),
-            error,
-        });
+        self.steps.push(Done { name, took: start.elapsed(), failed: result.is_err() });
     }
 
-    /// Prints the summary; an error where a step failed.
-    fn finish(&self) -> Result<()> {
+    /// Prints the summary, its count as the last line of all.
+    fn finish(&self) -> ExitCode {
         print!("\n{}", self.summary());
-        let failed: Vec<&str> = self.failed().map(|step| step.name).collect();
-        if failed.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("failed: {}", failed.join(", ")))
-        }
+        if self.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    fn failed(&self) -> impl Iterator<Item = &Done> {
-        self.steps.iter().filter(|step| step.error.is_some())
+    fn failed(&self) -> usize {
+        self.steps.iter().filter(|step| step.failed).count()
     }
 
     fn summary(&self) -> String {
         let mut text = String::new();
-        for Done { name, took, error } in &self.steps {
-            let result = if error.is_some() { "FAILED" } else { "passed" };
+        for Done { name, took, failed } in &self.steps {
+            let result = if *failed { "FAILED" } else { "passed" };
             text += &format!("{result}  {name:<16} {:>7.1} s\n", took.as_secs_f64());
         }
         let total: Duration = self.steps.iter().map(|step| step.took).sum();
         text += &format!("total   {:<16} {:>7.1} s\n", "", total.as_secs_f64());
-        let failed = self.failed().count();
+        let failed = self.failed();
         let passed = self.steps.len() - failed;
         text + &format!("{passed} passed, {failed} failed\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_step_stops_none_after_it_and_is_counted() {
+        let mut report = Report::default();
+        report.step("first", || Ok(()));
+        report.step("second", || Err("made to fail".to_owned()));
+        report.step("third", || Ok(()));
+        let summary = report.summary();
+        let lines: Vec<&str> = summary.lines().collect();
+        assert_eq!(lines.len(), 5);
+        assert!(lines[0].starts_with("passed  first "));
+        assert!(lines[1].starts_with("FAILED  second "));
+        assert!(lines[2].starts_with("passed  third "));
+        assert!(lines[3].starts_with("total "));
+        assert_eq!(lines[4], "2 passed, 1 failed");
+        assert_eq!(report.finish(), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn it_succeeds_only_where_every_step_did() {
+        let mut report = Report::default();
+        report.step("only", || Ok(()));
+        assert_eq!(report.finish(), ExitCode::SUCCESS);
     }
 }

@@ -17,14 +17,8 @@ struct Generated {
 }
 
 const GENERATED: &[Generated] = &[
-    Generated {
-        path: "docs/cli.md",
-        args: &["generate", "cli-reference"],
-    },
-    Generated {
-        path: "docs/settings.schema.json",
-        args: &["config", "schema"],
-    },
+    Generated { path: "docs/cli.md", args: &["generate", "cli-reference"] },
+    Generated { path: "docs/settings.schema.json", args: &["config", "schema"] },
 ];
 
 /// Writes every generated file.
@@ -42,8 +36,7 @@ pub(crate) fn write() -> Result<()> {
             fs::create_dir_all(directory)
                 .map_err(|error| format!("could not make {}: {error}", directory.display()))?;
         }
-        fs::write(&path, fresh)
-            .map_err(|error| format!("could not write {}: {error}", path.display()))?;
+        fs::write(&path, fresh).map_err(|error| format!("could not write {}: {error}", path.display()))?;
         println!("{}: written", file.path);
     }
     Ok(())
@@ -56,8 +49,8 @@ pub(crate) fn check() -> Result<()> {
     let mut stale = Vec::new();
     for file in GENERATED {
         // One that cannot be generated must not hide the state of the others.
-        let drift = generate(&tenure, file)
-            .and_then(|fresh| Ok(drift(read(&root.join(file.path))?.as_deref(), &fresh)));
+        let drift =
+            generate(&tenure, file).and_then(|fresh| Ok(drift(read(&root.join(file.path))?.as_deref(), &fresh)));
         match drift {
             Ok(None) => println!("{}: in step", file.path),
             Ok(Some(drift)) => {
@@ -97,17 +90,14 @@ fn build() -> Result<PathBuf> {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| message["target"]["name"] == "tenure")
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| {
-            "cargo built package `tenure` but named no program: has it a `[[bin]]`?".to_owned()
-        })
+        .ok_or_else(|| "cargo built package `tenure` but named no program: has it a `[[bin]]`?".to_owned())
 }
 
 /// What `tenure` prints for this file. It runs without the environment, in an empty home and without a terminal, so that
 /// nobody's settings, colours or window width get into the repository.
 fn generate(tenure: &Path, file: &Generated) -> Result<Vec<u8>> {
     let line = format!("tenure {}", file.args.join(" "));
-    let home = tempfile::tempdir()
-        .map_err(|error| format!("could not make a temporary directory: {error}"))?;
+    let home = tempfile::tempdir().map_err(|error| format!("could not make a temporary directory: {error}"))?;
     let output = Command::new(tenure)
         .args(file.args)
         .env_clear()
@@ -146,10 +136,7 @@ fn drift(kept: Option<&[u8]>, fresh: &[u8]) -> Option<String> {
     if kept == fresh {
         return None;
     }
-    let (kept, fresh) = (
-        String::from_utf8_lossy(kept),
-        String::from_utf8_lossy(fresh),
-    );
+    let (kept, fresh) = (String::from_utf8_lossy(kept), String::from_utf8_lossy(fresh));
     let (mut old, mut new) = (kept.split('\n'), fresh.split('\n'));
     for number in 1.. {
         let (old, new) = (old.next(), new.next());
@@ -157,11 +144,7 @@ fn drift(kept: Option<&[u8]>, fresh: &[u8]) -> Option<String> {
             continue;
         }
         let show = |line: Option<&str>| line.unwrap_or("(end of file)").to_owned();
-        return Some(format!(
-            "out of step from line {number}\n  - {}\n  + {}",
-            show(old),
-            show(new)
-        ));
+        return Some(format!("out of step from line {number}\n  - {}\n  + {}", show(old), show(new)));
     }
     None
 }
@@ -182,17 +165,11 @@ mod tests {
 
     #[test]
     fn the_first_line_that_differs_is_shown() {
-        assert_eq!(
-            drift(Some(b"a\nb\n"), b"a\nc\n").as_deref(),
-            Some("out of step from line 2\n  - b\n  + c")
-        );
+        assert_eq!(drift(Some(b"a\nb\n"), b"a\nc\n").as_deref(), Some("out of step from line 2\n  - b\n  + c"));
     }
 
     #[test]
     fn a_lost_last_newline_is_drift() {
-        assert_eq!(
-            drift(Some(b"a"), b"a\n").as_deref(),
-            Some("out of step from line 2\n  - (end of file)\n  + ")
-        );
+        assert_eq!(drift(Some(b"a"), b"a\n").as_deref(), Some("out of step from line 2\n  - (end of file)\n  + "));
     }
 }

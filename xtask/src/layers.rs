@@ -118,14 +118,9 @@ const RULES: &[Rule] = &[
 
 /// Checks the workspace as cargo sees it; prints each violation.
 pub(crate) fn run() -> Result<()> {
-    let json = capture(&mut cargo(&[
-        "metadata",
-        "--format-version",
-        "1",
-        "--no-deps",
-    ]))?;
-    let metadata = serde_json::from_slice(&json)
-        .map_err(|error| format!("cargo metadata printed no valid JSON: {error}"))?;
+    let json = capture(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata =
+        serde_json::from_slice(&json).map_err(|error| format!("cargo metadata printed no valid JSON: {error}"))?;
     let violations = violations(&metadata)?;
     for violation in &violations {
         println!("{violation}");
@@ -135,16 +130,14 @@ pub(crate) fn run() -> Result<()> {
         return Ok(());
     }
     Err(format!(
-        "{} violations of the dependency rules, listed above: remove the dependency, or change the rule in xtask/src/layers.rs with its reason",
+        "dependency rules broken: {}, listed above: remove the dependency, or change the rule in xtask/src/layers.rs with its reason",
         violations.len()
     ))
 }
 
 /// Every dependency that breaks a rule, one line each.
 fn violations(metadata: &Value) -> Result<Vec<String>> {
-    let packages = metadata["packages"]
-        .as_array()
-        .ok_or("cargo metadata has no `packages`: its format has changed")?;
+    let packages = metadata["packages"].as_array().ok_or("cargo metadata has no `packages`: its format has changed")?;
     let mut members = BTreeSet::new();
     for package in packages {
         members.insert(name(package)?);
@@ -162,14 +155,12 @@ fn violations(metadata: &Value) -> Result<Vec<String>> {
     for package in packages {
         let from = name(package)?;
         let Some(rule) = RULES.iter().find(|rule| rule.package == from) else {
-            found.push(format!(
-                "{from}: has no rule (say in xtask/src/layers.rs what it may depend on)"
-            ));
+            found.push(format!("{from}: has no rule (say in xtask/src/layers.rs what it may depend on)"));
             continue;
         };
-        let dependencies = package["dependencies"].as_array().ok_or_else(|| {
-            format!("cargo metadata has no `dependencies` for {from}: its format has changed")
-        })?;
+        let dependencies = package["dependencies"]
+            .as_array()
+            .ok_or_else(|| format!("cargo metadata has no `dependencies` for {from}: its format has changed"))?;
         for dependency in dependencies {
             // The name of the package, also where the manifest renames it.
             let to = name(dependency)?;
@@ -188,9 +179,9 @@ fn violations(metadata: &Value) -> Result<Vec<String>> {
 }
 
 fn name(value: &Value) -> Result<&str> {
-    value["name"].as_str().ok_or_else(|| {
-        "cargo metadata has a package without a name: its format has changed".to_owned()
-    })
+    value["name"]
+        .as_str()
+        .ok_or_else(|| "cargo metadata has a package without a name: its format has changed".to_owned())
 }
 
 #[cfg(test)]
@@ -269,20 +260,15 @@ mod tests {
 
     #[test]
     fn every_violation_is_listed() {
-        let found = check(&[
-            ("tenure-domain", "tokio", None),
-            ("tenure-domain", "serde", None),
-            ("xtask", "tenure", None),
-        ]);
+        let found =
+            check(&[("tenure-domain", "tokio", None), ("tenure-domain", "serde", None), ("xtask", "tenure", None)]);
         assert_eq!(found.len(), 3, "{found:?}");
     }
 
     #[test]
     fn a_package_without_a_rule_is_caught() {
-        let mut packages: Vec<Value> = RULES
-            .iter()
-            .map(|rule| json!({ "name": rule.package, "dependencies": [] }))
-            .collect();
+        let mut packages: Vec<Value> =
+            RULES.iter().map(|rule| json!({ "name": rule.package, "dependencies": [] })).collect();
         packages.push(json!({ "name": "tenure-extra", "dependencies": [] }));
         let found = violations(&json!({ "packages": packages })).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");

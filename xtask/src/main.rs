@@ -22,13 +22,10 @@ Commands:
 ";
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args.as_slice() {
-        ["ci"] => ci::run(),
+        ["ci"] => return ci::run(),
         ["layers"] => layers::run(),
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),

@@ -15,13 +15,7 @@ const TOOLS: &[Tool] = &[Tool {
     version_flag: "--version",
     minimum: Version(7, 0),
     variable: "TENURE_TEST_REDIS_SERVER",
-    packages: Packages {
-        apt: "redis-server",
-        apk: "redis",
-        dnf: "redis",
-        pacman: "valkey",
-        brew: "redis",
-    },
+    packages: Packages { apt: "redis-server", apk: "redis", dnf: "redis", pacman: "valkey", brew: "redis" },
 }];
 
 struct Tool {
@@ -58,13 +52,7 @@ const MANAGERS: &[Manager] = &[
         program: "apt-get",
         package: |packages| packages.apt,
         refresh: &["update"],
-        install: &[
-            "install",
-            "-y",
-            "--no-install-recommends",
-            "-o",
-            "DPkg::Lock::Timeout=120",
-        ],
+        install: &["install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"],
         needs_root: true,
         starts_services: true,
     },
@@ -133,11 +121,7 @@ pub(crate) fn ensure_all() -> Result<Vec<(&'static str, PathBuf)>> {
             Err(error) => missing.push(error),
         }
     }
-    if missing.is_empty() {
-        Ok(found)
-    } else {
-        Err(missing.join("\nerror: "))
-    }
+    if missing.is_empty() { Ok(found) } else { Err(missing.join("\nerror: ")) }
 }
 
 fn ensure(tool: &Tool, host: &Host, named: Option<&OsStr>) -> Result<(PathBuf, Version)> {
@@ -163,18 +147,11 @@ fn ensure(tool: &Tool, host: &Host, named: Option<&OsStr>) -> Result<(PathBuf, V
 /// Installs the tool with the first package manager that this process may use.
 fn install(tool: &Tool, host: &Host) -> Result<PathBuf> {
     let program = tool.programs[0];
-    let wanted = format!(
-        "{program} {} or later is missing, which the tests need",
-        tool.minimum
-    );
+    let wanted = format!("{program} {} or later is missing, which the tests need", tool.minimum);
     let instead = format!("or set {} to its path", tool.variable);
-    let present: Vec<(&Manager, PathBuf)> = MANAGERS
-        .iter()
-        .filter_map(|manager| Some((manager, host.find(&[manager.program])?)))
-        .collect();
-    let usable = present
-        .iter()
-        .find(|(manager, _)| host.root || !manager.needs_root);
+    let present: Vec<(&Manager, PathBuf)> =
+        MANAGERS.iter().filter_map(|manager| Some((manager, host.find(&[manager.program])?))).collect();
+    let usable = present.iter().find(|(manager, _)| host.root || !manager.needs_root);
     let Some((manager, path)) = usable else {
         return Err(match present.first() {
             Some((manager, _)) => format!(
@@ -183,9 +160,9 @@ fn install(tool: &Tool, host: &Host) -> Result<PathBuf> {
                 manager.install.join(" "),
                 (manager.package)(&tool.packages)
             ),
-            None => format!(
-                "{wanted}, and there is no package manager that xtask knows: install it by hand, {instead}"
-            ),
+            None => {
+                format!("{wanted}, and there is no package manager that xtask knows: install it by hand, {instead}")
+            }
         });
     };
     let package = (manager.package)(&tool.packages);
@@ -209,9 +186,8 @@ fn install(tool: &Tool, host: &Host) -> Result<PathBuf> {
         stop_service(host, package);
     }
     installed.map_err(|error| format!("{wanted}: {error}: install it by hand, {instead}"))?;
-    host.find(tool.programs).ok_or_else(|| {
-        format!("{wanted}: {package} was installed, but {program} is not in PATH: {instead}")
-    })
+    host.find(tool.programs)
+        .ok_or_else(|| format!("{wanted}: {package} was installed, but {program} is not in PATH: {instead}"))
 }
 
 /// Stops the service that our own installation may have started. That it was not running is no error.
@@ -229,33 +205,25 @@ fn stop_service(host: &Host, service: &str) {
 }
 
 fn version(tool: &Tool, path: &Path) -> Result<Version> {
-    let output = Command::new(path)
-        .arg(tool.version_flag)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("could not start {}: {error}", path.display()))?;
+    let output = Command::new(path).arg(tool.version_flag).stdin(Stdio::null()).output().map_err(|error| {
+        format!("could not start {}: {error}: set {} to the path of one that runs", path.display(), tool.variable)
+    })?;
     // nginx tells its version on standard error.
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     parse_version(&text).ok_or_else(|| {
-        format!(
-            "no version in what `{} {}` printed: {}",
-            path.display(),
-            tool.version_flag,
-            text.trim()
-        )
+        format!("no version in what `{} {}` printed: {}", path.display(), tool.version_flag, text.trim())
     })
 }
 
 /// The first `major.minor` in a text.
 fn parse_version(text: &str) -> Option<Version> {
-    text.split(|character: char| !(character.is_ascii_digit() || character == '.'))
-        .find_map(|word| {
-            let mut parts = word.split('.');
-            let major = parts.next()?.parse().ok()?;
-            let minor = parts.next()?.parse().ok()?;
-            Some(Version(major, minor))
-        })
+    text.split(|character: char| !(character.is_ascii_digit() || character == '.')).find_map(|word| {
+        let mut parts = word.split('.');
+        let major = parts.next()?.parse().ok()?;
+        let minor = parts.next()?.parse().ok()?;
+        Some(Version(major, minor))
+    })
 }
 
 impl Host {
@@ -263,10 +231,7 @@ impl Host {
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         // Servers often live where only root looks.
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
-        let root = Command::new("id")
-            .arg("-u")
-            .output()
-            .is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+        let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
         Self { path, root }
     }
 
@@ -276,10 +241,7 @@ impl Host {
             std::env::split_paths(&self.path)
                 .filter(|directory| directory.is_absolute())
                 .map(|directory| directory.join(program))
-                .find(|path| {
-                    path.metadata()
-                        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-                })
+                .find(|path| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0))
         })
     }
 

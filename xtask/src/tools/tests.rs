@@ -20,11 +20,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 impl Machine {
     fn new(root: bool) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-            root,
-            _alone: alone,
-        }
+        Self { directory: tempfile::tempdir().unwrap(), root, _alone: alone }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -34,10 +30,7 @@ impl Machine {
     /// A program that notes how it was called and then does this.
     fn program(self, name: &str, body: &str) -> Self {
         let log = self.file("log");
-        let text = format!(
-            "#!/bin/sh\necho \"{name} $*\" >> '{}'\n{body}\n",
-            log.display()
-        );
+        let text = format!("#!/bin/sh\necho \"{name} $*\" >> '{}'\n{body}\n", log.display());
         let path = self.file(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -45,10 +38,7 @@ impl Machine {
     }
 
     fn redis(self, version: &str) -> Self {
-        self.program(
-            "redis-server",
-            &format!("echo 'Redis server v={version} sha=00000000:0 bits=64'"),
-        )
+        self.program("redis-server", &format!("echo 'Redis server v={version} sha=00000000:0 bits=64'"))
     }
 
     /// A package manager whose `install` brings redis-server.
@@ -62,10 +52,7 @@ impl Machine {
     }
 
     fn ensure(&self, named: Option<&str>) -> Result<(PathBuf, Version)> {
-        let host = Host {
-            path: self.directory.path().into(),
-            root: self.root,
-        };
+        let host = Host { path: self.directory.path().into(), root: self.root };
         ensure(&TOOLS[0], &host, named.map(OsStr::new))
     }
 
@@ -77,10 +64,7 @@ impl Machine {
 
 #[test]
 fn a_tool_that_is_there_is_taken_and_nothing_is_installed_or_stopped() {
-    let machine = Machine::new(true)
-        .redis("7.0.15")
-        .manager("apt-get")
-        .program("service", "");
+    let machine = Machine::new(true).redis("7.0.15").manager("apt-get").program("service", "");
     let expected = (machine.file("redis-server"), Version(7, 0));
     assert_eq!(machine.ensure(None), Ok(expected));
     assert_eq!(machine.calls(), ["redis-server --version"]);
@@ -110,9 +94,7 @@ fn a_program_without_a_version_is_refused() {
 
 #[test]
 fn root_installs_what_is_missing_and_stops_the_service_that_came_with_it() {
-    let machine = Machine::new(true)
-        .manager("apt-get")
-        .program("service", "exit 1");
+    let machine = Machine::new(true).manager("apt-get").program("service", "exit 1");
     let expected = (machine.file("redis-server"), Version(7, 4));
     assert_eq!(machine.ensure(None), Ok(expected));
     assert_eq!(
@@ -196,10 +178,7 @@ fn a_file_that_cannot_be_run_is_not_found() {
 #[test]
 fn versions_are_read_out_of_what_programs_say() {
     let said = [
-        (
-            "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0",
-            Version(7, 0),
-        ),
+        ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0", Version(7, 0)),
         ("nginx version: nginx/1.22.1", Version(1, 22)),
         ("v2.6.2 h1:abc=", Version(2, 6)),
         ("2.6.2", Version(2, 6)),
