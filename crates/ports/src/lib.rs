@@ -1,1 +1,38 @@
-//! What Tenure asks of the outside: a session repository, a clock, a source of randomness.
+//! What Tenure asks of the outside, and what each answer promises.
+//!
+//! Three ports: a [`SessionRepository`] keeps sessions, a [`Clock`] tells the time, an [`Entropy`] gives randomness.
+//! A store compares and keeps; it knows no rule. The feature `mock` adds mockall doubles of all three.
+//!
+//! "Later" in these pages means: begun after the other call's answer was received, in any process.
+
+mod error;
+mod feed;
+mod repository;
+
+pub use error::{CommitError, EntropyError, StoreError};
+pub use feed::{ChangeKind, Feed, FeedItem};
+#[cfg(feature = "mock")]
+pub use repository::MockSessionRepository;
+pub use repository::{Cursor, Page, Purge, Purged, SessionRepository};
+use tenure_domain::Timestamp;
+
+/// The time of day, as the store counts it.
+///
+/// A use case reads it once, after the record it decides on has arrived, so that no slow read stretches a life.
+/// All processes on one store should agree: the JSON store never runs behind what it has recorded, and a fleet on
+/// Redis follows the server's clock.
+#[cfg_attr(feature = "mock", mockall::automock)]
+pub trait Clock: Send + Sync {
+    /// Now. Never blocks and never fails: a store whose time cannot be trusted refuses its own calls instead.
+    fn now(&self) -> Timestamp;
+}
+
+/// The operating system's source of randomness.
+#[cfg_attr(feature = "mock", mockall::automock)]
+pub trait Entropy: Send + Sync {
+    /// Fills `buffer` with bytes that nobody can predict.
+    ///
+    /// # Errors
+    /// [`EntropyError`] where the source fails; no session may then be issued or rotated.
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError>;
+}

@@ -1,0 +1,111 @@
+//! What a client said of itself and what a gateway saw of it. Shown to people; no rule looks at it.
+
+use std::sync::Arc;
+
+use crate::text::{ID_MAX, TEXT_MAX, TextError, check};
+
+/// The fields of [`ClientInfo`], with the names that errors and JSON give them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClientField {
+    /// The client program's identifier.
+    Id,
+    /// The name shown to people.
+    DisplayName,
+    /// The operating system or device class.
+    Platform,
+    /// The client program's version.
+    Version,
+    /// The network address a gateway saw.
+    Address,
+    /// The `User-Agent` a gateway saw.
+    UserAgent,
+    /// The identity key of the device, as OpenClaw clients have one.
+    DeviceKey,
+}
+
+impl ClientField {
+    /// Every field, in the order in which they are shown.
+    pub const ALL: [Self; 7] =
+        [Self::Id, Self::DisplayName, Self::Platform, Self::Version, Self::Address, Self::UserAgent, Self::DeviceKey];
+
+    /// The field's name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::DisplayName => "displayName",
+            Self::Platform => "platform",
+            Self::Version => "version",
+            Self::Address => "address",
+            Self::UserAgent => "userAgent",
+            Self::DeviceKey => "deviceKey",
+        }
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Id => "client id",
+            Self::DisplayName => "client name",
+            Self::Platform => "platform",
+            Self::Version => "client version",
+            Self::Address => "address",
+            Self::UserAgent => "user agent",
+            Self::DeviceKey => "device key",
+        }
+    }
+
+    const fn max(self) -> usize {
+        match self {
+            Self::Id => ID_MAX,
+            _ => TEXT_MAX,
+        }
+    }
+}
+
+/// A client's description; every field may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClientInfo {
+    fields: [Option<Arc<str>>; 7],
+}
+
+impl ClientInfo {
+    /// The description with one more field.
+    ///
+    /// # Errors
+    /// [`TextError`] that names the field, where the text is empty, too long (128 characters for the id, 256 for
+    /// the others) or has a control character.
+    pub fn with(mut self, field: ClientField, text: &str) -> Result<Self, TextError> {
+        check(field.label(), text, field.max())?;
+        self.fields[field as usize] = Some(Arc::from(text));
+        Ok(self)
+    }
+
+    /// One field's text.
+    #[must_use]
+    pub fn get(&self, field: ClientField) -> Option<&str> {
+        self.fields[field as usize].as_deref()
+    }
+
+    /// The fields that have a text, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (ClientField, &str)> {
+        ClientField::ALL.into_iter().filter_map(|field| Some((field, self.get(field)?)))
+    }
+
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.iter().all(Option::is_none)
+    }
+
+    /// This description with every field that `newer` has taken from there.
+    #[must_use]
+    pub fn updated_by(&self, newer: &Self) -> Self {
+        let mut fields = self.fields.clone();
+        for (old, new) in fields.iter_mut().zip(&newer.fields) {
+            if new.is_some() {
+                old.clone_from(new);
+            }
+        }
+        Self { fields }
+    }
+}

@@ -1,0 +1,254 @@
+//! Tokens: made, written, read, and reduced to the digests that a store may keep.
+//!
+//! ```text
+//! tnr_ k3f90000000000000000 _ <43 base62: the 256-bit secret> <6 base62: CRC-32 of all before it>
+//! ```
+//! Prefix and checksum let a secret scanner or a typo check work offline; they are no security. The secret's first
+//! half is drawn once per session (its *family*), the second at each rotation, so that a replaced token of any age
+//! is told from a guess without a history being kept.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::base62;
+use crate::id::SessionId;
+
+const PREFIX: &[u8; 4] = b"tnr_";
+const ID_AT: usize = 4;
+const SECRET_AT: usize = 25;
+const SUM_AT: usize = SECRET_AT + base62::WIDE;
+const LENGTH: usize = SUM_AT + base62::NARROW;
+
+/// Why a text is no token. Never repeats any of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It does not start with `tnr_`.
+    #[error("a token starts with tnr_")]
+    Prefix,
+    /// It is too short or too long.
+    #[error("a token has {LENGTH} characters, this has {0}")]
+    Length(usize),
+    /// Characters that no token has in that place, or a number that no token carries.
+    #[error("the token has characters that no token has in that place")]
+    Characters,
+    /// The checksum differs: a character was mistyped or lost.
+    #[error("the token's checksum is wrong; a character was changed or lost on the way")]
+    Checksum,
+}
+
+/// 128 bits drawn once per session. Never stored; only its digest is.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Family([u8; 16]);
+
+/// 128 bits drawn at issue and at each rotation.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Fresh([u8; 16]);
+
+impl Family {
+    /// Takes 16 bytes from the operating system's random source.
+    #[must_use]
+    pub const fn new(random: [u8; 16]) -> Self {
+        Self(random)
+    }
+}
+
+impl Fresh {
+    /// Takes 16 bytes from the operating system's random source.
+    #[must_use]
+    pub const fn new(random: [u8; 16]) -> Self {
+        Self(random)
+    }
+}
+
+/// The 256 secret bits of a token. Does not print, and is wiped when dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// The secret made of a family and a fresh half.
+    #[must_use]
+    pub fn new(family: &Family, fresh: &Fresh) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&family.0);
+        bytes[16..].copy_from_slice(&fresh.0);
+        Self(bytes)
+    }
+
+    /// The half that all tokens of one session share.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        let mut half = [0; 16];
+        half.copy_from_slice(&self.0[..16]);
+        Family(half)
+    }
+
+    /// SHA-256 of the whole secret.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest(Sha256::digest(self.0).into())
+    }
+}
+
+impl Family {
+    /// SHA-256 of the family half.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest(Sha256::digest(self.0).into())
+    }
+}
+
+macro_rules! redacted {
+    ($($name:ident),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(redacted)"))
+            }
+        }
+    )*};
+}
+redacted!(Family, Fresh, Secret, Digest, TokenText);
+
+/// A SHA-256 digest of a secret: all of it that a store keeps. Compared in constant time; does not print, since a
+/// listing has no use for it.
+#[derive(Clone, Copy)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest with these bytes, as a store kept them.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for a store.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PartialEq for Digest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Digest {}
+
+/// A token as a client presents it: which session it claims, and the secret that must prove it.
+#[derive(Clone, Debug)]
+pub struct Token {
+    session: SessionId,
+    secret: Secret,
+}
+
+/// A token written out, for the one moment in which its owner gets it. Wiped when dropped.
+pub struct TokenText(Zeroizing<[u8; LENGTH]>);
+
+impl TokenText {
+    /// The text itself. Whoever calls this answers for where it goes.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        // Only ASCII is ever written into it.
+        std::str::from_utf8(&*self.0).unwrap_or_default()
+    }
+}
+
+/// What can be said of a text offline, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenInspection {
+    /// Whether it starts with `tnr_`.
+    pub prefix_ok: bool,
+    /// The session that it names, where one can be read.
+    pub session: Option<SessionId>,
+    /// Whether the checksum agrees with the rest.
+    pub checksum_ok: bool,
+    /// Why it is no token, if it is none.
+    pub problem: Option<TokenError>,
+}
+
+impl Token {
+    /// The token of a session with this secret.
+    #[must_use]
+    pub const fn new(session: SessionId, secret: Secret) -> Self {
+        Self { session, secret }
+    }
+
+    /// Reads a token; surrounding white space is not part of it and must be gone.
+    ///
+    /// # Errors
+    /// [`TokenError`] with what is wrong, without any of the text.
+    pub fn parse(text: &str) -> Result<Self, TokenError> {
+        let text = text.as_bytes();
+        if !text.starts_with(PREFIX) {
+            return Err(TokenError::Prefix);
+        }
+        let text: &[u8; LENGTH] = text.try_into().map_err(|_| TokenError::Length(text.len()))?;
+        let (body, sum) = split(text);
+        if sum.and_then(base62::decode_narrow) != Some(crc32fast::hash(body)) {
+            let plain = text.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+            return Err(if plain { TokenError::Checksum } else { TokenError::Characters });
+        }
+        if text[SECRET_AT - 1] != b'_' {
+            return Err(TokenError::Characters);
+        }
+        let session = SessionId::from_ascii(&text[ID_AT..SECRET_AT - 1]).map_err(|_| TokenError::Characters)?;
+        let secret = text[SECRET_AT..SUM_AT].first_chunk().and_then(base62::decode_wide);
+        Ok(Self { session, secret: Secret(secret.ok_or(TokenError::Characters)?) })
+    }
+
+    /// What can be told of `text` without a store and without its secret.
+    #[must_use]
+    pub fn inspect(text: &str) -> TokenInspection {
+        let bytes = text.as_bytes();
+        let whole: Option<&[u8; LENGTH]> = bytes.try_into().ok();
+        let checksum_ok = whole.is_some_and(|whole| {
+            let (body, sum) = split(whole);
+            base62::is_alphabet(&whole[SECRET_AT..])
+                && sum.and_then(base62::decode_narrow) == Some(crc32fast::hash(body))
+        });
+        TokenInspection {
+            prefix_ok: bytes.starts_with(PREFIX),
+            session: bytes.get(ID_AT..SECRET_AT - 1).and_then(|id| SessionId::from_ascii(id).ok()),
+            checksum_ok,
+            problem: Self::parse(text).err(),
+        }
+    }
+
+    /// The session that the token claims.
+    #[must_use]
+    pub const fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Its secret.
+    #[must_use]
+    pub const fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// Writes the token out.
+    #[must_use]
+    pub fn to_text(&self) -> TokenText {
+        let mut text = Zeroizing::new([0; LENGTH]);
+        text[..ID_AT].copy_from_slice(PREFIX);
+        text[ID_AT..SECRET_AT - 1].copy_from_slice(&self.session.to_ascii());
+        text[SECRET_AT - 1] = b'_';
+        let mut secret = Zeroizing::new([0; base62::WIDE]);
+        base62::encode_wide(&self.secret.0, &mut secret);
+        text[SECRET_AT..SUM_AT].copy_from_slice(&*secret);
+        let mut sum = [0; base62::NARROW];
+        base62::encode_narrow(crc32fast::hash(&text[..SUM_AT]), &mut sum);
+        text[SUM_AT..].copy_from_slice(&sum);
+        TokenText(text)
+    }
+}
+
+fn split(text: &[u8; LENGTH]) -> (&[u8], Option<&[u8; base62::NARROW]>) {
+    let (body, sum) = text.split_at(SUM_AT);
+    (body, sum.first_chunk())
+}
