@@ -27,7 +27,9 @@ pub struct Device {
 }
 
 /// What a new session is made of. The randomness comes from outside.
-#[derive(Debug)]
+///
+/// Deciding again with a clone, after a conflict, makes the same session with the same token.
+#[derive(Clone, Debug)]
 pub struct Enrolment {
     /// Names the session.
     pub id: [u8; 12],
@@ -41,6 +43,22 @@ pub struct Enrolment {
     pub client: Arc<ClientInfo>,
     /// Fixed for its life.
     pub terms: Terms,
+    /// The latest expiry its first token may have, where the session takes the place of another credential.
+    pub expires_by: Option<Timestamp>,
+}
+
+impl Enrolment {
+    /// The id that the session will have on `device`.
+    #[must_use]
+    pub fn session_id(&self, device: &DeviceId) -> SessionId {
+        SessionId::new(Bucket::of(device), self.id)
+    }
+
+    /// The token that the session will have on `device`, for whoever must write it down before the commit.
+    #[must_use]
+    pub fn token(&self, device: &DeviceId) -> Token {
+        Token::new(self.session_id(device), Secret::new(&self.family, &self.fresh))
+    }
 }
 
 /// An issue, decided.
@@ -185,7 +203,7 @@ impl Device {
     /// Issues a session. Where the device would have more than its cap active, those created first are evicted.
     #[must_use]
     pub fn issue(&self, enrolment: Enrolment, policy: &Policy, now: Timestamp) -> Issue {
-        let Enrolment { id, family, fresh, subject, client, terms } = enrolment;
+        let Enrolment { id, family, fresh, subject, client, terms, expires_by } = enrolment;
         let secret = Secret::new(&family, &fresh);
         let session = Session::trusted(SessionParts {
             id: SessionId::new(Bucket::of(&self.id), id),
@@ -195,7 +213,7 @@ impl Device {
             created_at: now,
             order: self.sessions.iter().map(|session| session.order).max().map_or(0, |last| last + 1),
             last_activity: now,
-            expires_at: now.plus(terms.ttl.min(terms.max_lifetime)),
+            expires_at: now.plus(terms.ttl.min(terms.max_lifetime)).min(expires_by.unwrap_or(Timestamp::MAX)).max(now),
             generation: 1,
             rotated_at: None,
             terms,
@@ -213,15 +231,14 @@ impl Device {
 
     /// Gives the token's session a new token and a new expiry, if the token is its current one.
     #[must_use]
-    pub fn rotate(&self, token: &Token, fresh: Fresh, policy: &Policy, now: Timestamp) -> Decision<Rotation> {
+    pub fn rotate(&self, token: &Token, fresh: &Fresh, policy: &Policy, now: Timestamp) -> Decision<Rotation> {
         let session = match self.present(token, policy, now) {
             Decision::Do((Holds::Current, session)) => session,
             Decision::Do((Holds::Overlap, _)) => return Decision::Refuse(Refusal::Rotated),
             Decision::Refuse(refusal) => return Decision::Refuse(refusal),
             Decision::End(reason, commit) => return Decision::End(reason, commit),
         };
-        let family = token.secret().family();
-        let secret = Secret::new(&family, &fresh);
+        let successor = token.successor(fresh);
         let overlap = policy.rotation_overlap();
         let replaced = Replaced {
             digest: (!overlap.is_zero()).then_some(session.credential.current),
@@ -233,7 +250,7 @@ impl Device {
             generation: session.generation.saturating_add(1),
             rotated_at: Some(now),
             credential: Credential {
-                current: secret.digest(),
+                current: successor.secret().digest(),
                 family: session.credential.family,
                 replaced: Some(replaced),
             },
@@ -242,7 +259,7 @@ impl Device {
         let mut plan = Plan::new(self, policy.retained_per_device(), now);
         plan.changes.push(Change::Rotated(rotated.clone()));
         plan.not_after = last_before(session.idle_at().map_or(session.expires_at, |idle| idle.min(session.expires_at)));
-        Decision::Do(Rotation { token: Token::new(rotated.id, secret), session: rotated, commit: plan.commit() })
+        Decision::Do(Rotation { token: successor, session: rotated, commit: plan.commit() })
     }
 
     /// Answers a token: whether it holds, or is refused, or ends its session first.

@@ -231,6 +231,12 @@ impl Token {
         &self.secret
     }
 
+    /// The token that a rotation with this fresh half puts in its place.
+    #[must_use]
+    pub fn successor(&self, fresh: &Fresh) -> Self {
+        Self { session: self.session, secret: Secret::new(&self.secret.family(), fresh) }
+    }
+
     /// Writes the token out.
     #[must_use]
     pub fn to_text(&self) -> TokenText {
