@@ -1,1 +1,98 @@
-//! The use cases: issue, verify, rotate, revoke, list, clean up, move.
+//! The use cases: issue, verify, rotate, revoke, list, show, clean up, move.
+//!
+//! Each loads what it needs, lets the domain decide at one instant that was read after the records arrived, commits,
+//! and answers. A conflict is decided anew, a bounded number of times; an answer that was lost is found out by
+//! committing the very same again. No rule is here.
+
+mod activity;
+mod error;
+mod issue;
+mod moltbot;
+mod read;
+mod record;
+mod revoke;
+mod rotate;
+mod settle;
+mod transfer;
+mod verify;
+mod view;
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tenure_domain::{Policy, Timestamp};
+use tenure_ports::{Clock, Entropy, Feed, SessionRepository, StoreError};
+
+pub use activity::Usage;
+pub use error::{Interrupted, IssueError, ReadError, ResolveError, RevokeError, RotateError, VerifyError, WriteError};
+pub use issue::{IssueRequest, Issued, Issuing};
+pub use moltbot::{MoltbotError, MoltbotImport, MoltbotSession, Replacement};
+pub use record::{RecordError, SessionRecord};
+pub use revoke::{Revoked, Target};
+pub use rotate::{Rotated, Rotating};
+pub use transfer::{ExportError, ImportReport, OverCap};
+pub use verify::Verified;
+pub use view::{ClientView, SessionView, TimeError, parse_rfc3339, rfc3339};
+
+use activity::Activity;
+
+/// Tenure's use cases over one store.
+pub struct Sessions {
+    repository: Arc<dyn SessionRepository>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    policy: RwLock<Policy>,
+    activity: Activity,
+}
+
+impl Sessions {
+    /// Wires the ports together. `clock` is the store's own where it has one.
+    #[must_use]
+    pub fn new(
+        repository: Arc<dyn SessionRepository>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        policy: Policy,
+    ) -> Self {
+        Self { repository, clock, entropy, policy: RwLock::new(policy), activity: Activity::default() }
+    }
+
+    /// The policy that decisions made now go by.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        *self.policy.read()
+    }
+
+    /// Goes by another policy from now on. Sessions keep the terms that they were issued with.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.policy.write() = policy;
+    }
+
+    /// The store's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// News of changes, by whatever process; a hint and no guarantee.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot be listened to.
+    pub async fn subscribe(&self) -> Result<Feed, StoreError> {
+        self.repository.subscribe().await
+    }
+
+    /// Whether the store answers and would take a commit.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it would not.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.repository.probe().await
+    }
+
+    fn draw<const N: usize>(&self) -> Result<[u8; N], tenure_ports::EntropyError> {
+        let mut bytes = [0; N];
+        self.entropy.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+}

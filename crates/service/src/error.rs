@@ -1,0 +1,157 @@
+//! What a use case can answer instead of doing its work, one enum per operation.
+
+use tenure_domain::{PolicyError, Refusal, SessionId};
+use tenure_ports::{EntropyError, StoreError};
+
+/// A change that was not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The store refused or could not be reached; nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Other processes kept changing the same device; nothing was changed.
+    #[error("gave up after {attempts} attempts, since other processes kept changing the same device; try again")]
+    Contended {
+        /// How often it was decided anew.
+        attempts: u32,
+    },
+    /// Done, but not as safe as the settings ask.
+    #[error("{place}: {problem}")]
+    NotDurable {
+        /// Which store.
+        place: String,
+        /// What is missing, and what to do next.
+        problem: String,
+    },
+    /// Nobody can tell whether it was done.
+    #[error("outcome unknown: {place}: {problem}; look at the session (sessions show) before trying again")]
+    OutcomeUnknown {
+        /// Which store.
+        place: String,
+        /// What happened.
+        problem: String,
+    },
+}
+
+/// A change that was not acknowledged, with what it would have answered, where it may have been made all the same
+/// ([`WriteError::OutcomeUnknown`], [`WriteError::NotDurable`]).
+#[derive(Debug)]
+pub struct Interrupted<T> {
+    /// Why there is no acknowledgement.
+    pub error: WriteError,
+    /// The answer, if the change was made. A new token stands in it.
+    pub intended: Option<Box<T>>,
+}
+
+impl<T> From<StoreError> for Interrupted<T> {
+    fn from(error: StoreError) -> Self {
+        WriteError::Store(error).into()
+    }
+}
+
+impl<T> From<WriteError> for Interrupted<T> {
+    fn from(error: WriteError) -> Self {
+        Self { error, intended: None }
+    }
+}
+
+/// Why no session was issued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The TTL that was asked for is out of range.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// No randomness was to be had.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// It was not acknowledged.
+    #[error("{}", .0.error)]
+    Write(Interrupted<crate::Issued>),
+}
+
+/// Why a token does not hold, or cannot be judged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// It does not hold.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It cannot be judged, or an end that must be durable before it is told is not.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl From<StoreError> for VerifyError {
+    fn from(error: StoreError) -> Self {
+        Self::Write(error.into())
+    }
+}
+
+/// Why a token was not rotated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RotateError {
+    /// The token does not hold, or is not the current one.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No randomness was to be had.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// It was not acknowledged.
+    #[error("{}", .0.error)]
+    Write(Interrupted<crate::Rotated>),
+}
+
+/// Why a name stands for no one session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// None starts so.
+    #[error("no such session: {0}")]
+    NoSuchSession(String),
+    /// Several start so.
+    #[error("{start} is the start of several session ids ({}); give more of it", list(.ids))]
+    Ambiguous {
+        /// What was given.
+        start: String,
+        /// Some of them.
+        ids: Vec<SessionId>,
+    },
+    /// It is not the start of an id at all.
+    #[error(transparent)]
+    Malformed(#[from] tenure_domain::IdError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn list(ids: &[SessionId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Why a listing or a look-up failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The store failed, or an end that must be durable before it is told is not.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self::Write(error.into())
+    }
+}
+
+/// Why a revocation stopped; what was ended before stays ended.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct RevokeError {
+    /// What had been done.
+    pub done: crate::Revoked,
+    /// Why it went no further.
+    pub error: WriteError,
+}

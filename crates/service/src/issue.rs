@@ -1,0 +1,124 @@
+//! Issuing sessions.
+
+use std::sync::Arc;
+
+use tenure_domain::{
+    ClientInfo, DeviceId, Enrolment, Family, Fresh, Millis, Session, SessionId, Subject, Terms, Timestamp, Token,
+};
+use tenure_ports::EntropyError;
+
+use crate::Sessions;
+use crate::error::IssueError;
+use crate::settle::{Key, Step};
+
+/// Who asks for a session.
+#[derive(Clone, Debug)]
+pub struct IssueRequest {
+    /// The device it counts on.
+    pub device: DeviceId,
+    /// Who it belongs to.
+    pub subject: Subject,
+    /// What is known of the client.
+    pub client: ClientInfo,
+    /// Another TTL than the policy's.
+    pub ttl: Option<Millis>,
+}
+
+/// A session that was issued.
+#[derive(Debug)]
+pub struct Issued {
+    /// The session.
+    pub session: Session,
+    /// Its token: the only time that it is told.
+    pub token: Token,
+    /// The sessions that it displaced, oldest first.
+    pub evicted: Vec<SessionId>,
+}
+
+/// An issue that is prepared: its token can be put in a safe place before the session exists.
+#[derive(Clone, Debug)]
+pub struct Issuing {
+    device: DeviceId,
+    enrolment: Enrolment,
+}
+
+impl Issuing {
+    /// The token that will hold once the issue is made.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.enrolment.token(&self.device)
+    }
+
+    /// The device it will count on.
+    #[must_use]
+    pub const fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// Bounds the first token's expiry, where the session takes the place of another credential.
+    #[must_use]
+    pub const fn expiring_by(mut self, at: Timestamp) -> Self {
+        self.enrolment.expires_by = Some(at);
+        self
+    }
+}
+
+impl Sessions {
+    /// Issues a session, and evicts those created first where the device would have more than its cap.
+    ///
+    /// # Errors
+    /// [`IssueError`]; where the outcome is unknown, the session and its token come with the error.
+    pub async fn issue(&self, request: IssueRequest) -> Result<Issued, IssueError> {
+        let terms = self.policy().terms(request.ttl)?;
+        let issuing = self.prepare(request, terms)?;
+        self.issue_prepared(issuing).await
+    }
+
+    /// The same for a client that enrols itself: its TTL may only be shorter than the policy's.
+    ///
+    /// # Errors
+    /// As [`Sessions::issue`].
+    pub async fn enrol(&self, request: IssueRequest) -> Result<Issued, IssueError> {
+        let terms = self.policy().terms_for_enrolment(request.ttl)?;
+        let issuing = self.prepare(request, terms)?;
+        self.issue_prepared(issuing).await
+    }
+
+    /// Draws what an issue needs. Changes nothing.
+    ///
+    /// # Errors
+    /// [`IssueError::Policy`], [`IssueError::Entropy`].
+    pub fn prepare_issue(&self, request: IssueRequest) -> Result<Issuing, IssueError> {
+        let terms = self.policy().terms(request.ttl)?;
+        Ok(self.prepare(request, terms)?)
+    }
+
+    fn prepare(&self, request: IssueRequest, terms: Terms) -> Result<Issuing, EntropyError> {
+        let enrolment = Enrolment {
+            id: self.draw()?,
+            family: Family::new(self.draw()?),
+            fresh: Fresh::new(self.draw()?),
+            subject: request.subject,
+            client: Arc::new(request.client),
+            terms,
+            expires_by: None,
+        };
+        Ok(Issuing { device: request.device, enrolment })
+    }
+
+    /// Makes a prepared issue.
+    ///
+    /// # Errors
+    /// [`IssueError::Write`].
+    pub async fn issue_prepared(&self, issuing: Issuing) -> Result<Issued, IssueError> {
+        let Issuing { device, enrolment } = issuing;
+        let policy = self.policy();
+        self.settle(Key::Device(&device), |loaded, now| {
+            let unknown = tenure_domain::Device::unknown(device.clone());
+            let issue = loaded.unwrap_or(&unknown).issue(enrolment.clone(), &policy, now);
+            Step::Commit(issue.commit, Issued { session: issue.session, token: issue.token, evicted: issue.evicted })
+        })
+        .await
+        .map_err(IssueError::Write)
+    }
+}

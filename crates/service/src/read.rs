@@ -1,0 +1,119 @@
+//! Looking at sessions, and cleaning up.
+
+use tenure_domain::{DeviceId, Filter, IdPrefix, Millis, Session, SessionId, SortKey, State};
+use tenure_ports::{Cursor, Page, Purge, StoreError};
+
+use crate::Sessions;
+use crate::error::{ReadError, ResolveError};
+use crate::settle::{Key, Step};
+
+/// How many ids are looked at to tell whether a prefix is unique.
+const CANDIDATES: usize = 32;
+
+impl Sessions {
+    /// The first `limit` matching sessions in order.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn list(&self, filter: &Filter, sort: SortKey, limit: usize) -> Result<Vec<Session>, ReadError> {
+        let now = self.clock.now();
+        let sessions = self.repository.top(filter, now, sort, limit).await?;
+        let idle = sessions.iter().filter(|session| session.state(now) == State::Idle);
+        let devices: std::collections::BTreeSet<DeviceId> = idle.map(|session| session.device.clone()).collect();
+        if devices.is_empty() {
+            return Ok(sessions);
+        }
+        // A session shown as idle must stay so: record it, then look again.
+        for device in &devices {
+            self.record_idle(Key::Device(device)).await?;
+        }
+        Ok(self.repository.top(filter, now, sort, limit).await?)
+    }
+
+    /// Some of the matching sessions in the store's order; see [`tenure_ports::SessionRepository::page`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn page(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
+        self.repository.page(filter, self.clock.now(), after, limit).await
+    }
+
+    /// One session, if it is retained. One that is found idle is recorded as ended first.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn get(&self, id: SessionId) -> Result<Option<Session>, crate::WriteError> {
+        let Some(session) = self.repository.find(id).await? else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        if session.state(now) != State::Idle {
+            return Ok(Some(session).filter(|session| session.is_retained(now)));
+        }
+        self.record_idle(Key::Session(id)).await?;
+        Ok(self.repository.find(id).await?.filter(|session| session.is_retained(now)))
+    }
+
+    async fn record_idle(&self, key: Key<'_>) -> Result<(), crate::WriteError> {
+        self.flush_activity().await?;
+        let policy = self.policy();
+        let settled = self.settle(key, |device, now| match device.and_then(|device| device.settle(&policy, now)) {
+            Some(commit) => Step::Commit(commit, ()),
+            None => Step::Answer(()),
+        });
+        settled.await.map_err(|interrupted| interrupted.error)
+    }
+
+    /// The session that a unique prefix of its id stands for.
+    ///
+    /// # Errors
+    /// [`ResolveError`].
+    pub async fn resolve(&self, start: &str) -> Result<SessionId, ResolveError> {
+        let prefix: IdPrefix = start.parse()?;
+        let mut ids = self.repository.starting_with(prefix, CANDIDATES).await?;
+        if ids.len() > 1 && ids.len() < CANDIDATES {
+            // Records that are no longer shown must not make a prefix ambiguous.
+            let now = self.clock.now();
+            let mut shown = Vec::with_capacity(ids.len());
+            for id in ids {
+                if self.repository.find(id).await?.is_some_and(|session| session.is_retained(now)) {
+                    shown.push(id);
+                }
+            }
+            ids = shown;
+        }
+        match ids[..] {
+            [] => Err(ResolveError::NoSuchSession(start.to_owned())),
+            [id] => Ok(id),
+            _ => {
+                ids.truncate(4);
+                Err(ResolveError::Ambiguous { start: start.to_owned(), ids })
+            }
+        }
+    }
+
+    /// Removes expired and ended sessions that were over `older_than` ago, and counts them; `progress` hears the
+    /// count so far.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was removed before stays removed.
+    pub async fn cleanup(
+        &self,
+        older_than: Millis,
+        dry_run: bool,
+        mut progress: impl FnMut(u64),
+    ) -> Result<u64, StoreError> {
+        let now = self.clock.now();
+        let purge = Purge { now, over_by: now.minus(older_than), dry_run };
+        let (mut removed, mut cursor) = (0, None);
+        loop {
+            let part = self.repository.purge(&purge, cursor).await?;
+            removed += part.removed;
+            progress(removed);
+            cursor = part.next;
+            if cursor.is_none() {
+                return Ok(removed);
+            }
+        }
+    }
+}

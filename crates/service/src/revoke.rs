@@ -1,0 +1,239 @@
+//! Ending sessions: one, a device's, a subject's, all, all but one.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, stream};
+use tenure_domain::{
+    Actor, Cause, ClientInfo, DeviceId, EndReason, Filter, Scope, Selection, Session, SessionId, Subject, Text,
+};
+use tenure_ports::StoreError;
+
+use crate::Sessions;
+use crate::error::{RevokeError, WriteError};
+use crate::settle::{Key, Step};
+
+/// How many devices are changed at once, so that they can share a store's synchronisation or round trip.
+const AT_ONCE: usize = 64;
+/// How many sessions are looked at in one step of a walk.
+const PAGE: usize = 1_000;
+
+/// Which sessions are to be ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// These.
+    Ids(Vec<SessionId>),
+    /// All active ones of a device.
+    Device(DeviceId),
+    /// All active ones of a subject.
+    Subject(Subject),
+    /// All active ones.
+    All,
+}
+
+/// What a revocation came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revoked {
+    /// Ended by it, durably.
+    pub ended: Vec<Session>,
+    /// Over already.
+    pub already: Vec<Session>,
+    /// Unknown.
+    pub unknown: Vec<SessionId>,
+}
+
+impl Sessions {
+    /// Ends every session of the target but `except`.
+    ///
+    /// Each device's are ended as one step. Sessions issued after the call began may be left.
+    ///
+    /// # Errors
+    /// [`RevokeError`] with what was done before it stopped.
+    pub async fn revoke(
+        &self,
+        target: &Target,
+        except: Option<SessionId>,
+        cause: &Cause,
+    ) -> Result<Revoked, RevokeError> {
+        let mut done = Revoked::default();
+        let outcome = match target {
+            Target::Ids(ids) => self.revoke_ids(ids, except, cause, &mut done).await,
+            Target::Device(device) => {
+                let selection = Selection { except, ..Selection::default() };
+                self.revoke_on(Key::Device(device), &selection, cause, &mut done).await
+            }
+            Target::Subject(subject) => self.revoke_walk(Some(subject), except, cause, &mut done).await,
+            Target::All => self.revoke_walk(None, except, cause, &mut done).await,
+        };
+        match outcome {
+            Ok(()) => Ok(done),
+            Err(error) => Err(RevokeError { done, error }),
+        }
+    }
+
+    /// The sessions that [`Sessions::revoke`] would end now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn would_revoke(&self, target: &Target, except: Option<SessionId>) -> Result<Revoked, StoreError> {
+        let now = self.clock.now();
+        let mut would = Revoked::default();
+        let (device, subject) = match target {
+            Target::Ids(ids) => {
+                for &id in ids.iter().filter(|id| except != Some(**id)) {
+                    match self.repository.find(id).await?.filter(|session| session.is_retained(now)) {
+                        None => would.unknown.push(id),
+                        Some(session) if session.over_since(now).is_some() => would.already.push(session),
+                        Some(session) => would.ended.push(session),
+                    }
+                }
+                return Ok(would);
+            }
+            Target::Device(device) => (Some(device.clone()), None),
+            Target::Subject(subject) => (None, Some(subject.clone())),
+            Target::All => (None, None),
+        };
+        let filter = Filter { device, subject, scope: Scope::Active };
+        let mut cursor = None;
+        loop {
+            let page = self.repository.page(&filter, now, cursor, PAGE).await?;
+            would.ended.extend(page.sessions.into_iter().filter(|session| except != Some(session.id)));
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(would);
+            }
+        }
+    }
+
+    /// Ends the session of a log-out.
+    ///
+    /// # Errors
+    /// [`RevokeError`].
+    pub async fn log_out(&self, session: &Session) -> Result<Revoked, RevokeError> {
+        let actor = Actor::from_shared(session.subject.shared().clone()).ok();
+        let cause = Cause { reason: EndReason::LoggedOut, text: None, actor };
+        self.revoke(&Target::Ids(vec![session.id]), None, &cause).await
+    }
+
+    /// A revocation's cause.
+    #[must_use]
+    pub const fn revocation(text: Option<Text>, actor: Option<Actor>) -> Cause {
+        Cause { reason: EndReason::Revoked, text, actor }
+    }
+
+    /// Adds what a connection tells of its client to the session's description.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the session is the same without it.
+    pub async fn describe(&self, id: SessionId, client: &ClientInfo) -> Result<(), WriteError> {
+        let policy = self.policy();
+        let described = self.settle(Key::Session(id), |device, now| {
+            match device.and_then(|device| device.describe(id, client, &policy, now)) {
+                Some(commit) => Step::Commit(commit, ()),
+                None => Step::Answer(()),
+            }
+        });
+        described.await.map_err(|interrupted| interrupted.error)
+    }
+
+    async fn revoke_ids(
+        &self,
+        ids: &[SessionId],
+        except: Option<SessionId>,
+        cause: &Cause,
+        done: &mut Revoked,
+    ) -> Result<(), WriteError> {
+        let ids: BTreeSet<_> = ids.iter().copied().filter(|id| except != Some(*id)).collect();
+        for id in ids {
+            self.revoke_on(Key::Session(id), &Selection::one(id), cause, done).await?;
+        }
+        Ok(())
+    }
+
+    async fn revoke_on(
+        &self,
+        key: Key<'_>,
+        selection: &Selection,
+        cause: &Cause,
+        done: &mut Revoked,
+    ) -> Result<(), WriteError> {
+        let policy = self.policy();
+        let answer = self.settle(key, |device, now| {
+            let Some(device) = device else {
+                return Step::Answer(None);
+            };
+            let revocation = device.revoke(selection, cause, &policy, now);
+            let mut already = revocation.already;
+            already.retain(|session| session.is_retained(now));
+            let answer = Some((revocation.ended, already));
+            match revocation.commit {
+                Some(commit) => Step::Commit(commit, answer),
+                None => Step::Answer(answer),
+            }
+        });
+        let found = match answer.await {
+            Ok(found) => found,
+            Err(interrupted) => {
+                // Made, if not as safely as asked: the caller is told which, beside the error.
+                if let (WriteError::NotDurable { .. }, Some(made)) = (&interrupted.error, interrupted.intended)
+                    && let Some((ended, _)) = *made
+                {
+                    done.ended.extend(ended);
+                }
+                return Err(interrupted.error);
+            }
+        };
+        let asked = selection.ids.as_deref().unwrap_or_default();
+        match found {
+            Some((ended, already)) => {
+                if ended.is_empty() && already.is_empty() {
+                    done.unknown.extend(asked);
+                }
+                done.ended.extend(ended);
+                // Of a whole device only what it ended is news.
+                if selection.ids.is_some() {
+                    done.already.extend(already);
+                }
+            }
+            None => done.unknown.extend(asked),
+        }
+        Ok(())
+    }
+
+    async fn revoke_walk(
+        &self,
+        subject: Option<&Subject>,
+        except: Option<SessionId>,
+        cause: &Cause,
+        done: &mut Revoked,
+    ) -> Result<(), WriteError> {
+        let filter = Filter { device: None, subject: subject.cloned(), scope: Scope::Active };
+        let selection = Selection { ids: None, subject: subject.cloned(), except };
+        let now = self.clock.now();
+        let mut cursor = None;
+        loop {
+            let page = self.repository.page(&filter, now, cursor, PAGE).await?;
+            let meant = page.sessions.into_iter().filter(|session| selection.includes(session));
+            let devices: BTreeSet<DeviceId> = meant.map(|session| session.device.clone()).collect();
+            let selection = &selection;
+            let mut work = stream::iter(devices)
+                .map(|device| async move {
+                    let mut part = Revoked::default();
+                    let outcome = self.revoke_on(Key::Device(&device), selection, cause, &mut part).await;
+                    (part, outcome)
+                })
+                .buffer_unordered(AT_ONCE);
+            let mut failed = None;
+            while let Some((part, outcome)) = work.next().await {
+                done.ended.extend(part.ended);
+                failed = failed.or(outcome.err());
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}

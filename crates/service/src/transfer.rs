@@ -1,0 +1,160 @@
+//! Moving sessions between stores: export and import.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use tenure_domain::{DeviceId, Filter, ImportOutcome, Scope, Session, SessionId};
+use tenure_ports::StoreError;
+
+use crate::error::{Interrupted, WriteError};
+use crate::settle::{Key, Step};
+use crate::{SessionRecord, Sessions};
+
+const PAGE: usize = 1_000;
+
+/// Why an export stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The export could not be written.
+    #[error("could not write the export: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A device that would have had too many active sessions; nothing of it was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverCap {
+    /// Which device.
+    pub device: DeviceId,
+    /// How many it would have had.
+    pub active: usize,
+    /// How many it may have.
+    pub cap: usize,
+}
+
+/// What an import came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportReport {
+    /// Taken over; read back and found equal.
+    pub taken: u64,
+    /// Known here already, in the same or a newer state.
+    pub kept: u64,
+    /// No longer retained.
+    pub lapsed: u64,
+    /// Refused, since they may have ended here.
+    pub barred: Vec<SessionId>,
+    /// Refused with their device.
+    pub over_cap: Vec<OverCap>,
+    /// Taken, and changed by someone else before they were read back.
+    pub changed_since: Vec<SessionId>,
+}
+
+impl Sessions {
+    /// Writes every retained session as one JSON line, in the store's order, and answers how many; `progress` hears
+    /// the count so far.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn export(&self, out: &mut dyn Write, mut progress: impl FnMut(u64)) -> Result<u64, ExportError> {
+        let filter = Filter { scope: Scope::Retained, ..Filter::default() };
+        let now = self.clock.now();
+        let (mut count, mut cursor) = (0, None);
+        loop {
+            let page = self.repository.page(&filter, now, cursor, PAGE).await?;
+            for session in &page.sessions {
+                serde_json::to_writer(&mut *out, &SessionRecord::new(session, now)).map_err(std::io::Error::from)?;
+                out.write_all(b"\n")?;
+                count += 1;
+            }
+            progress(count);
+            cursor = page.next;
+            if cursor.is_none() {
+                out.flush()?;
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Takes sessions over, device by device, each device whole or not at all, and reads each one back. Where both
+    /// sides know a session the ended one wins. A dry run only decides.
+    ///
+    /// # Errors
+    /// [`WriteError`]; devices taken before stay taken, and the same import can be run again.
+    pub async fn import(
+        &self,
+        sessions: Vec<Session>,
+        dry_run: bool,
+        mut progress: impl FnMut(u64),
+    ) -> Result<ImportReport, WriteError> {
+        let mut devices: BTreeMap<DeviceId, Vec<Session>> = BTreeMap::new();
+        for session in sessions {
+            devices.entry(session.device.clone()).or_default().push(session);
+        }
+        let mut report = ImportReport::default();
+        let mut seen = 0;
+        for (device, sessions) in devices {
+            self.import_device(&device, &sessions, dry_run, &mut report).await?;
+            seen += sessions.len() as u64;
+            progress(seen);
+        }
+        Ok(report)
+    }
+
+    async fn import_device(
+        &self,
+        device: &DeviceId,
+        incoming: &[Session],
+        dry_run: bool,
+        report: &mut ImportReport,
+    ) -> Result<(), WriteError> {
+        let mut known = Vec::new();
+        for session in incoming {
+            known.extend(self.repository.find(session.id).await?);
+        }
+        let policy = self.policy();
+        let decided = self.settle(Key::Device(device), |loaded, now| {
+            let unknown = tenure_domain::Device::unknown(device.clone());
+            let mut plan = loaded.unwrap_or(&unknown).import(incoming, &known, &policy, now);
+            let commit = plan.commit.take();
+            let taken: Vec<Session> =
+                commit.iter().flat_map(|commit| &commit.changes).map(|change| change.session().clone()).collect();
+            match commit.filter(|_| !dry_run) {
+                Some(commit) => Step::Commit(commit, (plan, taken)),
+                None => Step::Answer((plan, taken)),
+            }
+        });
+        let (plan, written) = decided.await.map_err(|Interrupted { error, .. }| error)?;
+        if plan.active > policy.cap() && plan.outcomes.iter().any(|(_, outcome)| *outcome == ImportOutcome::Taken) {
+            report.over_cap.push(OverCap { device: device.clone(), active: plan.active, cap: policy.cap() });
+            return Ok(());
+        }
+        for (id, outcome) in plan.outcomes {
+            match outcome {
+                ImportOutcome::Taken => report.taken += 1,
+                ImportOutcome::Kept => report.kept += 1,
+                ImportOutcome::Lapsed => report.lapsed += 1,
+                ImportOutcome::Barred => report.barred.push(id),
+            }
+        }
+        if !dry_run {
+            self.read_back(&written, report).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_back(&self, written: &[Session], report: &mut ImportReport) -> Result<(), WriteError> {
+        for wanted in written {
+            let found = self.repository.find(wanted.id).await?;
+            // The store keeps the later activity, whichever side had it.
+            let equal =
+                found.is_some_and(|found| found == wanted.clone().touched(found.last_activity) || found == *wanted);
+            if !equal {
+                report.changed_since.push(wanted.id);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! Verifying a token: the hot path.
+
+use tenure_domain::{Decision, Holds, Refusal, Session, SessionId, Timestamp, Token, Verdict};
+
+use crate::error::VerifyError;
+use crate::settle::{Key, Step};
+use crate::{Sessions, Usage};
+
+/// A token that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Its session.
+    pub session: Session,
+    /// Whether it is the current token or the one before, in its overlap.
+    pub holds: Holds,
+    /// Whether it should be rotated now.
+    pub rotation_due: bool,
+    /// When it was judged, on the store's clock.
+    pub at: Timestamp,
+}
+
+impl Sessions {
+    /// Judges a token. The clock is read after the record arrived.
+    ///
+    /// One look-up in the store where the token holds or is plainly refused. Where the rules end its session (a
+    /// replaced token came back, or it was left idle), the end is made durable before it is told.
+    ///
+    /// # Errors
+    /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] where it cannot be judged.
+    pub async fn verify(&self, token: &Token, usage: Usage) -> Result<Verified, VerifyError> {
+        let Some(session) = self.repository.find(token.session()).await? else {
+            return Err(Refusal::Unknown.into());
+        };
+        let now = self.clock.now();
+        if !session.is_retained(now) {
+            return Err(Refusal::Unknown.into());
+        }
+        match session.verdict(token, now) {
+            Verdict::Holds(holds) => Ok(self.accept(session, holds, usage, now)),
+            Verdict::Refused(refusal) => Err(refusal.into()),
+            Verdict::MustEnd(_) => self.judge_durably(token, usage).await,
+        }
+    }
+
+    /// Judges a token's text.
+    ///
+    /// # Errors
+    /// As [`Sessions::verify`]; a text that is no token is [`Refusal::Malformed`].
+    pub async fn verify_text(&self, text: &str, usage: Usage) -> Result<Verified, VerifyError> {
+        let token = Token::parse(text).map_err(|_| Refusal::Malformed)?;
+        self.verify(&token, usage).await
+    }
+
+    fn accept(&self, session: Session, holds: Holds, usage: Usage, now: Timestamp) -> Verified {
+        if usage == Usage::Counts {
+            self.activity.note(session.id, now);
+        }
+        let rotation_due = holds == Holds::Current && session.is_rotation_due(&self.policy.read(), now);
+        let session = if usage == Usage::Counts { session.touched(now) } else { session };
+        Verified { session, holds, rotation_due, at: now }
+    }
+
+    /// Judges again on the whole device, and commits the end that this comes to. Activity noted here and not written
+    /// yet may be what keeps a session from being idle.
+    async fn judge_durably(&self, token: &Token, usage: Usage) -> Result<Verified, VerifyError> {
+        self.flush_activity().await?;
+        let policy = self.policy();
+        let mut judged_at = Timestamp::EPOCH;
+        let answer = self
+            .settle(Key::Session(token.session()), |device, now| {
+                judged_at = now;
+                match device.map(|device| device.present(token, &policy, now)) {
+                    None => Step::Answer(Err(Refusal::Unknown)),
+                    Some(Decision::Refuse(refusal)) => Step::Answer(Err(refusal)),
+                    Some(Decision::Do((holds, session))) => Step::Answer(Ok((holds, session.clone()))),
+                    Some(Decision::End(reason, commit)) => {
+                        tracing::info!(session = %token.session(), %reason, "ending the session");
+                        Step::Commit(commit, Err(Refusal::Ended(reason)))
+                    }
+                }
+            })
+            .await
+            .map_err(|interrupted| VerifyError::Write(interrupted.error))?;
+        let (holds, session) = answer?;
+        Ok(self.accept(session, holds, usage, judged_at))
+    }
+
+    /// The session as it is now, for a connection that was admitted with it: still active, or why not. Costs what a
+    /// verification costs.
+    ///
+    /// # Errors
+    /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] where it cannot be judged.
+    pub async fn still_holds(&self, id: SessionId) -> Result<Session, VerifyError> {
+        match self.get(id).await? {
+            None => Err(Refusal::Unknown.into()),
+            Some(session) => match session.state(self.clock.now()) {
+                tenure_domain::State::Active => Ok(session),
+                tenure_domain::State::Expired => Err(Refusal::Expired.into()),
+                tenure_domain::State::Idle => Err(Refusal::Ended(tenure_domain::EndReason::Idle).into()),
+                tenure_domain::State::Ended(reason) => Err(Refusal::Ended(reason).into()),
+            },
+        }
+    }
+}
