@@ -1,0 +1,225 @@
+//! What the use cases make of failures that no healthy store shows: conflicts, outages, lost answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tenure_domain::{
+    ClientInfo, Commit, Device, DeviceId, Policy, Refusal, Revision, Session, Subject, Timestamp, Token,
+};
+use tenure_ports::{Clock, CommitError, Entropy, EntropyError, MockSessionRepository, StoreError};
+use tenure_service::{IssueError, IssueRequest, RotateError, Sessions, Usage, VerifyError, WriteError};
+
+/// Advances by a second at each look, so that two decisions never share an instant.
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.fetch_add(1_000, Ordering::Relaxed))
+    }
+}
+
+/// Counts up: as good as random where nobody guesses.
+struct Counting(AtomicU64);
+
+impl Entropy for Counting {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+        for byte in buffer {
+            *byte = self.0.fetch_add(1, Ordering::Relaxed) as u8;
+        }
+        Ok(())
+    }
+}
+
+fn device() -> DeviceId {
+    DeviceId::new("laptop").unwrap()
+}
+
+fn request() -> IssueRequest {
+    IssueRequest { device: device(), subject: Subject::default(), client: ClientInfo::default(), ttl: None }
+}
+
+fn sessions(repository: MockSessionRepository) -> Sessions {
+    let clock = Arc::new(Ticking(AtomicU64::new(1_000_000)));
+    Sessions::new(Arc::new(repository), clock, Arc::new(Counting(AtomicU64::new(7))), Policy::default())
+}
+
+fn down() -> StoreError {
+    StoreError::Unavailable { place: "the store".to_owned(), problem: "is down".to_owned() }
+}
+
+fn lost() -> CommitError {
+    CommitError::OutcomeUnknown { place: "the store".to_owned(), problem: "the answer was lost".to_owned() }
+}
+
+/// A session and its token, as an earlier issue left them.
+async fn issued() -> (Session, Token) {
+    let mut repository = MockSessionRepository::new();
+    repository.expect_load().returning(|id| Ok(Device::unknown(id.clone())));
+    repository.expect_commit().returning(|_| Ok(Revision::new(1)));
+    let issued = sessions(repository).issue(request()).await.unwrap();
+    (issued.session, issued.token)
+}
+
+fn holding(session: &Session) -> Device {
+    Device::new(session.device.clone(), Revision::new(1), vec![session.clone()], None)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_decided_anew() {
+    let mut repository = MockSessionRepository::new();
+    repository.expect_load().times(3).returning(|id| Ok(Device::unknown(id.clone())));
+    let mut answers = vec![Ok(Revision::new(9)), Err(CommitError::TooLate), Err(CommitError::Conflict)];
+    repository.expect_commit().times(3).returning(move |_| answers.pop().unwrap());
+    let issued = sessions(repository).issue(request()).await.unwrap();
+    // The third decision was made later than the first: it is the one that stands.
+    assert!(issued.session.created_at > Timestamp::from_millis(1_001_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_conflict_is_given_up_and_counted() {
+    let mut repository = MockSessionRepository::new();
+    repository.expect_load().times(64).returning(|id| Ok(Device::unknown(id.clone())));
+    repository.expect_commit().times(64).returning(|_| Err(CommitError::Conflict));
+    match sessions(repository).issue(request()).await {
+        Err(IssueError::Write(interrupted)) => {
+            assert_eq!(interrupted.error, WriteError::Contended { attempts: 64 });
+            assert!(interrupted.intended.is_none(), "nothing was made, so no token is told");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_to_a_rotation_that_was_made_is_found_out() {
+    let (session, token) = issued().await;
+    let stored: Arc<Mutex<Option<Commit>>> = Arc::default();
+    let mut repository = MockSessionRepository::new();
+    let loaded = holding(&session);
+    repository.expect_load_of().times(1).returning(move |_| Ok(Some(loaded.clone())));
+    let kept = Arc::clone(&stored);
+    repository.expect_commit().times(2).returning(move |commit| {
+        let mut kept = kept.lock();
+        if kept.is_some() {
+            assert_eq!(kept.as_ref(), Some(commit), "the very same commit is sent again");
+            return Err(CommitError::Conflict);
+        }
+        *kept = Some(commit.clone());
+        Err(lost())
+    });
+    repository
+        .expect_find()
+        .times(1)
+        .returning(move |_| Ok(stored.lock().as_ref().map(|commit| commit.changes[0].session().clone())));
+    let rotated = sessions(repository).rotate(&token).await.unwrap();
+    assert_eq!(rotated.session.generation, 2);
+    assert_eq!(rotated.session.credential.current, rotated.token.secret().digest());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_to_a_rotation_that_another_won_is_refused_without_theft() {
+    let (session, token) = issued().await;
+    let winner = match holding(&session).rotate(
+        &token,
+        &tenure_domain::Fresh::new([3; 16]),
+        &Policy::default(),
+        Timestamp::from_millis(1_010_000),
+    ) {
+        tenure_domain::Decision::Do(rotation) => rotation.session,
+        other => panic!("{other:?}"),
+    };
+    let mut repository = MockSessionRepository::new();
+    let mut devices = vec![holding(&winner), holding(&session)];
+    repository.expect_load_of().times(2).returning(move |_| Ok(devices.pop()));
+    let mut answers = vec![Err(CommitError::Conflict), Err(lost())];
+    repository.expect_commit().times(2).returning(move |_| answers.pop().unwrap());
+    repository.expect_find().times(1).returning(move |_| Ok(Some(winner.clone())));
+    match sessions(repository).rotate(&token).await {
+        Err(RotateError::Refused(Refusal::Rotated)) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_stays_lost_is_said_to_be_unknown_and_the_new_token_is_not_lost() {
+    let (session, token) = issued().await;
+    let mut repository = MockSessionRepository::new();
+    let loaded = holding(&session);
+    repository.expect_load_of().times(1).returning(move |_| Ok(Some(loaded.clone())));
+    // Later attempts may fail for certain; the first may still be applied.
+    let mut answers = vec![Err(down().into()), Err(down().into()), Err(lost())];
+    repository.expect_commit().times(3).returning(move |_| answers.pop().unwrap());
+    let sessions = sessions(repository);
+    let rotating = sessions.prepare_rotation(&token).unwrap();
+    match sessions.rotate_prepared(&rotating).await {
+        Err(RotateError::Write(interrupted)) => {
+            assert!(matches!(interrupted.error, WriteError::OutcomeUnknown { .. }), "{:?}", interrupted.error);
+            assert!(interrupted.error.to_string().starts_with("outcome unknown: "));
+            let intended = interrupted.intended.expect("the token that may hold now");
+            assert_eq!(intended.token.to_text().expose(), rotating.token().to_text().expose());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_is_an_error_and_no_refusal() {
+    let (_, token) = issued().await;
+    let mut repository = MockSessionRepository::new();
+    repository.expect_find().returning(|_| Err(down()));
+    let outcome = sessions(repository).verify(&token, Usage::Counts).await;
+    assert_eq!(outcome, Err(VerifyError::Write(WriteError::Store(down()))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn theft_is_told_only_once_the_end_is_durable() {
+    let (session, token) = issued().await;
+    let rotation = match holding(&session).rotate(
+        &token,
+        &tenure_domain::Fresh::new([3; 16]),
+        &Policy::default(),
+        Timestamp::from_millis(900_000),
+    ) {
+        tenure_domain::Decision::Do(rotation) => rotation.session,
+        other => panic!("{other:?}"),
+    };
+    for durable in [true, false] {
+        let mut repository = MockSessionRepository::new();
+        let (found, loaded) = (rotation.clone(), holding(&rotation));
+        repository.expect_find().returning(move |_| Ok(Some(found.clone())));
+        repository.expect_load_of().returning(move |_| Ok(Some(loaded.clone())));
+        repository
+            .expect_commit()
+            .times(1)
+            .returning(move |_| if durable { Ok(Revision::new(2)) } else { Err(down().into()) });
+        let outcome = sessions(repository).verify(&token, Usage::Counts).await;
+        if durable {
+            let replayed = Refusal::Ended(tenure_domain::EndReason::Replayed);
+            assert_eq!(outcome, Err(VerifyError::Refused(replayed)));
+        } else {
+            assert_eq!(outcome, Err(VerifyError::Write(WriteError::Store(down()))));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
+    let (session, token) = issued().await;
+    let mut repository = MockSessionRepository::new();
+    let id = session.id;
+    repository.expect_find().returning(move |_| Ok(Some(session.clone())));
+    let mut answers = vec![Ok(()), Err(down())];
+    repository.expect_touch().times(2).returning(move |touches| {
+        assert_eq!(touches.len(), 1, "one touch a session, however often it was used");
+        assert_eq!(touches[0].session, id);
+        answers.pop().unwrap()
+    });
+    let sessions = sessions(repository);
+    for _ in 0..3 {
+        sessions.verify(&token, Usage::Counts).await.unwrap();
+    }
+    assert_eq!(sessions.flush_activity().await, Err(down()));
+    sessions.verify(&token, Usage::Ignored).await.unwrap();
+    assert_eq!(sessions.flush_activity().await, Ok(()));
+    assert_eq!(sessions.flush_activity().await, Ok(()), "nothing is left to write");
+}
