@@ -36,6 +36,9 @@ pub use view::{ClientView, SessionView, TimeError, parse_rfc3339, rfc3339};
 
 use activity::Activity;
 
+/// How many devices are changed at once, so that they can share a store's synchronisation or round trip.
+const AT_ONCE: usize = 64;
+
 /// Tenure's use cases over one store.
 pub struct Sessions {
     repository: Arc<dyn SessionRepository>,

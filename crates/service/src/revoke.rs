@@ -8,12 +8,10 @@ use tenure_domain::{
 };
 use tenure_ports::StoreError;
 
-use crate::Sessions;
 use crate::error::{RevokeError, WriteError};
 use crate::settle::{Key, Step};
+use crate::{AT_ONCE, Sessions};
 
-/// How many devices are changed at once, so that they can share a store's synchronisation or round trip.
-const AT_ONCE: usize = 64;
 /// How many sessions are looked at in one step of a walk.
 const PAGE: usize = 1_000;
 

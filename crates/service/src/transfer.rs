@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use futures_util::{StreamExt, stream};
 use tenure_domain::{DeviceId, Filter, ImportOutcome, Scope, Session, SessionId};
 use tenure_ports::StoreError;
 
 use crate::error::{Interrupted, WriteError};
 use crate::settle::{Key, Step};
-use crate::{SessionRecord, Sessions};
+use crate::{AT_ONCE, SessionRecord, Sessions};
 
 const PAGE: usize = 1_000;
 
@@ -50,6 +51,17 @@ pub struct ImportReport {
     pub over_cap: Vec<OverCap>,
     /// Taken, and changed by someone else before they were read back.
     pub changed_since: Vec<SessionId>,
+}
+
+impl ImportReport {
+    fn add(&mut self, part: Self) {
+        self.taken += part.taken;
+        self.kept += part.kept;
+        self.lapsed += part.lapsed;
+        self.barred.extend(part.barred);
+        self.over_cap.extend(part.over_cap);
+        self.changed_since.extend(part.changed_since);
+    }
 }
 
 impl Sessions {
@@ -95,9 +107,16 @@ impl Sessions {
         }
         let mut report = ImportReport::default();
         let mut seen = 0;
-        for (device, sessions) in devices {
-            self.import_device(&device, &sessions, dry_run, &mut report).await?;
-            seen += sessions.len() as u64;
+        let mut work = stream::iter(devices)
+            .map(|(device, sessions)| async move {
+                let part = self.import_device(&device, &sessions, dry_run).await?;
+                Ok::<_, WriteError>((part, sessions.len() as u64))
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some(outcome) = work.next().await {
+            let (part, count) = outcome?;
+            report.add(part);
+            seen += count;
             progress(seen);
         }
         Ok(report)
@@ -108,8 +127,8 @@ impl Sessions {
         device: &DeviceId,
         incoming: &[Session],
         dry_run: bool,
-        report: &mut ImportReport,
-    ) -> Result<(), WriteError> {
+    ) -> Result<ImportReport, WriteError> {
+        let mut report = ImportReport::default();
         let mut known = Vec::new();
         for session in incoming {
             known.extend(self.repository.find(session.id).await?);
@@ -129,7 +148,7 @@ impl Sessions {
         let (plan, written) = decided.await.map_err(|Interrupted { error, .. }| error)?;
         if plan.active > policy.cap() && plan.outcomes.iter().any(|(_, outcome)| *outcome == ImportOutcome::Taken) {
             report.over_cap.push(OverCap { device: device.clone(), active: plan.active, cap: policy.cap() });
-            return Ok(());
+            return Ok(report);
         }
         for (id, outcome) in plan.outcomes {
             match outcome {
@@ -140,9 +159,9 @@ impl Sessions {
             }
         }
         if !dry_run {
-            self.read_back(&written, report).await?;
+            self.read_back(&written, &mut report).await?;
         }
-        Ok(())
+        Ok(report)
     }
 
     async fn read_back(&self, written: &[Session], report: &mut ImportReport) -> Result<(), WriteError> {
