@@ -1,1 +1,3 @@
 //! One conformance suite, stamped for every adapter, and the CLI end to end.
+
+pub mod host;
