@@ -3,6 +3,7 @@
 mod cargo;
 mod ci;
 mod docs;
+mod experiments;
 mod layers;
 mod tools;
 
@@ -19,6 +20,8 @@ Commands:
   layers        check which crate depends on which
   docs          write the generated files
   docs --check  fail if a generated file differs from what would be written
+  bench         measure, each thing beside its bare floor (minutes)
+  faults        kill processes that write, a thousand times (minutes)
 ";
 
 fn main() -> ExitCode {
@@ -29,6 +32,8 @@ fn main() -> ExitCode {
         ["layers"] => layers::run(),
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
+        ["bench"] => experiments::bench(),
+        ["faults"] => experiments::faults(),
         ["-h" | "--help" | "help", ..] | [_, "-h" | "--help"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
