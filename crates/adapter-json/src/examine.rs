@@ -1,0 +1,123 @@
+//! What is to be said of a store, for `tenure doctor`. Changes nothing.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use tenure_ports::{Clock, StoreError};
+
+use crate::boot::{Boot as _, SystemBoot};
+use crate::feed::News;
+use crate::guard::{check_directory, parent};
+use crate::journal::{Journal, Tail};
+use crate::time::StoreClock;
+use crate::vfs::{OsFs, Vfs as _};
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Works, with a risk.
+    Warn,
+    /// Does not work.
+    Fail,
+}
+
+/// One thing that an examination of a store found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What was found.
+    pub what: String,
+    /// What to do about it; empty where there is nothing to do.
+    pub advice: String,
+}
+
+impl Finding {
+    fn ok(what: impl Into<String>) -> Self {
+        Self { level: Level::Ok, what: what.into(), advice: String::new() }
+    }
+
+    fn warn(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { level: Level::Warn, what: what.into(), advice: advice.into() }
+    }
+
+    fn fail(error: &StoreError) -> Self {
+        let text = error.to_string();
+        // Errors say what happened first, and after a semicolon what to do.
+        let (what, advice) = text.split_once("; ").unwrap_or((&text, ""));
+        Self { level: Level::Fail, what: what.to_owned(), advice: advice.to_owned() }
+    }
+}
+
+/// Examines the store at `path`, also one that does not open, without changing a byte.
+#[must_use]
+pub fn examine(path: &Path, wall: Arc<dyn Clock>) -> Vec<Finding> {
+    let vfs = Arc::new(OsFs);
+    let mut findings = Vec::new();
+    if let Err(error) = vfs.stat(path)
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        let what = format!("{}: there is no store yet", path.display());
+        findings.push(Finding::warn(what, "the first command that needs it makes it"));
+        if vfs.stat(&parent(path)).is_err() {
+            return findings;
+        }
+    }
+    match check_directory(&*vfs, path) {
+        Ok(()) => findings.push(Finding::ok(format!("{}: nobody else can write to it", parent(path).display()))),
+        Err(error) => findings.push(Finding::fail(&error)),
+    }
+    if vfs.stat(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return findings;
+    }
+    if SystemBoot.id().is_empty() {
+        findings.push(Finding::warn(
+            "this machine does not tell one start from the next",
+            "a clock set back over a restart is not noticed; see that it is set from the network",
+        ));
+    }
+    let clock = Arc::new(StoreClock::new(wall, Arc::new(SystemBoot)));
+    let news = News::new();
+    let opened = Journal::open(vfs, path, Arc::clone(&clock), news.sender).and_then(|mut journal| {
+        let tail = journal.refresh()?;
+        Ok((journal, tail))
+    });
+    match opened {
+        Ok((journal, tail)) => findings.extend(describe(path, &journal, tail, &clock)),
+        Err(error) => findings.push(Finding::fail(&error)),
+    }
+    findings
+}
+
+fn describe(path: &Path, journal: &Journal, tail: Tail, clock: &StoreClock) -> Vec<Finding> {
+    let path = path.display();
+    let (at, sessions) = (&journal.at, journal.table.len());
+    let whole =
+        format!("{path}: {} bytes, transaction {}, {sessions} sessions; every line checks out", at.end, at.number);
+    let mut findings = vec![Finding::ok(whole)];
+    match tail {
+        Tail::Clean => {}
+        Tail::LacksNewline => findings.push(Finding::warn(
+            format!("{path}: the last line is whole but for its newline: a writer was stopped"),
+            "nothing; the next writer completes it",
+        )),
+        Tail::Torn | Tail::Changed => findings.push(Finding::warn(
+            format!("{path}: an incomplete line at the end, after byte {}: a writer was stopped or is at work", at.end),
+            "nothing; it was never acknowledged, and the next writer cuts it",
+        )),
+    }
+    match clock.problem() {
+        None => findings.push(Finding::ok("the clock agrees with what the store has recorded")),
+        Some(problem) => findings.push(Finding::fail(&StoreError::Unavailable { place: path.to_string(), problem })),
+    }
+    if journal.read_only {
+        findings.push(Finding::warn(
+            format!("{path}: it can only be read"),
+            "make the file and its file system writable for the user at work",
+        ));
+    }
+    findings
+}

@@ -1,0 +1,287 @@
+//! Writing lines.
+
+use tenure_domain::{ClientInfo, Digest, End, Horizon, Replaced, Session, SessionId, Terms, Timestamp};
+
+use super::{BEFORE_CRC, BEFORE_TX, FORMAT, TX_AT, VERSION, hex};
+use crate::base64;
+
+/// The part of a line that every transaction has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line<'a> {
+    pub(crate) number: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) synced: u64,
+    pub(crate) boot: &'a str,
+    pub(crate) elapsed: u64,
+}
+
+/// A transaction in the making, written straight into the line.
+pub(crate) struct Ops<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    empty: bool,
+}
+
+fn number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    // Writing into memory cannot fail.
+    drop(serde_json::to_writer(out, text));
+}
+
+impl<'a> Ops<'a> {
+    /// Begins a line at the end of `out`.
+    pub(crate) fn begin(out: &'a mut Vec<u8>, line: Line<'_>) -> Self {
+        let start = out.len();
+        out.extend_from_slice(BEFORE_CRC);
+        out.extend_from_slice(b"00000000");
+        out.extend_from_slice(BEFORE_TX);
+        let mut ops = Self { out, start, empty: true };
+        ops.raw(b"{\"q\":");
+        number(ops.out, line.number);
+        ops.number("t", line.at.as_millis());
+        ops.number("s", line.synced);
+        ops.text("b", line.boot);
+        ops.number("u", line.elapsed);
+        ops.raw(b",\"ops\":[");
+        ops
+    }
+
+    /// Ends the line and answers the checksum.
+    pub(crate) fn end(self) -> u32 {
+        self.out.extend_from_slice(b"]}");
+        let crc = crc32c::crc32c(&self.out[self.start + TX_AT..]);
+        let digits = self.start + BEFORE_CRC.len();
+        self.out[digits..digits + 8].copy_from_slice(&hex(crc));
+        self.out.extend_from_slice(b"}\n");
+        crc
+    }
+
+    /// The first line of a file. Its length does not depend on the numbers, so that it can be written last.
+    pub(crate) fn head(&mut self, through: u64, last: u32, end: u64, lines: u64, records: u64) {
+        self.op("head");
+        self.text("format", FORMAT);
+        self.number("version", VERSION.into());
+        for (name, value) in [("through", through), ("size", end), ("lines", lines), ("records", records)] {
+            let before = self.out.len();
+            self.number(name, value);
+            // White space between tokens is no part of the number.
+            let width = name.len() + 4 + 20;
+            self.out.resize(before + width, b' ');
+        }
+        self.key("last");
+        self.out.push(b'"');
+        self.out.extend_from_slice(&hex(last));
+        self.raw(b"\"}");
+    }
+
+    /// A device's own facts. `revision` only where it is not this transaction's number.
+    pub(crate) fn device(&mut self, device: &str, revision: Option<u64>, horizon: Option<Option<Horizon>>) {
+        self.op("device");
+        self.text("device", device);
+        if let Some(revision) = revision {
+            self.number("rev", revision);
+        }
+        match horizon {
+            Some(Some(horizon)) => {
+                self.raw(b",\"horizon\":{\"created\":");
+                number(self.out, horizon.created_at.as_millis());
+                self.number("until", horizon.until.as_millis());
+                self.out.push(b'}');
+            }
+            Some(None) => self.raw(b",\"horizon\":{}"),
+            None => {}
+        }
+        self.out.push(b'}');
+    }
+
+    /// A whole record; `op` is `issue`, `import`, `record`, or a change that touched more than it should.
+    pub(crate) fn record(&mut self, op: &str, session: &Session, lapsed: bool) {
+        self.op(op);
+        self.id(session.id);
+        self.text("device", session.device.as_str());
+        self.text("subject", session.subject.as_str());
+        if !session.client.is_empty() {
+            self.client(&session.client);
+        }
+        self.number("created", session.created_at.as_millis());
+        if session.order != 0 {
+            self.number("order", session.order);
+        }
+        self.number("active", session.last_activity.as_millis());
+        self.number("expires", session.expires_at.as_millis());
+        self.number("gen", session.generation.into());
+        if let Some(at) = session.rotated_at {
+            self.number("rotated", at.as_millis());
+        }
+        self.terms(&session.terms);
+        self.digest("cur", &session.credential.current);
+        self.digest("fam", &session.credential.family);
+        if let Some(replaced) = &session.credential.replaced {
+            self.replaced(replaced);
+        }
+        if let Some(end) = &session.end {
+            self.ended(end);
+        }
+        if lapsed {
+            self.raw(b",\"lapsed\":true");
+        }
+        self.out.push(b'}');
+    }
+
+    /// A new token.
+    pub(crate) fn rotate(&mut self, session: &Session) {
+        self.op("rotate");
+        self.id(session.id);
+        self.number("active", session.last_activity.as_millis());
+        self.number("expires", session.expires_at.as_millis());
+        self.number("gen", session.generation.into());
+        if let Some(at) = session.rotated_at {
+            self.number("rotated", at.as_millis());
+        }
+        self.digest("cur", &session.credential.current);
+        if let Some(replaced) = &session.credential.replaced {
+            self.replaced(replaced);
+        }
+        self.out.push(b'}');
+    }
+
+    /// An end.
+    pub(crate) fn finish(&mut self, session: &Session, end: &End) {
+        self.op("end");
+        self.id(session.id);
+        self.number("active", session.last_activity.as_millis());
+        self.ended(end);
+        self.out.push(b'}');
+    }
+
+    /// A client's new description.
+    pub(crate) fn describe(&mut self, session: &Session) {
+        self.op("describe");
+        self.id(session.id);
+        self.number("active", session.last_activity.as_millis());
+        self.client(&session.client);
+        self.out.push(b'}');
+    }
+
+    /// An operation on several sessions: `lapse` or `purge`.
+    pub(crate) fn several(&mut self, op: &str, ids: &[SessionId]) {
+        self.op(op);
+        self.raw(b",\"ids\":[");
+        for (i, id) in ids.iter().enumerate() {
+            self.raw(if i == 0 { b"\"" } else { b",\"" });
+            self.out.extend_from_slice(&id.to_ascii());
+            self.out.push(b'"');
+        }
+        self.raw(b"]}");
+    }
+
+    /// Activity.
+    pub(crate) fn touch(&mut self, seen: impl Iterator<Item = (SessionId, Timestamp)>) {
+        self.op("touch");
+        self.raw(b",\"seen\":{");
+        for (i, (id, at)) in seen.enumerate() {
+            self.raw(if i == 0 { b"\"" } else { b",\"" });
+            self.out.extend_from_slice(&id.to_ascii());
+            self.raw(b"\":");
+            number(self.out, at.as_millis());
+        }
+        self.raw(b"}}");
+    }
+
+    fn op(&mut self, name: &str) {
+        self.raw(if self.empty { b"{\"op\":\"" } else { b",{\"op\":\"" });
+        self.empty = false;
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.push(b'"');
+    }
+
+    fn client(&mut self, client: &ClientInfo) {
+        self.raw(b",\"client\":{");
+        for (i, (field, value)) in client.iter().enumerate() {
+            self.raw(if i == 0 { b"\"" } else { b",\"" });
+            self.out.extend_from_slice(field.name().as_bytes());
+            self.raw(b"\":");
+            text(self.out, value);
+        }
+        self.out.push(b'}');
+    }
+
+    fn terms(&mut self, terms: &Terms) {
+        self.number("ttl", terms.ttl.get());
+        if let Some(idle) = terms.idle_timeout {
+            self.number("idle", idle.get());
+        }
+        self.number("life", terms.max_lifetime.get());
+        self.number("keep", terms.retention.get());
+    }
+
+    fn replaced(&mut self, replaced: &Replaced) {
+        self.raw(b",\"prev\":{\"stops\":");
+        number(self.out, replaced.stops_at.as_millis());
+        self.number("tolerance", replaced.tolerance.get());
+        if let Some(digest) = &replaced.digest {
+            self.digest("cur", digest);
+        }
+        self.out.push(b'}');
+    }
+
+    fn ended(&mut self, end: &End) {
+        self.raw(b",\"end\":{\"reason\":\"");
+        self.out.extend_from_slice(end.reason.code().as_bytes());
+        self.raw(b"\"");
+        self.number("at", end.at.as_millis());
+        if let Some(words) = &end.text {
+            self.text("text", words.as_str());
+        }
+        if let Some(actor) = &end.actor {
+            self.text("actor", actor.as_str());
+        }
+        self.out.push(b'}');
+    }
+
+    fn id(&mut self, id: SessionId) {
+        self.raw(b",\"id\":\"");
+        self.out.extend_from_slice(&id.to_ascii());
+        self.out.push(b'"');
+    }
+
+    fn digest(&mut self, name: &str, digest: &Digest) {
+        self.key(name);
+        self.out.push(b'"');
+        base64::encode(digest.as_bytes(), self.out);
+        self.out.push(b'"');
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.key(name);
+        text(self.out, value);
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.key(name);
+        number(self.out, value);
+    }
+
+    fn key(&mut self, name: &str) {
+        self.raw(b",\"");
+        self.out.extend_from_slice(name.as_bytes());
+        self.raw(b"\":");
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+}

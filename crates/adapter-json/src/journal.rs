@@ -1,0 +1,451 @@
+//! The journal as this process has read it: the table, and the place in the file up to which it was applied.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use tenure_domain::{Session, SessionId};
+use tenure_ports::{FeedItem, StoreError};
+use tokio::sync::broadcast;
+
+use crate::apply::{News, apply};
+use crate::format::{Head, Op, Problem, Tx, parse_line};
+use crate::guard::{check_file, corrupt, failed, symlink, unavailable};
+use crate::table::Table;
+use crate::time::StoreClock;
+use crate::vfs::{Access, File, Vfs};
+
+mod torn;
+
+pub(crate) use torn::Tail;
+use torn::{Verdict, judge};
+
+/// How much of the file is read at a time.
+const CHUNK: u64 = 1 << 20;
+/// How often a tail that changes while it is read is read again.
+const PATIENCE: usize = 100;
+/// Any first line fits.
+const HEAD_MAX: u64 = 4096;
+
+/// Where the reading has got to.
+#[derive(Clone, Default)]
+pub(crate) struct Position {
+    /// The end of the last line that was applied.
+    pub(crate) end: u64,
+    /// That line's transaction, and its checksum.
+    pub(crate) number: u64,
+    crc: u32,
+    lines: u64,
+    /// The last transaction known to be on the disk.
+    pub(crate) synced: u64,
+    /// Where that one's line ends.
+    pub(crate) durable: u64,
+    /// The last transaction that did more than to record activity.
+    pub(crate) rules: u64,
+    /// Lines that are not known to be on the disk.
+    pending: VecDeque<(u64, u64)>,
+    /// Whether another process wrote any of those.
+    pub(crate) foreign: bool,
+    pub(crate) head: Head,
+    /// After a jump into a replacement: the transaction up to which all was applied before, and its checksum.
+    skip: Option<(u64, u32)>,
+}
+
+pub(crate) struct Journal {
+    vfs: Arc<dyn Vfs>,
+    path: PathBuf,
+    clock: Arc<StoreClock>,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) table: Table,
+    pub(crate) at: Position,
+    /// What made it of no use.
+    broken: Option<StoreError>,
+    /// Sessions that this process was told to end and could not: refused here whatever the file says.
+    pub(crate) denied: HashMap<SessionId, Session>,
+    /// Whether the directory is known to name this file for good.
+    pub(crate) named: bool,
+    /// It could only be opened to read.
+    pub(crate) read_only: bool,
+    feed: broadcast::Sender<FeedItem>,
+    buffer: Vec<u8>,
+}
+
+/// A line that was not applied.
+struct Bad {
+    problem: Problem,
+    /// Its checksum was right, so no torn write explains it.
+    sealed: bool,
+}
+
+/// Opens the file and checks that it may be used.
+pub(crate) fn open_file(vfs: &dyn Vfs, path: &Path) -> Result<(Arc<dyn File>, bool), StoreError> {
+    let cannot = |error: &io::Error| match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::LOOP | rustix::io::Errno::MLINK) => symlink(path),
+        _ => failed(path, "open the store", error),
+    };
+    let mut read_only = false;
+    let file = match vfs.open(path, Access::Write) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            // It can still be looked at, unless another check tells better why not.
+            if let Ok(stat) = vfs.stat(path) {
+                check_file(vfs, path, &stat)?;
+            }
+            read_only = true;
+            vfs.open(path, Access::Read)
+        }
+        other => other,
+    }
+    .map_err(|error| cannot(&error))?;
+    let stat = file.stat().map_err(|error| failed(path, "look at the store", &error))?;
+    check_file(vfs, path, &stat)?;
+    Ok((file, read_only))
+}
+
+impl Journal {
+    pub(crate) fn open(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        clock: Arc<StoreClock>,
+        feed: broadcast::Sender<FeedItem>,
+    ) -> Result<Self, StoreError> {
+        let (file, read_only) = open_file(&*vfs, path)?;
+        let mut journal = Self {
+            vfs,
+            path: path.to_owned(),
+            clock,
+            file,
+            table: Table::default(),
+            at: Position::default(),
+            broken: None,
+            denied: HashMap::new(),
+            named: false,
+            read_only,
+            feed,
+            buffer: Vec::new(),
+        };
+        journal.refresh()?;
+        Ok(journal)
+    }
+
+    /// Whether nothing was written since the last look. One system call.
+    pub(crate) fn is_fresh(&self) -> Result<bool, StoreError> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let stat = self.file.stat().map_err(|error| failed(&self.path, "look at the store", &error))?;
+        Ok(stat.size == self.at.end && stat.links != 0)
+    }
+
+    /// Applies what was written since the last look.
+    pub(crate) fn refresh(&mut self) -> Result<Tail, StoreError> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let result = self.catch_up();
+        self.buffer = Vec::new();
+        if let Err(error @ StoreError::Corrupt { .. }) = &result {
+            self.broken = Some(error.clone());
+        }
+        result
+    }
+
+    fn catch_up(&mut self) -> Result<Tail, StoreError> {
+        loop {
+            let stat = self.file.stat().map_err(|error| failed(&self.path, "look at the store", &error))?;
+            if stat.size < self.at.end {
+                let problem = "the file became shorter than what was read of it";
+                return Err(corrupt(&self.path, self.at.lines, problem));
+            }
+            let tail = self.read_to(stat.size)?;
+            if !self.is_whole() {
+                let problem = if stat.size == 0 {
+                    "the file is empty, which no store is; remove it to begin a new one"
+                } else {
+                    "the file is not whole, and was when it became the store"
+                };
+                return Err(corrupt(&self.path, self.at.lines + 1, problem));
+            }
+            if self.at.skip.is_some() {
+                // The replacement lacks what was applied: somebody put an older copy there.
+                self.reload();
+                continue;
+            }
+            if stat.links != 0 {
+                return Ok(tail);
+            }
+            // Nobody writes to a file that was replaced, so all of it has been applied.
+            self.follow()?;
+        }
+    }
+
+    /// Whether the first line and the snapshot were read: they were on the disk before the file became the store.
+    fn is_whole(&self) -> bool {
+        self.at.lines > 0 && self.at.lines >= self.at.head.lines
+    }
+
+    /// Goes on in the file that replaced this one: from the end of its snapshot, where that is the state at hand.
+    fn follow(&mut self) -> Result<(), StoreError> {
+        let (file, read_only) = open_file(&*self.vfs, &self.path).map_err(|error| match self.vfs.stat(&self.path) {
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
+                unavailable(&self.path, "the store was removed while it was in use; put it back, or start anew")
+            }
+            _ => error,
+        })?;
+        let head = read_head(&*file, &self.path)?;
+        let mine = (self.at.number, self.at.crc);
+        (self.file, self.named, self.read_only) = (file, false, read_only);
+        if mine.0 > head.through || mine == (head.through, head.last) {
+            let rules = self.at.rules;
+            self.at = Position {
+                end: head.size,
+                number: head.through,
+                crc: head.last,
+                lines: head.lines,
+                synced: head.through,
+                durable: head.size,
+                rules: rules.min(head.through),
+                head,
+                skip: (mine.0 > head.through).then_some(mine),
+                ..Position::default()
+            };
+            return Ok(());
+        }
+        self.reload();
+        Ok(())
+    }
+
+    /// Forgets everything, to read the file from its beginning.
+    fn reload(&mut self) {
+        self.table = Table::default();
+        self.at = Position::default();
+        // Nobody listens, or somebody does: both are fine.
+        drop(self.feed.send(FeedItem::Missed));
+    }
+
+    fn read_to(&mut self, size: u64) -> Result<Tail, StoreError> {
+        let mut chunk = CHUNK;
+        let mut patience = PATIENCE;
+        while self.at.end < size {
+            let whole = size - self.at.end <= chunk;
+            let mut bytes = std::mem::take(&mut self.buffer);
+            self.read(&mut bytes, chunk.min(size - self.at.end))?;
+            let before = self.at.end;
+            let outcome = self.absorb(&bytes, true);
+            self.buffer = bytes;
+            match outcome {
+                // A whole chunk without a line's end.
+                Ok(0) if !whole => chunk *= 2,
+                Ok(_) if !whole => chunk = CHUNK,
+                Ok(_) if self.at.end == size => break,
+                Ok(_) => return self.judge(size, None, &mut patience),
+                Err(bad) if bad.sealed => return Err(corrupt(&self.path, self.at.lines + 1, &bad.problem)),
+                Err(bad) => match self.judge(size, Some(bad.problem), &mut patience)? {
+                    // It changed under our eyes: a writer took an incomplete line back and wrote another.
+                    Tail::Changed => continue,
+                    tail => return Ok(tail),
+                },
+            }
+            debug_assert!(self.at.end >= before);
+        }
+        Ok(Tail::Clean)
+    }
+
+    fn read(&self, bytes: &mut Vec<u8>, length: u64) -> Result<(), StoreError> {
+        bytes.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
+        let read = self.file.read_at(bytes, self.at.end);
+        let read = read.map_err(|error| failed(&self.path, "read the store", &error))?;
+        bytes.truncate(read);
+        Ok(())
+    }
+
+    /// Decides what the bytes after the last good line are.
+    fn judge(&self, size: u64, problem: Option<Problem>, patience: &mut usize) -> Result<Tail, StoreError> {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        self.read(&mut first, size - self.at.end)?;
+        self.read(&mut second, size - self.at.end)?;
+        let problem = match judge(&first, self.at.end, self.at.number + 1) {
+            _ if first != second || (problem.is_some() && self.good_line(&first)) => {
+                *patience = patience.saturating_sub(1);
+                if *patience > 0 {
+                    return Ok(Tail::Changed);
+                }
+                return Err(unavailable(
+                    &self.path,
+                    "its end changes whenever it is read; is another program writing it?",
+                ));
+            }
+            // Only bytes that were never promised may be missing.
+            _ if !self.is_whole() => "the file is not whole, and was when it became the store",
+            Verdict::Torn => return Ok(Tail::Torn),
+            Verdict::LacksNewline => return Ok(Tail::LacksNewline),
+            Verdict::Corrupt => "it is damaged",
+        };
+        Err(corrupt(&self.path, self.at.lines + 1, problem))
+    }
+
+    fn good_line(&self, bytes: &[u8]) -> bool {
+        bytes
+            .split(|byte| *byte == b'\n')
+            .next()
+            .is_some_and(|line| line.len() < bytes.len() && parse_line(line).is_ok())
+    }
+
+    /// Applies the whole lines at the beginning of `bytes`, which continue the file from `at.end`; answers how many
+    /// bytes that was.
+    fn absorb(&mut self, bytes: &[u8], foreign: bool) -> Result<usize, Bad> {
+        let mut news = News { wanted: self.feed.receiver_count() > 0, ..News::default() };
+        let mut done = 0;
+        let mut last = None;
+        let mut outcome = Ok(());
+        while let Some(length) = memchr::memchr(b'\n', &bytes[done..]) {
+            let line = &bytes[done..done + length];
+            outcome = self.absorb_line(line, &mut news, &mut last);
+            if outcome.is_err() {
+                break;
+            }
+            self.at.foreign |= foreign && !self.at.pending.is_empty();
+            done += length + 1;
+        }
+        if let Some((at, boot, elapsed)) = last {
+            self.clock.record(at, &boot, elapsed);
+        }
+        for item in news.items {
+            drop(self.feed.send(item));
+        }
+        outcome.map(|()| done)
+    }
+
+    fn absorb_line<'a>(
+        &mut self,
+        line: &'a [u8],
+        news: &mut News,
+        last: &mut Option<(u64, Cow<'a, str>, u64)>,
+    ) -> Result<(), Bad> {
+        let (tx, crc) = parse_line(line).map_err(|problem| Bad { problem, sealed: false })?;
+        *last = Some((tx.at, tx.boot.clone(), tx.elapsed));
+        self.absorb_tx(tx, crc, line.len() as u64 + 1, news).map_err(|problem| Bad { problem, sealed: true })
+    }
+
+    fn absorb_tx(&mut self, tx: Tx<'_>, crc: u32, length: u64, news: &mut News) -> Result<(), Problem> {
+        let (number, synced) = (tx.number, tx.synced);
+        let mut crc = crc;
+        if self.at.lines == 0 {
+            let [Op::Head(head)] = tx.ops[..] else { return Err("the file does not begin as a journal does".into()) };
+            if head.lines == 0 || number.checked_add(head.lines) != head.through.checked_add(1) {
+                return Err("the first line's numbers contradict each other".into());
+            }
+            self.at.head = head;
+        } else if number != self.at.number + 1 {
+            return Err(
+                format!("transaction {} is missing; {number} follows {}", self.at.number + 1, self.at.number).into()
+            );
+        } else {
+            self.take(tx, crc, news)?;
+        }
+        let at = &mut self.at;
+        at.end += length;
+        at.lines += 1;
+        at.number = number;
+        if at.lines <= at.head.lines {
+            // A snapshot was synced before it became the store.
+            (at.synced, at.durable) = (number, at.end);
+            if at.lines == at.head.lines {
+                if at.end != at.head.size || number != at.head.through {
+                    return Err("the snapshot does not end where the first line says".into());
+                }
+                crc = at.head.last;
+            }
+        } else {
+            at.pending.push_back((number, at.end));
+            self.synced_through(synced);
+        }
+        self.at.crc = crc;
+        Ok(())
+    }
+
+    fn take(&mut self, tx: Tx<'_>, crc: u32, news: &mut News) -> Result<(), Problem> {
+        let number = tx.number;
+        match self.at.skip {
+            Some((through, last)) if number <= through => {
+                if number == through {
+                    // Another history: nothing of it may be mixed with what is at hand.
+                    self.at.skip = (crc != last).then_some((u64::MAX, 0));
+                }
+                Ok(())
+            }
+            _ => {
+                news.rules = false;
+                apply(&mut self.table, tx, news)?;
+                if news.rules {
+                    self.at.rules = number;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes note that the transactions up to this one are on the disk.
+    pub(crate) fn synced_through(&mut self, number: u64) {
+        let at = &mut self.at;
+        at.synced = at.synced.max(number.min(at.number));
+        while let Some(&(number, end)) = at.pending.front().filter(|(number, _)| *number <= at.synced) {
+            at.durable = end.max(at.durable);
+            at.synced = at.synced.max(number);
+            at.pending.pop_front();
+        }
+        at.foreign &= !at.pending.is_empty();
+    }
+
+    /// Applies what this process itself has just written at `from`, as far as no other thread did so already.
+    pub(crate) fn wrote(&mut self, bytes: &[u8], from: u64) -> Result<(), StoreError> {
+        let done = usize::try_from(self.at.end.saturating_sub(from)).unwrap_or(usize::MAX);
+        let Some(rest) = bytes.get(done..) else { return Ok(()) };
+        match self.absorb(rest, false) {
+            Ok(_) => Ok(()),
+            Err(bad) => {
+                let error = corrupt(&self.path, self.at.lines + 1, &bad.problem);
+                self.broken = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on in a file that this process itself has just put in place of this one, with the very state at hand.
+    pub(crate) fn adopt(&mut self, file: Arc<dyn File>, head: Head) {
+        (self.file, self.named, self.read_only) = (file, true, false);
+        self.at = Position {
+            end: head.size,
+            number: head.through,
+            crc: head.last,
+            lines: head.lines,
+            synced: head.through,
+            durable: head.size,
+            rules: self.at.rules,
+            head,
+            ..Position::default()
+        };
+    }
+
+    /// What a compaction writes into the first line.
+    pub(crate) fn last(&self) -> (u64, u32) {
+        (self.at.number, self.at.crc)
+    }
+}
+
+/// Reads a file's first line.
+fn read_head(file: &dyn File, path: &Path) -> Result<Head, StoreError> {
+    let mut bytes = vec![0; HEAD_MAX as usize];
+    let read = file.read_at(&mut bytes, 0).map_err(|error| failed(path, "read the store", &error))?;
+    bytes.truncate(read);
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match parse_line(line) {
+        Ok((tx, _)) => match tx.ops[..] {
+            [Op::Head(head)] => Ok(head),
+            _ => Err(corrupt(path, 1, "the file does not begin as a journal does")),
+        },
+        Err(problem) => Err(corrupt(path, 1, &problem)),
+    }
+}

@@ -1,0 +1,265 @@
+//! The store as others use it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tenure_domain::{
+    Commit, Device, DeviceId, Filter, IdPrefix, Millis, Revision, Session, SessionError, SessionId, SortKey, Timestamp,
+    Touch,
+};
+use tenure_ports::{Clock, CommitError, Cursor, Feed, Page, Purge, Purged, SessionRepository, StoreError};
+
+use crate::apply::touch;
+use crate::boot::{Boot, SystemBoot};
+use crate::feed::News;
+use crate::guard::{check_directory, corrupt, failed, make_parents, unavailable};
+use crate::journal::Journal;
+use crate::lock::Lock;
+use crate::time::StoreClock;
+use crate::vfs::{OsFs, Vfs};
+use crate::writer::{Job, Shared};
+use crate::{purge, query, snapshot};
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// How long a writer waits for another process' lock.
+    pub lock_timeout: Millis,
+    /// The file is left to grow to this many bytes, and to twice what its content needs, before it is written anew.
+    pub compact_floor: u64,
+    /// Where the machine's run is read from; another one only in tests.
+    pub boot: Arc<dyn Boot>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lock_timeout: Millis::seconds(2), compact_floor: 1 << 20, boot: Arc::new(SystemBoot) }
+    }
+}
+
+/// Sessions in one journal file, shared by any number of processes.
+///
+/// Dropping it lets what waits be written in the background; a process that ends calls [`JsonStore::close`] first.
+pub struct JsonStore {
+    shared: Arc<Shared>,
+    lock: Arc<Mutex<Lock>>,
+    news: News,
+}
+
+impl JsonStore {
+    /// Opens the journal at `path`, or makes it, with the directories above it.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be read, may not be used, or is no journal; it is then left as it is.
+    pub fn open(path: &Path, wall: Arc<dyn Clock>, options: Options) -> Result<Arc<Self>, StoreError> {
+        Self::open_on(Arc::new(OsFs), path, wall, options)
+    }
+
+    pub(crate) fn open_on(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        wall: Arc<dyn Clock>,
+        options: Options,
+    ) -> Result<Arc<Self>, StoreError> {
+        let clock = Arc::new(StoreClock::new(wall, options.boot));
+        let mut lock = Lock::new(Arc::clone(&vfs), path, options.lock_timeout);
+        make_parents(&*vfs, path)?;
+        check_directory(&*vfs, path)?;
+        create_if_missing(&*vfs, path, &clock, &mut lock)?;
+        let news = News::new();
+        let journal = Journal::open(Arc::clone(&vfs), path, Arc::clone(&clock), news.sender.clone())?;
+        let shared = Arc::new(Shared::new(path.to_owned(), vfs, clock, journal, options.compact_floor));
+        Ok(Arc::new(Self { shared, lock: Arc::new(Mutex::new(lock)), news }))
+    }
+
+    /// The store's time: the wall clock, but never behind what the store has recorded plus the time since.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.clock) as Arc<dyn Clock>
+    }
+
+    /// Writes what waits to be written; to be called before the process ends. The store goes on working.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be written.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        if self.shared.is_idle() {
+            return Ok(());
+        }
+        self.shared.ask(&self.lock, Job::Flush).await
+    }
+
+    /// Waits until what a decision is to be made on is on the disk. What this process wrote is already.
+    async fn settle(&self, rules: u64, synced: u64) -> Result<(), StoreError> {
+        if rules <= synced { Ok(()) } else { self.shared.ask(&self.lock, Job::Sync).await }
+    }
+
+    fn device(&self, journal: &Journal, device: u32, with: Option<SessionId>) -> Result<Device, StoreError> {
+        let damaged = |error: SessionError| corrupt(&self.shared.path, 0, &error.to_string());
+        let table = &journal.table;
+        let Some(row) = table.devices.get(device) else {
+            return Err(corrupt(&self.shared.path, 0, "a session's device is not known"));
+        };
+        let wanted = table.device_rows(device).filter(|(_, row)| !row.is_over() || Some(row.id) == with);
+        let sessions = wanted.map(|(at, _)| table.session(at)).collect::<Result<_, _>>().map_err(damaged)?;
+        Ok(Device::new(row.name.clone(), row.revision, sessions, row.horizon))
+    }
+}
+
+impl Drop for JsonStore {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// Under the lock, so that two processes cannot both make it.
+fn create_if_missing(vfs: &dyn Vfs, path: &Path, clock: &StoreClock, lock: &mut Lock) -> Result<(), StoreError> {
+    let is_missing = || match vfs.stat(path) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(failed(path, "look at the store", &error)),
+    };
+    if !is_missing()? {
+        return Ok(());
+    }
+    if path.file_name().is_none() {
+        return Err(unavailable(path, "it names no file"));
+    }
+    let _held = lock.acquire()?;
+    if is_missing()? { snapshot::create(vfs, path, clock) } else { Ok(()) }
+}
+
+impl Shared {
+    /// Applies what other processes wrote since the last look, and says whether the time can be trusted.
+    pub(crate) fn catch_up(&self) -> Result<(), StoreError> {
+        if !self.journal.read().is_fresh()? {
+            self.journal.write().refresh()?;
+        }
+        self.trust()
+    }
+
+    fn trust(&self) -> Result<(), StoreError> {
+        self.clock.problem().map_or(Ok(()), |problem| Err(unavailable(&self.path, problem)))
+    }
+
+    fn look_up(&self, journal: &Journal, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let Some(at) = journal.table.find(id) else { return Ok(None) };
+        let session = journal.table.session(at).map_err(|error| corrupt(&self.path, 0, &error.to_string()))?;
+        if !journal.denied.is_empty()
+            && session.end.is_none()
+            && let Some(ended) = journal.denied.get(&id)
+        {
+            return Ok(Some(ended.clone()));
+        }
+        Ok(Some(session))
+    }
+
+    fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.trust()?;
+        let journal = self.journal.read();
+        if journal.is_fresh()? {
+            return self.look_up(&journal, id);
+        }
+        drop(journal);
+        self.catch_up()?;
+        self.look_up(&self.journal.read(), id)
+    }
+}
+
+#[async_trait]
+impl SessionRepository for JsonStore {
+    async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.shared.find(id)
+    }
+
+    async fn load(&self, device: &DeviceId) -> Result<Device, StoreError> {
+        self.shared.catch_up()?;
+        let (loaded, rules, synced) = {
+            let journal = self.shared.journal.read();
+            let loaded = match journal.table.devices.find(device.as_str()) {
+                Some(at) => self.device(&journal, at, None)?,
+                None => Device::unknown(device.clone()),
+            };
+            (loaded, journal.at.rules, journal.at.synced)
+        };
+        self.settle(rules, synced).await?;
+        Ok(loaded)
+    }
+
+    async fn load_of(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
+        self.shared.catch_up()?;
+        let (loaded, rules, synced) = {
+            let journal = self.shared.journal.read();
+            let loaded = match journal.table.find(session) {
+                Some(at) => Some(self.device(&journal, journal.table.row(at).device, Some(session))?),
+                None => None,
+            };
+            (loaded, journal.at.rules, journal.at.synced)
+        };
+        self.settle(rules, synced).await?;
+        Ok(loaded)
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Revision, CommitError> {
+        self.shared.ask(&self.lock, |reply| Job::Commit(commit.clone(), reply)).await
+    }
+
+    async fn touch(&self, touches: &[Touch]) -> Result<(), StoreError> {
+        self.shared.catch_up()?;
+        let moved: Vec<_> = {
+            let mut journal = self.shared.journal.write();
+            let news = touches.iter().filter(|news| touch(&mut journal.table, news.session, news.at));
+            news.map(|news| (news.session, news.at)).collect()
+        };
+        if moved.is_empty() { Ok(()) } else { self.shared.remember(&self.lock, moved) }
+    }
+
+    async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+        self.shared.catch_up()?;
+        Ok(query::starting_with(&self.shared, prefix, limit))
+    }
+
+    async fn page(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.shared.catch_up()?;
+        query::page(&self.shared, filter, now, after, limit)
+    }
+
+    async fn top(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        sort: SortKey,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        self.shared.catch_up()?;
+        query::top(&self.shared, filter, now, sort, limit)
+    }
+
+    async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
+        self.shared.catch_up()?;
+        if purge.dry_run {
+            return purge::run(&self.shared, purge, after, |_, _| Ok(()));
+        }
+        let purge = *purge;
+        self.shared.ask(&self.lock, |reply| Job::Purge(purge, after, reply)).await
+    }
+
+    async fn subscribe(&self) -> Result<Feed, StoreError> {
+        self.shared.catch_up()?;
+        self.news.subscribe(&self.shared)
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.shared.catch_up()?;
+        self.shared.ask(&self.lock, Job::Probe).await
+    }
+}

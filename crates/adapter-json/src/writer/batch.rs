@@ -1,0 +1,385 @@
+//! One round of the writer: lock, catch up, check, append, sync, answer.
+
+use std::io;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use tenure_domain::{Change, Commit, Revision, SessionId, Timestamp};
+use tenure_ports::{Clock as _, CommitError, Purged, StoreError};
+
+use super::{Job, Reply, Shared, decide};
+use crate::format::{Line, Ops};
+use crate::guard::{failed, parent, unavailable};
+use crate::journal::{Journal, Tail};
+use crate::lock::{Held, Lock};
+use crate::purge;
+use crate::snapshot;
+use crate::vfs::{Access, File};
+
+/// Activity is never waited for; beyond this much of it the writer syncs of itself, so that little is ever unsettled.
+const UNSYNCED_MOST: u64 = 64 << 10;
+/// How many sessions' activity one line records.
+const TOUCHES_A_LINE: usize = 4096;
+
+/// What the writer remembers from one round to the next.
+#[derive(Default)]
+pub(super) struct State {
+    /// A sync failed, and what the file holds on the disk is not known: it has to be written anew.
+    suspect: bool,
+    /// No compaction before the file has this size: the last one failed.
+    compact_from: u64,
+}
+
+/// A commit that was checked and stands in the bytes to write.
+struct Accepted {
+    commit: Commit,
+    reply: Reply<Revision, CommitError>,
+    number: u64,
+    /// Where its line ends.
+    end: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    commits: Vec<(Commit, Reply<Revision, CommitError>)>,
+    purges: Vec<(tenure_ports::Purge, Option<tenure_ports::Cursor>, Reply<Purged>)>,
+    syncs: Vec<Reply<()>>,
+    others: Vec<Reply<()>>,
+}
+
+/// Nobody may wait any more: the answer is lost then, and that is fine.
+fn answer<T, E>(reply: Reply<T, E>, result: Result<T, E>) {
+    drop(reply.send(result));
+}
+
+pub(super) fn run(
+    shared: &Shared,
+    lock: &mut Lock,
+    state: &mut State,
+    jobs: Vec<Job>,
+    touches: HashMap<SessionId, Timestamp>,
+) {
+    let mut waiting = Waiting::default();
+    for job in jobs {
+        match job {
+            Job::Commit(commit, reply) => waiting.commits.push((commit, reply)),
+            Job::Purge(purge, after, reply) => waiting.purges.push((purge, after, reply)),
+            Job::Sync(reply) => waiting.syncs.push(reply),
+            Job::Flush(reply) | Job::Probe(reply) => waiting.others.push(reply),
+        }
+    }
+    let Waiting { commits, purges, syncs, others } = waiting;
+    if commits.is_empty() && purges.is_empty() && others.is_empty() && touches.is_empty() && !state.suspect {
+        let result = sync_only(shared);
+        return syncs.into_iter().for_each(|reply| answer(reply, result.clone()));
+    }
+    let held = match prepare(shared, lock, state) {
+        Ok(held) => held,
+        Err(error) => {
+            refuse(shared, commits, &error);
+            shared.put_back(touches);
+            purges.into_iter().for_each(|(_, _, reply)| answer(reply, Err(error.clone())));
+            return syncs.into_iter().chain(others).for_each(|reply| answer(reply, Err(error.clone())));
+        }
+    };
+    let written = append(shared, state, commits, &touches, !syncs.is_empty());
+    syncs.into_iter().chain(others).for_each(|reply| answer(reply, written.clone()));
+    for (purge, after, reply) in purges {
+        answer(reply, purge::run(shared, &purge, after, |shared, fill| append_line(shared, state, fill)));
+    }
+    compact_if_due(shared, state);
+    drop(held);
+}
+
+/// A reader wants to be sure of what another process wrote.
+fn sync_only(shared: &Shared) -> Result<(), StoreError> {
+    let file = Arc::clone(&shared.journal.read().file);
+    file.sync().map_err(|error| failed(&shared.path, "sync the store", &error))
+}
+
+/// Takes the lock, catches up and repairs what a dead writer left.
+fn prepare(shared: &Shared, lock: &mut Lock, state: &mut State) -> Result<Held, StoreError> {
+    let held = lock.acquire()?;
+    loop {
+        let (tail, file, end) = {
+            let mut journal = shared.journal.write();
+            let tail = journal.refresh()?;
+            (tail, Arc::clone(&journal.file), journal.at.end)
+        };
+        match tail {
+            Tail::Clean => break,
+            Tail::Changed => continue,
+            Tail::Torn | Tail::LacksNewline => {}
+        }
+        writable(shared)?;
+        let repair = || match tail {
+            Tail::LacksNewline => {
+                let size = file.stat()?.size;
+                snapshot::write_all(&*file, b"\n", size)
+            }
+            _ => {
+                file.truncate(end)?;
+                // What is written there next must not mix with what was cut, should the power fail.
+                file.sync()
+            }
+        };
+        repair().map_err(|error| failed(&shared.path, "cut the incomplete line at the store's end", &error))?;
+    }
+    writable(shared)?;
+    if let Some(problem) = shared.clock.problem() {
+        return Err(unavailable(&shared.path, problem));
+    }
+    if state.suspect {
+        rewrite(shared, state)?;
+    }
+    Ok(held)
+}
+
+/// A store that could only be opened to read may have become writable.
+fn writable(shared: &Shared) -> Result<(), StoreError> {
+    if !shared.journal.read().read_only {
+        return Ok(());
+    }
+    let opened = shared.vfs.open(&shared.path, Access::Write);
+    let file = opened.map_err(|error| failed(&shared.path, "open the store to write", &error))?;
+    let mut journal = shared.journal.write();
+    // The old one has its one name still, so this is the same file.
+    if journal.file.stat().is_ok_and(|stat| stat.links != 0) {
+        (journal.file, journal.read_only) = (file, false);
+    }
+    Ok(())
+}
+
+/// Answers commits that were not tried. An end that could not be written holds in this process all the same.
+fn refuse(shared: &Shared, commits: Vec<(Commit, Reply<Revision, CommitError>)>, error: &StoreError) {
+    for (commit, reply) in commits {
+        deny(shared, &commit);
+        answer(reply, Err(error.clone().into()));
+    }
+}
+
+fn deny(shared: &Shared, commit: &Commit) {
+    for change in &commit.changes {
+        if let Change::Ended(session) = change {
+            shared.journal.write().denied.insert(session.id, session.clone());
+        }
+    }
+}
+
+/// What a line that is written now begins with.
+fn line<'a>(shared: &'a Shared, journal: &Journal, at: Timestamp) -> Line<'a> {
+    let (boot, elapsed) = (shared.clock.boot_id(), shared.clock.elapsed().get());
+    Line { number: journal.at.number + 1, at, synced: journal.at.synced, boot, elapsed }
+}
+
+/// Writes activity and commits; answers the commits. The result is about the activity, and about durability where
+/// `must_sync` asks for it.
+fn append(
+    shared: &Shared,
+    state: &mut State,
+    commits: Vec<(Commit, Reply<Revision, CommitError>)>,
+    touches: &HashMap<SessionId, Timestamp>,
+    must_sync: bool,
+) -> Result<(), StoreError> {
+    let mut bytes = Vec::new();
+    let mut accepted = Vec::new();
+    {
+        let journal = shared.journal.read();
+        let now = shared.clock.now();
+        let mut line = line(shared, &journal, now);
+        let seen: Vec<_> =
+            touches.iter().filter(|(id, _)| is_live(&journal, **id)).map(|(id, at)| (*id, *at)).collect();
+        for some in seen.chunks(TOUCHES_A_LINE) {
+            let mut ops = Ops::begin(&mut bytes, line);
+            ops.touch(some.iter().copied());
+            ops.end();
+            line.number += 1;
+        }
+        let mut changed = HashSet::new();
+        for (commit, reply) in commits {
+            // Whoever comes second decided on a state that is about to be past.
+            let fresh = !changed.contains(&commit.device);
+            let checked = if fresh { decide::check(&journal.table, &commit, now) } else { Err(CommitError::Conflict) };
+            if let Err(error) = checked {
+                answer(reply, Err(error));
+                continue;
+            }
+            let mut ops = Ops::begin(&mut bytes, line);
+            decide::write(&mut ops, &journal.table, &commit);
+            ops.end();
+            changed.insert(commit.device.clone());
+            accepted.push(Accepted { commit, reply, number: line.number, end: bytes.len() });
+            line.number += 1;
+        }
+    }
+    if bytes.is_empty() && !must_sync {
+        return Ok(());
+    }
+    let (whole, problem) = write(shared, &bytes);
+    let sync = must_sync || !accepted.is_empty();
+    let synced = settle(shared, state, sync);
+    for Accepted { commit, reply, number, end } in accepted {
+        let result = match (&problem, &synced) {
+            (Some(error), _) if end > whole => Err(CommitError::Store(error.clone())),
+            (_, Err(error)) => Err(unknown(error)),
+            _ => Ok(Revision::new(number)),
+        };
+        if result.is_ok() {
+            forgive(shared, &commit);
+        } else {
+            deny(shared, &commit);
+        }
+        answer(reply, result);
+    }
+    problem.map_or(synced, Err)
+}
+
+fn is_live(journal: &Journal, id: SessionId) -> bool {
+    journal.table.find(id).is_some_and(|at| journal.table.row(at).end().is_none())
+}
+
+fn forgive(shared: &Shared, commit: &Commit) {
+    let nothing = shared.journal.read().denied.is_empty();
+    if nothing {
+        return;
+    }
+    for change in &commit.changes {
+        shared.journal.write().denied.remove(&change.session().id);
+    }
+}
+
+fn unknown(error: &StoreError) -> CommitError {
+    let (StoreError::Unavailable { place, problem }
+    | StoreError::Full { place, problem }
+    | StoreError::Corrupt { place, problem }) = error.clone()
+    else {
+        return CommitError::Store(error.clone());
+    };
+    CommitError::OutcomeUnknown {
+        place,
+        problem: format!("it was written, and may not survive a power loss: {problem}"),
+    }
+}
+
+/// One line, written and synced: for what is no commit.
+fn append_line(shared: &Shared, state: &mut State, fill: purge::Fill<'_>) -> Result<(), StoreError> {
+    let mut bytes = Vec::new();
+    {
+        let journal = shared.journal.read();
+        let mut line = Ops::begin(&mut bytes, line(shared, &journal, shared.clock.now()));
+        fill(&mut line, &journal.table);
+        line.end();
+    }
+    match write(shared, &bytes) {
+        (_, Some(problem)) => Err(problem),
+        (_, None) => settle(shared, state, true),
+    }
+}
+
+/// Appends lines; answers how many bytes of whole lines stand in the file, and why it is not all of them.
+fn write(shared: &Shared, bytes: &[u8]) -> (usize, Option<StoreError>) {
+    let (file, from, durable, foreign) = {
+        let journal = shared.journal.read();
+        (Arc::clone(&journal.file), journal.at.end, journal.at.durable, journal.at.foreign)
+    };
+    if foreign && let Err(error) = write_again(&*file, durable, from) {
+        return (0, Some(failed(&shared.path, "write to the store", &error)));
+    }
+    let (mut done, mut problem) = (0, None);
+    while done < bytes.len() && problem.is_none() {
+        match file.write_at(&bytes[done..], from + done as u64) {
+            Ok(0) => problem = Some(io::ErrorKind::StorageFull.into()),
+            Ok(n) => done += n,
+            Err(error) => problem = Some(error),
+        }
+    }
+    let mut whole = done;
+    if problem.is_some() {
+        whole = bytes[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        // Whole lines stay, since readers may have applied them. Should this fail, the next writer cuts.
+        if whole < done
+            && let Err(error) = file.truncate(from + whole as u64)
+        {
+            tracing::warn!(%error, "an incomplete line stays at the store's end until the next write");
+        }
+    }
+    let mut problem = problem.map(|error: io::Error| failed(&shared.path, "write to the store", &error));
+    if let Err(error) = shared.journal.write().wrote(&bytes[..whole], from) {
+        problem = Some(error);
+    }
+    (whole, problem)
+}
+
+/// What another process wrote and may have failed to sync is written again as it is, so that the coming sync answers
+/// for it: a failure that it saw is not reported to us.
+fn write_again(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
+    let mut bytes = vec![0; usize::try_from(to - from).unwrap_or_default()];
+    let read = file.read_at(&mut bytes, from)?;
+    snapshot::write_all(file, &bytes[..read], from)
+}
+
+/// Brings what was written to the disk, where that is asked for or much has gathered.
+fn settle(shared: &Shared, state: &mut State, must: bool) -> Result<(), StoreError> {
+    let (file, number, unsynced) = {
+        let journal = shared.journal.read();
+        (Arc::clone(&journal.file), journal.at.number, journal.at.end - journal.at.durable)
+    };
+    if !must && unsynced < UNSYNCED_MOST {
+        return Ok(());
+    }
+    match name(shared).and_then(|()| file.sync()) {
+        Ok(()) => {
+            shared.journal.write().synced_through(number);
+            Ok(())
+        }
+        Err(error) => {
+            // Once a sync has failed, another on the same file can succeed without having written anything.
+            tracing::warn!(%error, path = %shared.path.display(), "a sync failed; the store is written anew");
+            state.suspect = true;
+            rewrite(shared, state)
+        }
+    }
+}
+
+/// Whoever put the file in place may have died before the directory was on the disk.
+fn name(shared: &Shared) -> io::Result<()> {
+    if !shared.journal.read().named {
+        shared.vfs.sync_dir(&parent(&shared.path))?;
+        shared.journal.write().named = true;
+    }
+    Ok(())
+}
+
+fn rewrite(shared: &Shared, state: &mut State) -> Result<(), StoreError> {
+    match snapshot::rewrite(&*shared.vfs, &shared.path, &shared.clock, &shared.journal) {
+        Ok(()) => {
+            state.suspect = false;
+            Ok(())
+        }
+        Err(failure) => {
+            state.suspect |= failure.renamed;
+            Err(failure.error)
+        }
+    }
+}
+
+/// Writes the file anew once it is more than twice the last snapshot and the floor, or once most of what that had is
+/// gone: each byte is so copied about once.
+fn compact_if_due(shared: &Shared, state: &mut State) {
+    let (size, head, records) = {
+        let journal = shared.journal.read();
+        (journal.at.end, journal.at.head, journal.table.len() as u64)
+    };
+    let grown = size > head.size.saturating_mul(2).saturating_add(shared.compact_floor);
+    let emptied = size > shared.compact_floor && records < head.records / 4;
+    if !(grown || emptied) || size < state.compact_from {
+        return;
+    }
+    let result =
+        purge::stale(shared, |shared, fill| append_line(shared, state, fill)).and_then(|()| rewrite(shared, state));
+    state.compact_from = 0;
+    if let Err(error) = result {
+        tracing::warn!(%error, "the store could not be compacted; it goes on growing until it can");
+        state.compact_from = size.saturating_add(shared.compact_floor);
+    }
+}

@@ -1,0 +1,116 @@
+//! A store with a clock that tests move, and decisions to commit.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tenure_adapter_json::{Boot, JsonStore, Options};
+use tenure_domain::*;
+use tenure_ports::*;
+
+/// One time for wall and machine, moved by hand.
+pub(crate) struct Time {
+    pub(crate) wall: AtomicU64,
+    pub(crate) up: AtomicU64,
+    pub(crate) boot: std::sync::Mutex<String>,
+}
+
+pub(crate) const START: u64 = 1_764_000_000_000;
+
+impl Time {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { wall: START.into(), up: 1_000_000.into(), boot: std::sync::Mutex::new("b1".into()) })
+    }
+
+    pub(crate) fn pass(&self, millis: u64) {
+        self.wall.fetch_add(millis, Ordering::SeqCst);
+        self.up.fetch_add(millis, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Time {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.wall.load(Ordering::SeqCst))
+    }
+}
+
+impl Boot for Time {
+    fn id(&self) -> String {
+        self.boot.lock().unwrap().clone()
+    }
+
+    fn elapsed(&self) -> Millis {
+        Millis::new(self.up.load(Ordering::SeqCst))
+    }
+}
+
+pub(crate) fn options(time: &Arc<Time>) -> Options {
+    Options { boot: time.clone(), ..Options::default() }
+}
+
+pub(crate) fn open(path: &Path, time: &Arc<Time>) -> Arc<JsonStore> {
+    JsonStore::open(path, time.clone(), options(time)).unwrap()
+}
+
+pub(crate) fn policy() -> Policy {
+    Policy::new(&PolicySettings { max_sessions_per_device: Some(3), ..PolicySettings::default() }).unwrap()
+}
+
+pub(crate) fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+/// Random enough, and the same in every run.
+pub(crate) fn bytes<const N: usize>(seed: u64) -> [u8; N] {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::array::from_fn(|_| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        (x >> 24) as u8
+    })
+}
+
+pub(crate) fn enrolment(seed: u64) -> Enrolment {
+    let client = ClientInfo::default().with(ClientField::DisplayName, "J\u{fc}rgen's \"phone\"").unwrap();
+    Enrolment {
+        id: bytes(seed),
+        family: Family::new(bytes(seed ^ 0xf0f0)),
+        fresh: Fresh::new(bytes(seed ^ 0x0f0f)),
+        subject: Subject::default(),
+        client: Arc::new(client),
+        terms: policy().terms(None).unwrap(),
+        expires_by: None,
+    }
+}
+
+pub(crate) async fn issue(store: &JsonStore, name: &str, seed: u64) -> Issue {
+    let loaded = store.load(&device(name)).await.unwrap();
+    let issue = loaded.issue(enrolment(seed), &policy(), store.clock().now());
+    store.commit(&issue.commit).await.unwrap();
+    issue
+}
+
+pub(crate) fn cause() -> Cause {
+    Cause {
+        reason: EndReason::Revoked,
+        text: Some("lost \u{1f4f1}".parse().unwrap()),
+        actor: Some("cli".parse().unwrap()),
+    }
+}
+
+pub(crate) async fn revoke(store: &JsonStore, id: SessionId) -> Result<Revision, CommitError> {
+    let loaded = store.load_of(id).await?.unwrap();
+    let revocation = loaded.revoke(&Selection::one(id), &cause(), &policy(), store.clock().now());
+    store.commit(&revocation.commit.unwrap()).await
+}
+
+pub(crate) async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Rotation {
+    let loaded = store.load_of(token.session()).await.unwrap().unwrap();
+    let Decision::Do(rotation) = loaded.rotate(token, &Fresh::new(bytes(seed)), &policy(), store.clock().now()) else {
+        panic!("refused");
+    };
+    store.commit(&rotation.commit).await.unwrap();
+    rotation
+}

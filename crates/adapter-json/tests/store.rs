@@ -1,0 +1,334 @@
+//! The repository's promises on real files: what one instance commits, another sees.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::Ordering;
+
+use common::*;
+use futures_util::StreamExt as _;
+use tenure_adapter_json::{JsonStore, Options};
+use tenure_domain::*;
+use tenure_ports::*;
+
+#[tokio::test]
+async fn what_one_instance_commits_another_sees_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("deep/er/s.jsonl"), Time::new());
+    let (a, b) = (open(&path, &time), open(&path, &time));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(dir.path().join("deep")).unwrap().permissions().mode() & 0o777, 0o700);
+    for n in 0..50 {
+        let issued = issue(&a, &format!("d{n}"), n).await;
+        assert_eq!(b.find(issued.session.id).await.unwrap().unwrap(), issued.session);
+        let rotation = rotate(&b, &issued.token, n + 1000).await;
+        assert_eq!(a.find(issued.session.id).await.unwrap().unwrap(), rotation.session);
+        revoke(&a, issued.session.id).await.unwrap();
+        let ended = b.find(issued.session.id).await.unwrap().unwrap();
+        assert_eq!(ended.state(time.now()), State::Ended(EndReason::Revoked));
+        assert_eq!(ended.end.as_ref().unwrap().text.as_ref().unwrap().as_str(), "lost \u{1f4f1}");
+    }
+    drop((a, b));
+    let c = open(&path, &time);
+    let all = Filter { scope: Scope::Retained, ..Filter::default() };
+    assert_eq!(c.top(&all, time.now(), SortKey::Created, 100).await.unwrap().len(), 50);
+    assert_eq!(c.load(&device("d1")).await.unwrap().sessions().len(), 0);
+}
+
+#[tokio::test]
+async fn only_one_of_two_decisions_on_one_state_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (a, b) = (open(&path, &time), open(&path, &time));
+    let loaded = a.load(&device("d")).await.unwrap();
+    let one = loaded.issue(enrolment(1), &policy(), time.now());
+    let two = loaded.issue(enrolment(2), &policy(), time.now());
+    let first = a.commit(&one.commit).await.unwrap();
+    assert_eq!(b.commit(&two.commit).await, Err(CommitError::Conflict));
+    assert_eq!(a.commit(&one.commit).await, Err(CommitError::Conflict));
+    let loaded = b.load(&device("d")).await.unwrap();
+    assert_eq!(loaded.revision(), first);
+    let mut late = loaded.issue(enrolment(3), &policy(), time.now()).commit;
+    late.not_after = time.now().minus(Millis::new(1));
+    assert_eq!(b.commit(&late).await, Err(CommitError::TooLate));
+    // In one round of the writer as well.
+    let commits: Vec<_> = (10..20).map(|n| loaded.issue(enrolment(n), &policy(), time.now()).commit).collect();
+    let answers = futures_util::future::join_all(commits.iter().map(|commit| a.commit(commit))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| **answer == Err(CommitError::Conflict)).count(), 9);
+}
+
+#[tokio::test]
+async fn the_device_and_its_history_are_kept_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let store = open(&path, &time);
+    let mut issued = Vec::new();
+    for n in 0..40 {
+        time.pass(1000);
+        issued.push(issue(&store, "d", n).await);
+    }
+    let loaded = store.load(&device("d")).await.unwrap();
+    assert_eq!(loaded.sessions().len(), 3);
+    assert!(loaded.horizon().is_some());
+    let all = Filter { scope: Scope::Retained, ..Filter::default() };
+    let listed = store.top(&all, time.now(), SortKey::Created, 1000).await.unwrap();
+    // Three active ones and thirty ended ones.
+    assert_eq!(listed.len(), 33);
+    assert_eq!(listed[0].id, issued[39].session.id);
+    assert_eq!(store.find(issued[6].session.id).await.unwrap(), None);
+    assert!(store.find(issued[7].session.id).await.unwrap().is_some());
+    let again = open(&path, &time);
+    assert_eq!(again.load(&device("d")).await.unwrap(), loaded);
+    assert_eq!(again.top(&all, time.now(), SortKey::Created, 1000).await.unwrap(), listed);
+}
+
+#[tokio::test]
+async fn activity_moves_forward_and_reaches_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (a, b) = (open(&path, &time), open(&path, &time));
+    let issued = issue(&a, "d", 1).await;
+    let id = issued.session.id;
+    let before = a.load(&device("d")).await.unwrap().revision();
+    let at = |n: u64| Timestamp::from_millis(START + n);
+    a.touch(&[Touch { session: id, at: at(500) }, Touch { session: id, at: at(300) }]).await.unwrap();
+    assert_eq!(a.find(id).await.unwrap().unwrap().last_activity, at(500));
+    a.close().await.unwrap();
+    assert_eq!(b.find(id).await.unwrap().unwrap().last_activity, at(500));
+    assert_eq!(b.load(&device("d")).await.unwrap().revision(), before);
+    // A record that knows of less activity does not take any back.
+    let loaded = b.load_of(id).await.unwrap().unwrap();
+    a.touch(&[Touch { session: id, at: at(900) }]).await.unwrap();
+    a.close().await.unwrap();
+    let revocation = loaded.revoke(&Selection::one(id), &cause(), &policy(), time.now());
+    b.commit(&revocation.commit.unwrap()).await.unwrap();
+    assert_eq!(a.find(id).await.unwrap().unwrap().last_activity, at(900));
+    a.touch(&[Touch { session: id, at: at(2000) }]).await.unwrap();
+    assert_eq!(a.find(id).await.unwrap().unwrap().last_activity, at(900));
+}
+
+#[tokio::test]
+async fn a_guard_keeps_what_was_used_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let store = open(&path, &time);
+    let issued = issue(&store, "d", 1).await;
+    let loaded = store.load(&device("d")).await.unwrap();
+    let mut commit = loaded
+        .revoke(&Selection::one(issued.session.id), &Cause::rule(EndReason::Idle), &policy(), time.now())
+        .commit
+        .unwrap();
+    commit.guards.push(Guard { session: issued.session.id, last_activity: issued.session.last_activity });
+    store.touch(&[Touch { session: issued.session.id, at: Timestamp::from_millis(START + 5) }]).await.unwrap();
+    assert_eq!(store.commit(&commit).await, Err(CommitError::Conflict));
+}
+
+#[tokio::test]
+async fn pages_show_everything_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let store = open(&path, &time);
+    let mut ids: Vec<_> = Vec::new();
+    for n in 0..60 {
+        ids.push(issue(&store, &format!("d{}", n % 30), n).await.session.id);
+    }
+    for filter in [
+        Filter::default(),
+        Filter { subject: Some(Subject::default()), ..Filter::default() },
+        Filter { device: Some(device("d7")), ..Filter::default() },
+    ] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.page(&filter, time.now(), after, 7).await.unwrap();
+            assert!(page.sessions.len() <= 7);
+            seen.extend(page.sessions.iter().map(|session| session.id));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut expected = ids.clone();
+        if filter.device.is_some() {
+            expected = vec![ids[7], ids[37]];
+        }
+        seen.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(seen, expected);
+    }
+    let text = ids[0].to_string();
+    assert!(store.starting_with(text[..3].parse().unwrap(), 9).await.unwrap().contains(&ids[0]));
+    assert_eq!(store.starting_with(text.parse().unwrap(), 9).await.unwrap(), [ids[0]]);
+    let mut sorted = ids.clone();
+    sorted.sort_unstable();
+    let all: Vec<_> = (0..8).map(|n| format!("{}", "01234567".as_bytes()[n] as char)).collect();
+    let mut found = Vec::new();
+    for prefix in &all {
+        found.extend(store.starting_with(prefix.parse().unwrap(), 100).await.unwrap());
+    }
+    assert!(found.is_sorted());
+}
+
+#[tokio::test]
+async fn purge_removes_what_is_over_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (a, b) = (open(&path, &time), open(&path, &time));
+    let gone = issue(&a, "d", 1).await.session.id;
+    let kept = issue(&a, "e", 2).await.session.id;
+    revoke(&a, gone).await.unwrap();
+    time.pass(1000);
+    let purge = Purge { now: time.now(), over_by: time.now(), dry_run: true };
+    assert_eq!(a.purge(&purge, None).await.unwrap(), Purged { removed: 1, next: None });
+    assert!(b.find(gone).await.unwrap().is_some());
+    let purge = Purge { dry_run: false, ..purge };
+    assert_eq!(a.purge(&purge, None).await.unwrap(), Purged { removed: 1, next: None });
+    assert_eq!(b.find(gone).await.unwrap(), None);
+    assert!(b.find(kept).await.unwrap().is_some());
+    // What it remembers of the ended one outlives the record.
+    assert!(b.load(&device("d")).await.unwrap().horizon().is_some());
+    time.pass(25 * 3_600_000);
+    let before = b.load(&device("e")).await.unwrap().revision();
+    let purge = Purge { now: time.now(), over_by: time.now(), dry_run: false };
+    assert_eq!(a.purge(&purge, None).await.unwrap().removed, 1);
+    assert_ne!(b.load(&device("e")).await.unwrap().revision(), before);
+}
+
+#[tokio::test]
+async fn news_of_every_process_arrives() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (a, b) = (open(&path, &time), open(&path, &time));
+    let mut feed = b.subscribe().await.unwrap();
+    let issued = issue(&a, "d", 1).await;
+    revoke(&a, issued.session.id).await.unwrap();
+    let mut kinds = Vec::new();
+    while kinds.len() < 2 {
+        if let Some(FeedItem::Changed { session, kind, .. }) = feed.next().await {
+            assert_eq!(session, issued.session.id);
+            kinds.push(kind);
+        }
+    }
+    assert_eq!(kinds, [ChangeKind::Issued, ChangeKind::Ended(EndReason::Revoked)]);
+}
+
+#[tokio::test]
+async fn compaction_loses_nothing_and_readers_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let small = Options { compact_floor: 4096, ..options(&time) };
+    let a = JsonStore::open(&path, time.clone(), small.clone()).unwrap();
+    let b = JsonStore::open(&path, time.clone(), small).unwrap();
+    let idle = open(&path, &time);
+    let mut tokens = Vec::new();
+    for n in 0..300 {
+        time.pass(10);
+        let store = if n % 2 == 0 { &a } else { &b };
+        tokens.push(issue(store, &format!("d{}", n % 40), n).await.token);
+        if n % 3 == 0 {
+            let id = tokens[tokens.len() - 1].session();
+            revoke(store, id).await.unwrap();
+        }
+    }
+    let all = Filter { scope: Scope::Retained, ..Filter::default() };
+    let listed = a.top(&all, time.now(), SortKey::Created, 1000).await.unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() < 400_000);
+    for store in [&b, &idle, &open(&path, &time)] {
+        assert_eq!(store.top(&all, time.now(), SortKey::Created, 1000).await.unwrap(), listed);
+        for n in 0..40 {
+            let name = device(&format!("d{n}"));
+            let (mut mine, mut theirs) = (store.load(&name).await.unwrap(), a.load(&name).await.unwrap());
+            assert_eq!(mine.revision(), theirs.revision());
+            assert_eq!(mine.horizon(), theirs.horizon());
+            let sort = |device: &mut Device| {
+                let mut sessions = device.sessions().to_vec();
+                sessions.sort_by_key(|session| session.id);
+                sessions
+            };
+            assert_eq!(sort(&mut mine), sort(&mut theirs));
+        }
+    }
+    // Numbers have no gap.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let numbers: Vec<u64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["tx"]["q"].as_u64().unwrap())
+        .collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
+}
+
+#[tokio::test]
+async fn a_clock_set_back_revives_nothing_and_one_far_ahead_freezes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let store = open(&path, &time);
+    issue(&store, "d", 1).await;
+    time.wall.fetch_sub(86_400_000, Ordering::SeqCst);
+    time.up.fetch_add(5_000, Ordering::SeqCst);
+    assert_eq!(store.clock().now(), Timestamp::from_millis(START + 5_000));
+    assert_eq!(open(&path, &time).clock().now(), Timestamp::from_millis(START + 5_000));
+    // One wrong clock far ahead: time goes on from there.
+    time.wall.store(START + 1_000_000_000, Ordering::SeqCst);
+    issue(&store, "e", 2).await;
+    time.wall.store(START, Ordering::SeqCst);
+    time.up.fetch_add(7_000, Ordering::SeqCst);
+    assert_eq!(store.clock().now(), Timestamp::from_millis(START + 1_000_007_000));
+}
+
+#[tokio::test]
+async fn after_a_restart_a_clock_behind_is_refused_until_it_has_caught_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let issued = issue(&open(&path, &time), "d", 1).await;
+    *time.boot.lock().unwrap() = "b2".into();
+    time.up.store(3_000, Ordering::SeqCst);
+    time.wall.store(START - 60_001, Ordering::SeqCst);
+    let store = open(&path, &time);
+    let refused = store.find(issued.session.id).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Unavailable { problem, .. } if problem.contains("clock")), "{refused}");
+    assert!(matches!(store.load(&device("d")).await, Err(StoreError::Unavailable { .. })));
+    time.wall.store(START - 60_000, Ordering::SeqCst);
+    assert!(store.find(issued.session.id).await.unwrap().is_some());
+    // At least the time since the start has passed.
+    assert_eq!(store.clock().now(), Timestamp::from_millis(START + 3_000));
+    issue(&store, "e", 2).await;
+    time.wall.store(START - 86_400_000, Ordering::SeqCst);
+    assert!(store.find(issued.session.id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn unsafe_and_foreign_files_are_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let time = Time::new();
+    let fine = dir.path().join("s.jsonl");
+    issue(&open(&fine, &time), "d", 1).await;
+    let attempt = |path: &std::path::Path| JsonStore::open(path, time.clone(), options(&time)).err().unwrap();
+    let bytes = std::fs::read(&fine).unwrap();
+
+    std::fs::set_permissions(&fine, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(attempt(&fine).to_string().contains("chmod 600"));
+    std::fs::set_permissions(&fine, std::fs::Permissions::from_mode(0o600)).unwrap();
+
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&fine, &link).unwrap();
+    assert!(attempt(&link).to_string().contains("symbolic link"));
+    let hard = dir.path().join("hard");
+    std::fs::hard_link(&fine, &hard).unwrap();
+    assert!(attempt(&fine).to_string().contains("hard link"));
+    std::fs::remove_file(&hard).unwrap();
+
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(attempt(&fine).to_string().contains("others may write"));
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+
+    for (name, content) in [("empty", ""), ("json", "{\"sessions\":{}}\n"), ("text", "hello"), ("zeros", "\0\0\0\0")] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let refused = attempt(&path);
+        assert!(matches!(refused, StoreError::Corrupt { .. }), "{name}: {refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), content.as_bytes());
+    }
+    assert_eq!(std::fs::read(&fine).unwrap(), bytes);
+    assert!(open(&fine, &time).probe().await.is_ok());
+}
