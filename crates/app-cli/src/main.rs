@@ -1,2 +1,56 @@
-//! The `tenure` command.
-fn main() {}
+//! The `tenure` command: arguments, settings, wiring, output.
+
+mod cli;
+mod commands;
+mod exit;
+mod files;
+mod input;
+mod interrupt;
+mod logging;
+mod output;
+mod progress;
+mod settings;
+mod system;
+mod table;
+mod wiring;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command, GenerateCommand};
+use exit::Failure;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // --help and --version come this way too, with code 0; a closed pipe is no matter.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    exit::report(run(cli))
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { global, command } = cli;
+    match global.color.as_str() {
+        "always" => anstream::ColorChoice::Always.write_global(),
+        "never" => anstream::ColorChoice::Never.write_global(),
+        _ => {}
+    }
+    logging::start(global.verbose, global.quiet);
+    let out = Output::new(global.json, global.quiet);
+    match command {
+        Command::Token(command) => commands::token::run(command, &global, out),
+        Command::Sessions(command) => commands::sessions::run(command, &global, out),
+        Command::Config(command) => commands::config::run(command, &global, out),
+        Command::Doctor(args) => commands::doctor::run(&args, &global, out),
+        Command::Completions(args) => commands::completions::run(&args, out),
+        Command::Man(args) => commands::man::run(&args, out),
+        Command::Generate(GenerateCommand::CliReference) => commands::reference::run(out),
+    }
+}

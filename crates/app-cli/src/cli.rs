@@ -1,0 +1,89 @@
+//! The command line as a whole.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::commands::{completions, config, doctor, man, sessions, token};
+
+/// Expiring, rotating, revocable sessions per device, in place of one static token.
+#[derive(Debug, Parser)]
+#[command(name = "tenure", version, max_term_width = 100, propagate_version = true, after_help = EXAMPLES)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tenure token issue --device-id laptop > token.txt
+  tenure token verify < token.txt
+  tenure sessions list
+  tenure sessions revoke k3f9
+
+Exit codes:
+  0 done   1 failure   2 wrong usage or settings   3 no such session
+  4 token refused   5 store unavailable   6 store corrupt   130 interrupted";
+
+/// Options of every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Where sessions are kept [env: TENURE_BACKEND] [default: json]
+    #[arg(long, global = true, value_name = "NAME", value_parser = ["json", "redis"])]
+    pub(crate) backend: Option<String>,
+    /// File of the json backend [env: TENURE_STORE] [default: $XDG_STATE_HOME/tenure/sessions.jsonl]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) store: Option<String>,
+    /// Where the redis backend is [env: TENURE_REDIS_URL] [default: redis://127.0.0.1:6379]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) redis_url: Option<String>,
+    /// Settings file [env: TENURE_CONFIG] [default: $XDG_CONFIG_HOME/tenure/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colours (NO_COLOR is respected)
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"])]
+    pub(crate) color: String,
+    /// Log to standard error what is done; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing on standard error but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Issue, verify, rotate and inspect tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// List, show, revoke, clean up and move sessions
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
+    /// Show, check and edit the settings
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Check settings, store, permissions and clock, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page
+    Man(man::ManArgs),
+    /// Write what the repository keeps a copy of
+    #[command(subcommand, hide = true)]
+    Generate(GenerateCommand),
+}
+
+/// What to generate.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GenerateCommand {
+    /// The reference of all commands, in Markdown
+    CliReference,
+}

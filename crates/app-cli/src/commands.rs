@@ -1,0 +1,9 @@
+//! The commands, one module each.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod doctor;
+pub(crate) mod man;
+pub(crate) mod reference;
+pub(crate) mod sessions;
+pub(crate) mod token;

@@ -1,0 +1,152 @@
+//! `tenure config …`
+
+mod edit;
+mod init;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::{Map, json};
+
+use crate::cli::Global;
+use crate::exit::Failure;
+use crate::output::{DIM, Output, styled};
+use crate::settings::{self, ConfigPath, Effective, Key, Settings, SettingsError, Source, Value};
+
+/// Show, check and edit the settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show every setting as it holds, and where it came from
+    Show,
+    /// Print one setting
+    #[command(after_help = "Example:\n  tenure config get session.token_ttl")]
+    Get(KeyArgs),
+    /// Set one setting in the settings file; comments stay
+    #[command(after_help = "Examples:\n  tenure config set session.token_ttl 36s\n  tenure config set backend redis")]
+    Set(SetArgs),
+    /// Take one setting out of the settings file; comments stay
+    #[command(after_help = "Example:\n  tenure config unset session.token_ttl")]
+    Unset(KeyArgs),
+    /// Check the settings: file, environment and flags together
+    Validate,
+    /// Print the JSON Schema of the settings file
+    Schema,
+    /// Write a settings file that explains every key
+    #[command(after_help = init::EXAMPLES)]
+    Init(InitArgs),
+    /// Print where the settings file is
+    Path,
+}
+
+/// Names a setting.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeyArgs {
+    /// The setting's name, such as session.token_ttl
+    #[arg(value_name = "KEY")]
+    key: String,
+}
+
+/// Names a setting and a value.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SetArgs {
+    /// The setting's name, such as session.token_ttl
+    #[arg(value_name = "KEY")]
+    key: String,
+    /// Its new value; lists are written with commas
+    #[arg(value_name = "VALUE")]
+    value: String,
+}
+
+/// Write a settings file that explains every key.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InitArgs {
+    /// Replace the file that is there
+    #[arg(long)]
+    force: bool,
+    /// Take over security.session.* from this Moltbot (Clawdbot, OpenClaw) configuration
+    #[arg(long, value_name = "FILE")]
+    from_moltbot: Option<PathBuf>,
+}
+
+pub(crate) fn run(command: ConfigCommand, global: &Global, out: Output) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Show => show(&Settings::load(global)?, out),
+        ConfigCommand::Get(args) => get(known(&args.key)?, &Settings::load(global)?, out),
+        ConfigCommand::Set(args) => edit::set(&ConfigPath::find(global)?, known(&args.key)?, &args.value, out),
+        ConfigCommand::Unset(args) => edit::unset(&ConfigPath::find(global)?, known(&args.key)?, out),
+        ConfigCommand::Validate => validate(global, out),
+        ConfigCommand::Schema => schema(out),
+        ConfigCommand::Init(args) => init::run(&args, &ConfigPath::find(global)?, out),
+        ConfigCommand::Path => path(&ConfigPath::find(global)?, out),
+    }
+}
+
+fn known(name: &str) -> Result<&'static Key, Failure> {
+    settings::find(name).ok_or_else(|| SettingsError::one(settings::unknown_key(name, "")).into())
+}
+
+/// A value as it may be shown: a password in a URL is none of it.
+fn shown(setting: &Effective<'_>) -> Option<Value> {
+    setting.value.clone().map(|value| match value {
+        Value::Text(text) if setting.key.name == "redis.url" => Value::Text(settings::without_password(&text)),
+        value => value,
+    })
+}
+
+fn show(settings: &Settings, out: Output) -> Result<(), Failure> {
+    let all = settings::KEYS.iter().map(|key| settings.effective(key));
+    if out.json {
+        let entry = |setting: Effective<'_>| {
+            let value = shown(&setting).map_or(serde_json::Value::Null, |value| value.to_json());
+            (setting.key.name.to_owned(), json!({ "value": value, "source": setting.source.to_string() }))
+        };
+        return out.value(&all.map(entry).collect::<Map<_, _>>());
+    }
+    let lines = all.map(|setting| {
+        let value = shown(&setting).map(|value| value.to_toml().to_string().trim().to_owned());
+        let pair = format!("{} = {}", setting.key.name, value.unwrap_or_else(|| "(not set)".to_owned()));
+        match setting.source {
+            Source::Default => format!("{pair}\n"),
+            source => format!("{pair:<46} {}\n", styled(DIM, format_args!("# {source}"))),
+        }
+    });
+    out.data(&lines.collect::<String>())
+}
+
+fn get(key: &'static Key, settings: &Settings, out: Output) -> Result<(), Failure> {
+    let setting = settings.effective(key);
+    let Some(value) = shown(&setting) else {
+        return Err(Failure::Failed(format!("{} is not set and has no default", key.name)));
+    };
+    if out.json {
+        let source = setting.source.to_string();
+        return out.value(&json!({ "key": key.name, "value": value.to_json(), "source": source }));
+    }
+    out.data(&format!("{value}\n"))
+}
+
+fn validate(global: &Global, out: Output) -> Result<(), Failure> {
+    let config = ConfigPath::find(global)?;
+    Settings::load(global)?;
+    let path = config.path.display().to_string();
+    let is_there = config.path.exists();
+    if out.json {
+        return out.value(&json!({ "valid": true, "file": path, "fileExists": is_there }));
+    }
+    let with = if is_there { format!("with {path}") } else { format!("{path} is not there: defaults hold") };
+    out.data(&format!("the settings are valid ({with})\n"))
+}
+
+fn schema(out: Output) -> Result<(), Failure> {
+    // The repository keeps a copy: the same bytes on a terminal and in a pipe.
+    let text = serde_json::to_string_pretty(&settings::json_schema());
+    out.data(&(text.map_err(|error| Failure::Failed(error.to_string()))? + "\n"))
+}
+
+fn path(config: &ConfigPath, out: Output) -> Result<(), Failure> {
+    let path = config.path.display().to_string();
+    if out.json {
+        return out.value(&json!({ "path": path, "exists": config.path.exists() }));
+    }
+    out.data(&format!("{path}\n"))
+}

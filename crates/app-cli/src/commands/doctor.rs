@@ -1,0 +1,149 @@
+//! `tenure doctor`
+
+use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde_json::json;
+use tenure_domain::Timestamp;
+use tenure_ports::Clock;
+use tenure_service::rfc3339;
+
+use crate::cli::Global;
+use crate::exit::Failure;
+use crate::output::{BAD, CAREFUL, GOOD, Output, styled};
+use crate::settings::{Backend, ConfigPath, Settings};
+use crate::system::SystemClock;
+use crate::wiring;
+
+/// Check settings, store, permissions and clock, and say what to do.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit code 0 where nothing fails, 1 otherwise.\n\nExample:\n  tenure doctor --json | jq '.findings[] | select(.level != \"ok\")'"
+)]
+pub(crate) struct DoctorArgs {}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One thing that was found.
+pub(crate) struct Finding {
+    pub(crate) level: Level,
+    pub(crate) what: String,
+    pub(crate) advice: String,
+}
+
+impl Finding {
+    pub(crate) fn new(level: Level, what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { level, what: what.into(), advice: advice.into() }
+    }
+}
+
+impl Level {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+pub(crate) fn run(_args: &DoctorArgs, global: &Global, out: Output) -> Result<(), Failure> {
+    let mut findings = vec![clock()];
+    match Settings::load(global) {
+        Ok(settings) => {
+            findings.extend(config_file(global, &settings));
+            wiring::examine(&settings, &mut findings)?;
+        }
+        Err(error) => {
+            let advice = "correct it (tenure config set, or an editor); until then no command runs";
+            findings.extend(error.0.iter().map(|problem| Finding::new(Level::Fail, problem.as_str(), advice)));
+        }
+    }
+    print(&findings, out)?;
+    if findings.iter().any(|finding| finding.level == Level::Fail) { Err(Failure::Partly) } else { Ok(()) }
+}
+
+/// 2025: this program is younger than that.
+const LONG_AGO: Timestamp = Timestamp::from_millis(1_735_689_600_000);
+const FAR_OFF: Timestamp = Timestamp::from_millis(4_102_444_800_000);
+
+fn clock() -> Finding {
+    let now = SystemClock.now();
+    if (LONG_AGO..FAR_OFF).contains(&now) {
+        return Finding::new(Level::Ok, format!("the clock says {}", rfc3339(now)), "");
+    }
+    let advice = "set it (timedatectl set-ntp true); expiry is counted by it";
+    Finding::new(Level::Fail, format!("the clock says {}, which cannot be", rfc3339(now)), advice)
+}
+
+fn config_file(global: &Global, settings: &Settings) -> Vec<Finding> {
+    let Ok(config) = ConfigPath::find(global) else {
+        return Vec::new();
+    };
+    let path = config.path.display();
+    let Ok(found) = std::fs::metadata(&config.path) else {
+        let what = format!("there is no settings file {path}, so the defaults hold");
+        return vec![Finding::new(Level::Ok, what, "")];
+    };
+    let mut findings = vec![Finding::new(Level::Ok, format!("the settings are valid ({path})"), "")];
+    if found.mode() & 0o022 != 0 {
+        let what = format!("others can write {path} (mode {:o})", found.mode() & 0o7777);
+        findings.push(Finding::new(Level::Fail, what, format!("chmod 600 {path}")));
+    }
+    let has_password = settings.text("redis.url").is_some_and(|url| crate::settings::without_password(&url) != url);
+    if has_password && found.mode() & 0o077 != 0 {
+        let what = "redis.url holds a password that others may read";
+        findings.push(Finding::new(Level::Warn, what, format!("move it to redis.password_file, or chmod 600 {path}")));
+    }
+    findings.extend(settings.text("redis.password_file").and_then(|file| secret_file(Path::new(&file))));
+    findings
+}
+
+fn secret_file(path: &Path) -> Option<Finding> {
+    let mode = std::fs::metadata(path).ok()?.mode();
+    let what = format!("others can read {} (mode {:o})", path.display(), mode & 0o7777);
+    (mode & 0o077 != 0).then(|| Finding::new(Level::Warn, what, format!("chmod 600 {}", path.display())))
+}
+
+fn print(findings: &[Finding], out: Output) -> Result<(), Failure> {
+    if out.json {
+        let list = findings.iter().map(|finding| {
+            let mut value = json!({ "level": finding.level.word(), "what": finding.what });
+            if !finding.advice.is_empty() {
+                value["advice"] = finding.advice.as_str().into();
+            }
+            value
+        });
+        let ok = findings.iter().all(|finding| finding.level != Level::Fail);
+        return out.value(&json!({ "ok": ok, "findings": list.collect::<Vec<_>>() }));
+    }
+    let mut text = String::new();
+    for Finding { level, what, advice } in findings {
+        let (style, word) = match level {
+            Level::Ok => (GOOD, "ok  "),
+            Level::Warn => (CAREFUL, "warn"),
+            Level::Fail => (BAD, "fail"),
+        };
+        let _ = writeln!(text, "{}  {what}", styled(style, word));
+        if !advice.is_empty() {
+            let _ = writeln!(text, "      {advice}");
+        }
+    }
+    out.data(&text)
+}
+
+/// Which backend is looked at.
+pub(crate) fn backend(settings: &Settings) -> Finding {
+    let what = match settings.backend() {
+        Backend::Json => "sessions are kept in a file (backend json)",
+        Backend::Redis => "sessions are kept in Redis (backend redis)",
+    };
+    Finding::new(Level::Ok, what, "")
+}

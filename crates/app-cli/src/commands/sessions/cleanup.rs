@@ -1,0 +1,69 @@
+//! `tenure sessions cleanup`
+
+use serde_json::json;
+use tenure_domain::Millis;
+use tenure_service::Sessions;
+
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::{interrupt, words};
+
+pub(super) const EXAMPLES: &str = "\
+Ended and expired sessions are purged by themselves after session.retention; this does it now.
+
+Examples:
+  tenure sessions cleanup
+  tenure sessions cleanup --older-than 7d --dry-run";
+
+/// Remove expired and ended sessions now.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CleanupArgs {
+    /// Only those that have been over for so long: 36s, 12h, 7d
+    #[arg(long, value_name = "DURATION")]
+    older_than: Option<String>,
+    /// Only count them
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl CleanupArgs {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] that names the field.
+    pub(super) fn older_than(&self) -> Result<Millis, Failure> {
+        let parse = |text: &str| text.parse().map_err(|error| Failure::Usage(format!("--older-than: {error}")));
+        self.older_than.as_deref().map_or(Ok(Millis::ZERO), parse)
+    }
+}
+
+pub(super) async fn run(
+    args: &CleanupArgs,
+    older_than: Millis,
+    sessions: &Sessions,
+    out: Output,
+) -> Result<(), Failure> {
+    let progress = Progress::new(out, "removing", None);
+    let work = sessions.cleanup(older_than, args.dry_run, |done| progress.at(done));
+    let Some(outcome) = interrupt::unless_stopped(work).await else {
+        let so_far = words::sessions(progress.done());
+        return Err(interrupt::stopped(format_args!("{so_far} were removed so far; run it again for the rest")));
+    };
+    let so_far = progress.done();
+    drop(progress);
+    let removed = match outcome {
+        Ok(removed) => removed,
+        Err(error) => {
+            if so_far > 0 && !args.dry_run {
+                out.note(format_args!("{} were removed before it stopped", words::sessions(so_far)));
+            }
+            return Err(error.into());
+        }
+    };
+    if out.json {
+        return out.value(&json!({ "removed": removed, "dryRun": args.dry_run }));
+    }
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    out.data(&format!("{verb} {}\n", words::sessions(removed)))
+}

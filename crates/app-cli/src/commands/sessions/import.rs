@@ -1,0 +1,192 @@
+//! `tenure sessions import`
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::json;
+use tenure_domain::Session;
+use tenure_service::{ImportReport, MoltbotSession, OverCap, SessionRecord, Sessions};
+
+use super::moltbot;
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::{input, interrupt, words};
+
+pub(super) const EXAMPLES: &str = "\
+Takes what `tenure sessions export` wrote, or a Moltbot sessions.json. Where both sides know a session the ended one
+wins. Each device is taken whole or not at all. Stop what writes to either store before a move.
+
+The tokens of a Moltbot file stood there in plain text, so each session gets a new one: --tokens-out names the file for
+them (0600, one JSON object a line: oldSessionId, sessionId, token).
+
+Examples:
+  tenure --backend redis sessions import sessions.export.jsonl
+  tenure sessions import ~/.moltbot/sessions.json --tokens-out new-tokens.jsonl";
+
+/// Take over sessions from an export or a Moltbot sessions.json.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// The file to read; - is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Only say what would be taken
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// New file for the new tokens of a Moltbot import
+    #[arg(long, value_name = "FILE")]
+    pub(super) tokens_out: Option<PathBuf>,
+}
+
+/// What a file holds.
+pub(super) enum Incoming {
+    Export(Vec<Session>),
+    Moltbot(Vec<MoltbotSession>),
+}
+
+impl ImportArgs {
+    /// Reads all of the file, so that a bad line is told before anything is imported.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] that names the file and the line, [`Failure::Usage`].
+    pub(super) fn read(&self) -> Result<Incoming, Failure> {
+        let text = input::file(&self.file)?;
+        let name = self.file.display();
+        if is_moltbot(&text) {
+            if self.tokens_out.is_none() && !self.dry_run {
+                return Err(Failure::Usage(format!(
+                    "{name} is a Moltbot file, whose sessions get new tokens: name a new file for them with \
+                     --tokens-out FILE, or look first with --dry-run"
+                )));
+            }
+            let sessions = MoltbotSession::parse(&text).map_err(|error| Failure::Failed(format!("{name}: {error}")))?;
+            return Ok(Incoming::Moltbot(sessions));
+        }
+        if self.tokens_out.is_some() {
+            return Err(Failure::Usage(format!("{name} is an export, whose tokens go on holding: drop --tokens-out")));
+        }
+        lines(&text).map(Incoming::Export).map_err(|error| Failure::Failed(format!("{name}: {error}")))
+    }
+}
+
+fn is_moltbot(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(rename = "sessions")]
+        _sessions: IgnoredAny,
+    }
+    let opened = text.trim_start().strip_prefix('{').map(str::trim_start);
+    serde_json::from_str::<Probe>(text).is_ok() || opened.is_some_and(|rest| rest.starts_with("\"sessions\""))
+}
+
+fn lines(text: &str) -> Result<Vec<Session>, String> {
+    let mut sessions = Vec::new();
+    let mut seen = HashMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let session = SessionRecord::parse(number, line).map_err(|error| format!("{error}; nothing was imported"))?;
+        if let Some(first) = seen.insert(session.id, number) {
+            let id = session.id;
+            return Err(format!("line {number}: session {id} stands on line {first} already; nothing was imported"));
+        }
+        sessions.push(session);
+    }
+    Ok(sessions)
+}
+
+pub(super) async fn run(
+    args: &ImportArgs,
+    incoming: Incoming,
+    sessions: &Sessions,
+    out: Output,
+) -> Result<(), Failure> {
+    if !args.dry_run {
+        out.note("stop what writes to either store until this is done: what changes meanwhile may be missed");
+    }
+    match incoming {
+        Incoming::Moltbot(incoming) => moltbot::run(args, incoming, sessions, out).await,
+        Incoming::Export(incoming) => export(incoming, args.dry_run, sessions, out).await,
+    }
+}
+
+async fn export(incoming: Vec<Session>, dry_run: bool, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let total = incoming.len();
+    let progress = Progress::new(out, "importing", Some(total as u64));
+    let work = sessions.import(incoming, dry_run, |done| progress.at(done));
+    let outcome = interrupt::unless_stopped(work).await;
+    let done = progress.done();
+    drop(progress);
+    let so_far = format!("{done} of {total} sessions were gone through; run it again for the rest");
+    let report = match outcome {
+        None => return Err(interrupt::stopped(so_far)),
+        Some(Err(error)) => {
+            out.note(so_far);
+            return Err(error.into());
+        }
+        Some(Ok(report)) => report,
+    };
+    print(&report, dry_run, out)?;
+    name_over_cap(&report.over_cap);
+    if !report.barred.is_empty() {
+        crate::output::errors(&format!(
+            "not taken, since they may have ended here and been purged since: {}",
+            words::ids(&report.barred)
+        ));
+    }
+    if !report.changed_since.is_empty() {
+        out.warn(format_args!("changed by someone else meanwhile: {}", words::ids(&report.changed_since)));
+    }
+    if report.over_cap.is_empty() && report.barred.is_empty() { Ok(()) } else { Err(Failure::Partly) }
+}
+
+fn print(report: &ImportReport, dry_run: bool, out: Output) -> Result<(), Failure> {
+    if out.json {
+        return out.value(&json!({
+            "taken": report.taken,
+            "kept": report.kept,
+            "lapsed": report.lapsed,
+            "barred": report.barred.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "overCap": over_cap_json(&report.over_cap),
+            "changedSince": report.changed_since.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "dryRun": dry_run,
+        }));
+    }
+    let verb = if dry_run { "would import" } else { "imported and read back" };
+    out.data(&format!(
+        "{verb} {}; {} known here already, {} no longer retained\n",
+        words::sessions(report.taken),
+        report.kept,
+        report.lapsed
+    ))
+}
+
+/// Devices that were refused, for scripts.
+pub(super) fn over_cap_json(devices: &[OverCap]) -> serde_json::Value {
+    let device = |over: &OverCap| json!({ "deviceId": over.device.as_str(), "active": over.active, "cap": over.cap });
+    devices.iter().map(device).collect()
+}
+
+/// Devices that were refused, by name.
+pub(super) fn name_over_cap(devices: &[OverCap]) {
+    for OverCap { device, active, cap } in devices {
+        crate::output::errors(&format!(
+            "device {device}: not taken, since it would have {active} active sessions and may have {cap}; revoke some, \
+             or raise session.max_sessions_per_device"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moltbot_file_is_told_from_an_export() {
+        assert!(is_moltbot("{\"sessions\": {}}"));
+        assert!(is_moltbot("{\n \"version\": 1,\n \"sessions\": {}\n}\n"));
+        assert!(is_moltbot("{\"sessions\": {broken"));
+        assert!(!is_moltbot(""));
+        assert!(!is_moltbot("{\"sessionId\":\"a\"}\n{\"sessionId\":\"b\"}\n"));
+    }
+}

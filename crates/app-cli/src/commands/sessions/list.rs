@@ -1,0 +1,123 @@
+//! `tenure sessions list`
+
+use clap::ValueEnum;
+use tenure_domain::{DeviceId, Filter, Scope, Session, SortKey, Subject, Timestamp};
+use tenure_service::{SessionView, Sessions};
+
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::table::{Cell, Column, layout, terminal_width};
+use crate::words;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  tenure sessions list --device-id laptop
+  tenure sessions list --all --sort expires --limit 20
+  tenure sessions list --json | jq -r '.[0].sessionId'";
+
+/// List sessions, newest activity first.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Only this device's
+    #[arg(long, value_name = "ID")]
+    device_id: Option<String>,
+    /// Only this subject's
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// Ended and expired ones too
+    #[arg(long)]
+    all: bool,
+    /// What to sort by: newest first, or soonest expiry first
+    #[arg(long, value_name = "KEY", default_value = "last-activity")]
+    sort: Sort,
+    /// At most so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    LastActivity,
+    Created,
+    Expires,
+}
+
+/// What to list.
+pub(super) struct Query {
+    filter: Filter,
+    sort: SortKey,
+    limit: usize,
+}
+
+impl ListArgs {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] that names the field.
+    pub(super) fn query(&self) -> Result<Query, Failure> {
+        Ok(Query {
+            filter: Filter {
+                device: self.device_id.as_deref().map(DeviceId::new).transpose()?,
+                subject: self.subject.as_deref().map(Subject::new).transpose()?,
+                scope: if self.all { Scope::Retained } else { Scope::Active },
+            },
+            sort: match self.sort {
+                Sort::LastActivity => SortKey::LastActivity,
+                Sort::Created => SortKey::Created,
+                Sort::Expires => SortKey::Expires,
+            },
+            limit: self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+        })
+    }
+}
+
+pub(super) async fn run(query: &Query, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let found = sessions.list(&query.filter, query.sort, query.limit).await?;
+    let now = sessions.now();
+    if out.json {
+        return out.value(&found.iter().map(|session| SessionView::new(session, now)).collect::<Vec<_>>());
+    }
+    if found.is_empty() {
+        let all = query.filter.scope == Scope::Retained;
+        out.note(if all { "no sessions" } else { "no active sessions (--all shows ended ones)" });
+        return Ok(());
+    }
+    out.data(&table(&found, query.filter.scope, now))
+}
+
+/// The sessions as a table.
+pub(super) fn table(sessions: &[Session], scope: Scope, now: Timestamp) -> String {
+    let column = |header, dispensable| Column { header, dispensable };
+    let mut columns = vec![
+        column("SESSION", 0),
+        column("DEVICE", 0),
+        column("SUBJECT", 2),
+        column("CLIENT", 4),
+        column("CREATED", 5),
+        column("LAST ACTIVITY", 3),
+        column("EXPIRES IN", 1),
+    ];
+    let with_state = scope == Scope::Retained;
+    if with_state {
+        columns.push(column("STATE", 0));
+    }
+    let row = |session: &Session| {
+        let state = session.state(now);
+        let mut row: Vec<Cell> = [
+            session.id.to_string(),
+            session.device.to_string(),
+            session.subject.to_string(),
+            words::client(session),
+            words::ago(session.created_at, now),
+            words::ago(session.last_activity, now),
+            if session.over_since(now).is_some() { "-".to_owned() } else { session.remaining(now).to_string() },
+        ]
+        .map(Cell::from)
+        .into();
+        if with_state {
+            row.push(Cell::colored(state.to_string(), words::state(state)));
+        }
+        row
+    };
+    layout(&columns, &sessions.iter().map(row).collect::<Vec<_>>(), terminal_width())
+}

@@ -1,0 +1,87 @@
+//! The Moltbot half of `tenure sessions import`: new sessions and tokens in the place of exposed ones.
+
+use std::path::Path;
+
+use serde_json::json;
+use tenure_service::{MoltbotImport, MoltbotSession, Replacement, Sessions};
+use zeroize::Zeroizing;
+
+use super::import::{ImportArgs, name_over_cap, over_cap_json};
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::{files, interrupt, words};
+
+pub(super) async fn run(
+    args: &ImportArgs,
+    incoming: Vec<MoltbotSession>,
+    sessions: &Sessions,
+    out: Output,
+) -> Result<(), Failure> {
+    let MoltbotImport { replacements, expired, over_cap } = sessions.prepare_moltbot(incoming).await?;
+    let total = replacements.len();
+    if let Some(place) = args.tokens_out.as_deref().filter(|_| !args.dry_run && total > 0) {
+        files::create(place, tokens(&replacements)?.as_bytes())?;
+        issue(replacements, place, sessions, out).await?;
+    }
+    if out.json {
+        out.value(&json!({
+            "issued": total,
+            "expired": expired,
+            "overCap": over_cap_json(&over_cap),
+            "dryRun": args.dry_run,
+        }))?;
+    } else {
+        let verb = if args.dry_run { "would issue" } else { "issued" };
+        let count = words::sessions(total);
+        out.data(&format!("{verb} {count} in the place of old ones; {expired} expired ones skipped\n"))?;
+    }
+    if let Some(place) = args.tokens_out.as_deref().filter(|_| !args.dry_run && total > 0) {
+        out.note(format_args!("the new tokens are in {}; hand them out and remove it", place.display()));
+    }
+    name_over_cap(&over_cap);
+    if over_cap.is_empty() { Ok(()) } else { Err(Failure::Partly) }
+}
+
+/// One JSON object a line.
+fn tokens(replacements: &[Replacement]) -> Result<Zeroizing<String>, Failure> {
+    let mut lines = Zeroizing::new(String::new());
+    for replacement in replacements {
+        let token = replacement.token();
+        let line = json!({
+            "oldSessionId": replacement.old_id,
+            "sessionId": token.session().to_string(),
+            "token": token.to_text().expose(),
+        });
+        lines.push_str(&Zeroizing::new(line.to_string()));
+        lines.push('\n');
+    }
+    Ok(lines)
+}
+
+async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let total = replacements.len();
+    let progress = Progress::new(out, "issuing", Some(total as u64));
+    let work = async {
+        for (done, replacement) in (1..).zip(replacements) {
+            sessions.issue_prepared(replacement.issuing).await?;
+            progress.at(done);
+        }
+        Ok::<(), Failure>(())
+    };
+    let outcome = interrupt::unless_stopped(work).await;
+    let so_far = format!(
+        "the first {} of {total} tokens in {} hold; revoke their sessions before you run it again",
+        progress.done(),
+        place.display()
+    );
+    drop(progress);
+    match outcome {
+        Some(Ok(())) => Ok(()),
+        Some(Err(failure)) => {
+            out.note(so_far);
+            Err(failure)
+        }
+        None => Err(interrupt::stopped(so_far)),
+    }
+}

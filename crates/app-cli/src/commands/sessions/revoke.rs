@@ -1,0 +1,193 @@
+//! `tenure sessions revoke`
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+use tenure_domain::{Actor, Cause, DeviceId, Session, SessionId, Subject, Text, Timestamp};
+use tenure_service::{Revoked, SessionView, Sessions, Target};
+
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::{input, interrupt, words};
+
+pub(super) const EXAMPLES: &str = "\
+More than one session is ended only after a question, or with --yes. Revoking an ended session is fine.
+
+Examples:
+  tenure sessions revoke k3f9
+  tenure sessions revoke --device-id laptop --reason 'laptop lost' --yes
+  tenure sessions revoke --all --except k3f9 --dry-run";
+
+/// Who ended a session, as its record says.
+const ACTOR: &str = "cli";
+
+/// End sessions now.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
+pub(crate) struct RevokeArgs {
+    /// Ids of sessions, or the starts of them
+    #[arg(value_name = "ID", group = "which")]
+    ids: Vec<String>,
+    /// All of this device
+    #[arg(long, value_name = "ID", group = "which")]
+    device_id: Option<String>,
+    /// All of this subject
+    #[arg(long, value_name = "NAME", group = "which")]
+    subject: Option<String>,
+    /// All there are
+    #[arg(long, group = "which")]
+    all: bool,
+    /// But not this one
+    #[arg(long, value_name = "ID")]
+    except: Option<String>,
+    /// Why, in your words
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Only say which sessions would be ended
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// What the arguments name, as far as it can be told without a store.
+pub(super) enum Names {
+    Ids(Vec<String>),
+    Target(Target),
+}
+
+impl RevokeArgs {
+    /// Checks the bounds of the reason.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`].
+    pub(super) fn cause(&self) -> Result<Cause, Failure> {
+        let text = self.reason.as_deref().map(Text::new).transpose();
+        let text = text.map_err(|error| Failure::Usage(format!("--reason: {error}")))?;
+        Ok(Sessions::revocation(text, Some(Actor::new(ACTOR)?)))
+    }
+
+    /// Checks the bounds of what is named.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] that names the field.
+    pub(super) fn names(&self) -> Result<Names, Failure> {
+        Ok(match (&self.device_id, &self.subject) {
+            (Some(device), _) => Names::Target(Target::Device(DeviceId::new(device)?)),
+            (None, Some(subject)) => Names::Target(Target::Subject(Subject::new(subject)?)),
+            (None, None) if self.all => Names::Target(Target::All),
+            (None, None) => Names::Ids(self.ids.clone()),
+        })
+    }
+}
+
+pub(super) async fn run(
+    args: &RevokeArgs,
+    names: Names,
+    cause: &Cause,
+    sessions: &Sessions,
+    out: Output,
+) -> Result<(), Failure> {
+    let except = match &args.except {
+        Some(start) => Some(sessions.resolve(start).await?),
+        None => None,
+    };
+    let target = match names {
+        Names::Target(target) => target,
+        Names::Ids(starts) => {
+            let mut ids = Vec::with_capacity(starts.len());
+            for start in &starts {
+                ids.push(sessions.resolve(start).await?);
+            }
+            ids.sort_unstable();
+            ids.dedup();
+            Target::Ids(ids)
+        }
+    };
+    let would = sessions.would_revoke(&target, except).await?;
+    if args.dry_run {
+        return print(&would, true, sessions.now(), out);
+    }
+    let count = would.ended.len();
+    if count > 1 && !args.yes {
+        confirm(count, &target)?;
+    }
+    end(&target, except, cause, count, sessions, out).await
+}
+
+fn confirm(count: usize, target: &Target) -> Result<(), Failure> {
+    let of = match target {
+        Target::Ids(_) => String::new(),
+        Target::Device(device) => format!(" of device {device}"),
+        Target::Subject(subject) => format!(" of {subject}"),
+        Target::All => ", all there are".to_owned(),
+    };
+    if !input::is_somebody_there() {
+        return Err(Failure::Usage(format!(
+            "this would end {count} sessions{of}: add --yes to do it, or --dry-run to see which"
+        )));
+    }
+    if input::confirmed(&format!("End {count} sessions{of}?")) {
+        Ok(())
+    } else {
+        Err(Failure::Failed("nothing was ended".to_owned()))
+    }
+}
+
+async fn end(
+    target: &Target,
+    except: Option<SessionId>,
+    cause: &Cause,
+    count: usize,
+    sessions: &Sessions,
+    out: Output,
+) -> Result<(), Failure> {
+    let Some(outcome) = interrupt::unless_stopped(sessions.revoke(target, except, cause)).await else {
+        let left = sessions.would_revoke(target, except).await?.ended.len();
+        let ended = count.saturating_sub(left);
+        return Err(interrupt::stopped(format_args!(
+            "{ended} of {count} sessions were ended, {left} are still active"
+        )));
+    };
+    let now = sessions.now();
+    match outcome {
+        Ok(done) => {
+            print(&done, false, now, out)?;
+            match &done.unknown[..] {
+                [] => Ok(()),
+                gone => Err(Failure::NoSuchSession(words::ids(gone))),
+            }
+        }
+        Err(stopped) => {
+            if !stopped.done.ended.is_empty() {
+                print(&stopped.done, false, now, out)?;
+            }
+            Err(stopped.error.into())
+        }
+    }
+}
+
+fn print(revoked: &Revoked, dry_run: bool, now: Timestamp, out: Output) -> Result<(), Failure> {
+    if out.json {
+        let views = |sessions: &[Session]| sessions.iter().map(|s| SessionView::new(s, now)).collect::<Vec<_>>();
+        return out.value(&json!({
+            "ended": views(&revoked.ended),
+            "already": views(&revoked.already),
+            "dryRun": dry_run,
+        }));
+    }
+    let verb = if dry_run { "would end" } else { "ended" };
+    let mut text = String::new();
+    if !revoked.ended.is_empty() || revoked.already.is_empty() {
+        let _ = writeln!(text, "{verb} {}", words::sessions(revoked.ended.len()));
+    }
+    for session in &revoked.ended {
+        let _ = writeln!(text, "{}  {}  {}", session.id, session.device, session.subject);
+    }
+    for session in &revoked.already {
+        let since = words::ago(session.closed_at(), now);
+        let _ = writeln!(text, "{} is over already: {}, {since}", session.id, session.state(now));
+    }
+    out.data(&text)
+}

@@ -1,0 +1,126 @@
+//! `tenure token …`
+
+mod issue;
+mod rotate;
+
+use clap::Subcommand;
+use serde_json::json;
+use tenure_domain::Token;
+use tenure_service::{SessionView, Sessions, Usage, VerifyError};
+
+use crate::cli::Global;
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::wiring::with_sessions;
+use crate::{input, words};
+
+/// Issue, verify, rotate and inspect tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Issue a session and print its token, once
+    #[command(after_help = issue::EXAMPLES)]
+    Issue(issue::IssueArgs),
+    /// Check whether a token holds
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
+    /// Replace a token by a new one; the old one stops working
+    #[command(after_help = rotate::EXAMPLES)]
+    Rotate(rotate::RotateArgs),
+    /// Check a token's form without a store; its secret is never shown
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect,
+}
+
+const VERIFY_EXAMPLES: &str = "\
+The token is read from standard input or from TENURE_TOKEN. Exit code 0 where it holds, 4 where it does not.
+
+Examples:
+  tenure token verify < token.txt
+  TENURE_TOKEN=$(pass tenure/laptop) tenure token verify --json | jq .session.deviceId";
+
+const INSPECT_EXAMPLES: &str = "\
+The token is read from standard input or from TENURE_TOKEN. Exit code 0 where it is well formed, 4 where it is not.
+Whether it holds only `tenure token verify` can tell.
+
+Example:
+  tenure token inspect < token.txt";
+
+/// Check whether a token holds.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// Do not count this as activity of the session
+    #[arg(long)]
+    no_touch: bool,
+}
+
+pub(crate) fn run(command: TokenCommand, global: &Global, out: Output) -> Result<(), Failure> {
+    match command {
+        TokenCommand::Issue(args) => {
+            let request = args.request()?;
+            with_sessions(global, out, async |sessions| issue::run(request, sessions, out).await)
+        }
+        TokenCommand::Verify(args) => {
+            let text = input::token(out)?;
+            let usage = if args.no_touch { Usage::Ignored } else { Usage::Counts };
+            with_sessions(global, out, async |sessions| verify(&text, usage, sessions, out).await)
+        }
+        TokenCommand::Rotate(args) => {
+            let text = input::token(out)?;
+            with_sessions(global, out, async |sessions| rotate::run(&args, &text, sessions, out).await)
+        }
+        TokenCommand::Inspect => inspect(&input::token(out)?, out),
+    }
+}
+
+async fn verify(text: &str, usage: Usage, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    match sessions.verify_text(text, usage).await {
+        Ok(verified) if out.json => out.value(&json!({
+            "active": true,
+            "rotationDue": verified.rotation_due,
+            "session": SessionView::new(&verified.session, verified.at),
+        })),
+        Ok(verified) => {
+            out.data(&words::facts(&verified.session, verified.at))?;
+            if verified.rotation_due {
+                out.note("rotation is due: tenure token rotate");
+            }
+            Ok(())
+        }
+        Err(VerifyError::Refused(refusal)) if out.json => {
+            out.value(&json!({ "active": false, "reason": refusal.code() }))?;
+            Err(Failure::RefusedAsAnswered(refusal))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn inspect(text: &str, out: Output) -> Result<(), Failure> {
+    let found = Token::inspect(text);
+    let problem = found.problem.map(|problem| problem.to_string());
+    if out.json {
+        let mut value = json!({
+            "wellFormed": problem.is_none(),
+            "prefix": found.prefix_ok,
+            "checksum": found.checksum_ok,
+        });
+        if let Some(id) = found.session {
+            value["sessionId"] = id.to_string().into();
+        }
+        if let Some(problem) = &problem {
+            value["problem"] = problem.as_str().into();
+        }
+        out.value(&value)?;
+    } else {
+        let right = |right| if right { "right" } else { "wrong" };
+        let id = found.session.map_or_else(|| "cannot be read".to_owned(), |id| id.to_string());
+        let (prefix, checksum) = (right(found.prefix_ok), right(found.checksum_ok));
+        out.data(&format!("prefix    {prefix}\nsession   {id}\nchecksum  {checksum}\n"))?;
+        if let Some(problem) = &problem {
+            crate::output::errors(&format!("token malformed: {problem}"));
+        }
+    }
+    match problem {
+        None => Ok(()),
+        Some(_) => Err(Failure::RefusedAsAnswered(tenure_domain::Refusal::Malformed)),
+    }
+}

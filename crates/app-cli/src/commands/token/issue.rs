@@ -1,0 +1,126 @@
+//! `tenure token issue`
+
+use serde_json::json;
+use tenure_domain::{ClientField, ClientInfo, DeviceId, Millis, Subject};
+use tenure_service::{IssueError, IssueRequest, Issued, SessionView, Sessions};
+
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::{interrupt, words};
+
+pub(super) const EXAMPLES: &str = "\
+The token is printed on standard output and nothing else is; it is never shown again.
+
+Examples:
+  tenure token issue --device-id laptop > token.txt
+  tenure token issue --device-id ci --subject deploy --ttl 15m --json | jq -r .token";
+
+/// Issue a session and print its token, once.
+#[derive(Debug, clap::Args)]
+pub(crate) struct IssueArgs {
+    /// The device that the session counts on
+    #[arg(long, value_name = "ID")]
+    device_id: String,
+    /// Who the session belongs to [default: operator]
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// The client program's identifier
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// The client's name as people know it
+    #[arg(long, value_name = "NAME")]
+    client_name: Option<String>,
+    /// The client's operating system or kind
+    #[arg(long, value_name = "NAME")]
+    platform: Option<String>,
+    /// The client program's version
+    #[arg(long, value_name = "VERSION")]
+    client_version: Option<String>,
+    /// How long each of its tokens lives, in place of session.token_ttl: 36s, 90m, 24h
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
+}
+
+impl IssueArgs {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] that names the field.
+    pub(super) fn request(&self) -> Result<IssueRequest, Failure> {
+        let fields = [
+            (ClientField::Id, &self.client_id),
+            (ClientField::DisplayName, &self.client_name),
+            (ClientField::Platform, &self.platform),
+            (ClientField::Version, &self.client_version),
+        ];
+        let mut client = ClientInfo::default();
+        for (field, text) in fields {
+            if let Some(text) = text {
+                client = client.with(field, text)?;
+            }
+        }
+        Ok(IssueRequest {
+            device: DeviceId::new(&self.device_id)?,
+            subject: self.subject.as_deref().map_or_else(|| Ok(Subject::default()), Subject::new)?,
+            client,
+            ttl: self.ttl.as_deref().map(ttl).transpose()?,
+        })
+    }
+}
+
+fn ttl(text: &str) -> Result<Millis, Failure> {
+    text.parse().map_err(|error| Failure::Usage(format!("ttl: {error}")))
+}
+
+pub(super) async fn run(request: IssueRequest, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    match interrupt::finished(sessions.issue(request)).await {
+        Ok(issued) => {
+            print(&issued, sessions, out)?;
+            describe(&issued, sessions, out);
+            Ok(())
+        }
+        Err(IssueError::Write(interrupted)) => {
+            if let Some(intended) = &interrupted.intended {
+                print(intended, sessions, out)?;
+                out.warn(format_args!(
+                    "the token on standard output holds only if session {} was made: try it before issuing another",
+                    intended.session.id
+                ));
+            }
+            Err(Failure::Write(interrupted.error))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn print(issued: &Issued, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let text = issued.token.to_text();
+    let printed = if out.json {
+        out.value(&json!({
+            "token": text.expose(),
+            "session": SessionView::new(&issued.session, sessions.now()),
+            "evicted": issued.evicted.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }))
+    } else {
+        out.data(&format!("{}\n", text.expose()))
+    };
+    printed.map_err(|failure| {
+        let id = issued.session.id;
+        Failure::Failed(format!("{failure}; session {id} exists and nobody has its token: tenure sessions revoke {id}"))
+    })
+}
+
+fn describe(issued: &Issued, sessions: &Sessions, out: Output) {
+    let session = &issued.session;
+    out.note(format_args!(
+        "session {} on device {} for {}, expires in {}",
+        session.id,
+        session.device,
+        session.subject,
+        session.remaining(sessions.now())
+    ));
+    if !issued.evicted.is_empty() {
+        let count = words::sessions(issued.evicted.len());
+        out.note(format_args!("evicted {count}, the oldest on this device: {}", words::ids(&issued.evicted)));
+    }
+}

@@ -1,0 +1,124 @@
+//! `tenure token rotate`
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use tenure_domain::{Holds, Refusal, Session, Token, TokenText};
+use tenure_service::{RotateError, Rotated, SessionView, Sessions, Usage, WriteError};
+
+use crate::exit::Failure;
+use crate::files::Prepared;
+use crate::interrupt;
+use crate::output::Output;
+
+pub(super) const EXAMPLES: &str = "\
+The token is read from standard input or from TENURE_TOKEN. FILE gets mode 0600 and is written whole or not at all,
+before the old token stops working; it may be the file that the token was read from.
+
+Examples:
+  tenure token rotate < token.txt > new-token.txt
+  tenure token rotate --if-due --output token.txt < token.txt";
+
+/// Replace a token by a new one; the old one stops working.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateArgs {
+    /// Do nothing, and say so, while rotation is not due
+    #[arg(long)]
+    if_due: bool,
+    /// Write the new token to this file in place of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: &RotateArgs, text: &str, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let old = Token::parse(text).map_err(|_| Failure::Refused(Refusal::Malformed))?;
+    if args.if_due && !is_due(&old, sessions, out).await? {
+        return Ok(());
+    }
+    let rotating = sessions.prepare_rotation(&old)?;
+    let new = rotating.token().to_text();
+    let file = args.output.as_deref().map(|place| Prepared::with(place, format!("{}\n", new.expose()).as_bytes()));
+    let file = file.transpose()?;
+    match interrupt::finished(sessions.rotate_prepared(&rotating)).await {
+        Ok(rotated) => {
+            hand_over(args, file, &new, &rotated, sessions, out)?;
+            let left = rotated.session.remaining(sessions.now());
+            out.note(format_args!("session {} has a new token, expires in {left}", rotated.session.id));
+            Ok(())
+        }
+        Err(RotateError::Write(interrupted)) if interrupted.intended.is_some() => {
+            rescue(file, &new, &interrupted.error, out)?;
+            Err(Failure::Write(interrupted.error))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn is_due(old: &Token, sessions: &Sessions, out: Output) -> Result<bool, Failure> {
+    let verified = sessions.verify(old, Usage::Ignored).await?;
+    if verified.holds == Holds::Overlap {
+        return Err(Failure::Refused(Refusal::Rotated));
+    }
+    if verified.rotation_due {
+        return Ok(true);
+    }
+    if out.json {
+        out.value(&json!({ "rotated": false, "session": SessionView::new(&verified.session, verified.at) }))?;
+    }
+    let left = verified.session.remaining(verified.at);
+    out.note(format_args!("rotation is not due, the token is left as it is: expires in {left}"));
+    Ok(false)
+}
+
+fn hand_over(
+    args: &RotateArgs,
+    file: Option<Prepared>,
+    new: &TokenText,
+    rotated: &Rotated,
+    sessions: &Sessions,
+    out: Output,
+) -> Result<(), Failure> {
+    let session = &rotated.session;
+    let to_file = file.is_some();
+    if let Some(file) = file {
+        file.put().map_err(|failure| {
+            Failure::Failed(format!("{failure}; the rotation was made, and the new token is in the file named first"))
+        })?;
+    }
+    let printed = match (out.json, to_file) {
+        (false, true) => Ok(()),
+        (false, false) => out.data(&format!("{}\n", new.expose())),
+        (true, _) => {
+            let mut value = json!({ "rotated": true, "session": SessionView::new(session, sessions.now()) });
+            match &args.output {
+                Some(place) => value["output"] = place.display().to_string().into(),
+                None => value["token"] = new.expose().into(),
+            }
+            out.value(&value)
+        }
+    };
+    if to_file { printed } else { printed.map_err(|failure| lost(&failure, session)) }
+}
+
+fn lost(failure: &Failure, session: &Session) -> Failure {
+    let id = session.id;
+    Failure::Failed(format!(
+        "{failure}; the rotation was made, so the old token no longer works and nobody has the new one: \
+         tenure sessions revoke {id}, then issue another (--output FILE is safe from this)"
+    ))
+}
+
+/// Nobody can tell whether the new token holds, so it must not be lost, and neither must the old one.
+fn rescue(file: Option<Prepared>, new: &TokenText, error: &WriteError, out: Output) -> Result<(), Failure> {
+    let place = match file {
+        Some(file) => file.keep(),
+        None => {
+            out.data(&format!("{}\n", new.expose()))?;
+            "on standard output".to_owned()
+        }
+    };
+    let certain = matches!(error, WriteError::NotDurable { .. });
+    let advice = if certain { "use it, and the old one if it is refused" } else { "try it first, then the old one" };
+    out.warn(format_args!("the new token is kept ({place}): {advice}"));
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! What can come of a command, and the exit code of each.
+
+use std::process::ExitCode;
+
+use tenure_domain::{EndReason, PolicyError, Refusal, TextError};
+use tenure_ports::{EntropyError, StoreError};
+use tenure_service::{
+    ExportError, IssueError, MoltbotError, ReadError, ResolveError, RotateError, VerifyError, WriteError,
+};
+
+use crate::settings::SettingsError;
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// It was called wrongly.
+    #[error("{0}")]
+    Usage(String),
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// No session goes by that name.
+    #[error("no such session: {0} (tenure sessions list --all shows those that there are)")]
+    NoSuchSession(String),
+    /// The token does not hold.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The same, and the answer stands on standard output already.
+    #[error("{0}")]
+    RefusedAsAnswered(Refusal),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A change was not acknowledged.
+    #[error(transparent)]
+    Write(WriteError),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+    /// Some of what was asked could not be done; it was said already.
+    #[error("not all of it was done")]
+    Partly,
+    /// Somebody pressed Ctrl-C.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
+    /// Nobody reads standard output any more.
+    #[error("standard output was closed")]
+    OutputClosed,
+}
+
+impl Failure {
+    /// The one place that gives out exit codes.
+    const fn code(&self) -> u8 {
+        match self {
+            Self::OutputClosed => 0,
+            Self::Failed(_) | Self::Partly => 1,
+            Self::Usage(_) | Self::Settings(_) => 2,
+            Self::NoSuchSession(_) => 3,
+            Self::Refused(_) | Self::RefusedAsAnswered(_) => 4,
+            Self::Store(error) | Self::Write(WriteError::Store(error)) => match error {
+                StoreError::Unavailable { .. } | StoreError::Full { .. } => 5,
+                StoreError::Corrupt { .. } => 6,
+                _ => 1,
+            },
+            // Contended, not durable, outcome unknown.
+            Self::Write(_) => 1,
+            Self::Interrupted(_) => 130,
+        }
+    }
+
+    const fn is_said_already(&self) -> bool {
+        matches!(self, Self::OutputClosed | Self::RefusedAsAnswered(_) | Self::Partly)
+    }
+}
+
+/// Says what went wrong, and turns it into the exit code.
+pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    if !failure.is_said_already() {
+        crate::output::errors(&failure.to_string());
+    }
+    if let Failure::Refused(refusal) = failure
+        && let Some(advice) = advice(refusal)
+    {
+        crate::output::hint(advice);
+    }
+    ExitCode::from(failure.code())
+}
+
+/// What the owner of a refused token can do, where that is not plain.
+const fn advice(refusal: Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::Malformed => Some("tenure token inspect tells what is wrong with it"),
+        Refusal::Rotated => Some("a newer token took its place"),
+        Refusal::Ended(EndReason::Replayed) => {
+            Some("a replaced token came back, so somebody has a copy: the session was ended for everybody")
+        }
+        Refusal::Unknown | Refusal::Expired | Refusal::Ended(_) => None,
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Refused(refusal) => Self::Refused(refusal),
+            VerifyError::Write(error) => Self::Write(error),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<IssueError> for Failure {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::Policy(error) => error.into(),
+            IssueError::Entropy(error) => error.into(),
+            IssueError::Write(interrupted) => Self::Write(interrupted.error),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<RotateError> for Failure {
+    fn from(error: RotateError) -> Self {
+        match error {
+            RotateError::Refused(refusal) => Self::Refused(refusal),
+            RotateError::Entropy(error) => error.into(),
+            RotateError::Write(interrupted) => Self::Write(interrupted.error),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Write(error) => Self::Write(error),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
+}
+
+impl From<ResolveError> for Failure {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::NoSuchSession(start) => Self::NoSuchSession(start),
+            ResolveError::Store(error) => Self::Store(error),
+            ResolveError::Ambiguous { .. } | ResolveError::Malformed(_) => Self::Usage(error.to_string()),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<MoltbotError> for Failure {
+    fn from(error: MoltbotError) -> Self {
+        match error {
+            MoltbotError::Store(error) => Self::Store(error),
+            MoltbotError::Issue(error) => error.into(),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Store(error) => Self::Store(error),
+            ExportError::Io(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<TextError> for Failure {
+    fn from(error: TextError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<EntropyError> for Failure {
+    fn from(error: EntropyError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

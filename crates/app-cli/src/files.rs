@@ -1,0 +1,133 @@
+//! Files that are whole or not there: made beside their place with mode 0600, synced, and renamed into it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::exit::Failure;
+
+/// A file that is written and synced, and not in its place yet.
+pub(crate) struct Prepared {
+    file: NamedTempFile,
+    place: PathBuf,
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::Failed(format!("could not {what} {}: {error}", path.display()))
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+impl Prepared {
+    /// Opens a file beside `place`. A place that is there must be a plain file: a link could lead anywhere.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`].
+    pub(crate) fn beside(place: &Path) -> Result<Self, Failure> {
+        match place.symlink_metadata() {
+            Ok(found) if !found.is_file() => {
+                return Err(Failure::Failed(format!("{} is no plain file; name another place", place.display())));
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("look at", place, &error)),
+            _ => {}
+        }
+        let name = place.file_name().ok_or_else(|| Failure::Usage(format!("{} names no file", place.display())))?;
+        let mut start = std::ffi::OsString::from(".");
+        start.push(name);
+        start.push(".");
+        let file = tempfile::Builder::new().prefix(&start).suffix(".new").tempfile_in(directory(place));
+        let file = file.map_err(|error| failed("write beside", place, &error))?;
+        Ok(Self { file, place: place.to_owned() })
+    }
+
+    /// Opens and writes one.
+    ///
+    /// # Errors
+    /// As [`Prepared::beside`].
+    pub(crate) fn with(place: &Path, content: &[u8]) -> Result<Self, Failure> {
+        let mut prepared = Self::beside(place)?;
+        prepared.file.write_all(content).map_err(|error| failed("write", place, &error))?;
+        prepared.sync()?;
+        Ok(prepared)
+    }
+
+    /// The file to write to.
+    pub(crate) fn writer(&mut self) -> &mut File {
+        self.file.as_file_mut()
+    }
+
+    /// Makes sure that what was written stays.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`].
+    pub(crate) fn sync(&self) -> Result<(), Failure> {
+        let synced = self.file.as_file().sync_all().and_then(|()| sync_directory(&self.place));
+        synced.map_err(|error| failed("write", &self.place, &error))
+    }
+
+    /// Puts it into its place. Where that fails it stays where it is, and the error names it.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`].
+    pub(crate) fn put(self) -> Result<(), Failure> {
+        let Self { file, place } = self;
+        if let Err(error) = file.persist(&place) {
+            let why = error.error;
+            let kept = kept(error.file);
+            return Err(Failure::Failed(format!("could not rename {kept} to {}: {why}", place.display())));
+        }
+        sync_directory(&place).map_err(|error| failed("sync the directory of", &place, &error))
+    }
+
+    /// Leaves it where it is and says where that is.
+    pub(crate) fn keep(self) -> String {
+        kept(self.file)
+    }
+}
+
+fn kept(file: NamedTempFile) -> String {
+    match file.keep() {
+        Ok((_, path)) => path.display().to_string(),
+        Err(error) => error.file.path().display().to_string(),
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(directory(path))?.sync_all()
+}
+
+/// Writes a file whole, in the place of what was there.
+///
+/// # Errors
+/// [`Failure::Failed`].
+pub(crate) fn replace(place: &Path, content: &[u8]) -> Result<(), Failure> {
+    Prepared::with(place, content)?.put()
+}
+
+/// Makes the directories of a file, for its owner alone.
+///
+/// # Errors
+/// [`Failure::Failed`].
+pub(crate) fn make_directories(place: &Path) -> Result<(), Failure> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory(place));
+    made.map_err(|error| failed("make the directory of", place, &error))
+}
+
+/// Writes a file that must not be there yet.
+///
+/// # Errors
+/// [`Failure::Failed`].
+pub(crate) fn create(place: &Path, content: &[u8]) -> Result<(), Failure> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place);
+    let mut file = opened.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::Failed(format!("{} is there already; name a new file", place.display())),
+        _ => failed("make", place, &error),
+    })?;
+    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sync_directory(place));
+    written.map_err(|error| failed("write", place, &error))
+}

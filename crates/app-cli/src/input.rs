@@ -1,0 +1,94 @@
+//! What is read from outside: tokens, files, answers.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// Longer than every token with any white space that came along.
+const TOKEN_BOUND: u64 = 4_096;
+/// A larger file is none of those that this program reads.
+const FILE_BOUND: u64 = 4 << 30;
+
+const HOW: &str = "give it on standard input (tenure token verify < token.txt) or in TENURE_TOKEN";
+
+/// The token's text, without white space behind it, from `TENURE_TOKEN` or standard input. What is no text at all comes
+/// back as a text that is no token.
+///
+/// # Errors
+/// [`Failure::Usage`] where there is none, or one in each place.
+pub(crate) fn token(out: Output) -> Result<Zeroizing<String>, Failure> {
+    let text = match std::env::var_os("TENURE_TOKEN").filter(|text| !text.is_empty()) {
+        Some(text) => {
+            if stdin_is_a_file() {
+                return Err(Failure::Usage(
+                    "there are two tokens: one in TENURE_TOKEN and one on standard input; take one away".to_owned(),
+                ));
+            }
+            tracing::info!("reading the token from TENURE_TOKEN");
+            Zeroizing::new(text.to_string_lossy().into_owned())
+        }
+        None => from_stdin(out)?,
+    };
+    let trimmed = text.trim_end();
+    if trimmed.is_empty() {
+        return Err(Failure::Usage(format!("there is no token; {HOW}")));
+    }
+    Ok(Zeroizing::new(trimmed.to_owned()))
+}
+
+fn from_stdin(out: Output) -> Result<Zeroizing<String>, Failure> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        out.note("paste the token, then press Enter and Ctrl-D");
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(256));
+    let read = stdin.lock().take(TOKEN_BOUND).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::Failed(format!("could not read standard input: {error}")))?;
+    Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Whether standard input was redirected from a file with something in it.
+fn stdin_is_a_file() -> bool {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    stdin.and_then(|file| file.metadata()).is_ok_and(|found| found.is_file() && found.len() > 0)
+}
+
+/// A file's text; `-` is standard input.
+///
+/// # Errors
+/// [`Failure::Failed`].
+pub(crate) fn file(path: &Path) -> Result<String, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Failed(format!("could not read {}: {error}", path.display()));
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(FILE_BOUND).read_to_string(&mut text).map_err(|error| failed(&error))?;
+        return Ok(text);
+    }
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    if file.metadata().is_ok_and(|found| found.len() >= FILE_BOUND) {
+        return Err(failed(&"it is too large"));
+    }
+    file.take(FILE_BOUND).read_to_string(&mut text).map_err(|error| failed(&error))?;
+    Ok(text)
+}
+
+/// Whether somebody is there to answer.
+pub(crate) fn is_somebody_there() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks; anything but yes is no.
+pub(crate) fn confirmed(question: &str) -> bool {
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "{question} [y/N] ");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok()
+        && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}

@@ -1,0 +1,45 @@
+//! Ctrl-C: long work stops between two steps and says how far it came; short work that hands out a token is finished.
+
+use std::future::Future;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit::Failure;
+
+async fn asked_to_stop() {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    match signals {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            let mut stop: [&mut Signal; 2] = [&mut interrupt, &mut terminate];
+            let [one, other] = &mut stop;
+            tokio::select! { _ = one.recv() => {}, _ = other.recv() => {} }
+        }
+        // Then the signal ends the process as it always did; the store is valid all the same.
+        _ => std::future::pending().await,
+    }
+}
+
+/// The work's answer; `None` where it was asked to stop first.
+pub(crate) async fn unless_stopped<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = asked_to_stop() => None,
+        answer = work => Some(answer),
+    }
+}
+
+/// Finishes the work whatever is asked meanwhile. It must be bounded by the store's deadlines.
+pub(crate) async fn finished<T>(work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        () = asked_to_stop() => {}
+        answer = &mut work => return answer,
+    }
+    work.await
+}
+
+/// What an interrupted command says.
+pub(crate) fn stopped(so_far: impl std::fmt::Display) -> Failure {
+    Failure::Interrupted(so_far.to_string())
+}

@@ -1,0 +1,22 @@
+//! The log: standard error, and only what concerns this program.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts it: warnings, with `-v` what is done, with `-vv` how.
+pub(crate) fn start(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(verbose > 1);
+    // The names of this workspace's crates all start so; what libraries log may hold more than a log should.
+    let ours = Targets::new().with_target("tenure", level);
+    let _ = tracing_subscriber::registry().with(lines).with(ours).try_init();
+}

@@ -1,0 +1,108 @@
+//! What is said, and where: data on standard output, everything else on standard error.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// How to speak.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// Data as JSON.
+    pub(crate) json: bool,
+    quiet: bool,
+}
+
+/// The style of headers and names.
+pub(crate) const BOLD: Style = Style::new().bold();
+/// The style of what matters less.
+pub(crate) const DIM: Style = Style::new().dimmed();
+/// The style of what is well.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// The style of what may become a problem.
+pub(crate) const CAREFUL: Style = AnsiColor::Yellow.on_default();
+/// The style of what is a problem.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+
+/// A text in a style.
+pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+impl Output {
+    pub(crate) const fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
+    }
+
+    /// Writes data for people or for a pipe, as it is.
+    ///
+    /// # Errors
+    /// [`Failure::OutputClosed`] where nobody reads, [`Failure::Failed`] where it cannot be written.
+    pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
+        let mut out = anstream::stdout().lock();
+        written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    }
+
+    /// Writes one JSON value: with line breaks for a terminal, in one line for a pipe.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = if std::io::stdout().is_terminal() {
+            serde_json::to_string_pretty(value)
+        } else {
+            serde_json::to_string(value)
+        };
+        let text = text.map_err(|error| Failure::Failed(format!("could not write JSON: {error}")))?;
+        self.data(&(text + "\n"))
+    }
+
+    /// Says something by the way.
+    pub(crate) fn note(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            say(&text.to_string());
+        }
+    }
+
+    /// Says something that should not be overlooked.
+    pub(crate) fn warn(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            say(&format!("{} {text}", styled(CAREFUL, "warning:")));
+        }
+    }
+
+    /// Whether somebody watches who wants to see progress.
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+}
+
+/// Sorts out why standard output did not take something.
+///
+/// # Errors
+/// [`Failure::OutputClosed`] where nobody reads, [`Failure::Failed`] otherwise.
+pub(crate) fn written(outcome: std::io::Result<()>) -> Result<(), Failure> {
+    outcome.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::OutputClosed,
+        _ => Failure::Failed(format!("could not write to standard output: {error}")),
+    })
+}
+
+/// Says each line as an error.
+pub(crate) fn errors(text: &str) {
+    for line in text.lines() {
+        say(&format!("{} {line}", styled(BAD, "error:")));
+    }
+}
+
+/// Says what to do about an error.
+pub(crate) fn hint(text: &str) {
+    say(&format!("{} {text}", styled(DIM, "hint:")));
+}
+
+fn say(line: &str) {
+    // Nobody is left to tell where standard error does not take it.
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
+}

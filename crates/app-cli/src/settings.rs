@@ -1,0 +1,237 @@
+//! Settings: one schema for file, environment and flags; a flag beats the environment beats the file beats the default.
+
+mod edit;
+mod layers;
+mod schema;
+mod template;
+mod value;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+use tenure_domain::{Millis, Policy, PolicySettings};
+
+pub(crate) use edit::{set, unset};
+pub(crate) use layers::{Source, unknown_key, without_password};
+pub(crate) use schema::{KEYS, Key, find};
+pub(crate) use template::{json_schema, template};
+pub(crate) use value::Value;
+
+use layers::{Problems, Setting};
+use schema::Fallback;
+
+use crate::cli::Global;
+
+/// Settings that cannot be used, with all that is wrong with them.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub(crate) struct SettingsError(pub(crate) Problems);
+
+impl SettingsError {
+    pub(crate) fn one(problem: impl Into<String>) -> Self {
+        Self(vec![problem.into()])
+    }
+}
+
+/// Which store sessions are kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Json,
+    Redis,
+}
+
+/// Checked settings, each with where it came from.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    set: Vec<Setting>,
+    policy: Policy,
+}
+
+/// A setting as it holds.
+pub(crate) struct Effective<'a> {
+    pub(crate) key: &'static Key,
+    pub(crate) value: Option<Value>,
+    pub(crate) source: &'a Source,
+}
+
+/// Where the settings file is, and whether somebody asked for it by name.
+pub(crate) struct ConfigPath {
+    pub(crate) path: PathBuf,
+    pub(crate) asked: bool,
+}
+
+impl ConfigPath {
+    /// By flag, by `TENURE_CONFIG`, or in its usual place.
+    pub(crate) fn find(global: &Global) -> Result<Self, SettingsError> {
+        let asked = global.config.clone().or_else(|| std::env::var_os("TENURE_CONFIG").map(PathBuf::from));
+        match asked {
+            Some(path) => Ok(Self { path, asked: true }),
+            None => Ok(Self { path: directories()?.config_dir().join("tenure").join("config.toml"), asked: false }),
+        }
+    }
+
+    /// What the file says; `None` where there is none and nobody asked for it.
+    pub(crate) fn read(&self) -> Result<Option<String>, SettingsError> {
+        match std::fs::read_to_string(&self.path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.asked => Ok(None),
+            Err(error) => {
+                Err(SettingsError::one(format!("could not read the settings {}: {error}", self.path.display())))
+            }
+        }
+    }
+}
+
+fn directories() -> Result<etcetera::base_strategy::Xdg, SettingsError> {
+    etcetera::base_strategy::Xdg::new().map_err(|_| {
+        SettingsError::one("there is no home directory: set HOME, or name the files with --config and --store")
+    })
+}
+
+impl Settings {
+    /// Reads and checks all layers.
+    pub(crate) fn load(global: &Global) -> Result<Self, SettingsError> {
+        let mut problems = Problems::new();
+        let config = ConfigPath::find(global)?;
+        let flags = [
+            ("backend", "--backend", global.backend.as_deref()),
+            ("json.store", "--store", global.store.as_deref()),
+            ("redis.url", "--redis-url", global.redis_url.as_deref()),
+        ];
+        let mut set = layers::from_flags(&flags, &mut problems);
+        set.extend(layers::from_environment(std::env::vars_os(), &mut problems));
+        if let Some(text) = config.read()? {
+            set.extend(layers::from_file(&config.path, &text, &mut problems));
+        }
+        Self::check(set, problems)
+    }
+
+    /// Reads and checks a settings file by itself.
+    pub(crate) fn of_file(path: &Path, text: &str) -> Result<Self, SettingsError> {
+        let mut problems = Problems::new();
+        let set = layers::from_file(path, text, &mut problems);
+        Self::check(set, problems)
+    }
+
+    fn check(set: Vec<Setting>, mut problems: Problems) -> Result<Self, SettingsError> {
+        let mut settings = Self { set, policy: Policy::default() };
+        if problems.is_empty() {
+            match Policy::new(&settings.policy_settings()) {
+                Ok(policy) => settings.policy = policy,
+                Err(error) => {
+                    let source = settings.source(error.key);
+                    problems.push(format!("{} is {} ({source}): it takes {}", error.key, error.value, error.allowed));
+                }
+            }
+            problems.extend(settings.contradictions());
+        }
+        if problems.is_empty() { Ok(settings) } else { Err(SettingsError(problems)) }
+    }
+
+    fn contradictions(&self) -> Problems {
+        let mut problems = Problems::new();
+        for (one, other) in [("redis.tls_cert", "redis.tls_key"), ("gateway.tls_cert", "gateway.tls_key")] {
+            if self.text(one).is_some() != self.text(other).is_some() {
+                problems.push(format!("{one} and {other} belong together; only one of them is set"));
+            }
+        }
+        let (useless, wanted) = match self.backend() {
+            Backend::Json => ("--redis-url", "redis"),
+            Backend::Redis => ("--store", "json"),
+        };
+        if self.set.iter().any(|setting| setting.source == Source::Flag(useless)) {
+            problems.push(format!("{useless} says nothing to this backend; add --backend {wanted}"));
+        }
+        problems
+    }
+
+    fn policy_settings(&self) -> PolicySettings {
+        let span = |name| self.set(name).and_then(|setting| as_span(&setting.value));
+        PolicySettings {
+            token_ttl: span("session.token_ttl"),
+            rotate_before_expiry: span("session.rotate_before_expiry"),
+            max_sessions_per_device: self.set("session.max_sessions_per_device").and_then(|setting| {
+                match setting.value {
+                    Value::Count(count) => Some(count),
+                    _ => None,
+                }
+            }),
+            idle_timeout: span("session.idle_timeout"),
+            max_lifetime: span("session.max_lifetime"),
+            rotation_overlap: span("session.rotation_overlap"),
+            replay_tolerance: span("session.replay_tolerance"),
+            retention: span("session.retention"),
+        }
+    }
+
+    fn set(&self, name: &str) -> Option<&Setting> {
+        self.set.iter().find(|setting| setting.key.name == name)
+    }
+
+    fn source(&self, name: &str) -> &Source {
+        self.set(name).map_or(&Source::Default, |setting| &setting.source)
+    }
+
+    /// The rules' settings.
+    pub(crate) const fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    pub(crate) fn backend(&self) -> Backend {
+        match self.text("backend").as_deref() {
+            Some("redis") => Backend::Redis,
+            _ => Backend::Json,
+        }
+    }
+
+    /// The file of the json backend.
+    pub(crate) fn store(&self) -> Result<PathBuf, SettingsError> {
+        match self.set("json.store") {
+            Some(setting) => Ok(PathBuf::from(setting.value.to_string())),
+            None => state_file("sessions.jsonl"),
+        }
+    }
+
+    /// A setting's value as it holds; `None` where it has none.
+    fn value(&self, key: &'static Key) -> Option<Value> {
+        if let Some(setting) = self.set(key.name) {
+            return Some(setting.value.clone());
+        }
+        match (key.name, key.default) {
+            ("session.rotate_before_expiry", _) => Some(Value::Span(self.policy.rotate_before_expiry())),
+            ("session.max_lifetime", _) => Some(Value::Span(self.policy.max_lifetime())),
+            (_, Fallback::Is(text)) => key.kind.read(text).ok(),
+            (_, Fallback::State(name)) => state_file(name).ok().map(|path| Value::Text(path.display().to_string())),
+            (_, Fallback::Unset) => None,
+        }
+    }
+
+    /// One setting as it holds.
+    pub(crate) fn effective(&self, key: &'static Key) -> Effective<'_> {
+        Effective { key, value: self.value(key), source: self.source(key.name) }
+    }
+
+    /// A setting's span of time; `None` where it has none.
+    pub(crate) fn span(&self, name: &str) -> Option<Millis> {
+        as_span(&self.value(find(name)?)?)
+    }
+
+    /// A setting's text; `None` where it has none.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.value(find(name)?).map(|value| value.to_string())
+    }
+}
+
+const fn as_span(value: &Value) -> Option<Millis> {
+    match value {
+        Value::Span(span) => Some(*span),
+        _ => None,
+    }
+}
+
+fn state_file(name: &str) -> Result<PathBuf, SettingsError> {
+    let directories = directories()?;
+    let state = directories.state_dir().unwrap_or_else(|| directories.data_dir());
+    Ok(state.join("tenure").join(name))
+}

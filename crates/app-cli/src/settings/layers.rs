@@ -1,0 +1,250 @@
+//! Where settings come from: flags, the environment, the file; read into one list, the strongest first.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Item, TableLike};
+
+use super::schema::{self, KEYS, Key};
+use super::value::{Kind, Value};
+
+/// What set a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A flag of the command line.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(String),
+    /// A line of the settings file.
+    File { path: PathBuf, line: usize },
+    /// Nothing: it is the default.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => f.write_str(name),
+            Self::Environment(name) => f.write_str(name),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and what set it.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) key: &'static Key,
+    pub(crate) value: Value,
+    pub(crate) source: Source,
+}
+
+/// One or more things that are wrong with the settings.
+pub(crate) type Problems = Vec<String>;
+
+/// The environment variables of this program that are no settings of the schema.
+const OTHER_VARIABLES: [&str; 2] = ["TENURE_CONFIG", "TENURE_TOKEN"];
+
+/// A value in an error: never so long that it hides the rest, and never a password.
+pub(crate) fn shown(kind: Kind, text: &str) -> String {
+    let text = if matches!(kind, Kind::RedisUrl) { without_password(text) } else { text.to_owned() };
+    let mut clipped: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
+    if clipped.len() < text.len() {
+        clipped.push('…');
+    }
+    clipped
+}
+
+/// A URL with its password, if it has one, masked.
+pub(crate) fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let Some((user, host)) = rest.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    match user.split_once(':') {
+        Some((name, _)) => format!("{scheme}://{name}:***@{host}"),
+        None => format!("{scheme}://***@{host}"),
+    }
+}
+
+/// What is wrong with one value, and what it takes.
+pub(crate) fn problem(key: &Key, value: &str, source: &Source, problem: &str) -> String {
+    let more = if problem.is_empty() { String::new() } else { format!("{problem}; ") };
+    let value = if value.is_empty() { "empty".to_owned() } else { shown(key.kind, value) };
+    format!("{} is {value} ({source}): {more}it takes {}", key.name, key.kind.allowed())
+}
+
+fn unknown(what: &str, name: &str, names: &[String]) -> String {
+    let near = schema::near(name, names.iter().map(String::as_str));
+    let hint = match near[..] {
+        [] => "tenure config schema lists all settings".to_owned(),
+        _ => format!("did you mean {}?", near.join(" or ")),
+    };
+    format!("{what}; {hint}")
+}
+
+/// A name that is in no schema.
+pub(crate) fn unknown_key(name: &str, place: &str) -> String {
+    let names: Vec<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
+    let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+    unknown(&format!("there is no setting {name}{place}"), &name, &names)
+}
+
+/// The values that flags set.
+pub(crate) fn from_flags(
+    flags: &[(&'static str, &'static str, Option<&str>)],
+    problems: &mut Problems,
+) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for (name, flag, text) in flags {
+        if let (Some(key), Some(text)) = (schema::find(name), text) {
+            take(key, text, Source::Flag(flag), &mut settings, problems);
+        }
+    }
+    settings
+}
+
+fn take(key: &'static Key, text: &str, source: Source, settings: &mut Vec<Setting>, problems: &mut Problems) {
+    match key.kind.read(text) {
+        Ok(value) => settings.push(Setting { key, value, source }),
+        Err(error) => problems.push(problem(key, text, &source, &error)),
+    }
+}
+
+/// The values that the environment sets. A variable of this program that nobody knows is a problem.
+pub(crate) fn from_environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+    problems: &mut Problems,
+) -> Vec<Setting> {
+    let mut settings: Vec<Setting> = Vec::new();
+    for (name, text) in variables {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("TENURE_")) else {
+            continue;
+        };
+        if OTHER_VARIABLES.contains(&name) {
+            continue;
+        }
+        let Some(key) = KEYS.iter().find(|key| key.short == Some(name) || key.variable() == name) else {
+            let names: Vec<String> =
+                KEYS.iter().flat_map(|key| [Some(key.variable()), key.short.map(str::to_owned)]).flatten().collect();
+            problems.push(unknown(&format!("the environment variable {name} is no setting"), name, &names));
+            continue;
+        };
+        let Some(text) = text.to_str() else {
+            problems.push(format!("{name} is not UTF-8"));
+            continue;
+        };
+        let source = Source::Environment(name.to_owned());
+        let before = settings.iter().find(|setting| setting.key.name == key.name);
+        if let Some(before) = before.filter(|before| before.value.to_string() != text) {
+            problems.push(format!("{name} and {} set {} to different values", before.source, key.name));
+            continue;
+        }
+        take(key, text, source, &mut settings, problems);
+    }
+    settings
+}
+
+/// The values that a settings file sets. Relative paths in it are meant from where the file is.
+pub(crate) fn from_file(path: &Path, text: &str, problems: &mut Problems) -> Vec<Setting> {
+    let document = match toml_edit::Document::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            let line = line_of(text, error.span().map_or(0, |span| span.start));
+            problems.push(format!("{}:{line}: not TOML: {}", path.display(), error.message().trim()));
+            return Vec::new();
+        }
+    };
+    let mut settings = Vec::new();
+    let mut walk = Walk { path, text, settings: &mut settings, problems };
+    walk.table(document.as_table(), "");
+    settings
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+}
+
+struct Walk<'a> {
+    path: &'a Path,
+    text: &'a str,
+    settings: &'a mut Vec<Setting>,
+    problems: &'a mut Problems,
+}
+
+impl Walk<'_> {
+    fn table(&mut self, table: &dyn TableLike, within: &str) {
+        for (name, item) in table.iter() {
+            let name = if within.is_empty() { name.to_owned() } else { format!("{within}.{name}") };
+            let line = line_of(self.text, item.span().map_or(0, |span| span.start));
+            let source = Source::File { path: self.path.to_owned(), line };
+            match (schema::find(&name), item) {
+                (Some(key), Item::Value(value)) => self.value(key, value, source),
+                (Some(key), _) => self.problems.push(problem(key, "a table", &source, "")),
+                (None, item) => match item.as_table_like().filter(|_| is_section(&name)) {
+                    Some(table) => self.table(table, &name),
+                    None => self.problems.push(unknown_key(&name, &format!(" ({source})"))),
+                },
+            }
+        }
+    }
+
+    fn value(&mut self, key: &'static Key, value: &toml_edit::Value, source: Source) {
+        match key.kind.read_toml(value) {
+            Ok(value) => {
+                let value = match (key.kind, value) {
+                    (Kind::Path, Value::Text(path)) => Value::Text(self.beside_the_file(&path)),
+                    (_, value) => value,
+                };
+                self.settings.push(Setting { key, value, source });
+            }
+            Err(error) => {
+                let text = value.as_str().map_or_else(|| value.to_string().trim().to_owned(), str::to_owned);
+                self.problems.push(problem(key, &text, &source, &error));
+            }
+        }
+    }
+
+    fn beside_the_file(&self, path: &str) -> String {
+        match self.path.parent() {
+            Some(directory) => directory.join(path).to_string_lossy().into_owned(),
+            None => path.to_owned(),
+        }
+    }
+}
+
+fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|key| key.parts().0 == Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_masked_however_it_is_written() {
+        assert_eq!(without_password("redis://u:p@ss@h:1/2"), "redis://u:***@h:1/2");
+        assert_eq!(without_password("redis://:p@h"), "redis://:***@h");
+        assert_eq!(without_password("redis://h:1"), "redis://h:1");
+    }
+
+    #[test]
+    fn the_short_and_the_long_form_may_not_disagree() {
+        let variables = [("TENURE_STORE", "/a"), ("TENURE_JSON__STORE", "/b"), ("PATH", "/bin")];
+        let mut problems = Problems::new();
+        from_environment(variables.into_iter().map(|(a, b)| (a.into(), b.into())), &mut problems);
+        assert_eq!(problems, ["TENURE_JSON__STORE and TENURE_STORE set json.store to different values"]);
+    }
+
+    #[test]
+    fn a_line_is_named() {
+        let mut problems = Problems::new();
+        from_file(Path::new("/c.toml"), "# x\n[session]\ntoken_ttl = \"0s\"\nttl = 3\n", &mut problems);
+        assert_eq!(problems[0], "session.token_ttl is 0s (/c.toml:3): it takes 1s to 365d");
+        assert!(problems[1].starts_with("there is no setting session.ttl (/c.toml:4); did you mean session.token_ttl"));
+    }
+}

@@ -1,0 +1,288 @@
+//! The table of all settings: the one schema for file, environment and flags.
+
+use tenure_domain::Millis;
+
+use super::value::Kind;
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its name: section and key, as the file has them.
+    pub(crate) name: &'static str,
+    /// What it takes.
+    pub(crate) kind: Kind,
+    /// What it is where nothing sets it.
+    pub(crate) default: Fallback,
+    /// What it is for.
+    pub(crate) doc: &'static str,
+    /// A shorter environment variable for the same.
+    pub(crate) short: Option<&'static str>,
+}
+
+/// What a setting is where nothing sets it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fallback {
+    /// This.
+    Is(&'static str),
+    /// A file below `$XDG_STATE_HOME/tenure`.
+    State(&'static str),
+    /// Nothing.
+    Unset,
+}
+
+impl Fallback {
+    /// The default in words; `None` where there is none.
+    pub(crate) fn shown(self) -> Option<String> {
+        match self {
+            Self::Is(text) => Some(text.to_owned()),
+            Self::State(name) => Some(format!("$XDG_STATE_HOME/tenure/{name}")),
+            Self::Unset => None,
+        }
+    }
+}
+
+impl Key {
+    const fn new(name: &'static str, kind: Kind, default: Fallback, doc: &'static str) -> Self {
+        Self { name, kind, default, doc, short: None }
+    }
+
+    const fn or(mut self, short: &'static str) -> Self {
+        self.short = Some(short);
+        self
+    }
+
+    /// The environment variable that sets it, made from its name.
+    pub(crate) fn variable(&self) -> String {
+        format!("TENURE_{}", self.name.replace('.', "__").to_ascii_uppercase())
+    }
+
+    /// Section and key; top-level keys have no section.
+    pub(crate) fn parts(&self) -> (Option<&'static str>, &'static str) {
+        match self.name.split_once('.') {
+            Some((section, key)) => (Some(section), key),
+            None => (None, self.name),
+        }
+    }
+}
+
+/// The setting of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Up to three names that are nearly `wanted`.
+pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let last =
+        |name: &str| name.rsplit(['.', ' ']).next().unwrap_or_default().rsplit("__").next().unwrap_or_default().len();
+    let mut scored: Vec<(f64, &str)> = names
+        .map(|name| {
+            let tails = (&wanted[wanted.len() - last(wanted)..], &name[name.len() - last(name)..]);
+            let contained = tails.0.len() >= 3 && tails.1.contains(tails.0);
+            let score = strsim::jaro_winkler(wanted, name).max(strsim::jaro_winkler(tails.0, tails.1));
+            (if contained { score.max(0.95) } else { score }, name)
+        })
+        .filter(|(score, _)| *score >= 0.87)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+const fn span(least: Millis, most: Millis) -> Kind {
+    Kind::Span { least, most, off: false }
+}
+
+const NONE: Millis = Millis::ZERO;
+const LEAST_WAIT: Millis = Millis::new(10);
+
+/// Every setting, in the order in which they are shown.
+pub(crate) const KEYS: &[Key] = &[
+    Key::new(
+        "backend",
+        Kind::Choice(&["json", "redis"]),
+        Fallback::Is("json"),
+        "Where sessions are kept: in one file, or in a Redis that many machines share.",
+    ),
+    Key::new(
+        "session.token_ttl",
+        span(Millis::seconds(1), Millis::hours(8_760)),
+        Fallback::Is("24h"),
+        "How long a token lives from its issue or rotation.",
+    ),
+    Key::new(
+        "session.rotate_before_expiry",
+        span(NONE, Millis::hours(8_760)),
+        Fallback::Is("2h"),
+        "How long before its expiry a rotation is due; less than token_ttl. The default is a twelfth of token_ttl where \
+         that is shorter than 24h.",
+    ),
+    Key::new(
+        "session.max_sessions_per_device",
+        Kind::Count { least: 1, most: 100 },
+        Fallback::Is("10"),
+        "How many sessions a device may have; one more evicts the oldest.",
+    ),
+    Key::new(
+        "session.idle_timeout",
+        Kind::Span { least: Millis::seconds(30), most: Millis::hours(8_760), off: true },
+        Fallback::Is("off"),
+        "How long a session may be left unused before it ends; at most token_ttl.",
+    ),
+    Key::new(
+        "session.max_lifetime",
+        span(Millis::seconds(1), Millis::days(3_650)),
+        Fallback::Is("30d"),
+        "How long rotations can carry a session from its creation; at least token_ttl. The default grows to token_ttl \
+         where that is longer.",
+    ),
+    Key::new(
+        "session.rotation_overlap",
+        span(NONE, Millis::minutes(5)),
+        Fallback::Is("0s"),
+        "How long the directly replaced token still verifies after a rotation.",
+    ),
+    Key::new(
+        "session.replay_tolerance",
+        span(NONE, Millis::minutes(5)),
+        Fallback::Is("10s"),
+        "How long after it stopped working a replaced token is a straggler; later it is theft and ends the session.",
+    ),
+    Key::new(
+        "session.retention",
+        span(NONE, Millis::days(90)),
+        Fallback::Is("24h"),
+        "How long an ended or expired session stays readable.",
+    ),
+    Key::new("json.store", Kind::Path, Fallback::State("sessions.jsonl"), "The file of the json backend.")
+        .or("TENURE_STORE"),
+    Key::new("redis.url", Kind::RedisUrl, Fallback::Is("redis://127.0.0.1:6379"), "Where the redis backend is.")
+        .or("TENURE_REDIS_URL"),
+    Key::new("redis.password_file", Kind::Path, Fallback::Unset, "A file with the password for Redis.")
+        .or("TENURE_REDIS_PASSWORD_FILE"),
+    Key::new("redis.prefix", Kind::KeyPrefix, Fallback::Is("tenure"), "What every key in Redis starts with."),
+    Key::new(
+        "redis.tls_ca",
+        Kind::Path,
+        Fallback::Unset,
+        "The certificate authority that signed the server's certificate (PEM), beside those of the system.",
+    ),
+    Key::new("redis.tls_cert", Kind::Path, Fallback::Unset, "The client certificate for Redis (PEM)."),
+    Key::new("redis.tls_key", Kind::Path, Fallback::Unset, "The key of the client certificate (PEM)."),
+    Key::new(
+        "redis.near_cache",
+        Kind::Flag,
+        Fallback::Is("false"),
+        "Whether verified sessions are kept in memory and dropped when Redis says that they changed.",
+    ),
+    Key::new(
+        "redis.durability",
+        Kind::Choice(&["local", "replicated"]),
+        Fallback::Is("local"),
+        "Whether a change is acknowledged once the server has it, or once a replica has it too.",
+    ),
+    Key::new(
+        "redis.response_timeout",
+        span(LEAST_WAIT, Millis::seconds(30)),
+        Fallback::Is("250ms"),
+        "How long an answer from Redis may take.",
+    ),
+    Key::new(
+        "redis.connect_timeout",
+        span(LEAST_WAIT, Millis::seconds(30)),
+        Fallback::Is("500ms"),
+        "How long a connection to Redis may take.",
+    ),
+    Key::new(
+        "redis.operation_timeout",
+        span(LEAST_WAIT, Millis::minutes(1)),
+        Fallback::Is("1s"),
+        "How long an operation may take in all, reconnecting included.",
+    ),
+    Key::new("gateway.listen", Kind::Address, Fallback::Is("127.0.0.1:8470"), "Where clients connect."),
+    Key::new("gateway.admin_listen", Kind::Address, Fallback::Is("127.0.0.1:8471"), "Where operators connect."),
+    Key::new(
+        "gateway.upstream",
+        Kind::HttpUrl,
+        Fallback::Unset,
+        "What stands behind the gateway; without it the gateway only answers forward-auth questions.",
+    ),
+    Key::new(
+        "gateway.enrol_secret_file",
+        Kind::Path,
+        Fallback::Unset,
+        "A file with the secret by which clients enrol themselves; without it they cannot.",
+    ),
+    Key::new(
+        "gateway.enrol_subject",
+        Kind::Subject,
+        Fallback::Is("operator"),
+        "Who the sessions of clients that enrol themselves belong to.",
+    ),
+    Key::new(
+        "gateway.admin_secret_file",
+        Kind::Path,
+        Fallback::State("admin.secret"),
+        "The file with the operators' secret; made at the first start.",
+    ),
+    Key::new(
+        "gateway.upstream_secret_file",
+        Kind::Path,
+        Fallback::Unset,
+        "A file with the upstream's own static token, which clients never learn.",
+    ),
+    Key::new(
+        "gateway.upstream_auth_header",
+        Kind::HeaderScheme,
+        Fallback::Is("Authorization: Bearer"),
+        "The header that carries the upstream's own token.",
+    ),
+    Key::new(
+        "gateway.store_loss_grace",
+        span(NONE, Millis::hours(1)),
+        Fallback::Is("15s"),
+        "How long open sockets stay when the store is lost.",
+    ),
+    Key::new(
+        "gateway.trusted_proxies",
+        Kind::Networks,
+        Fallback::Is(""),
+        "Peers whose forwarding headers are believed.",
+    ),
+    Key::new("gateway.public_paths", Kind::UrlPaths, Fallback::Is(""), "Paths that need no token."),
+    Key::new(
+        "gateway.user_header",
+        Kind::Header,
+        Fallback::Is("X-Forwarded-User"),
+        "The header that tells the upstream the subject.",
+    ),
+    Key::new(
+        "gateway.profile",
+        Kind::Choice(&["openclaw"]),
+        Fallback::Unset,
+        "How the upstream's clients send their token, where they do not send it in a header.",
+    ),
+    Key::new("gateway.tls_cert", Kind::Path, Fallback::Unset, "The gateway's certificate chain (PEM)."),
+    Key::new("gateway.tls_key", Kind::Path, Fallback::Unset, "The key of the gateway's certificate (PEM)."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_within_its_own_range() {
+        for key in KEYS {
+            if let Fallback::Is(text) = key.default {
+                assert!(key.kind.read(text).is_ok(), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn near_misses_are_found() {
+        let names = || KEYS.iter().map(|key| key.name);
+        assert_eq!(near("session.tokn_ttl", names())[0], "session.token_ttl");
+        assert_eq!(near("session.ttl", names())[0], "session.token_ttl");
+        assert_eq!(near("retention", names())[0], "session.retention");
+        assert!(near("zzz", names()).is_empty());
+    }
+}

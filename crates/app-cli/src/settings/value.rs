@@ -1,0 +1,260 @@
+//! What a setting can be: its kinds, how each is read from text and from TOML, and what it takes.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use tenure_domain::{Millis, Subject};
+
+/// A setting's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// A span of time.
+    Span(Millis),
+    /// Switched off.
+    Off,
+    /// A number.
+    Count(u64),
+    /// Yes or no.
+    Flag(bool),
+    /// A text: a name, an address, a path.
+    Text(String),
+    /// Several texts.
+    List(Vec<String>),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Span(span) => span.fmt(f),
+            Self::Off => f.write_str("off"),
+            Self::Count(count) => count.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+            Self::Text(text) => f.write_str(text),
+            Self::List(items) => f.write_str(&items.join(",")),
+        }
+    }
+}
+
+impl Value {
+    /// The value for scripts.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Count(count) => (*count).into(),
+            Self::Flag(flag) => (*flag).into(),
+            Self::List(items) => items.clone().into(),
+            Self::Span(_) | Self::Off | Self::Text(_) => self.to_string().into(),
+        }
+    }
+
+    /// The value as a settings file has it.
+    pub(crate) fn to_toml(&self) -> toml_edit::Value {
+        match self {
+            Self::Count(count) => i64::try_from(*count).unwrap_or(i64::MAX).into(),
+            Self::Flag(flag) => (*flag).into(),
+            Self::List(items) => items.iter().collect::<toml_edit::Array>().into(),
+            Self::Span(_) | Self::Off | Self::Text(_) => self.to_string().into(),
+        }
+    }
+}
+
+/// What a setting takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// A span of time between two others; `off` as well where `off` is set.
+    Span { least: Millis, most: Millis, off: bool },
+    /// A number between two others.
+    Count { least: u64, most: u64 },
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A file.
+    Path,
+    /// Where a Redis is.
+    RedisUrl,
+    /// What starts every key in Redis.
+    KeyPrefix,
+    /// Where a web service is.
+    HttpUrl,
+    /// An IP address and a port to listen on.
+    Address,
+    /// Who a session belongs to.
+    Subject,
+    /// The name of a header.
+    Header,
+    /// The name of a header, and the scheme that goes before the secret.
+    HeaderScheme,
+    /// IP addresses and networks.
+    Networks,
+    /// Paths of URLs.
+    UrlPaths,
+}
+
+const REDIS_SCHEMES: [&str; 3] = ["redis://", "rediss://", "unix://"];
+
+impl Kind {
+    /// What it takes, in words, for errors and documentation.
+    pub(crate) fn allowed(&self) -> String {
+        match self {
+            Self::Span { least, most, off: false } => format!("{least} to {most}"),
+            Self::Span { least, most, off: true } => format!("off, or {least} to {most}"),
+            Self::Count { least, most } => format!("{least} to {most}"),
+            Self::Flag => "true or false".to_owned(),
+            Self::Choice(words) => words.join(" or "),
+            Self::Path => "a path".to_owned(),
+            Self::RedisUrl => format!("a URL that starts with {}", REDIS_SCHEMES.join(", ")),
+            Self::KeyPrefix => "1 to 64 letters, digits and any of . _ : -".to_owned(),
+            Self::HttpUrl => "a URL such as http://127.0.0.1:18789".to_owned(),
+            Self::Address => "an IP address and a port, such as 127.0.0.1:8470 or [::1]:8470".to_owned(),
+            Self::Subject => "1 to 128 characters".to_owned(),
+            Self::Header => "the name of a header".to_owned(),
+            Self::HeaderScheme => {
+                "the name of a header, and a scheme where it has one: Authorization: Bearer".to_owned()
+            }
+            Self::Networks => "IP addresses and networks such as 10.0.0.0/8".to_owned(),
+            Self::UrlPaths => "paths that start with /".to_owned(),
+        }
+    }
+
+    /// Reads a value as the environment, a flag or a person writes it.
+    ///
+    /// # Errors
+    /// What is wrong with it; empty where [`Kind::allowed`] says it all.
+    pub(crate) fn read(&self, text: &str) -> Result<Value, String> {
+        let nothing_more = String::new;
+        match self {
+            Self::Span { off: true, .. } if text == "off" => Ok(Value::Off),
+            Self::Span { least, most, .. } => {
+                let span: Millis = text.parse().map_err(|error: tenure_domain::DurationError| error.to_string())?;
+                if (*least..=*most).contains(&span) { Ok(Value::Span(span)) } else { Err(nothing_more()) }
+            }
+            Self::Count { least, most } => match text.parse() {
+                Ok(count) if (*least..=*most).contains(&count) => Ok(Value::Count(count)),
+                _ => Err(nothing_more()),
+            },
+            Self::Flag => text.parse().map(Value::Flag).map_err(|_| nothing_more()),
+            Self::Networks => {
+                list(text).map(|item| checked(item, is_network(item))).collect::<Result<_, _>>().map(Value::List)
+            }
+            Self::UrlPaths => {
+                list(text).map(|item| checked(item, is_url_path(item))).collect::<Result<_, _>>().map(Value::List)
+            }
+            _ if text.is_empty() => Err("it is empty".to_owned()),
+            _ if text.contains(char::is_control) => Err("it has a control character".to_owned()),
+            Self::Path if text.starts_with("~/") => Err("~ is not expanded here; write the path out".to_owned()),
+            Self::Path => Ok(Value::Text(text.to_owned())),
+            Self::Subject => match Subject::new(text) {
+                Ok(_) => Ok(Value::Text(text.to_owned())),
+                Err(error) => Err(error.to_string()),
+            },
+            _ if self.fits(text) => Ok(Value::Text(text.to_owned())),
+            _ => Err(nothing_more()),
+        }
+    }
+
+    fn fits(&self, text: &str) -> bool {
+        match self {
+            Self::Choice(words) => words.contains(&text),
+            Self::RedisUrl => REDIS_SCHEMES.iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme)),
+            Self::KeyPrefix => {
+                text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+            }
+            Self::HttpUrl => is_http_url(text),
+            Self::Address => text.parse::<SocketAddr>().is_ok(),
+            Self::Header => is_header_name(text),
+            Self::HeaderScheme => text.split_once(": ").map_or_else(
+                || is_header_name(text),
+                |(name, scheme)| {
+                    is_header_name(name) && !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_graphic())
+                },
+            ),
+            _ => false,
+        }
+    }
+
+    /// Reads a value as a settings file has it.
+    ///
+    /// # Errors
+    /// As [`Kind::read`].
+    pub(crate) fn read_toml(&self, value: &toml_edit::Value) -> Result<Value, String> {
+        use toml_edit::Value as Toml;
+        match (self, value) {
+            (Self::Count { .. }, Toml::Integer(number)) => self.read(&number.value().to_string()),
+            (Self::Count { .. }, _) => Err("it is no number".to_owned()),
+            (Self::Flag, Toml::Boolean(flag)) => Ok(Value::Flag(*flag.value())),
+            (Self::Flag, _) => Err("write it without quotes".to_owned()),
+            (Self::Networks | Self::UrlPaths, Toml::Array(items)) => {
+                let texts: Option<Vec<&str>> = items.iter().map(Toml::as_str).collect();
+                let texts = texts.ok_or("each item must be in quotes")?;
+                if let Some(text) = texts.iter().find(|text| text.contains(',') || text.trim().is_empty()) {
+                    return Err(format!("{text:?} is none"));
+                }
+                self.read(&texts.join(","))
+            }
+            (Self::Networks | Self::UrlPaths, _) => Err("write a list, such as [\"a\", \"b\"]".to_owned()),
+            (_, Toml::String(text)) => self.read(text.value()),
+            (Self::Span { .. }, Toml::Integer(_)) => Err("write it in quotes with a unit, such as \"36s\"".to_owned()),
+            _ => Err("write it in quotes".to_owned()),
+        }
+    }
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn checked(item: &str, fits: bool) -> Result<String, String> {
+    if fits { Ok(item.to_owned()) } else { Err(format!("{item:?} is none")) }
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.is_none_or(|bits| bits.parse::<u8>().is_ok_and(|bits| bits <= most))
+}
+
+fn is_url_path(text: &str) -> bool {
+    text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#')
+}
+
+fn is_http_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        !host.is_empty() && !host.contains('@') && text.bytes().all(|byte| byte.is_ascii_graphic())
+    })
+}
+
+fn is_header_name(text: &str) -> bool {
+    let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.len() <= 128 && text.bytes().all(tchar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_paths_urls_and_headers_are_told_from_others() {
+        assert!(is_network("10.0.0.0/8") && is_network("::1") && is_network("fd00::/128"));
+        assert!(!is_network("10.0.0.0/33") && !is_network("example.org") && !is_network("10.0.0.0/"));
+        assert!(is_url_path("/healthz") && !is_url_path("healthz") && !is_url_path("/a b"));
+        assert!(is_http_url("http://127.0.0.1:1") && !is_http_url("ftp://a") && !is_http_url("http://"));
+        assert!(!is_http_url("http://user:word@host"));
+        assert!(is_header_name("X-Forwarded-User") && !is_header_name("X Y") && !is_header_name(""));
+        assert!(Kind::HeaderScheme.fits("Authorization: Bearer") && Kind::HeaderScheme.fits("X-Token"));
+        assert!(!Kind::HeaderScheme.fits("Authorization: ") && !Kind::HeaderScheme.fits("A: b\u{7f}"));
+    }
+
+    #[test]
+    fn a_list_is_read_from_commas_and_from_toml_alike() {
+        let wanted = Value::List(vec!["10.0.0.0/8".to_owned(), "::1".to_owned()]);
+        assert_eq!(Kind::Networks.read("10.0.0.0/8, ::1"), Ok(wanted.clone()));
+        assert_eq!(Kind::Networks.read_toml(&wanted.to_toml()), Ok(wanted));
+        assert!(Kind::Networks.read("10.0.0.0/8, nowhere").is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! The one place that names adapters: settings in, use cases out.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tenure_adapter_json::JsonStore;
+use tenure_adapter_redis::{Durability, Password, RedisStore};
+use tenure_domain::Millis;
+use tenure_ports::{Clock, SessionRepository, StoreError};
+use tenure_service::Sessions;
+
+use crate::cli::Global;
+use crate::commands::doctor::{self, Finding, Level};
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::settings::{Backend, Settings, SettingsError};
+use crate::system::{SystemClock, SystemEntropy};
+
+/// A store that was opened, to be closed.
+enum Opened {
+    Json(Arc<JsonStore>),
+    Redis,
+}
+
+/// Runs a command's work over the store that the settings name, and closes it, come what may.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn with_sessions<F>(global: &Global, out: Output, work: F) -> Result<(), Failure>
+where
+    F: AsyncFnOnce(&Sessions) -> Result<(), Failure>,
+{
+    let settings = Settings::load(global)?;
+    block_on(async {
+        let (sessions, opened) = open(&settings).await?;
+        let outcome = work(&sessions).await;
+        // Activity may be lost, and no command fails for it.
+        if let Err(error) = sessions.flush_activity().await {
+            out.warn(format_args!("the activity was not recorded: {error}"));
+        }
+        if let Err(error) = opened.close().await {
+            out.warn(format_args!("the store was not closed properly: {error}"));
+        }
+        outcome
+    })
+}
+
+/// Runs asynchronous work on this thread.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Failed(format!("could not start: {error}")))?.block_on(work)
+}
+
+async fn open(settings: &Settings) -> Result<(Sessions, Opened), Failure> {
+    let wall: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (repository, clock, opened): (Arc<dyn SessionRepository>, _, _) = match settings.backend() {
+        Backend::Json => {
+            let path = settings.store()?;
+            tracing::debug!(path = %path.display(), "opening the store");
+            let store = JsonStore::open(&path, wall, tenure_adapter_json::Options::default())?;
+            (store.clone(), store.clock(), Opened::Json(store))
+        }
+        Backend::Redis => {
+            let store = RedisStore::connect(redis_options(settings)?, wall).await?;
+            (store.clone(), store.clock(), Opened::Redis)
+        }
+    };
+    Ok((Sessions::new(repository, clock, Arc::new(SystemEntropy), settings.policy()), opened))
+}
+
+impl Opened {
+    async fn close(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Json(store) => store.close().await,
+            // Nothing waits in this process: what was written is with the server.
+            Self::Redis => Ok(()),
+        }
+    }
+}
+
+fn redis_options(settings: &Settings) -> Result<tenure_adapter_redis::Options, Failure> {
+    let text = |name| settings.text(name);
+    let path = |name| settings.text(name).map(PathBuf::from);
+    let mut options = tenure_adapter_redis::Options::new(&text("redis.url").unwrap_or_default());
+    options.password = path("redis.password_file").as_deref().map(password).transpose()?;
+    options.prefix = text("redis.prefix").unwrap_or(options.prefix);
+    options.tls_ca = path("redis.tls_ca");
+    options.tls_cert = path("redis.tls_cert");
+    options.tls_key = path("redis.tls_key");
+    options.near_cache = text("redis.near_cache").as_deref() == Some("true");
+    options.durability = match text("redis.durability").as_deref() {
+        Some("replicated") => Durability::Replicated,
+        _ => Durability::Local,
+    };
+    let span = |name, default: Millis| settings.span(name).unwrap_or(default);
+    options.response_timeout = span("redis.response_timeout", options.response_timeout);
+    options.connect_timeout = span("redis.connect_timeout", options.connect_timeout);
+    options.operation_timeout = span("redis.operation_timeout", options.operation_timeout);
+    Ok(options)
+}
+
+/// The first line of a file.
+fn password(file: &Path) -> Result<Password, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        SettingsError::one(format!("redis.password_file: could not read {}: {error}", file.display()))
+    })?;
+    Ok(Password::new(text.lines().next().unwrap_or_default().to_owned()))
+}
+
+/// Looks at the store without changing it.
+///
+/// # Errors
+/// [`Failure`] where not even that can be begun.
+pub(crate) fn examine(settings: &Settings, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    findings.push(doctor::backend(settings));
+    match settings.backend() {
+        Backend::Json => {
+            let found = tenure_adapter_json::examine(&settings.store()?, Arc::new(SystemClock));
+            findings.extend(found.into_iter().map(|found| {
+                let level = match found.level {
+                    tenure_adapter_json::Level::Ok => Level::Ok,
+                    tenure_adapter_json::Level::Warn => Level::Warn,
+                    tenure_adapter_json::Level::Fail => Level::Fail,
+                };
+                Finding::new(level, found.what, found.advice)
+            }));
+            Ok(())
+        }
+        Backend::Redis => block_on(async {
+            let store = match RedisStore::connect(redis_options(settings)?, Arc::new(SystemClock)).await {
+                Ok(store) => store,
+                Err(error) => {
+                    findings.push(Finding::new(Level::Fail, error.to_string(), "start it, or correct redis.url"));
+                    return Ok(());
+                }
+            };
+            findings.extend(store.examine().await.into_iter().map(|found| {
+                let level = match found.level {
+                    tenure_adapter_redis::Level::Ok => Level::Ok,
+                    tenure_adapter_redis::Level::Warn => Level::Warn,
+                    tenure_adapter_redis::Level::Fail => Level::Fail,
+                };
+                Finding::new(level, found.what, found.advice)
+            }));
+            Ok(())
+        }),
+    }
+}
