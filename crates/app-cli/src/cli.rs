@@ -8,7 +8,7 @@ use crate::commands::{completions, config, doctor, man, sessions, token};
 
 /// Expiring, rotating, revocable sessions per device, in place of one static token.
 #[derive(Debug, Parser)]
-#[command(name = "tenure", version, max_term_width = 100, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "tenure", version, max_term_width = 100, after_help = EXAMPLES)]
 #[command(disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -66,6 +66,9 @@ impl ConfigPath {
     pub(crate) fn find(global: &Global) -> Result<Self, SettingsError> {
         let asked = global.config.clone().or_else(|| std::env::var_os("TENURE_CONFIG").map(PathBuf::from));
         match asked {
+            Some(path) if path.as_os_str().is_empty() => {
+                Err(SettingsError::one("TENURE_CONFIG is empty; unset it, or name a file"))
+            }
             Some(path) => Ok(Self { path, asked: true }),
             None => Ok(Self { path: directories()?.config_dir().join("tenure").join("config.toml"), asked: false }),
         }
@@ -141,7 +144,7 @@ impl Settings {
             Backend::Redis => ("--store", "json"),
         };
         if self.set.iter().any(|setting| setting.source == Source::Flag(useless)) {
-            problems.push(format!("{useless} says nothing to this backend; add --backend {wanted}"));
+            problems.push(format!("{useless} has no effect on this backend; add --backend {wanted}"));
         }
         problems
     }

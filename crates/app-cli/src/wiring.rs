@@ -60,7 +60,7 @@ async fn open(settings: &Settings) -> Result<(Sessions, Opened), Failure> {
     let (repository, clock, opened): (Arc<dyn SessionRepository>, _, _) = match settings.backend() {
         Backend::Json => {
             let path = settings.store()?;
-            tracing::debug!(path = %path.display(), "opening the store");
+            tracing::info!(path = %path.display(), "opening the store");
             let store = JsonStore::open(&path, wall, tenure_adapter_json::Options::default())?;
             (store.clone(), store.clock(), Opened::Json(store))
         }

@@ -4,6 +4,7 @@ mod issue;
 mod rotate;
 
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::json;
 use tenure_domain::Token;
 use tenure_service::{SessionView, Sessions, Usage, VerifyError};
@@ -72,13 +73,21 @@ pub(crate) fn run(command: TokenCommand, global: &Global, out: Output) -> Result
     }
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Active {
+    active: bool,
+    rotation_due: bool,
+    session: SessionView,
+}
+
 async fn verify(text: &str, usage: Usage, sessions: &Sessions, out: Output) -> Result<(), Failure> {
     match sessions.verify_text(text, usage).await {
-        Ok(verified) if out.json => out.value(&json!({
-            "active": true,
-            "rotationDue": verified.rotation_due,
-            "session": SessionView::new(&verified.session, verified.at),
-        })),
+        Ok(verified) if out.json => out.value(&Active {
+            active: true,
+            rotation_due: verified.rotation_due,
+            session: SessionView::new(&verified.session, verified.at),
+        }),
         Ok(verified) => {
             out.data(&words::facts(&verified.session, verified.at))?;
             if verified.rotation_due {

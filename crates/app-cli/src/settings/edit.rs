@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+use toml_edit::{Document, DocumentMut, Item, Table, TableLike, Value};
 
-use super::layers::{Source, problem};
+use super::layers::problem;
 use super::{Key, Settings, SettingsError};
 
 /// The file's text with a key set.
@@ -12,8 +12,7 @@ use super::{Key, Settings, SettingsError};
 /// # Errors
 /// [`SettingsError`] for a value that the key does not take, or that does not go with the rest of the file.
 pub(crate) fn set(path: &Path, text: &str, key: &'static Key, value: &str) -> Result<String, SettingsError> {
-    let given = Source::Flag("as given");
-    let value = key.kind.read(value).map_err(|error| SettingsError::one(problem(key, value, &given, &error)))?;
+    let value = key.kind.read(value).map_err(|error| SettingsError::one(problem(key, value, None, &error)))?;
     let mut document = parse(path, text)?;
     let (section, name) = key.parts();
     let mut table: &mut dyn TableLike = document.as_table_mut();
@@ -23,8 +22,13 @@ pub(crate) fn set(path: &Path, text: &str, key: &'static Key, value: &str) -> Re
             .as_table_like_mut()
             .ok_or_else(|| SettingsError::one(format!("{}: {section} is no section", path.display())))?;
     }
+    if !table.contains_key(name)
+        && let Some(edited) = in_place_of_its_example(text, section, name, &value.to_toml())
+    {
+        return checked(path, edited);
+    }
     put(table, name, value.to_toml());
-    checked(path, &document)
+    checked(path, document.to_string())
 }
 
 /// The file's text with a key taken out; `None` where it does not set it.
@@ -34,13 +38,16 @@ pub(crate) fn set(path: &Path, text: &str, key: &'static Key, value: &str) -> Re
 pub(crate) fn unset(path: &Path, text: &str, key: &'static Key) -> Result<Option<String>, SettingsError> {
     let mut document = parse(path, text)?;
     let (section, name) = key.parts();
+    if let Some(edited) = without_its_lines(text, section, name) {
+        return checked(path, edited).map(Some);
+    }
     let removed = match section {
         None => document.remove(name),
         Some(section) => {
             document.get_mut(section).and_then(Item::as_table_like_mut).and_then(|table| table.remove(name))
         }
     };
-    removed.map(|_| checked(path, &document)).transpose()
+    removed.map(|_| checked(path, document.to_string())).transpose()
 }
 
 /// A value in the place of another keeps the comment behind it.
@@ -56,6 +63,41 @@ fn put(table: &mut dyn TableLike, name: &str, mut value: Value) {
     }
 }
 
+/// A file that `config init` wrote has a line `# key = example` for each key: that is where its value belongs.
+fn in_place_of_its_example(text: &str, section: Option<&str>, name: &str, value: &Value) -> Option<String> {
+    let example = format!("# {name} = ");
+    let header = |line: &str| line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::to_owned);
+    let mut within = None;
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        within = header(line).or(within);
+        if within.as_deref() == section && line.starts_with(&example) {
+            let (before, after) = (&text[..offset], &text[offset + line.len()..]);
+            return Some(format!("{before}{name} = {value}\n{after}"));
+        }
+        offset += line.len();
+    }
+    None
+}
+
+/// Takes out the lines of a key that has them for itself, and leaves the comments above it.
+fn without_its_lines(text: &str, section: Option<&str>, name: &str) -> Option<String> {
+    let document = Document::parse(text).ok()?;
+    let table: &dyn TableLike = match section {
+        None => document.as_table(),
+        Some(section) => document.get(section)?.as_table_like()?,
+    };
+    let (key, item) = table.get_key_value(name)?;
+    let (from, to) = (key.span()?.start, item.span()?.end);
+    let start = text[..from].rfind('\n').map_or(0, |at| at + 1);
+    let end = text[to..].find('\n').map_or(text.len(), |at| to + at + 1);
+    let alone = !text[start..from].contains(['{', ',', '[']) && {
+        let behind = text[to..end].trim();
+        behind.is_empty() || behind.starts_with('#')
+    };
+    alone.then(|| format!("{}{}", &text[..start], &text[end..]))
+}
+
 fn parse(path: &Path, text: &str) -> Result<DocumentMut, SettingsError> {
     text.parse().map_err(|_| match Settings::of_file(path, text) {
         Err(error) => error,
@@ -63,36 +105,62 @@ fn parse(path: &Path, text: &str) -> Result<DocumentMut, SettingsError> {
     })
 }
 
-fn checked(path: &Path, document: &DocumentMut) -> Result<String, SettingsError> {
-    let text = document.to_string();
+fn checked(path: &Path, text: String) -> Result<String, SettingsError> {
     Settings::of_file(path, &text).map(|_| text)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::find;
+    use super::super::{find, template};
     use super::*;
 
-    const FILE: &str = "# mine\n[session] # rules\ntoken_ttl = \"12h\" # half a day\n";
+    const FILE: &str = "# mine\n[session] # rules\n# not long\ntoken_ttl = \"12h\" # half a day\n";
+
+    fn key(name: &str) -> &'static Key {
+        find(name).unwrap()
+    }
 
     #[test]
     fn comments_stay() {
         let path = Path::new("/c.toml");
-        let text = set(path, FILE, find("session.token_ttl").unwrap(), "36s").unwrap();
-        assert_eq!(text, "# mine\n[session] # rules\ntoken_ttl = \"36s\" # half a day\n");
-        let text = set(path, &text, find("redis.near_cache").unwrap(), "true").unwrap();
+        let text = set(path, FILE, key("session.token_ttl"), "36s").unwrap();
+        assert_eq!(text, FILE.replace("12h", "36s"));
+        let text = set(path, &text, key("redis.near_cache"), "true").unwrap();
         assert!(text.ends_with("\n[redis]\nnear_cache = true\n"), "{text}");
-        let text = unset(path, &text, find("session.token_ttl").unwrap()).unwrap().unwrap();
-        assert!(text.starts_with("# mine\n[session] # rules\n"));
-        assert_eq!(unset(path, &text, find("session.token_ttl").unwrap()).unwrap(), None);
+        let text = unset(path, &text, key("session.token_ttl")).unwrap().unwrap();
+        assert!(text.starts_with("# mine\n[session] # rules\n# not long\n\n[redis]"), "{text}");
+        assert_eq!(unset(path, &text, key("session.token_ttl")).unwrap(), None);
+    }
+
+    #[test]
+    fn other_ways_to_write_a_table_are_edited_too() {
+        let path = Path::new("/c.toml");
+        let inline = "session = { token_ttl = \"12h\", retention = \"1h\" }\n";
+        let text = unset(path, inline, key("session.token_ttl")).unwrap().unwrap();
+        assert!(!text.contains("token_ttl") && text.contains("retention"), "{text}");
+        let dotted = "session.token_ttl = \"12h\"\nsession.retention = \"1h\"\n";
+        let text = unset(path, dotted, key("session.token_ttl")).unwrap().unwrap();
+        assert_eq!(text, "session.retention = \"1h\"\n");
+        let list = "[gateway]\npublic_paths = [\n  \"/a\", # one\n  \"/b\",\n]\nuser_header = \"X-User\"\n";
+        let text = unset(path, list, key("gateway.public_paths")).unwrap().unwrap();
+        assert_eq!(text, "[gateway]\nuser_header = \"X-User\"\n");
+    }
+
+    #[test]
+    fn in_an_explained_file_a_value_goes_where_its_example_was() {
+        let path = Path::new("/c.toml");
+        let text = set(path, &template(&[]), key("session.token_ttl"), "36s").unwrap();
+        assert_eq!(text, template(&[]).replace("# token_ttl = \"24h\"", "token_ttl = \"36s\""));
+        let text = set(path, &template(&[]), key("backend"), "redis").unwrap();
+        assert_eq!(text, template(&[]).replace("# backend = \"json\"", "backend = \"redis\""));
     }
 
     #[test]
     fn what_does_not_go_together_is_refused_as_a_whole() {
-        let error = set(Path::new("/c.toml"), FILE, find("session.rotate_before_expiry").unwrap(), "12h").unwrap_err();
+        let error = set(Path::new("/c.toml"), FILE, key("session.rotate_before_expiry"), "12h").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "session.rotate_before_expiry is 12h (/c.toml:4): it takes 0s to less than session.token_ttl (12h)"
+            "session.rotate_before_expiry is 12h (/c.toml:5): it takes 0s to less than session.token_ttl (12h)"
         );
     }
 }

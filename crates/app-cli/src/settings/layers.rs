@@ -72,10 +72,11 @@ pub(crate) fn without_password(url: &str) -> String {
 }
 
 /// What is wrong with one value, and what it takes.
-pub(crate) fn problem(key: &Key, value: &str, source: &Source, problem: &str) -> String {
+pub(crate) fn problem(key: &Key, value: &str, source: Option<&Source>, problem: &str) -> String {
     let more = if problem.is_empty() { String::new() } else { format!("{problem}; ") };
+    let source = source.map_or_else(String::new, |source| format!(" ({source})"));
     let value = if value.is_empty() { "empty".to_owned() } else { shown(key.kind, value) };
-    format!("{} is {value} ({source}): {more}it takes {}", key.name, key.kind.allowed())
+    format!("{} is {value}{source}: {more}it takes {}", key.name, key.kind.allowed())
 }
 
 fn unknown(what: &str, name: &str, names: &[String]) -> String {
@@ -111,7 +112,7 @@ pub(crate) fn from_flags(
 fn take(key: &'static Key, text: &str, source: Source, settings: &mut Vec<Setting>, problems: &mut Problems) {
     match key.kind.read(text) {
         Ok(value) => settings.push(Setting { key, value, source }),
-        Err(error) => problems.push(problem(key, text, &source, &error)),
+        Err(error) => problems.push(problem(key, text, Some(&source), &error)),
     }
 }
 
@@ -184,7 +185,7 @@ impl Walk<'_> {
             let source = Source::File { path: self.path.to_owned(), line };
             match (schema::find(&name), item) {
                 (Some(key), Item::Value(value)) => self.value(key, value, source),
-                (Some(key), _) => self.problems.push(problem(key, "a table", &source, "")),
+                (Some(key), _) => self.problems.push(problem(key, "a table", Some(&source), "")),
                 (None, item) => match item.as_table_like().filter(|_| is_section(&name)) {
                     Some(table) => self.table(table, &name),
                     None => self.problems.push(unknown_key(&name, &format!(" ({source})"))),
@@ -204,7 +205,7 @@ impl Walk<'_> {
             }
             Err(error) => {
                 let text = value.as_str().map_or_else(|| value.to_string().trim().to_owned(), str::to_owned);
-                self.problems.push(problem(key, &text, &source, &error));
+                self.problems.push(problem(key, &text, Some(&source), &error));
             }
         }
     }

@@ -72,19 +72,21 @@ pub(crate) fn find(name: &str) -> Option<&'static Key> {
 
 /// Up to three names that are nearly `wanted`.
 pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let last =
-        |name: &str| name.rsplit(['.', ' ']).next().unwrap_or_default().rsplit("__").next().unwrap_or_default().len();
-    let mut scored: Vec<(f64, &str)> = names
-        .map(|name| {
-            let tails = (&wanted[wanted.len() - last(wanted)..], &name[name.len() - last(name)..]);
-            let contained = tails.0.len() >= 3 && tails.1.contains(tails.0);
-            let score = strsim::jaro_winkler(wanted, name).max(strsim::jaro_winkler(tails.0, tails.1));
-            (if contained { score.max(0.95) } else { score }, name)
-        })
-        .filter(|(score, _)| *score >= 0.87)
-        .collect();
+    let mut scored: Vec<(f64, &str)> = names.map(|name| (likeness(wanted, name), name)).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    scored.into_iter().take(3).map(|(_, name)| name).collect()
+    let best = scored.first().map_or(0.0, |(score, _)| *score);
+    let close = scored.into_iter().take_while(|(score, _)| *score >= 0.75 && *score >= best - 0.05);
+    close.take(3).map(|(_, name)| name).collect()
+}
+
+/// How alike two names are, 0 to 1: as a whole, or in their last part, where a part of the other counts for much.
+fn likeness(wanted: &str, name: &str) -> f64 {
+    let last =
+        |name: &'_ str| name.rsplit(['.', ' ']).next().and_then(|part| part.rsplit("__").next()).map_or(0, str::len);
+    let (short, own) = (&wanted[wanted.len() - last(wanted)..], &name[name.len() - last(name)..]);
+    let alike =
+        strsim::normalized_damerau_levenshtein(wanted, name).max(strsim::normalized_damerau_levenshtein(short, own));
+    if short.len() >= 3 && own.contains(short) { alike.max(0.95) } else { alike }
 }
 
 const fn span(least: Millis, most: Millis) -> Kind {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use serde::Serialize;
 use tenure_domain::{Actor, Cause, DeviceId, Session, SessionId, Subject, Text, Timestamp};
 use tenure_service::{Revoked, SessionView, Sessions, Target};
 
@@ -168,14 +168,18 @@ async fn end(
     }
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    ended: Vec<SessionView>,
+    already: Vec<SessionView>,
+    dry_run: bool,
+}
+
 fn print(revoked: &Revoked, dry_run: bool, now: Timestamp, out: Output) -> Result<(), Failure> {
     if out.json {
-        let views = |sessions: &[Session]| sessions.iter().map(|s| SessionView::new(s, now)).collect::<Vec<_>>();
-        return out.value(&json!({
-            "ended": views(&revoked.ended),
-            "already": views(&revoked.already),
-            "dryRun": dry_run,
-        }));
+        let views = |sessions: &[Session]| sessions.iter().map(|session| SessionView::new(session, now)).collect();
+        return out.value(&Answer { ended: views(&revoked.ended), already: views(&revoked.already), dry_run });
     }
     let verb = if dry_run { "would end" } else { "ended" };
     let mut text = String::new();

@@ -1,6 +1,6 @@
 //! `tenure token issue`
 
-use serde_json::json;
+use serde::Serialize;
 use tenure_domain::{ClientField, ClientInfo, DeviceId, Millis, Subject};
 use tenure_service::{IssueError, IssueRequest, Issued, SessionView, Sessions};
 
@@ -93,14 +93,21 @@ pub(super) async fn run(request: IssueRequest, sessions: &Sessions, out: Output)
     }
 }
 
+#[derive(Serialize)]
+struct Answer<'a> {
+    token: &'a str,
+    session: SessionView,
+    evicted: Vec<String>,
+}
+
 fn print(issued: &Issued, sessions: &Sessions, out: Output) -> Result<(), Failure> {
     let text = issued.token.to_text();
     let printed = if out.json {
-        out.value(&json!({
-            "token": text.expose(),
-            "session": SessionView::new(&issued.session, sessions.now()),
-            "evicted": issued.evicted.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        }))
+        out.value(&Answer {
+            token: text.expose(),
+            session: SessionView::new(&issued.session, sessions.now()),
+            evicted: issued.evicted.iter().map(ToString::to_string).collect(),
+        })
     } else {
         out.data(&format!("{}\n", text.expose()))
     };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde::Serialize;
 use tenure_domain::{Holds, Refusal, Session, Token, TokenText};
 use tenure_service::{RotateError, Rotated, SessionView, Sessions, Usage, WriteError};
 
@@ -63,11 +63,22 @@ async fn is_due(old: &Token, sessions: &Sessions, out: Output) -> Result<bool, F
         return Ok(true);
     }
     if out.json {
-        out.value(&json!({ "rotated": false, "session": SessionView::new(&verified.session, verified.at) }))?;
+        let session = SessionView::new(&verified.session, verified.at);
+        out.value(&Answer { rotated: false, token: None, output: None, session })?;
     }
     let left = verified.session.remaining(verified.at);
     out.note(format_args!("rotation is not due, the token is left as it is: expires in {left}"));
     Ok(false)
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    rotated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<String>,
+    session: SessionView,
 }
 
 fn hand_over(
@@ -89,12 +100,9 @@ fn hand_over(
         (false, true) => Ok(()),
         (false, false) => out.data(&format!("{}\n", new.expose())),
         (true, _) => {
-            let mut value = json!({ "rotated": true, "session": SessionView::new(session, sessions.now()) });
-            match &args.output {
-                Some(place) => value["output"] = place.display().to_string().into(),
-                None => value["token"] = new.expose().into(),
-            }
-            out.value(&value)
+            let output = args.output.as_ref().map(|place| place.display().to_string());
+            let token = output.is_none().then(|| new.expose());
+            out.value(&Answer { rotated: true, token, output, session: SessionView::new(session, sessions.now()) })
         }
     };
     if to_file { printed } else { printed.map_err(|failure| lost(&failure, session)) }
