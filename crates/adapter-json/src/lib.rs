@@ -6,10 +6,16 @@
 //! ```
 //! The file is the one truth: everything in memory comes from its lines, this process' own ones included.
 
+// The helpers of the tests name it from outside.
+#[cfg(test)]
+extern crate self as tenure_adapter_json;
+
 mod apply;
 mod base64;
 mod boot;
 mod examine;
+#[cfg(test)]
+mod faults;
 mod feed;
 mod format;
 mod guard;

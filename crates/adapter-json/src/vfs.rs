@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod os;
+#[cfg(test)]
+pub(crate) mod sim;
 
 pub(crate) use os::OsFs;
 

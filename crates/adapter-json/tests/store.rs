@@ -1,8 +1,12 @@
 //! The repository's promises on real files: what one instance commits, another sees.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod common;
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::*;
@@ -10,6 +14,25 @@ use futures_util::StreamExt as _;
 use tenure_adapter_json::{JsonStore, Options};
 use tenure_domain::*;
 use tenure_ports::*;
+
+fn open(path: &Path, time: &Arc<Time>) -> Arc<JsonStore> {
+    JsonStore::open(path, time.clone(), options(time)).unwrap()
+}
+
+async fn revoke(store: &JsonStore, id: SessionId) -> Result<Revision, CommitError> {
+    let loaded = store.load_of(id).await?.unwrap();
+    let revocation = loaded.revoke(&Selection::one(id), &cause(), &policy(), store.clock().now());
+    store.commit(&revocation.commit.unwrap()).await
+}
+
+async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Rotation {
+    let loaded = store.load_of(token.session()).await.unwrap().unwrap();
+    let Decision::Do(rotation) = loaded.rotate(token, &Fresh::new(bytes(seed)), &policy(), store.clock().now()) else {
+        panic!("refused");
+    };
+    store.commit(&rotation.commit).await.unwrap();
+    rotation
+}
 
 #[tokio::test]
 async fn what_one_instance_commits_another_sees_at_once() {

@@ -52,10 +52,12 @@ pub(super) fn judge(rest: &[u8], offset: u64, number: u64) -> Verdict {
     }
 }
 
-/// Whether a sector, as far as it lies in `rest`, is all zeros.
+/// Whether some sector, as far as it lies in `rest`, ends in zeros that no flipped bit explains: no line has a zero
+/// byte, and a byte that ends the file is a newline, which is two bits from zero.
 fn has_lost_sector(rest: &[u8], offset: u64) -> bool {
     let first = usize::try_from(SECTOR - offset % SECTOR).unwrap_or(rest.len()).min(rest.len());
     let (head, tail) = rest.split_at(first);
-    let lost = |sector: &[u8]| !sector.is_empty() && sector.iter().all(|byte| *byte == 0);
-    lost(head) || tail.chunks(SECTOR as usize).any(lost)
+    let ends_in = |sector: &[u8]| sector.iter().rev().take_while(|byte| **byte == 0).count();
+    let lost = |sector: &[u8]| ends_in(sector) >= 2.min(sector.len().max(1));
+    lost(head) || tail.chunks(SECTOR as usize).any(lost) || rest.last() == Some(&0)
 }

@@ -1,7 +1,6 @@
 //! A store with a clock that tests move, and decisions to commit.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,10 +48,6 @@ pub(crate) fn options(time: &Arc<Time>) -> Options {
     Options { boot: time.clone(), ..Options::default() }
 }
 
-pub(crate) fn open(path: &Path, time: &Arc<Time>) -> Arc<JsonStore> {
-    JsonStore::open(path, time.clone(), options(time)).unwrap()
-}
-
 pub(crate) fn policy() -> Policy {
     Policy::new(&PolicySettings { max_sessions_per_device: Some(3), ..PolicySettings::default() }).unwrap()
 }
@@ -98,19 +93,4 @@ pub(crate) fn cause() -> Cause {
         text: Some("lost \u{1f4f1}".parse().unwrap()),
         actor: Some("cli".parse().unwrap()),
     }
-}
-
-pub(crate) async fn revoke(store: &JsonStore, id: SessionId) -> Result<Revision, CommitError> {
-    let loaded = store.load_of(id).await?.unwrap();
-    let revocation = loaded.revoke(&Selection::one(id), &cause(), &policy(), store.clock().now());
-    store.commit(&revocation.commit.unwrap()).await
-}
-
-pub(crate) async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Rotation {
-    let loaded = store.load_of(token.session()).await.unwrap().unwrap();
-    let Decision::Do(rotation) = loaded.rotate(token, &Fresh::new(bytes(seed)), &policy(), store.clock().now()) else {
-        panic!("refused");
-    };
-    store.commit(&rotation.commit).await.unwrap();
-    rotation
 }
