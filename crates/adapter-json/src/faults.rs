@@ -1,6 +1,5 @@
 //! A scripted history with something going wrong at each of its file operations: whatever was acknowledged must be
 //! there afterwards, and nothing that was not submitted.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,7 +75,7 @@ async fn step(store: &JsonStore, n: u64, log: &mut Log) -> Result<(), CommitErro
         _ => {
             let issue = store.load(&name).await?.issue(enrolment(n), &policy(), now);
             store.commit(&issue.commit).await?;
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 store.touch(&[Touch { session: issue.session.id, at: now.plus(Millis::new(n)) }]).await?;
                 store.close().await?;
             }

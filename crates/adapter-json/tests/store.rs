@@ -325,7 +325,7 @@ async fn unsafe_and_foreign_files_are_refused_and_left_alone() {
     let time = Time::new();
     let fine = dir.path().join("s.jsonl");
     issue(&open(&fine, &time), "d", 1).await;
-    let attempt = |path: &std::path::Path| JsonStore::open(path, time.clone(), options(&time)).err().unwrap();
+    let attempt = |path: &Path| JsonStore::open(path, time.clone(), options(&time)).err().unwrap();
     let bytes = std::fs::read(&fine).unwrap();
 
     std::fs::set_permissions(&fine, std::fs::Permissions::from_mode(0o644)).unwrap();

@@ -1,5 +1,4 @@
 //! A store with a clock that tests move, and decisions to commit.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
