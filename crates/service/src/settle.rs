@@ -1,5 +1,6 @@
 //! The loop that every change goes through: load, decide, commit; again on conflict, a bounded number of times.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tenure_domain::{Applied, Commit, Device, DeviceId, SessionId, Timestamp};
@@ -106,15 +107,17 @@ impl Sessions {
     }
 
     async fn find_out(&self, commit: &Commit, lost: WriteError) -> Result<Outcome, WriteError> {
-        let Some(first) = commit.changes.first() else {
-            return Ok(Outcome::Applied);
-        };
-        match self.repository.find(first.session().id).await {
-            Ok(found) => match commit.applied(|_| found.clone()) {
-                Applied::Yes => Ok(Outcome::Applied),
-                Applied::No => Ok(Outcome::Conflict),
-            },
-            Err(_) => Err(lost),
+        let mut found = BTreeMap::new();
+        for change in &commit.changes {
+            let id = change.session().id;
+            let Ok(session) = self.repository.find(id).await else {
+                return Err(lost);
+            };
+            found.insert(id, session);
+        }
+        match commit.applied(|id| found.get(&id).cloned().flatten()) {
+            Applied::Yes => Ok(Outcome::Applied),
+            Applied::No => Ok(Outcome::Conflict),
         }
     }
 }
