@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use tenure_domain::{Actor, Cause, DeviceId, Session, SessionId, Subject, Text, Timestamp};
+use tenure_domain::{Actor, Cause, DeviceId, IdPrefix, Session, SessionId, Subject, Text, Timestamp};
 use tenure_service::{Revoked, SessionView, Sessions, Target};
 
 use crate::exit::Failure;
@@ -77,7 +77,11 @@ impl RevokeArgs {
             (Some(device), _) => Names::Target(Target::Device(DeviceId::new(device)?)),
             (None, Some(subject)) => Names::Target(Target::Subject(Subject::new(subject)?)),
             (None, None) if self.all => Names::Target(Target::All),
-            (None, None) => Names::Ids(self.ids.clone()),
+            (None, None) => {
+                let check = |id: &String| id.parse::<IdPrefix>().map(drop);
+                self.ids.iter().try_for_each(check).map_err(|error| Failure::Usage(error.to_string()))?;
+                Names::Ids(self.ids.clone())
+            }
         })
     }
 }

@@ -1,0 +1,147 @@
+//! Settings: where each comes from, and edits that keep comments.
+
+use std::fs;
+
+use crate::home::{Home, mode};
+
+#[test]
+fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+    let mut home = Home::json();
+    let show = |home: &Home, args: &[&str]| {
+        let ran = home.run(&[args, &["config", "show", "--json"]].concat());
+        let store = ran.succeeds().json()["json.store"].clone();
+        (store["value"].as_str().unwrap().to_owned(), store["source"].as_str().unwrap().to_owned())
+    };
+    let text = |path: std::path::PathBuf| path.display().to_string();
+    assert_eq!(show(&home, &[]), (text(home.store()), "default".to_owned()));
+    home.run(&["config", "set", "json.store", "by-file.jsonl"]).succeeds();
+    let file = text(home.settings());
+    assert_eq!(show(&home, &[]), (text(home.path("config/tenure/by-file.jsonl")), format!("{file}:2")));
+    home.set("TENURE_STORE", "by-environment.jsonl");
+    assert_eq!(show(&home, &[]), ("by-environment.jsonl".to_owned(), "TENURE_STORE".to_owned()));
+    assert_eq!(show(&home, &["--store", "by-flag.jsonl"]), ("by-flag.jsonl".to_owned(), "--store".to_owned()));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_key_value_range_and_source() {
+    let mut home = Home::json();
+    home.run(&["config", "init"]).succeeds();
+    let path = home.settings();
+    fs::write(&path, "[session]\ntoken_ttl = \"1h\"\nrotate_before_expiry = \"1h\"\n").unwrap();
+    let file = path.display().to_string();
+    home.run(&["sessions", "list"]).fails(
+        2,
+        &format!("session.rotate_before_expiry is 1h ({file}:3): it takes 0s to less than session.token_ttl (1h)"),
+    );
+    fs::write(&path, "[session]\ntoken_ttl = 36\nidle = \"1h\"\n\n[sesion]\na = 1\n").unwrap();
+    let ran = home.run(&["config", "validate"]);
+    ran.fails(2, &format!("session.token_ttl is 36 ({file}:2): write it in quotes with a unit, such as \"36s\""));
+    ran.fails(2, &format!("there is no setting session.idle ({file}:3); did you mean session.idle_timeout?"));
+    ran.fails(2, &format!("there is no setting sesion ({file}:"));
+    fs::write(&path, "[session\n").unwrap();
+    home.run(&["token", "issue", "--device-id", "a"]).fails(2, &format!("{file}:1: not TOML"));
+    fs::write(&path, "").unwrap();
+    home.set("TENURE_SESSION__TOKEN_TLL", "1h");
+    home.run(&["sessions", "list"]).fails(
+        2,
+        "the environment variable TENURE_SESSION__TOKEN_TLL is no setting; did you mean TENURE_SESSION__TOKEN_TTL?",
+    );
+}
+
+#[test]
+fn a_range_is_checked_wherever_the_value_comes_from() {
+    for (key, value, allowed) in [
+        ("SESSION__TOKEN_TTL", "999ms", "1s to 365d"),
+        ("SESSION__MAX_SESSIONS_PER_DEVICE", "101", "1 to 100"),
+        ("SESSION__IDLE_TIMEOUT", "29s", "off, or 30s to"),
+        ("SESSION__IDLE_TIMEOUT", "25h", "off, or 30s to session.token_ttl (24h)"),
+        ("SESSION__MAX_LIFETIME", "23h", "24h to 3650d"),
+        ("SESSION__ROTATION_OVERLAP", "301s", "0s to 5m"),
+        ("SESSION__RETENTION", "91d", "0s to 90d"),
+        ("BACKEND", "sqlite", "json or redis"),
+        ("REDIS__NEAR_CACHE", "maybe", "true or false"),
+        ("GATEWAY__LISTEN", "8470", "an IP address and a port"),
+        ("GATEWAY__TRUSTED_PROXIES", "10.0.0.0/33", "IP addresses and networks"),
+    ] {
+        let mut home = Home::json();
+        home.set(&format!("TENURE_{key}"), value);
+        home.run(&["sessions", "list"]).fails(2, allowed).fails(2, &format!("(TENURE_{key})"));
+    }
+}
+
+#[test]
+fn a_file_asked_for_by_name_must_be_there() {
+    let home = Home::json();
+    home.run(&["--config", "missing.toml", "sessions", "list"]).fails(2, "could not read the settings missing.toml");
+}
+
+#[test]
+fn edits_keep_comments_and_refuse_bad_values() {
+    let home = Home::json();
+    let path = home.settings();
+    home.run(&["config", "init"]).succeeds();
+    assert_eq!(mode(&path), 0o600);
+    home.run(&["config", "init"]).fails(1, "is there already; --force replaces it");
+    let before = fs::read_to_string(&path).unwrap();
+
+    home.run(&["config", "set", "session.token_ttl", "0s"]).fails(2, "session.token_ttl is 0s: it takes 1s to 365d");
+    home.run(&["config", "set", "session.rotate_before_expiry", "24h"]).fails(2, "less than session.token_ttl (24h)");
+    home.run(&["config", "set", "session.ttl", "1h"]).fails(2, "did you mean session.token_ttl?");
+    assert_eq!(fs::read_to_string(&path).unwrap(), before);
+
+    home.run(&["config", "set", "session.token_ttl", "36s"]).succeeds();
+    assert_eq!(home.run(&["config", "get", "session.token_ttl"]).succeeds().out, "36s\n");
+    assert_eq!(home.run(&["config", "get", "session.rotate_before_expiry"]).succeeds().out, "3s\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), before.replace("# token_ttl = \"24h\"", "token_ttl = \"36s\""));
+    home.run(&["config", "set", "gateway.trusted_proxies", "10.0.0.0/8, ::1"]).succeeds();
+    let got = home.run(&["config", "get", "gateway.trusted_proxies", "--json"]).succeeds().json();
+    assert_eq!(got["value"], serde_json::json!(["10.0.0.0/8", "::1"]));
+
+    home.run(&["config", "unset", "session.token_ttl"]).succeeds();
+    assert!(fs::read_to_string(&path).unwrap().contains("# How long a token lives from its issue or rotation.\n"));
+    assert_eq!(home.run(&["config", "get", "session.token_ttl"]).succeeds().out, "24h\n");
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[test]
+fn a_setting_makes_its_file() {
+    let home = Home::json();
+    home.run(&["config", "set", "session.token_ttl", "36s"]).succeeds();
+    assert_eq!(fs::read_to_string(home.settings()).unwrap(), "[session]\ntoken_ttl = \"36s\"\n");
+    assert_eq!(mode(home.settings().parent().unwrap()), 0o700);
+    let path = home.run(&["config", "path"]).succeeds().out.clone();
+    assert_eq!(path.trim_end(), home.settings().display().to_string());
+    home.run(&["config", "get", "gateway.upstream"]).fails(1, "gateway.upstream is not set and has no default");
+}
+
+#[test]
+fn a_moltbot_configuration_is_taken_over() {
+    let home = Home::json();
+    let moltbot = home.write(
+        "openclaw.json",
+        "{ // mine\n  gateway: { port: 18789 },\n  \"security\": { session: { tokenTtlHours: 0.01, \
+         'rotateBeforeExpiryHours': 0.001, maxSessionsPerDevice: 3, }, },\n}\n",
+    );
+    home.run(&["config", "init", "--from-moltbot", &moltbot.display().to_string()]).succeeds();
+    let get = |key| home.run(&["config", "get", key]).succeeds().out.trim_end().to_owned();
+    assert_eq!(get("session.token_ttl"), "36s");
+    assert_eq!(get("session.rotate_before_expiry"), "3s 600ms");
+    assert_eq!(get("session.max_sessions_per_device"), "3");
+    for bad in ["{", "[]", "{}", "{security:{session:{tokenTtlHours:-1}}}"] {
+        home.write("bad.json", bad);
+        home.run(&["config", "init", "--force", "--from-moltbot", "bad.json"]).fails(1, "nothing was written");
+    }
+    home.write("bad.json", "{security:{session:{tokenTtlHours:99999}}}");
+    home.run(&["config", "init", "--force", "--from-moltbot", "bad.json"]).fails(2, "it takes 1s to 365d");
+    assert_eq!(get("session.token_ttl"), "36s");
+}
+
+#[test]
+fn a_password_is_not_shown() {
+    let mut home = Home::json();
+    home.set("TENURE_REDIS_URL", "redis://user:geheim@127.0.0.1:1");
+    for args in [&["config", "show"][..], &["config", "show", "--json"], &["config", "get", "redis.url"], &["doctor"]] {
+        let ran = home.run(args);
+        assert!(!format!("{ran:?}").contains("geheim"), "{ran:?}");
+    }
+}

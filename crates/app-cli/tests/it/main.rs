@@ -1,0 +1,15 @@
+//! The `tenure` command end to end: real processes, each test with its own directories, both backends.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod config;
+mod doctor;
+mod exit_codes;
+mod home;
+mod model;
+mod moving;
+mod processes;
+mod secrets;
+mod snapshots;
+mod stores;
+mod terminals;
+mod tokens;

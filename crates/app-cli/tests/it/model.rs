@@ -1,0 +1,80 @@
+//! The use cases in this process, over the store that the command uses; and sessions made up without a store.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tenure_domain::{ClientInfo, Device, DeviceId, Enrolment, Family, Fresh, Policy, Subject, Timestamp};
+use tenure_ports::{Clock, Entropy, EntropyError, SessionRepository};
+use tenure_service::{SessionRecord, Sessions};
+
+use crate::home::Home;
+
+struct Wall;
+
+impl Clock for Wall {
+    #[expect(clippy::disallowed_methods, reason = "the test's own clock")]
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap())
+    }
+}
+
+struct NoEntropy;
+
+impl Entropy for NoEntropy {
+    fn fill(&self, _buffer: &mut [u8]) -> Result<(), EntropyError> {
+        Err(EntropyError("this test draws none".to_owned()))
+    }
+}
+
+/// A long-lived process' half: this one.
+pub(crate) struct InProcess {
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) sessions: Sessions,
+}
+
+/// Opens the store of `home` here.
+pub(crate) fn open(home: &Home) -> InProcess {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let sessions = runtime.block_on(async {
+        let (repository, clock): (Arc<dyn SessionRepository>, Arc<dyn Clock>) = match home.redis_url() {
+            Some(url) => {
+                let options = tenure_adapter_redis::Options::new(&url);
+                let store = tenure_adapter_redis::RedisStore::connect(options, Arc::new(Wall)).await.unwrap();
+                (store.clone(), store.clock())
+            }
+            None => {
+                let options = tenure_adapter_json::Options::default();
+                let store = tenure_adapter_json::JsonStore::open(&home.store(), Arc::new(Wall), options).unwrap();
+                (store.clone(), store.clock())
+            }
+        };
+        Sessions::new(repository, clock, Arc::new(NoEntropy), Policy::default())
+    });
+    InProcess { runtime, sessions }
+}
+
+/// An export of as many sessions, each on a device of its own.
+pub(crate) fn export_of(count: u32) -> String {
+    let policy = Policy::default();
+    let now = Wall.now();
+    (0..count).fold(String::new(), |mut text, number| {
+        let mut random = [7; 16];
+        random[..4].copy_from_slice(&number.to_be_bytes());
+        let enrolment = Enrolment {
+            id: random[..12].try_into().unwrap(),
+            family: Family::new(random),
+            fresh: Fresh::new(random),
+            subject: Subject::default(),
+            client: Arc::new(ClientInfo::default()),
+            terms: policy.terms(None).unwrap(),
+            expires_by: None,
+        };
+        let device = Device::unknown(DeviceId::new(&format!("device-{number}")).unwrap());
+        let session = device.issue(enrolment, &policy, now).session;
+        let line = serde_json::to_string(&SessionRecord::new(&session, now)).unwrap();
+        writeln!(text, "{line}").unwrap();
+        text
+    })
+}

@@ -1,0 +1,171 @@
+//! Export, import, and the take-over of a Moltbot file.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::home::{Home, id_of, mode};
+use crate::model::export_of;
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn a_move_there_and_back_loses_nothing() {
+    let (json, redis) = (Home::json(), Home::redis());
+    let (kept, ended) = (json.issue("laptop"), json.issue("phone"));
+    let rotated = json.feed(&["token", "rotate"], &kept).succeeds().out.clone();
+    json.run(&["sessions", "revoke", id_of(&ended), "--reason", "lost"]).succeeds();
+    json.run(&["sessions", "export", "there.jsonl"]).succeeds();
+    let there = fs::read_to_string(json.path("there.jsonl")).unwrap();
+    assert_eq!(mode(&json.path("there.jsonl")), 0o600);
+
+    let imported = redis.feed(&["sessions", "import", "-", "--json"], &there);
+    assert_eq!(imported.succeeds().json()["taken"], 2);
+    assert!(imported.err.contains("stop what writes"), "{imported:?}");
+    redis.feed(&["token", "verify", "--no-touch"], &rotated).succeeds();
+    redis.feed(&["token", "verify", "--no-touch"], &kept).fails(4, "error: token rotated");
+    redis.feed(&["token", "verify", "--no-touch"], &ended).fails(4, "error: token revoked");
+
+    let back = redis.run(&["sessions", "export"]).succeeds().out.clone();
+    assert_eq!(sorted(&back), sorted(&there));
+    let again = json.feed(&["sessions", "import", "-", "--json"], &back);
+    let again = again.succeeds().json();
+    assert_eq!((&again["taken"], &again["kept"]), (&0.into(), &2.into()));
+}
+
+#[test]
+fn an_older_export_brings_nothing_back() {
+    let home = Home::json();
+    let token = home.issue("laptop");
+    let older = home.run(&["sessions", "export"]).succeeds().out.clone();
+    home.run(&["sessions", "revoke", id_of(&token)]).succeeds();
+    home.feed(&["sessions", "import", "-"], &older).succeeds();
+    home.feed(&["token", "verify"], &token).fails(4, "error: token revoked");
+}
+
+#[test]
+fn a_bad_line_is_named_and_nothing_is_imported() {
+    let (from, to) = (Home::json(), Home::json());
+    for device in ["a", "b", "c"] {
+        from.issue(device);
+    }
+    let export = from.run(&["sessions", "export"]).succeeds().out.clone();
+    let bad = export.replace("\"order\"", "\"ordr\"");
+    let mut text: Vec<&str> = export.lines().collect();
+    text[2] = bad.lines().nth(2).unwrap();
+    to.write("bad.jsonl", &text.join("\n"));
+    let ran = to.run(&["sessions", "import", "bad.jsonl"]);
+    ran.fails(1, "bad.jsonl: line 3: ").fails(1, "nothing was imported");
+    let digest = lines(&export)[2]["credential"]["currentSha256"].as_str().unwrap().to_owned();
+    assert!(!ran.err.contains(&digest[..16]));
+    let twice = format!("{export}{}", export.lines().next().unwrap());
+    to.feed(&["sessions", "import", "-"], &twice).fails(1, "stands on line 1 already");
+    assert_eq!(to.list(&["--all"]).len(), 0);
+    to.run(&["sessions", "import", "missing.jsonl"]).fails(1, "could not read missing.jsonl");
+    assert_eq!(to.feed(&["sessions", "import", "-", "--json"], "").succeeds().json()["taken"], 0);
+}
+
+#[test]
+fn a_device_over_its_cap_is_refused_by_name() {
+    let (from, mut to) = (Home::json(), Home::json());
+    for device in ["laptop", "laptop", "laptop", "phone"] {
+        from.issue(device);
+    }
+    let export = from.run(&["sessions", "export"]).succeeds().out.clone();
+    to.set("TENURE_SESSION__MAX_SESSIONS_PER_DEVICE", "2");
+    let would = to.feed(&["sessions", "import", "-", "--dry-run"], &export);
+    would.fails(1, "device laptop: not taken, since it would have 3 active sessions and may have 2");
+    assert_eq!(to.list(&[]).len(), 0);
+    let ran = to.feed(&["sessions", "import", "-", "--json"], &export);
+    let report = ran.fails(1, "device laptop: not taken").json();
+    assert_eq!(report["taken"], 1);
+    assert_eq!(report["overCap"], json!([{ "deviceId": "laptop", "active": 3, "cap": 2 }]));
+    assert_eq!(to.list(&[])[0]["deviceId"], "phone");
+}
+
+#[test]
+fn many_sessions_are_counted_on_both_sides() {
+    let home = Home::json();
+    let text = export_of(500);
+    let first = home.feed(&["sessions", "import", "-", "--json"], &text).succeeds().json();
+    assert_eq!(first["taken"], 500);
+    let exported = home.run(&["sessions", "export"]).succeeds().out.clone();
+    assert_eq!(sorted(&exported), sorted(&text));
+}
+
+fn moltbot(expires_at: u128) -> String {
+    json!({ "sessions": {
+        "one": { "sessionId": "one", "token": "klartext-1", "createdAt": 1, "lastActivity": 2, "expiresAt": expires_at,
+            "clientInfo": { "id": "macapp", "platform": "darwin", "version": "2.1", "displayName": "Mac" } },
+        "two": { "sessionId": "two", "deviceId": "pi", "token": "klartext-2", "createdAt": 1, "lastActivity": 2,
+            "expiresAt": expires_at + 10_000_000_000, "clientInfo": { "id": "cli" } },
+        "old": { "sessionId": "old", "token": "klartext-3", "createdAt": 1, "lastActivity": 2, "expiresAt": 3,
+            "clientInfo": { "id": "cli" } },
+    } })
+    .to_string()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the file of another program has the wall clock in it")]
+fn in_an_hour() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() + 3_600_000
+}
+
+#[test]
+fn a_moltbot_file_gets_new_sessions_and_new_tokens() {
+    let home = Home::json();
+    let expires_at = in_an_hour();
+    home.write("sessions.json", &moltbot(expires_at));
+    home.run(&["sessions", "import", "sessions.json"]).fails(2, "--tokens-out FILE");
+    let would = home.run(&["sessions", "import", "sessions.json", "--dry-run", "--json"]).succeeds().json();
+    assert_eq!((&would["issued"], &would["expired"]), (&2.into(), &1.into()));
+    assert_eq!(home.list(&[]).len(), 0);
+
+    let ran = home.run(&["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl"]);
+    assert_eq!(ran.succeeds().out, "issued 2 sessions in the place of old ones; 1 expired ones skipped\n");
+    let tokens = fs::read_to_string(home.path("tokens.jsonl")).unwrap();
+    assert_eq!(mode(&home.path("tokens.jsonl")), 0o600);
+    let tokens = lines(&tokens);
+    assert_eq!(tokens.len(), 2);
+    for entry in &tokens {
+        let token = entry["token"].as_str().unwrap();
+        assert_eq!(entry["sessionId"], id_of(token));
+        let session = home.feed(&["token", "verify", "--json"], token).succeeds().json()["session"].clone();
+        if entry["oldSessionId"] == "one" {
+            assert_eq!(
+                (&session["deviceId"], &session["clientInfo"]["displayName"]),
+                (&"macapp".into(), &"Mac".into())
+            );
+        } else {
+            assert_eq!((&entry["oldSessionId"], &session["deviceId"]), (&"two".into(), &"pi".into()));
+        }
+    }
+    let listed = home.list(&["--sort", "expires"]);
+    let first = tenure_service::parse_rfc3339(listed[0]["expiresAt"].as_str().unwrap()).unwrap();
+    assert_eq!(u128::from(first.as_millis()), expires_at, "the earlier of the old expiry and the TTL");
+    let second = tenure_service::parse_rfc3339(listed[1]["expiresAt"].as_str().unwrap()).unwrap();
+    assert!(u128::from(second.as_millis()) < expires_at + 24 * 3_600_000);
+
+    home.run(&["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl"]).fails(1, "is there already");
+    assert_eq!(home.list(&[]).len(), 2);
+    let all = format!("{ran:?}{}", fs::read_to_string(home.store()).unwrap());
+    assert!(!all.contains("klartext"));
+}
+
+#[test]
+fn a_moltbot_file_that_is_wrong_says_where() {
+    let home = Home::json();
+    home.write("sessions.json", "{\"sessions\": {\n\"a\": {\"expiresAt\": \"x\"}}}");
+    let args = ["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl"];
+    home.run(&args).fails(1, "sessions.json: not a Moltbot sessions.json (line 2");
+    home.write("sessions.json", "{\"sessions\": {\"a\": {\"expiresAt\": 1}}}");
+    home.run(&args).fails(1, "session \"a\": neither deviceId nor clientInfo.id");
+    assert!(!home.path("tokens.jsonl").exists());
+}
