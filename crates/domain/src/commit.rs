@@ -54,6 +54,22 @@ impl Change {
             | Self::Imported(session) => session,
         }
     }
+
+    /// Whether a session that is now as `found` has what this change wanted for it.
+    fn is_so(&self, found: Option<&Session>) -> bool {
+        let wanted = self.session();
+        // The record of another session tells nothing.
+        if found.is_some_and(|found| found.id != wanted.id) {
+            return false;
+        }
+        let same_credential = |found: &Session| found.credential.current == wanted.credential.current;
+        match self {
+            Self::Issued(_) | Self::Rotated(_) => found.is_some_and(same_credential),
+            Self::Ended(_) => found.is_none_or(|found| found.end.is_some()),
+            Self::Described(_) => found.is_none_or(|found| found.client == wanted.client),
+            Self::Imported(_) => found.is_some_and(|found| same_credential(found) && found.end == wanted.end),
+        }
+    }
 }
 
 /// A condition on activity, which moves without a new revision: the commit holds only if the session was not used
@@ -123,23 +139,15 @@ pub enum Applied {
 impl Commit {
     /// Judges a lost answer by the sessions as they are now; `find` looks one up.
     ///
-    /// A commit is whole, so the first change speaks for all.
+    /// A commit is whole, so a new credential, which nobody else can have drawn, speaks for all of it. Anything else
+    /// could be so by other means, and has to be so of every session.
     #[must_use]
     pub fn applied(&self, mut find: impl FnMut(SessionId) -> Option<Session>) -> Applied {
-        let Some(change) = self.changes.first() else {
-            return Applied::Yes;
-        };
-        let wanted = change.session();
-        let found = find(wanted.id);
-        let applied = match (change, &found) {
-            (Change::Issued(_) | Change::Rotated(_), found) => {
-                found.as_ref().is_some_and(|found| found.credential.current == wanted.credential.current)
-            }
-            (Change::Ended(_), found) => found.as_ref().is_none_or(|found| found.end.is_some()),
-            (Change::Described(_), found) => found.as_ref().is_none_or(|found| found.client == wanted.client),
-            (Change::Imported(_), found) => found
-                .as_ref()
-                .is_some_and(|found| found.credential.current == wanted.credential.current && found.end == wanted.end),
+        let own = self.changes.iter().find(|change| matches!(change, Change::Issued(_) | Change::Rotated(_)));
+        let mut is_so = |change: &Change| change.is_so(find(change.session().id).as_ref());
+        let applied = match own {
+            Some(change) => is_so(change),
+            None => self.changes.iter().all(is_so),
         };
         if applied { Applied::Yes } else { Applied::No }
     }

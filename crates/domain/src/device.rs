@@ -221,8 +221,8 @@ impl Device {
             end: None,
         });
         let mut plan = Plan::new(self, policy.retained_per_device(), now);
-        plan.settle_idle();
         plan.changes.push(Change::Issued(session.clone()));
+        plan.settle_idle();
         let evicted = plan.evict_down_to(policy.cap() - 1);
         // A commit that was held up until the session is over would only be noise.
         plan.not_after = last_before(session.expires_at);
@@ -354,9 +354,16 @@ impl<'a> Plan<'a> {
         ended
     }
 
+    /// The device's sessions as this commit leaves them, ended ones included.
+    fn after(&self) -> impl Iterator<Item = &Session> {
+        let changed = |session: &&Session| self.changes.iter().any(|change| change.session().id == session.id);
+        let unchanged = self.device.sessions.iter().filter(move |session| !changed(session));
+        self.changes.iter().map(Change::session).chain(unchanged)
+    }
+
     fn settle_idle(&mut self) {
-        let (device, now) = (self.device, self.now);
-        for session in device.sessions.iter().filter(|session| session.state(now) == State::Idle) {
+        let idle: Vec<_> = self.after().filter(|session| session.state(self.now) == State::Idle).cloned().collect();
+        for session in &idle {
             self.guard(session);
             self.end(session, &Cause::rule(EndReason::Idle));
         }
@@ -373,14 +380,15 @@ impl<'a> Plan<'a> {
     }
 
     fn commit(self) -> Commit {
-        let expired = |session: &&Session| session.state(self.now) == State::Expired;
+        let expired = self.after().filter(|session| session.state(self.now) == State::Expired);
+        let lapsed = expired.map(|session| session.id).collect();
         Commit {
             device: self.device.id.clone(),
             expected: self.device.revision,
             not_after: self.not_after,
             guards: self.guards,
             changes: self.changes,
-            lapsed: self.device.sessions.iter().filter(expired).map(|session| session.id).collect(),
+            lapsed,
             retain: self.retain,
             horizon: self.horizon,
         }

@@ -270,10 +270,11 @@ impl Session {
             && self.expiry_from(now) > self.expires_at
     }
 
-    /// The expiry of a token issued at `now`: its TTL from then, never past the maximum lifetime.
+    /// The expiry of a token issued at `now`: its TTL from then, never past the maximum lifetime. A clock that lags
+    /// behind the one that the session was issued by does not put it before the creation.
     #[must_use]
     pub(crate) fn expiry_from(&self, now: Timestamp) -> Timestamp {
-        now.plus(self.terms.ttl).min(self.created_at.plus(self.terms.max_lifetime))
+        now.max(self.created_at).plus(self.terms.ttl).min(self.created_at.plus(self.terms.max_lifetime))
     }
 
     /// The time it has left, in words.

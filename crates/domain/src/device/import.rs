@@ -5,7 +5,7 @@ use crate::commit::{Change, Commit, Horizon};
 use crate::id::SessionId;
 use crate::policy::Policy;
 use crate::refusal::EndReason;
-use crate::session::{Session, State};
+use crate::session::{Session, SessionParts, State};
 use crate::time::Timestamp;
 
 /// What becomes of one imported session.
@@ -24,7 +24,7 @@ pub enum ImportOutcome {
 /// An import into one device, decided.
 #[derive(Debug)]
 pub struct ImportPlan {
-    /// What becomes of each, in the order given.
+    /// What becomes of each session, in the order in which they were first given.
     pub outcomes: Vec<(SessionId, ImportOutcome)>,
     /// How many sessions would be active on the device.
     pub active: usize,
@@ -34,45 +34,28 @@ pub struct ImportPlan {
 
 impl Device {
     /// Decides which of `incoming` (all of this device) to take. `known` are this side's records of the same ids,
-    /// ended ones included.
+    /// ended ones included, read before the device was loaded.
     ///
-    /// Where both sides know a session, the ended one wins, then the one rotated more often. Where that would leave
-    /// more than the cap active, nothing is taken.
+    /// Where both sides know a session, or `incoming` has it twice, the ended one wins, then the one rotated more
+    /// often. Where that would leave more than the cap active, nothing is taken.
     #[must_use]
     pub fn import(&self, incoming: &[Session], known: &[Session], policy: &Policy, now: Timestamp) -> ImportPlan {
         let mut plan = Plan::new(self, policy.retained_per_device(), now);
-        let mut after: Vec<Session> = self.sessions.clone();
         let mut outcomes = Vec::with_capacity(incoming.len());
-        for session in incoming {
-            let here = known.iter().find(|known| known.id == session.id).or_else(|| self.session(session.id));
+        for session in winners(incoming) {
+            // The device was read later, but shows an ended session only where it was asked for.
+            let here = self.session(session.id).or_else(|| known.iter().find(|known| known.id == session.id));
             let outcome = self.admit(session, here, now);
             outcomes.push((session.id, outcome));
             if outcome == ImportOutcome::Taken {
-                let taken = plan.import(session, here);
-                after.retain(|other| other.id != taken.id);
-                after.push(taken);
+                plan.import(session, here);
             }
         }
-        let active = after.iter().filter(|session| session.state(now) == State::Active).count();
+        let active = plan.after().filter(|session| session.state(now) == State::Active).count();
         let commit = (active <= policy.cap() && !plan.changes.is_empty()).then(|| {
-            let (taken, now) = (plan.changes.len(), plan.now);
-            // One left idle here was not counted above, so it has to end with this commit.
+            // One left idle here was not counted, so it has to end with this commit.
             plan.settle_idle();
-            let arrived: Vec<SessionId> = plan.changes.iter().take(taken).map(|change| change.session().id).collect();
-            // Settling must not undo what arrived for the same session.
-            let mut place = 0;
-            plan.changes.retain(|change| {
-                place += 1;
-                place <= taken || !arrived.contains(&change.session().id)
-            });
-            plan.guards.retain(|guard| !arrived.contains(&guard.session));
-            let expired = |session: &&Session| session.state(now) == State::Expired;
-            let late: Vec<SessionId> =
-                plan.changes.iter().map(Change::session).filter(expired).map(|session| session.id).collect();
-            let mut commit = plan.commit();
-            commit.lapsed.retain(|id| !arrived.contains(id));
-            commit.lapsed.extend(late);
-            commit
+            plan.commit()
         });
         ImportPlan { outcomes, active, commit }
     }
@@ -82,13 +65,18 @@ impl Device {
             return ImportOutcome::Lapsed;
         }
         match here {
-            Some(here) if here.end.is_some() => ImportOutcome::Kept,
-            Some(_) if session.end.is_some() => ImportOutcome::Taken,
-            Some(here) if session.generation > here.generation => ImportOutcome::Taken,
-            Some(_) => ImportOutcome::Kept,
+            Some(here) if self.has_ended(here, now) || !supersedes(session, here) => ImportOutcome::Kept,
             None if session.state(now) == State::Active && self.may_have_ended(session, now) => ImportOutcome::Barred,
-            None => ImportOutcome::Taken,
+            Some(_) | None => ImportOutcome::Taken,
         }
+    }
+
+    /// Whether a session known here has ended. One that should be among those loaded and is not ended after its
+    /// record was read (or is another device's).
+    fn has_ended(&self, known: &Session, now: Timestamp) -> bool {
+        known.end.is_some()
+            || known.device != self.id
+            || (known.state(now) != State::Expired && self.session(known.id).is_none())
     }
 
     fn may_have_ended(&self, session: &Session, now: Timestamp) -> bool {
@@ -96,20 +84,37 @@ impl Device {
     }
 }
 
+/// Whether `new` is the later one of two records of a session.
+fn supersedes(new: &Session, old: &Session) -> bool {
+    old.end.is_none() && (new.end.is_some() || new.generation > old.generation)
+}
+
+/// One record of each session.
+fn winners(incoming: &[Session]) -> Vec<&Session> {
+    let mut winners: Vec<&Session> = Vec::with_capacity(incoming.len());
+    for session in incoming {
+        match winners.iter_mut().find(|held| held.id == session.id) {
+            Some(held) if supersedes(session, held) => *held = session,
+            Some(_) => {}
+            None => winners.push(session),
+        }
+    }
+    winners
+}
+
 impl Plan<'_> {
     /// Takes one session over, with whatever activity this side knows of; one that is idle arrives ended.
-    fn import(&mut self, session: &Session, here: Option<&Session>) -> Session {
-        let mut taken = session.clone();
-        if let Some(here) = here {
-            taken = taken.touched(here.last_activity);
-        }
+    fn import(&mut self, session: &Session, here: Option<&Session>) {
+        let known = here.map_or(session.last_activity, |here| here.last_activity);
+        let last_activity = session.last_activity.max(known);
+        let mut taken = Session::trusted(SessionParts { last_activity, ..session.clone().into_parts() });
         if taken.state(self.now) == State::Idle {
+            self.guard(&taken);
             taken = taken.ended(Cause::rule(EndReason::Idle).at(self.now));
         }
         if taken.end.as_ref().is_some_and(|end| end.at < taken.expires_at) {
             self.horizon = Some(Horizon::including(self.horizon, &taken));
         }
-        self.changes.push(Change::Imported(taken.clone()));
-        taken
+        self.changes.push(Change::Imported(taken));
     }
 }

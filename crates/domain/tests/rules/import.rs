@@ -1,0 +1,240 @@
+//! Taking sessions over from another store.
+
+use proptest::prelude::*;
+use tenure_domain::*;
+
+use crate::support::*;
+
+fn policy() -> Policy {
+    lively(3, 0, 0)
+}
+
+/// `count` active sessions of one device, issued a second apart, and their tokens.
+fn sessions(first: u64, count: u64) -> Vec<(Session, Token)> {
+    let policy = policy();
+    let issue = |n| {
+        let enrolment = enrolment(first + n, policy.terms(None).unwrap());
+        let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START + n * 1_000));
+        (issue.session, issue.token)
+    };
+    (0..count).map(issue).collect()
+}
+
+fn one() -> (Session, Token) {
+    sessions(1, 1).remove(0)
+}
+
+fn outcome(device: &Device, incoming: &Session, known: &[Session], now: Timestamp) -> ImportOutcome {
+    let plan = device.import(std::slice::from_ref(incoming), known, &policy(), now);
+    assert_eq!(plan.outcomes.len(), 1);
+    assert_eq!(plan.commit.is_some(), plan.outcomes[0].1 == ImportOutcome::Taken);
+    plan.outcomes[0].1
+}
+
+const NOW: Timestamp = Timestamp::from_millis(START + 10_000);
+
+#[test]
+fn an_unknown_session_is_taken_as_it_is() {
+    let empty = Device::unknown(laptop());
+    let (session, _) = one();
+    let plan = empty.import(std::slice::from_ref(&session), &[], &policy(), NOW);
+    assert_eq!((plan.outcomes, plan.active), (vec![(session.id, ImportOutcome::Taken)], 1));
+    let commit = plan.commit.unwrap();
+    assert_eq!(commit.changes, [Change::Imported(session.clone())]);
+    assert_eq!((commit.lapsed.len(), commit.horizon, commit.expected), (0, None, Revision::NONE));
+    // So is one that has ended, and the end is remembered.
+    let ended = revoked(&session, NOW);
+    let commit = empty.import(std::slice::from_ref(&ended), &[], &policy(), NOW).commit.unwrap();
+    assert_eq!(commit.changes, [Change::Imported(ended.clone())]);
+    assert_eq!(commit.horizon, Some(Horizon { created_at: ended.created_at, until: ended.expires_at }));
+    // And one that has expired, out of what decisions load.
+    let late = at(START + 100_000);
+    let used = session.clone().touched(at(START + 99_000));
+    let commit = empty.import(std::slice::from_ref(&used), &[], &policy(), late).commit.unwrap();
+    assert_eq!((commit.changes, commit.lapsed), (vec![Change::Imported(used)], vec![session.id]));
+}
+
+#[test]
+fn the_ended_one_wins_whichever_side_it_is_on() {
+    let (session, token) = one();
+    let newer = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
+    let ended = revoked(&session, NOW);
+    // Ended here, though the other side has rotated it since.
+    assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&ended), NOW), ImportOutcome::Kept);
+    assert_eq!(outcome(&device_of(&[]), &ended, std::slice::from_ref(&ended), NOW), ImportOutcome::Kept);
+    // Ended there, though this side has rotated it since.
+    let device = device_of(std::slice::from_ref(&newer));
+    assert_eq!(outcome(&device, &ended, std::slice::from_ref(&newer), NOW), ImportOutcome::Taken);
+    // In one file, in either order.
+    for incoming in [[ended.clone(), newer.clone()], [newer.clone(), ended.clone()]] {
+        let plan = device_of(&[]).import(&incoming, &[], &policy(), NOW);
+        assert_eq!((plan.outcomes, plan.active), (vec![(session.id, ImportOutcome::Taken)], 0));
+        assert_eq!(plan.commit.unwrap().changes, [Change::Imported(ended.clone())]);
+    }
+}
+
+#[test]
+fn then_the_one_rotated_more_often_wins() {
+    let (session, token) = one();
+    let newer = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
+    for (here, incoming, expected) in [
+        (&session, &newer, ImportOutcome::Taken),
+        (&newer, &session, ImportOutcome::Kept),
+        (&newer, &newer, ImportOutcome::Kept),
+    ] {
+        let device = device_of(std::slice::from_ref(here));
+        assert_eq!(outcome(&device, incoming, std::slice::from_ref(here), NOW), expected);
+        assert_eq!(outcome(&device, incoming, &[], NOW), expected);
+    }
+}
+
+#[test]
+fn a_record_read_before_the_session_ended_brings_nothing_back() {
+    let (session, token) = one();
+    let newer = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
+    // Active when it was looked up, ended when the device was loaded, which therefore does not show it.
+    assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&session), NOW), ImportOutcome::Kept);
+    // One whose time was over here, and which went on over there, is another matter.
+    let expired = at(START + 100_000);
+    let newer = newer.touched(at(START + 99_999));
+    assert_eq!(newer.state(expired), State::Active);
+    assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&session), expired), ImportOutcome::Taken);
+}
+
+#[test]
+fn a_record_of_another_device_is_never_replaced() {
+    let (session, token) = one();
+    let newer = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
+    let mut parts = session.into_parts();
+    parts.device = DeviceId::new("phone").unwrap();
+    let foreign = Session::from_parts(parts).unwrap();
+    for now in [NOW, at(START + 100_000)] {
+        assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&foreign), now), ImportOutcome::Kept);
+    }
+}
+
+#[test]
+fn what_may_have_ended_here_is_barred_until_it_would_have_expired() {
+    let (session, _) = one();
+    let session = session.touched(at(START + 80_000));
+    for (created, until, now, expected) in [
+        (0, 90_000, 50_000, ImportOutcome::Barred),
+        (5_000, 50_001, 50_000, ImportOutcome::Barred),
+        (0, 50_000, 50_000, ImportOutcome::Taken),
+    ] {
+        let horizon = Horizon { created_at: at(START + created), until: at(START + until) };
+        let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(horizon));
+        assert_eq!(outcome(&device, &session, &[], at(START + now)), expected);
+    }
+    // Created after everything that ended here.
+    let horizon = Horizon { created_at: at(START - 1), until: at(START + 90_000) };
+    let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(horizon));
+    assert_eq!(outcome(&device, &session, &[], NOW), ImportOutcome::Taken);
+    // An ended one cannot come back to life, so nothing bars it.
+    let horizon = Horizon { created_at: at(START), until: at(START + 90_000) };
+    let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(horizon));
+    assert_eq!(outcome(&device, &revoked(&session, NOW), &[], NOW), ImportOutcome::Taken);
+}
+
+#[test]
+fn over_the_cap_nothing_is_taken() {
+    let here: Vec<_> = sessions(1, 2).into_iter().map(|(session, _)| session).collect();
+    let incoming: Vec<_> = sessions(11, 2).into_iter().map(|(session, _)| session).collect();
+    let plan = device_of(&here).import(&incoming, &[], &policy(), NOW);
+    assert_eq!((plan.active, plan.commit.is_none()), (4, true));
+    // One of them ended: it fits.
+    let incoming = [incoming[0].clone(), revoked(&incoming[1], NOW)];
+    let plan = device_of(&here).import(&incoming, &[], &policy(), NOW);
+    assert_eq!((plan.active, plan.commit.unwrap().changes.len()), (3, 2));
+}
+
+#[test]
+fn what_was_left_idle_arrives_ended_unless_it_is_used_meanwhile() {
+    let (session, token) = one();
+    let now = at(START + 40_000);
+    let commit = device_of(&[]).import(std::slice::from_ref(&session), &[], &policy(), now).commit.unwrap();
+    assert_eq!(commit.changes[0].session().state(now), State::Ended(EndReason::Idle));
+    assert_eq!(commit.horizon.unwrap().until, session.expires_at);
+    // This side knows of later use.
+    let newer = rotated(&session, &token, 5, &policy(), at(START)).session;
+    let here = session.clone().touched(at(START + 1));
+    let commit = device_of(std::slice::from_ref(&here)).import(std::slice::from_ref(&newer), &[], &policy(), now);
+    let commit = commit.commit.unwrap();
+    assert_eq!(commit.changes[0].session().state(now), State::Active);
+    assert_eq!(commit.changes[0].session().last_activity, at(START + 1));
+    // It does not: but it may hear of some before the commit.
+    let plan = device_of(std::slice::from_ref(&session)).import(std::slice::from_ref(&newer), &[], &policy(), now);
+    let commit = plan.commit.unwrap();
+    assert_eq!(commit.changes[0].session().state(now), State::Ended(EndReason::Idle));
+    assert_eq!(commit.guards, [Guard { session: session.id, last_activity: at(START) }]);
+    assert_eq!(commit.changes.len(), 1);
+    // One that is idle here and was not counted ends with it.
+    let other = sessions(20, 1).remove(0).0;
+    let commit = device_of(std::slice::from_ref(&other)).import(&[revoked(&session, NOW)], &[], &policy(), now).commit;
+    let commit = commit.unwrap();
+    assert_eq!(commit.changes[1].session().state(now), State::Ended(EndReason::Idle));
+    assert_eq!(commit.guards, [Guard { session: other.id, last_activity: other.last_activity }]);
+}
+
+proptest! {
+    /// Every mixture of what is here and what arrives.
+    #[test]
+    fn an_import_resurrects_nothing_and_keeps_the_cap(
+        here in prop::collection::vec((0..8_u64, 0..3_u32, any::<bool>(), 0..60_000_u64), 0..6),
+        there in prop::collection::vec((0..8_u64, 0..3_u32, any::<bool>(), 0..60_000_u64), 0..6),
+        now in 30_000..130_000_u64,
+    ) {
+        let policy = policy();
+        let make = |(n, rotations, ended, used): (u64, u32, bool, u64)| {
+            let (mut session, mut token) = sessions(n, 1).remove(0);
+            for rotation in 0..rotations {
+                let next = rotated(&session, &token, 50 + u64::from(rotation), &policy, at(START + 2));
+                (session, token) = (next.session, next.token);
+            }
+            session = session.touched(at(START + used.min(now)));
+            if ended && session.state(at(START + 10_000)) == State::Active {
+                session = revoked(&session, at(START + 10_000));
+            }
+            session
+        };
+        let mut known: Vec<Session> = here.into_iter().map(make).collect();
+        known.sort_by_key(|session| session.id);
+        known.dedup_by_key(|session| session.id);
+        let incoming: Vec<Session> = there.into_iter().map(make).collect();
+        let now = at(START + now);
+        let loaded: Vec<_> = known.iter().filter(|session| session.end.is_none()).cloned().collect();
+        let plan = device_of(&loaded).import(&incoming, &known, &policy, now);
+
+        prop_assert_eq!(plan.commit.is_none(), plan.active > policy.cap()
+            || plan.outcomes.iter().all(|(_, outcome)| *outcome != ImportOutcome::Taken));
+        let Some(commit) = plan.commit else { return Ok(()) };
+        let mut after = known.clone();
+        for change in &commit.changes {
+            prop_assert!(Session::from_parts(change.session().clone().into_parts()).is_ok());
+            after.retain(|session| session.id != change.session().id);
+            after.push(change.session().clone());
+        }
+        let active = |sessions: &[Session]| sessions.iter().filter(|s| s.state(now) == State::Active).count();
+        prop_assert_eq!(active(&after), plan.active);
+        prop_assert!(plan.active <= policy.cap());
+        let ids: std::collections::BTreeSet<_> = after.iter().map(|session| session.id).collect();
+        prop_assert_eq!(ids.len(), after.len(), "one change for each session");
+        prop_assert!(after.iter().all(|session| session.state(now) != State::Idle));
+        for old in &known {
+            let new = after.iter().find(|session| session.id == old.id).unwrap();
+            if old.end.is_some() {
+                prop_assert_eq!(new, old);
+            }
+            prop_assert!(new.generation >= old.generation || new.end.is_some());
+            prop_assert!(new.last_activity >= old.last_activity);
+        }
+        for session in &after {
+            let ended_there = incoming.iter().any(|other| {
+                other.id == session.id && other.end.is_some() && other.is_retained(now)
+            });
+            prop_assert!(!ended_there || session.end.is_some());
+            let lapsed = commit.lapsed.contains(&session.id);
+            prop_assert_eq!(lapsed, session.state(now) == State::Expired);
+        }
+    }
+}
