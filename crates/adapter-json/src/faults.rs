@@ -158,38 +158,43 @@ fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
     }
 }
 
+/// What a process is told when some of its operations fail, and what others find after it.
+async fn meets(at: usize, error: Errno, more: usize, reference: &Log) {
+    let context = format!("operation {at} and {more} more: {error}");
+    let (fs, time, mut log) = (disk(), Time::new(), Log::default());
+    fs.set_fault(at, Fault::Errors(error, more));
+    if let Err(error) = history(&fs, &time, &mut log).await {
+        assert!(!matches!(error, CommitError::Conflict | CommitError::TooLate), "{context}: {error}");
+    }
+    for seed in 0..4 {
+        let after = fs.after_power_loss(dice(seed * 1000 + at as u64));
+        match mount(&after, &restarted(&time, "b2")) {
+            Ok(store) => {
+                let found = state(&store).await.unwrap();
+                let fits = |n: &usize| reference.states.get(*n) == Some(&found);
+                assert!((log.acknowledged..=log.submitted).any(|n| fits(&n)), "{context}, seed {seed}");
+            }
+            Err(error) => assert_eq!(log.submitted, 0, "{context}, seed {seed}: {error}"),
+        }
+    }
+    // Another process, once the trouble is over; it was told nothing.
+    fs.heal();
+    let store = mount(&fs, &time).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let before = state(&store).await.unwrap();
+    issue(&store, "after", 4711).await;
+    for seed in 0..4 {
+        let after = fs.after_power_loss(dice(seed * 7000 + at as u64));
+        let store = mount(&after, &restarted(&time, "b2")).unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert_eq!(state(&store).await.unwrap().len(), before.len() + 1, "{context}, seed {seed}");
+    }
+}
+
 #[test]
 fn an_error_at_any_operation_is_reported_and_work_goes_on() {
     let (reference, operations) = reference();
-    for (at, error) in (1..=operations).flat_map(|at| [(at, Errno::NOSPC), (at, Errno::IO)]) {
-        let context = format!("operation {at}: {error}");
-        let (fs, time) = (disk(), Time::new());
-        fs.set_fault(at, Fault::Error(error));
-        run(async {
-            // A process that meets the error in the middle of its work, and another that does not know of it.
-            let mut log = Log::default();
-            let Err(error) = history(&fs, &time, &mut log).await else { return };
-            assert!(!matches!(error, CommitError::Conflict | CommitError::TooLate), "{context}: {error}");
-            for seed in 0..4 {
-                let after = fs.after_power_loss(dice(seed * 1000 + at as u64));
-                let time = restarted(&time, "b2");
-                match mount(&after, &time) {
-                    Ok(store) => {
-                        let found = state(&store).await.unwrap();
-                        let fits = |n: &usize| reference.states.get(*n) == Some(&found);
-                        assert!((log.acknowledged..=log.submitted).any(|n| fits(&n)), "{context}, seed {seed}");
-                    }
-                    Err(error) => assert_eq!(log.submitted, 0, "{context}, seed {seed}: {error}"),
-                }
-            }
-            let store = mount(&fs, &time).unwrap_or_else(|error| panic!("{context}: {error}"));
-            let before = state(&store).await.unwrap();
-            issue(&store, "after", 4711).await;
-            for seed in 0..4 {
-                let after = fs.after_power_loss(dice(seed * 7000 + at as u64));
-                let store = mount(&after, &restarted(&time, "b2")).unwrap_or_else(|error| panic!("{context}: {error}"));
-                assert_eq!(state(&store).await.unwrap().len(), before.len() + 1, "{context}, seed {seed}");
-            }
-        });
+    for at in 1..=operations {
+        for (error, more) in [(Errno::NOSPC, 0), (Errno::IO, 0), (Errno::IO, 4)] {
+            run(meets(at, error, more, &reference));
+        }
     }
 }

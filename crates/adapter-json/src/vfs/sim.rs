@@ -18,8 +18,8 @@ const USER: u32 = 1000;
 pub(crate) enum Fault {
     /// The power fails before the operation; nothing works from then on.
     PowerLoss,
-    /// The operation fails, once, with this error. A write has written half before it does.
-    Error(rustix::io::Errno),
+    /// The operation and some more after it fail with this error. A write writes half before it does.
+    Errors(rustix::io::Errno, usize),
 }
 
 #[derive(Clone, Default)]
@@ -87,7 +87,7 @@ impl Disk {
                 self.off = true;
                 Err(io::Error::other("the power went off"))
             }
-            Some((at, Fault::Error(error))) if at == self.operations => Ok(Some(error)),
+            Some((at, Fault::Errors(error, more))) if (at..=at + more).contains(&self.operations) => Ok(Some(error)),
             _ => Ok(None),
         }
     }
@@ -140,12 +140,7 @@ impl File for Handle {
         inode.change(from, to);
         match fault {
             Some(error) if count == 0 => Err(error.into()),
-            // The next attempt tells why.
-            Some(error) => {
-                disk.fault = Some((disk.operations + 1, Fault::Error(error)));
-                Ok(count)
-            }
-            None => Ok(count),
+            _ => Ok(count),
         }
     }
 
@@ -286,6 +281,11 @@ impl SimFs {
     /// Lets the operation with this number, counted from 1, go wrong.
     pub(crate) fn set_fault(&self, at: usize, fault: Fault) {
         self.0.lock().fault = Some((at, fault));
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn heal(&self) {
+        self.0.lock().fault = None;
     }
 
     pub(crate) fn operations(&self) -> usize {

@@ -1,0 +1,176 @@
+//! Damage to the file: what is not whole is cut, what is wrong is refused with its line, nothing is ever accepted.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod common;
+
+use std::io::Write as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use common::*;
+use tenure_adapter_json::{JsonStore, Level, examine};
+use tenure_domain::*;
+use tenure_ports::*;
+
+fn open(path: &Path, time: &Arc<Time>) -> Result<Arc<JsonStore>, StoreError> {
+    JsonStore::open(path, time.clone(), options(time))
+}
+
+async fn listed(store: &JsonStore) -> Vec<Session> {
+    let all = Filter { scope: Scope::Retained, ..Filter::default() };
+    store.top(&all, Timestamp::from_millis(START), SortKey::Created, 10_000).await.unwrap()
+}
+
+/// A journal with every kind of line, and the sessions after each line.
+async fn journal(path: &Path, time: &Arc<Time>) -> (Vec<u8>, Vec<Vec<Session>>) {
+    let store = open(path, time).unwrap();
+    let mut states = vec![Vec::new(), Vec::new()];
+    for n in 0..14 {
+        time.pass(10);
+        let issued = issue(&store, &format!("d{}", n % 2), n).await;
+        states.push(listed(&store).await);
+        let id = issued.session.id;
+        let loaded = store.load_of(id).await.unwrap().unwrap();
+        let now = store.clock().now();
+        let commit = match n % 3 {
+            0 => {
+                let client = ClientInfo::default().with(ClientField::Address, "@ @ 10.0.0.1").unwrap();
+                loaded.describe(id, &client, &policy(), now).unwrap()
+            }
+            1 => loaded.revoke(&Selection::one(id), &cause(), &policy(), now).commit.unwrap(),
+            _ => match loaded.rotate(&issued.token, &Fresh::new(bytes(n)), &policy(), now) {
+                Decision::Do(rotation) => rotation.commit,
+                _ => unreachable!("the token is current"),
+            },
+        };
+        store.commit(&commit).await.unwrap();
+        states.push(listed(&store).await);
+        if n % 6 == 3 {
+            store.touch(&[Touch { session: id, at: now.plus(Millis::new(3)) }]).await.unwrap();
+            store.close().await.unwrap();
+            states.push(listed(&store).await);
+        }
+    }
+    (std::fs::read(path).unwrap(), states)
+}
+
+fn private(path: &Path) -> std::fs::File {
+    std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path).unwrap()
+}
+
+/// Every bit and every byte where the long run is asked for; some of them otherwise.
+fn thorough() -> bool {
+    std::env::var_os("TENURE_FAULTS").is_some()
+}
+
+#[tokio::test]
+async fn a_cut_at_any_byte_leaves_the_lines_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let time = Time::new();
+    let (bytes, states) = journal(&dir.path().join("s.jsonl"), &time).await;
+    let path = dir.path().join("cut.jsonl");
+    let file = private(&path);
+    let head = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    let stride = if thorough() { 1 } else { 5 };
+    for length in (0..bytes.len()).filter(|length| length % stride == 0 || bytes[*length] == b'\n') {
+        file.set_len(0).unwrap();
+        file.write_all_at(&bytes[..length], 0).unwrap();
+        let lines = bytes[..length].iter().filter(|byte| **byte == b'\n').count();
+        let store = match open(&path, &time) {
+            Ok(store) => store,
+            Err(error) => {
+                // Nothing cuts the first line: it was on the disk before the file had its name.
+                assert!(length <= head, "{length}: {error}");
+                assert!(matches!(error, StoreError::Corrupt { .. }), "{length}: {error}");
+                continue;
+            }
+        };
+        assert_eq!(listed(&store).await, states[lines], "{length}");
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), length as u64);
+        if length % 61 == 0 || bytes[length] == b'\n' {
+            let complete = lines + usize::from(bytes[length] == b'\n');
+            issue(&store, "after", 99).await;
+            assert_eq!(listed(&store).await.len(), states[complete].len() + 1, "{length}");
+            assert_eq!(listed(&open(&path, &time).unwrap()).await, listed(&store).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_never_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let time = Time::new();
+    let (bytes, states) = journal(&dir.path().join("s.jsonl"), &time).await;
+    let path = dir.path().join("flipped.jsonl");
+    let mut file = private(&path);
+    file.write_all(&bytes).unwrap();
+    let stride = if thorough() { 1 } else { 43 };
+    for bit in (0..bytes.len() * 8).step_by(stride) {
+        let at = bit / 8;
+        file.write_all_at(&[bytes[at] ^ (1 << (bit % 8))], at as u64).unwrap();
+        let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        match open(&path, &time) {
+            Ok(store) => assert_eq!(&listed(&store).await, states.last().unwrap(), "bit {bit}"),
+            Err(StoreError::Corrupt { place, .. }) => {
+                assert!(place.ends_with(&format!(" line {line}")), "{bit}: {place}")
+            }
+            Err(other) => panic!("bit {bit}: {other}"),
+        }
+        file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+    }
+    assert_eq!(listed(&open(&path, &time).unwrap()).await, *states.last().unwrap());
+}
+
+#[tokio::test]
+async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let store = open(&path, &time).unwrap();
+    let issued = issue(&store, "d", 1).await;
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b"{\"crc\":\"00000000\",\"tx\":{\"q\":3}}\n").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    for _ in 0..2 {
+        let error = store.find(issued.session.id).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Corrupt { place, .. } if place.ends_with("line 3")), "{error}");
+    }
+    let commit = Device::unknown(device("e")).issue(enrolment(2), &policy(), time.now()).commit;
+    assert!(matches!(store.commit(&commit).await, Err(CommitError::Store(StoreError::Corrupt { .. }))));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let findings = examine(&path, time.clone());
+    assert!(findings.iter().any(|found| found.level == Level::Fail && found.what.contains("line 3")), "{findings:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_store_that_goes_away_or_shrinks_is_an_error_and_no_empty_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let store = open(&path, &time).unwrap();
+    let issued = issue(&store, "d", 1).await;
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(store.find(issued.session.id).await, Err(StoreError::Unavailable { .. })));
+    private(&path).write_all(&bytes).unwrap();
+    assert!(store.find(issued.session.id).await.unwrap().is_some());
+    private(&path).write_all(&bytes[..300]).unwrap();
+    assert!(matches!(store.find(issued.session.id).await, Err(StoreError::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn an_older_copy_put_in_place_is_read_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let store = open(&path, &time).unwrap();
+    let first = issue(&store, "d", 1).await.session.id;
+    let copy = std::fs::read(&path).unwrap();
+    let second = issue(&store, "e", 2).await.session.id;
+    let other = dir.path().join("copy");
+    private(&other).write_all(&copy).unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    assert!(store.find(first).await.unwrap().is_some());
+    assert_eq!(store.find(second).await.unwrap(), None);
+    issue(&store, "f", 3).await;
+    assert_eq!(listed(&store).await, listed(&open(&path, &time).unwrap()).await);
+}
