@@ -1,105 +1,93 @@
 //! The session repository in Redis or Valkey.
+//!
+//! All keys of a device lie in one slot, and one script compares and stores, so a commit is atomic on a cluster too.
+//! Verification is one plain read. Every call has a deadline. What may live no longer than a session expires by
+//! itself, so nothing leaks where every process dies.
 
+mod examine;
+mod feed;
 mod finding;
+mod keys;
+mod link;
 mod options;
+mod purge;
+mod read;
+mod record;
+mod scripts;
+mod store;
+mod target;
 #[cfg(feature = "test-server")]
 pub mod test_server;
-
-use std::sync::Arc;
+mod time;
+mod trouble;
+mod walk;
+mod wire;
+mod write;
 
 use async_trait::async_trait;
 pub use finding::{Finding, Level};
 pub use options::{Durability, Options, Password};
+pub use store::RedisStore;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,
 };
-use tenure_ports::{Clock, CommitError, Cursor, Feed, Page, Purge, Purged, SessionRepository, StoreError};
-
-/// Sessions in one Redis, shared by any number of processes.
-pub struct RedisStore {
-    wall: Arc<dyn Clock>,
-}
-
-impl RedisStore {
-    /// Connects, within the deadlines.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] that names the server without its password.
-    pub async fn connect(_options: Options, wall: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
-        Ok(Arc::new(Self { wall }))
-    }
-
-    /// The fleet's time: this machine's, corrected to the server's.
-    #[must_use]
-    pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.wall)
-    }
-
-    /// What is to be said of the server.
-    pub async fn examine(&self) -> Vec<Finding> {
-        Vec::new()
-    }
-
-    fn missing<T>(&self) -> Result<T, StoreError> {
-        Err(StoreError::Unavailable { place: "redis".to_owned(), problem: "not built yet".to_owned() })
-    }
-}
+use tenure_ports::{CommitError, Cursor, Feed, Page, Purge, Purged, SessionRepository, StoreError};
 
 #[async_trait]
 impl SessionRepository for RedisStore {
-    async fn find(&self, _id: SessionId) -> Result<Option<Session>, StoreError> {
-        self.missing()
+    async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.find_session(id).await
     }
 
-    async fn load(&self, _device: &DeviceId) -> Result<Device, StoreError> {
-        self.missing()
+    async fn load(&self, device: &DeviceId) -> Result<Device, StoreError> {
+        self.load_device(device).await
     }
 
-    async fn load_of(&self, _session: SessionId) -> Result<Option<Device>, StoreError> {
-        self.missing()
+    async fn load_of(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
+        self.load_device_of(session).await
     }
 
-    async fn commit(&self, _commit: &Commit) -> Result<Revision, CommitError> {
-        Ok(self.missing()?)
+    async fn commit(&self, commit: &Commit) -> Result<Revision, CommitError> {
+        self.apply(commit).await
     }
 
-    async fn touch(&self, _touches: &[Touch]) -> Result<(), StoreError> {
-        self.missing()
+    async fn touch(&self, touches: &[Touch]) -> Result<(), StoreError> {
+        self.record_activity(touches).await
     }
 
-    async fn starting_with(&self, _prefix: IdPrefix, _limit: usize) -> Result<Vec<SessionId>, StoreError> {
-        self.missing()
+    async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+        self.ids_starting_with(prefix, limit).await
     }
 
     async fn page(
         &self,
-        _filter: &Filter,
-        _now: Timestamp,
-        _after: Option<Cursor>,
-        _limit: usize,
+        filter: &Filter,
+        now: Timestamp,
+        after: Option<Cursor>,
+        limit: usize,
     ) -> Result<Page, StoreError> {
-        self.missing()
+        self.page_of(filter, now, after, limit).await
     }
 
     async fn top(
         &self,
-        _filter: &Filter,
-        _now: Timestamp,
-        _sort: SortKey,
-        _limit: usize,
+        filter: &Filter,
+        now: Timestamp,
+        sort: SortKey,
+        limit: usize,
     ) -> Result<Vec<Session>, StoreError> {
-        self.missing()
+        self.top_of(filter, now, sort, limit).await
     }
 
-    async fn purge(&self, _purge: &Purge, _after: Option<Cursor>) -> Result<Purged, StoreError> {
-        self.missing()
+    async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
+        self.purge_some(purge, after).await
     }
 
     async fn subscribe(&self) -> Result<Feed, StoreError> {
-        self.missing()
+        self.feed().await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        self.missing()
+        self.check_writable().await
     }
 }

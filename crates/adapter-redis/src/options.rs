@@ -18,7 +18,6 @@ impl Password {
     }
 
     /// The text itself, for the server alone.
-    #[expect(dead_code, reason = "the connection is built next")]
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }

@@ -20,7 +20,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `$TENURE_TEST_REDIS_SERVER`, else the `redis-server` on the path.
+    /// Starts `$TEST_REDIS_SERVER`, else the `redis-server` on the path.
     ///
     /// # Panics
     /// Where there is none, or it does not start: a test that needs it cannot be run.
@@ -133,7 +133,7 @@ pub fn free_port() -> u16 {
 }
 
 fn spawn(port: u16, dir: &Path, arguments: &[String]) -> Child {
-    let program = std::env::var("TENURE_TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+    let program = std::env::var("TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
     let mut command = Command::new(&program);
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
@@ -146,7 +146,7 @@ fn spawn(port: u16, dir: &Path, arguments: &[String]) -> Child {
     command.spawn().unwrap_or_else(|error| {
         panic!(
             "cannot run {program}: {error}; install Redis 7.0 or later (Debian: apt-get install redis-server), \
-             or set TENURE_TEST_REDIS_SERVER to its path"
+             or set TEST_REDIS_SERVER to its path"
         )
     })
 }

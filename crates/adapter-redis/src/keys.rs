@@ -1,0 +1,81 @@
+//! The names of the keys. All keys of a bucket share its hash tag, so that one script may touch them on a cluster.
+//!
+//! ```text
+//! <prefix>:{<bucket>}:s:<session id>   string  the session's record
+//! <prefix>:{<bucket>}:a:<session id>   string  its last activity in milliseconds, where later than the record's
+//! <prefix>:{<bucket>}:d:<device id>    hash    r: revision; h: horizon; <session id>: expiry and end of retention
+//! <prefix>:{<bucket>}:o:<device id>    zset    sessions that are over, by the time at which they were
+//! <prefix>:{<bucket>}:i                zset    all session ids of the bucket, in order
+//! <prefix>:{<bucket>}:u:<subject>      zset    those of one subject
+//! <prefix>:{<bucket>}:n                string  the last revision given out: the one key that does not expire
+//! ```
+
+use tenure_domain::{Bucket, DeviceId, SessionId, Subject};
+
+/// Names keys below one prefix.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// `None` for a prefix that would move the hash tag or break a line.
+    pub(crate) fn new(prefix: &str) -> Option<Self> {
+        let plain = |c: char| !c.is_control() && !matches!(c, '{' | '}' | ' ' | '*' | '?' | '[' | ']' | '\\');
+        (!prefix.is_empty() && prefix.len() <= 64 && prefix.chars().all(plain))
+            .then(|| Self { prefix: prefix.to_owned() })
+    }
+
+    /// The start of every key of a bucket.
+    pub(crate) fn base(&self, bucket: Bucket) -> String {
+        format!("{}:{{{bucket}}}:", self.prefix)
+    }
+
+    pub(crate) fn session(&self, id: SessionId) -> String {
+        self.of_session(id, 's')
+    }
+
+    pub(crate) fn activity(&self, id: SessionId) -> String {
+        self.of_session(id, 'a')
+    }
+
+    // The hot path: one allocation, no formatting machinery.
+    fn of_session(&self, id: SessionId, kind: char) -> String {
+        let text = id.to_ascii();
+        let text = std::str::from_utf8(&text).unwrap_or_default();
+        let mut key = String::with_capacity(self.prefix.len() + 28);
+        key.push_str(&self.prefix);
+        key.push_str(":{");
+        key.push_str(&text[..2]);
+        key.push_str("}:");
+        key.push(kind);
+        key.push(':');
+        key.push_str(text);
+        key
+    }
+
+    pub(crate) fn device(&self, device: &DeviceId) -> String {
+        format!("{}d:{device}", self.base(Bucket::of(device)))
+    }
+
+    pub(crate) fn over(&self, device: &DeviceId) -> String {
+        format!("{}o:{device}", self.base(Bucket::of(device)))
+    }
+
+    /// The index of a bucket: of one subject, or of all.
+    pub(crate) fn index(&self, bucket: Bucket, subject: Option<&Subject>) -> String {
+        match subject {
+            None => format!("{}i", self.base(bucket)),
+            Some(subject) => format!("{}u:{subject}", self.base(bucket)),
+        }
+    }
+
+    pub(crate) fn counter(&self, bucket: Bucket) -> String {
+        format!("{}n", self.base(bucket))
+    }
+
+    /// Where changes are announced.
+    pub(crate) fn channel(&self) -> String {
+        format!("{}:feed", self.prefix)
+    }
+}

@@ -1,0 +1,83 @@
+//! Removing records of sessions that are over.
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+use tenure_domain::{BUCKETS, Bucket, DeviceId};
+use tenure_ports::{Cursor, Purge, Purged, StoreError};
+
+use crate::record::SUM;
+use crate::scripts::PURGE;
+use crate::store::RedisStore;
+use crate::wire::{Invocation, Request};
+
+/// Buckets that one step goes through, and the sessions after which it stops sooner.
+const BUCKETS_A_STEP: usize = 64;
+const SESSIONS_A_STEP: usize = 4_096;
+/// Records judged at a time.
+const CHUNK: usize = 8_192;
+
+impl RedisStore {
+    /// Whole buckets at a time, since a device's sessions go as one step. The cursor is the number of a bucket.
+    pub(crate) async fn purge_some(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
+        let first = after.map_or(Ok(0), |Cursor(number)| usize::try_from(number).map_err(|_| self.strange()))?;
+        let buckets: Vec<Bucket> = Bucket::all().skip(first).take(BUCKETS_A_STEP).collect();
+        let ranges = self.ranges(&buckets, None, "-", "+", usize::MAX >> 1).await?;
+        let (mut ids, mut done) = (Vec::new(), 0);
+        for range in ranges {
+            ids.extend(range);
+            done += 1;
+            if ids.len() >= SESSIONS_A_STEP {
+                break;
+            }
+        }
+        let mut devices: BTreeMap<DeviceId, Vec<Over>> = BTreeMap::new();
+        for chunk in ids.chunks(CHUNK) {
+            for (id, record, activity) in self.raw_records(chunk).await? {
+                let session = self.decode(id, &record, &activity)?;
+                if session.over_since(purge.now).is_some_and(|since| since <= purge.over_by) {
+                    let sum = record.last_chunk::<SUM>().copied().unwrap_or_default();
+                    let over = Over { id: id.to_ascii(), sum, used: session.last_activity.as_millis() };
+                    devices.entry(session.device.clone()).or_default().push(over);
+                }
+            }
+        }
+        let removed = if purge.dry_run {
+            devices.values().map(|over| over.len() as u64).sum()
+        } else {
+            self.remove(&devices).await?
+        };
+        let next = first + done;
+        Ok(Purged { removed, next: (next < usize::from(BUCKETS)).then_some(Cursor(next as u128)) })
+    }
+
+    async fn remove(&self, devices: &BTreeMap<DeviceId, Vec<Over>>) -> Result<u64, StoreError> {
+        let calls: Vec<Request> = devices
+            .iter()
+            .map(|(device, sessions)| {
+                let (keys, bucket) = (&self.keys, Bucket::of(device));
+                let names =
+                    vec![keys.device(device), keys.over(device), keys.index(bucket, None), keys.counter(bucket)];
+                let mut call = Invocation::new(&PURGE, names);
+                call.arg(keys.base(bucket)).arg(keys.channel()).arg(self.script_now());
+                for over in sessions {
+                    call.arg(over.id).arg(over.sum).arg(over.used.to_string());
+                }
+                Request::Script(call)
+            })
+            .collect();
+        let answers = self.wire.read_all(&calls).await;
+        let answers = answers.map_err(|trouble| self.wire.fail(trouble, || "of one of the sessions".to_owned()))?;
+        answers.into_iter().try_fold(0, |sum, answer| match answer {
+            Value::Int(removed) => Ok(sum + removed.unsigned_abs()),
+            _ => Err(self.strange()),
+        })
+    }
+}
+
+/// A record to be removed if it is still this.
+struct Over {
+    id: [u8; 20],
+    sum: [u8; SUM],
+    used: u64,
+}

@@ -1,0 +1,135 @@
+//! Looking up one session, or a device.
+
+use redis::Value;
+use tenure_domain::{Device, DeviceId, Horizon, Revision, Session, SessionId, Timestamp};
+use tenure_ports::StoreError;
+
+use crate::record;
+use crate::scripts::LOAD;
+use crate::store::RedisStore;
+use crate::trouble::corrupt;
+use crate::wire::{Invocation, Request};
+
+impl RedisStore {
+    /// One plain read of two strings; only where there is no record, one more to tell absence from damage.
+    pub(crate) async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let key = self.keys.session(id);
+        let mut command = redis::cmd("MGET");
+        command.arg(&key).arg(self.keys.activity(id));
+        let answer = self.wire.read(&Request::Plain(command)).await;
+        match answer.map_err(|trouble| self.wire.fail(trouble, || key.clone()))? {
+            Value::Array(values) => match <[Value; 2]>::try_from(values) {
+                Ok([Value::BulkString(record), activity]) => self.decode(id, &record, &activity).map(Some),
+                Ok([Value::Nil, _]) => self.absent(key).await.map(|()| None),
+                _ => Err(self.strange()),
+            },
+            _ => Err(self.strange()),
+        }
+    }
+
+    /// MGET answers nothing for a key of another type, which must not pass for absence.
+    async fn absent(&self, key: String) -> Result<(), StoreError> {
+        let mut command = redis::cmd("STRLEN");
+        command.arg(&key);
+        let answer = self.wire.read(&Request::Plain(command)).await;
+        answer.map(drop).map_err(|trouble| self.wire.fail(trouble, || key))
+    }
+
+    pub(crate) fn decode(&self, id: SessionId, record: &[u8], activity: &Value) -> Result<Session, StoreError> {
+        let damaged = |key: String, problem: &str| corrupt(&self.wire.place, &key, problem);
+        let activity = match activity {
+            Value::Nil => None,
+            Value::BulkString(text) if text.is_empty() => None,
+            Value::BulkString(text) => {
+                let millis = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+                let millis = millis.ok_or_else(|| damaged(self.keys.activity(id), "it holds no time"))?;
+                Some(Timestamp::from_millis(millis))
+            }
+            _ => return Err(self.strange()),
+        };
+        record::decode(id, record, activity).map_err(|problem| damaged(self.keys.session(id), &problem))
+    }
+
+    pub(crate) async fn load_device(&self, device: &DeviceId) -> Result<Device, StoreError> {
+        let key = self.keys.device(device);
+        let mut call = Invocation::new(&LOAD, vec![key.clone()]);
+        call.arg(self.keys.base(tenure_domain::Bucket::of(device))).arg("");
+        let answer = self.wire.read(&Request::Script(call)).await;
+        let values = answer.map_err(|trouble| self.wire.fail(trouble, || format!("{key} or one of its sessions")))?;
+        let loaded = self.loaded(values)?.ok_or_else(|| self.strange())?;
+        Ok(loaded.into_device(device.clone()))
+    }
+
+    pub(crate) async fn load_device_of(&self, id: SessionId) -> Result<Option<Device>, StoreError> {
+        let key = self.keys.session(id);
+        let mut call = Invocation::new(&LOAD, vec![key.clone()]);
+        call.arg(self.keys.base(id.bucket())).arg(id.to_ascii());
+        let answer = self.wire.read(&Request::Script(call)).await;
+        let values = answer.map_err(|trouble| self.wire.fail(trouble, || format!("{key} or one of its device")))?;
+        let Some(loaded) = self.loaded(values)? else {
+            return Ok(None);
+        };
+        let device = loaded.sessions.iter().find(|session| session.id == id).map(|session| session.device.clone());
+        Ok(Some(loaded.into_device(device.ok_or_else(|| self.strange())?)))
+    }
+
+    fn loaded(&self, value: Value) -> Result<Option<Loaded>, StoreError> {
+        let values = match value {
+            Value::Nil => return Ok(None),
+            Value::Array(values) => values,
+            _ => return Err(self.strange()),
+        };
+        let [Value::BulkString(revision), Value::BulkString(horizon), rest @ ..] = &values[..] else {
+            return Err(self.strange());
+        };
+        let mut sessions = Vec::with_capacity(rest.len() / 3);
+        for entry in rest.chunks(3) {
+            let [Value::BulkString(id), Value::BulkString(record), activity] = entry else {
+                return Err(self.strange());
+            };
+            let id = SessionId::from_ascii(id).map_err(|_| self.strange())?;
+            sessions.push(self.decode(id, record, activity)?);
+        }
+        Ok(Some(Loaded {
+            revision: Revision::new(number(revision).ok_or_else(|| self.strange())?),
+            horizon: horizon_of(horizon).map_err(|()| self.strange())?,
+            sessions,
+        }))
+    }
+
+    /// An answer that no script and no command of ours gives.
+    pub(crate) fn strange(&self) -> StoreError {
+        StoreError::Corrupt {
+            place: self.wire.place.clone(),
+            problem: format!(
+                "the keys below {} hold what tenure did not write; give it a prefix or a database of its own",
+                self.options.prefix
+            ),
+        }
+    }
+}
+
+struct Loaded {
+    revision: Revision,
+    horizon: Option<Horizon>,
+    sessions: Vec<Session>,
+}
+
+impl Loaded {
+    fn into_device(self, id: DeviceId) -> Device {
+        Device::new(id, self.revision, self.sessions, self.horizon)
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn horizon_of(text: &[u8]) -> Result<Option<Horizon>, ()> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let comma = text.iter().position(|byte| *byte == b',').ok_or(())?;
+    let time = |text| number(text).map(Timestamp::from_millis).ok_or(());
+    Ok(Some(Horizon { created_at: time(&text[..comma])?, until: time(&text[comma + 1..])? }))
+}

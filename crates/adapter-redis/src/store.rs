@@ -1,0 +1,115 @@
+//! The store: what it is made of, and how it is connected.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use redis::Value;
+use tenure_ports::{Clock, StoreError};
+
+use crate::keys::Keys;
+use crate::link::Link;
+use crate::options::Options;
+use crate::target::Target;
+use crate::time::{FleetClock, steady};
+use crate::wire::{Request, Wire};
+
+/// How often the server is asked for its time.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Sessions in one Redis, shared by any number of processes.
+pub struct RedisStore {
+    pub(crate) wire: Wire,
+    pub(crate) keys: Keys,
+    pub(crate) options: Options,
+    pub(crate) target: Target,
+    pub(crate) fleet: Arc<FleetClock>,
+    /// This machine's clock, to be compared with the fleet's.
+    pub(crate) wall: Arc<dyn Clock>,
+    /// A time of its own instead of the server's: tests move it.
+    pub(crate) own_time: Option<Arc<dyn Clock>>,
+}
+
+impl RedisStore {
+    /// Connects, within the deadlines.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] that names the server without its password.
+    pub async fn connect(options: Options, wall: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
+        Self::connect_with(options, wall, None).await
+    }
+
+    /// Connects, and keeps time by `clock` instead of the server's: not-after times are checked against it, and keys
+    /// expire as long after the call as their sessions have left by it.
+    ///
+    /// # Errors
+    /// As [`RedisStore::connect`].
+    #[cfg(feature = "test-server")]
+    pub async fn connect_keeping_time(options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
+        Self::connect_with(options, Arc::clone(&clock), Some(clock)).await
+    }
+
+    async fn connect_with(
+        options: Options,
+        wall: Arc<dyn Clock>,
+        own_time: Option<Arc<dyn Clock>>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let keys = Keys::new(&options.prefix).ok_or_else(|| StoreError::Unavailable {
+            place: "redis.prefix".to_owned(),
+            problem: "it takes 1 to 64 characters without spaces, braces and wildcards".to_owned(),
+        })?;
+        let target = Target::new(&options)?;
+        let wire = Wire::new(Link::new(target.clone(), &options), target.place.clone());
+        let fleet = Arc::new(FleetClock::default());
+        let store = Arc::new(Self { wire, keys, options, target, fleet, wall, own_time });
+        store.sample_time().await?;
+        tokio::spawn(keep_time(Arc::downgrade(&store)));
+        Ok(store)
+    }
+
+    /// The fleet's time: the server's, sampled at connecting and every second since, carried on by a clock of this
+    /// machine that nobody sets. Never runs backward.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        match &self.own_time {
+            Some(clock) => Arc::clone(clock),
+            None => Arc::clone(&self.fleet) as Arc<dyn Clock>,
+        }
+    }
+
+    async fn sample_time(&self) -> Result<(), StoreError> {
+        let asked = steady();
+        let answer = self.wire.read(&Request::Plain(redis::cmd("TIME"))).await;
+        let answered = steady();
+        let value = answer.map_err(|trouble| self.wire.fail(trouble, String::new))?;
+        let micros = micros(value).ok_or_else(|| StoreError::Unavailable {
+            place: self.wire.place.clone(),
+            problem: "the server does not tell its time; is it a Redis server?".to_owned(),
+        })?;
+        if self.fleet.learn(micros, asked, answered) {
+            tracing::warn!(server = %self.wire.place, "the server's clock was set back; this process keeps its time");
+        }
+        Ok(())
+    }
+
+    /// The time for scripts: nothing, so that they take the server's.
+    pub(crate) fn script_now(&self) -> String {
+        self.own_time.as_ref().map_or_else(String::new, |clock| clock.now().as_millis().to_string())
+    }
+}
+
+fn micros(value: Value) -> Option<u64> {
+    let (seconds, micros): (u64, u64) = redis::from_redis_value(value).ok()?;
+    seconds.checked_mul(1_000_000)?.checked_add(micros)
+}
+
+async fn keep_time(store: Weak<RedisStore>) {
+    loop {
+        tokio::time::sleep(SAMPLE_EVERY).await;
+        let Some(store) = store.upgrade() else {
+            return;
+        };
+        if let Err(error) = store.sample_time().await {
+            tracing::debug!(%error, "the server's time could not be read");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong between here and the server, and what to do about each.
+
+use redis::{ErrorKind, RedisError, ServerError};
+use tenure_ports::StoreError;
+
+/// Why a request has no answer. The text never holds a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Not sent: nothing can have happened.
+    Unsent(String),
+    /// Sent, and the answer was lost: it may have been done, or may yet be.
+    Lost(String),
+    /// The server refused it and did nothing.
+    Refused(String),
+    /// The server refuses now what it may take later, or what another server may take; it did nothing.
+    Elsewhere(String),
+    /// The server has no room.
+    Full(String),
+    /// A key holds something else than was written.
+    WrongType,
+    /// The server does not know the script.
+    NoScript,
+}
+
+impl Trouble {
+    /// What the server's own words mean.
+    pub(crate) fn of_server(error: &ServerError) -> Self {
+        let detail = error.details().unwrap_or_default();
+        let told = |advice: &str| format!("the server answers {} {detail}; {advice}", error.code());
+        match error.code() {
+            "NOSCRIPT" => Self::NoScript,
+            "WRONGTYPE" => Self::WrongType,
+            "OOM" => Self::Full(
+                "the server is out of memory; raise its maxmemory, or remove sessions with `tenure sessions cleanup`"
+                    .to_owned(),
+            ),
+            "LOADING" => Self::Elsewhere("the server is loading its data; try again shortly".to_owned()),
+            "READONLY" => Self::Elsewhere(
+                "the server is a replica and takes no writes; name the primary, or use redis+sentinel://".to_owned(),
+            ),
+            "MASTERDOWN" => Self::Elsewhere("the server is a replica that lost its primary".to_owned()),
+            "CLUSTERDOWN" => Self::Elsewhere("the cluster does not serve all its slots; see CLUSTER INFO".to_owned()),
+            "TRYAGAIN" | "MOVED" | "ASK" => Self::Elsewhere(told("the cluster is moving slots; try again shortly")),
+            "BUSY" => Self::Elsewhere("the server is busy with a script; try again shortly".to_owned()),
+            "MISCONF" => Self::Refused(
+                "the server takes no writes because it cannot save to disk; see its log and its free disk space"
+                    .to_owned(),
+            ),
+            "NOREPLICAS" => Self::Refused(
+                "the server takes no writes because it has too few replicas; see min-replicas-to-write".to_owned(),
+            ),
+            "NOAUTH" => Self::Refused("the server wants a password; set redis.password_file".to_owned()),
+            "WRONGPASS" => Self::Refused("the server refuses the user name or password".to_owned()),
+            "NOPERM" => Self::Refused(told("give the user the rights that the documentation lists")),
+            _ => Self::Refused(told("see the server's log")),
+        }
+    }
+
+    /// What a failed exchange means; `sent` where the request had reached the connection.
+    pub(crate) fn of(error: &RedisError, sent: bool) -> Self {
+        if error.kind() == ErrorKind::AuthenticationFailed {
+            return Self::Refused(
+                "the server refuses the user name or password; check redis.url and redis.password_file".to_owned(),
+            );
+        }
+        if let Some((_, error)) = error.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
+            return Self::of_server(error);
+        }
+        let problem = match () {
+            () if error.is_timeout() => "no answer in time".to_owned(),
+            () if error.is_connection_refusal() => "connection refused; is the server running?".to_owned(),
+            () if error.is_connection_dropped() => "the connection was lost".to_owned(),
+            () => error.to_string(),
+        };
+        if sent { Self::Lost(problem) } else { Self::Unsent(problem) }
+    }
+
+    /// Whether the connection is no longer worth keeping.
+    pub(crate) const fn ends_connection(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Unsent(_) | Self::Elsewhere(_))
+    }
+
+    /// For a caller of the port; `place` is the server, `key` what was asked for.
+    pub(crate) fn into_store_error(self, place: &str, key: impl FnOnce() -> String) -> StoreError {
+        let place = place.to_owned();
+        match self {
+            Self::Unsent(problem) | Self::Lost(problem) | Self::Refused(problem) | Self::Elsewhere(problem) => {
+                StoreError::Unavailable { place, problem }
+            }
+            Self::NoScript => StoreError::Unavailable {
+                place,
+                problem: "the server forgets its scripts as fast as they are sent; stop whoever flushes them"
+                    .to_owned(),
+            },
+            Self::Full(problem) => StoreError::Full { place, problem },
+            Self::WrongType => corrupt(&place, &key(), "it holds another type of value"),
+        }
+    }
+}
+
+/// A key that cannot be what was written there.
+pub(crate) fn corrupt(place: &str, key: &str, problem: &str) -> StoreError {
+    StoreError::Corrupt {
+        place: format!("{place}, key {key}"),
+        problem: format!("{problem}; if nothing else uses the key, delete it: its session has to log in again"),
+    }
+}

@@ -1,0 +1,127 @@
+//! Commits and touches.
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+use tenure_domain::{Bucket, Change, Commit, Revision, Touch};
+use tenure_ports::{ChangeKind, CommitError, StoreError};
+
+use crate::record;
+use crate::scripts::{COMMIT, COMMIT_ALWAYS, PROBE, TOUCH};
+use crate::store::RedisStore;
+use crate::trouble::{Trouble, corrupt};
+use crate::wire::{Invocation, Request};
+
+/// Touches in one call of the script.
+const TOUCHES: usize = 100;
+
+impl RedisStore {
+    pub(crate) async fn apply(&self, commit: &Commit) -> Result<Revision, CommitError> {
+        let call = self.invocation(commit);
+        let place = || self.wire.place.clone();
+        match self.wire.write(&call).await {
+            Ok(Value::BulkString(text)) => match &text[..] {
+                b"conflict" => Err(CommitError::Conflict),
+                b"late" => Err(CommitError::TooLate),
+                b"corrupt" => {
+                    let keys = commit.changes.iter().map(|change| self.keys.session(change.session().id));
+                    let key = keys.collect::<Vec<_>>().join(" or ");
+                    Err(corrupt(&place(), &key, "this is no session record").into())
+                }
+                revision => {
+                    let number = std::str::from_utf8(revision).ok().and_then(|text| text.parse().ok());
+                    Ok(Revision::new(number.ok_or_else(|| self.strange())?))
+                }
+            },
+            Ok(_) => Err(self.strange().into()),
+            Err(Trouble::Lost(problem)) => Err(CommitError::OutcomeUnknown {
+                place: place(),
+                problem: format!("{problem}; the change may have been made or may yet be: look before you try again"),
+            }),
+            Err(trouble) => {
+                let key = || format!("{} or one that belongs to it", self.keys.device(&commit.device));
+                Err(self.wire.fail(trouble, key).into())
+            }
+        }
+    }
+
+    fn invocation(&self, commit: &Commit) -> Invocation {
+        let bucket = Bucket::of(&commit.device);
+        let keys = &self.keys;
+        let mut names = vec![
+            keys.device(&commit.device),
+            keys.over(&commit.device),
+            keys.index(bucket, None),
+            keys.counter(bucket),
+        ];
+        for session in commit.changes.iter().map(Change::session) {
+            names.extend([
+                keys.session(session.id),
+                keys.activity(session.id),
+                keys.index(bucket, Some(&session.subject)),
+            ]);
+        }
+        let adds = |change: &Change| matches!(change, Change::Issued(_) | Change::Imported(_) | Change::Described(_));
+        let script = if commit.changes.iter().any(adds) { &COMMIT } else { &COMMIT_ALWAYS };
+        let mut call = Invocation::new(script, names);
+        let (horizon, until) = commit.horizon.map_or_else(Default::default, |horizon| {
+            let (created, until) = (horizon.created_at.as_millis(), horizon.until.as_millis());
+            (format!("{created},{until}"), until.to_string())
+        });
+        call.arg(keys.base(bucket)).arg(keys.channel()).arg(self.script_now());
+        call.arg(commit.expected.get().to_string()).arg(commit.not_after.as_millis().to_string());
+        call.arg(commit.retain.to_string()).arg(horizon).arg(until);
+        for count in [commit.guards.len(), commit.changes.len(), commit.lapsed.len()] {
+            call.arg(count.to_string());
+        }
+        for guard in &commit.guards {
+            call.arg(guard.session.to_ascii()).arg(guard.last_activity.as_millis().to_string());
+        }
+        for change in &commit.changes {
+            let session = change.session();
+            let kind = match change {
+                Change::Issued(_) => "issued",
+                Change::Imported(_) => "imported",
+                Change::Rotated(_) | Change::Ended(_) | Change::Described(_) => "other",
+            };
+            call.arg(session.id.to_ascii()).arg(kind).arg(ChangeKind::of(change).code());
+            call.arg(record::encode(session)).arg(if session.end.is_some() { "e" } else { "a" });
+            for time in [session.closed_at(), session.keep_until(), session.last_activity] {
+                call.arg(time.as_millis().to_string());
+            }
+        }
+        for id in &commit.lapsed {
+            call.arg(id.to_ascii());
+        }
+        call
+    }
+
+    pub(crate) async fn record_activity(&self, touches: &[Touch]) -> Result<(), StoreError> {
+        let mut buckets: BTreeMap<Bucket, Vec<&Touch>> = BTreeMap::new();
+        for touch in touches {
+            buckets.entry(touch.session.bucket()).or_default().push(touch);
+        }
+        let calls: Vec<Request> = buckets
+            .values()
+            .flat_map(|touches| touches.chunks(TOUCHES))
+            .map(|touches| {
+                let keys = touches
+                    .iter()
+                    .flat_map(|touch| [self.keys.session(touch.session), self.keys.activity(touch.session)]);
+                let mut call = Invocation::new(&TOUCH, keys.collect());
+                for touch in touches {
+                    call.arg(touch.at.as_millis().to_string());
+                }
+                Request::Script(call)
+            })
+            .collect();
+        let answer = self.wire.read_all(&calls).await;
+        answer.map(drop).map_err(|trouble| self.wire.fail(trouble, || "of one of the sessions used".to_owned()))
+    }
+
+    /// A script that writes nothing, where only a server that would take a write runs it.
+    pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
+        let answer = self.wire.read(&Request::Script(Invocation::new(&PROBE, Vec::new()))).await;
+        answer.map(drop).map_err(|trouble| self.wire.fail(trouble, String::new))
+    }
+}

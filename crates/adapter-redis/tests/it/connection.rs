@@ -1,0 +1,239 @@
+//! Servers that stop, hang, come back or lose answers.
+
+use std::time::Duration;
+
+use tenure_adapter_redis::test_server::{Server, free_port};
+use tenure_adapter_redis::{Level, Options, Password, RedisStore};
+use tenure_domain::{Applied, Policy};
+use tenure_ports::{CommitError, SessionRepository as _, StoreError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+
+use crate::support::{Wall, device, enrolment, eventually, issue, revoke, store, store_at};
+
+/// The operation's deadline, and what scheduling on a busy machine may add.
+const DEADLINE: Duration = Duration::from_millis(1_300);
+
+fn assert_unavailable<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
+    assert!(matches!(outcome, Err(StoreError::Unavailable { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn no_server_is_unavailable_and_named() {
+    let url = format!("redis://:hunter2@127.0.0.1:{}/0", free_port());
+    let began = Instant::now();
+    let error = RedisStore::connect(Options::new(&url), std::sync::Arc::new(Wall)).await.err().unwrap();
+    assert!(began.elapsed() < DEADLINE);
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("127.0.0.1") && text.contains("is the server running?"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn a_killed_server_is_unavailable_at_once_and_found_again_within_a_second() {
+    let mut server = Server::start_with(&["--appendfsync", "always"]);
+    let store = store(&server).await;
+    let (session, _) = issue(&store, "laptop", &Policy::default()).await;
+    server.kill();
+    for _ in 0..5 {
+        let began = Instant::now();
+        assert_unavailable(store.find(session.id).await);
+        assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
+    }
+    server.restart();
+    let back = Instant::now();
+    eventually("it is found again", Duration::from_secs(1), async || store.find(session.id).await.is_ok()).await;
+    assert!(back.elapsed() < Duration::from_secs(1));
+    assert_eq!(store.find(session.id).await.unwrap(), Some(session));
+}
+
+#[tokio::test]
+async fn a_hanging_server_is_unavailable_within_the_deadline() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let (session, _) = issue(&store, "laptop", &Policy::default()).await;
+    server.freeze();
+    let calls = (0..8).map(|_| async {
+        for _ in 0..3 {
+            let began = Instant::now();
+            assert_unavailable(store.find(session.id).await);
+            assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
+        }
+    });
+    futures_util::future::join_all(calls).await;
+    let began = Instant::now();
+    let fresh = RedisStore::connect(Options::new(&server.url()), std::sync::Arc::new(Wall)).await;
+    assert_unavailable(fresh.map(drop));
+    assert!(began.elapsed() < DEADLINE);
+    server.thaw();
+    eventually("it answers again", Duration::from_secs(1), async || store.find(session.id).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_commit_to_a_hanging_server_is_of_unknown_outcome() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let policy = Policy::default();
+    let loaded = store.load(&device("laptop")).await.unwrap();
+    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+    server.freeze();
+    let began = Instant::now();
+    let outcome = store.commit(&issue.commit).await;
+    assert!(matches!(outcome, Err(CommitError::OutcomeUnknown { .. })), "{outcome:?}");
+    assert!(began.elapsed() < DEADLINE);
+    // With no connection left, nothing is sent, so nothing can have happened.
+    let again = store.commit(&issue.commit).await;
+    assert!(matches!(again, Err(CommitError::Store(StoreError::Unavailable { .. }))), "{again:?}");
+    server.thaw();
+    eventually("it answers again", Duration::from_secs(1), async || store.probe().await.is_ok()).await;
+    match store.commit(&issue.commit).await {
+        Ok(_) => {}
+        Err(CommitError::Conflict) => {
+            let found = store.find(issue.session.id).await.unwrap();
+            assert_eq!(issue.commit.applied(|_| found.clone()), Applied::Yes);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Passes bytes on both ways; the answer to the first script that is sent after `armed` is cut off.
+async fn cut_after_commit(server: u16, armed: std::sync::Arc<std::sync::atomic::AtomicBool>) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let armed = std::sync::Arc::clone(&armed);
+            tokio::spawn(async move {
+                let mut upstream = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                let (mut up, mut down) = ([0; 65_536], [0; 65_536]);
+                let mut cut = false;
+                loop {
+                    tokio::select! {
+                        count = client.read(&mut up) => {
+                            let count = count.unwrap_or(0);
+                            if count == 0 { return; }
+                            let text = String::from_utf8_lossy(&up[..count]).into_owned();
+                            cut = text.contains("EVAL") && armed.swap(false, std::sync::atomic::Ordering::SeqCst);
+                            upstream.write_all(&up[..count]).await.unwrap();
+                        }
+                        count = upstream.read(&mut down) => {
+                            let count = count.unwrap_or(0);
+                            if count == 0 || cut { return; }
+                            client.write_all(&down[..count]).await.unwrap();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_never_taken_for_a_failure() {
+    let server = Server::start();
+    let armed = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let port = cut_after_commit(server.port(), std::sync::Arc::clone(&armed)).await;
+    let store = store_at(&format!("redis://127.0.0.1:{port}")).await;
+    let policy = Policy::default();
+    // The script must be known, or the first try would be the one that sends it.
+    issue(&store, "warm up", &policy).await;
+    let loaded = store.load(&device("laptop")).await.unwrap();
+    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+    armed.store(true, std::sync::atomic::Ordering::SeqCst);
+    let outcome = store.commit(&issue.commit).await;
+    assert!(matches!(outcome, Err(CommitError::OutcomeUnknown { .. })), "{outcome:?}");
+    assert_eq!(store.commit(&issue.commit).await, Err(CommitError::Conflict));
+    let found = store.find(issue.session.id).await.unwrap();
+    assert_eq!(issue.commit.applied(|_| found.clone()), Applied::Yes);
+    // A read whose answer is lost is simply made again.
+    armed.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(store.load(&device("laptop")).await.unwrap().sessions().len(), 1);
+    assert!(!armed.load(std::sync::atomic::Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn a_password_is_used_and_never_told() {
+    let server = Server::start_with(&["--requirepass", "correct horse"]);
+    let wall = || std::sync::Arc::new(Wall);
+    let mut options = Options::new(&server.url());
+    let error = RedisStore::connect(options.clone(), wall()).await.err().unwrap().to_string();
+    assert!(error.contains("redis.password_file"), "{error}");
+    options.password = Some(Password::new("battery staple".to_owned()));
+    let error = RedisStore::connect(options.clone(), wall()).await.err().unwrap();
+    let told = format!("{error} {error:?} {options:?}");
+    assert!(matches!(error, StoreError::Unavailable { .. }) && !told.contains("battery"), "{told}");
+    options.password = Some(Password::new("correct horse".to_owned()));
+    let store = RedisStore::connect(options, wall()).await.unwrap();
+    issue(&store, "laptop", &Policy::default()).await;
+    let in_url = Options::new(&format!("redis://:correct%20horse@127.0.0.1:{}", server.port()));
+    RedisStore::connect(in_url, wall()).await.unwrap().probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_unix_socket_a_database_and_a_prefix_keep_stores_apart() {
+    let server = Server::start();
+    let over_tcp = store(&server).await;
+    let over_unix = store_at(&server.unix_url()).await;
+    let (session, _) = issue(&over_tcp, "laptop", &Policy::default()).await;
+    assert_eq!(over_unix.find(session.id).await.unwrap(), Some(session.clone()));
+    let database = store_at(&format!("{}/3", server.url())).await;
+    assert_eq!(database.find(session.id).await.unwrap(), None);
+    let options = Options { prefix: "other".to_owned(), ..Options::new(&server.url()) };
+    let prefixed = RedisStore::connect(options, std::sync::Arc::new(Wall)).await.unwrap();
+    assert_eq!(prefixed.find(session.id).await.unwrap(), None);
+    for prefix in ["", "a{b}", "with space", "x*"] {
+        let options = Options { prefix: prefix.to_owned(), ..Options::new(&server.url()) };
+        assert_unavailable(RedisStore::connect(options, std::sync::Arc::new(Wall)).await.map(drop));
+    }
+}
+
+#[tokio::test]
+async fn the_fleets_time_is_the_servers() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let (now, wall) = (store.clock().now(), tenure_ports::Clock::now(&Wall));
+    assert!(now.since(wall).get().max(wall.since(now).get()) < 100);
+    // A clock of this machine that is a year off changes nothing.
+    struct Off;
+    impl tenure_ports::Clock for Off {
+        fn now(&self) -> tenure_domain::Timestamp {
+            tenure_ports::Clock::now(&Wall).minus(tenure_domain::Millis::days(365))
+        }
+    }
+    let off = RedisStore::connect(Options::new(&server.url()), std::sync::Arc::new(Off)).await.unwrap();
+    let (ours, theirs) = (off.clock().now(), store.clock().now());
+    assert!(ours.since(theirs).get().max(theirs.since(ours).get()) < 100);
+    let findings = off.examine().await;
+    assert!(findings.iter().any(|found| found.level == Level::Warn && found.what.contains("clock")), "{findings:?}");
+}
+
+#[tokio::test]
+async fn an_examination_tells_what_is_missing() {
+    let server = Server::start();
+    let findings = store(&server).await.examine().await;
+    assert!(findings.iter().all(|found| found.level != Level::Fail), "{findings:?}");
+    let server = Server::start_with(&["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
+    let store = store(&server).await;
+    let failed: Vec<_> = store.examine().await.into_iter().filter(|found| found.level == Level::Fail).collect();
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    assert!(failed.iter().all(|found| !found.advice.is_empty()));
+    server.freeze();
+    let findings = timeout(DEADLINE, store.examine()).await.unwrap();
+    assert_eq!((findings.len(), findings[0].level), (1, Level::Fail));
+    server.thaw();
+}
+
+#[tokio::test]
+async fn a_revoke_is_seen_by_a_process_that_verified_before() {
+    let server = Server::start();
+    let (ours, theirs) = (store(&server).await, store(&server).await);
+    for _ in 0..50 {
+        let (session, _) = issue(&ours, "laptop", &Policy::default()).await;
+        assert!(theirs.find(session.id).await.unwrap().unwrap().end.is_none());
+        revoke(&ours, session.id).await;
+        assert!(theirs.find(session.id).await.unwrap().unwrap().end.is_some());
+    }
+}

@@ -1,0 +1,107 @@
+//! Every key but a bounded number of small ones goes by itself.
+
+use std::time::Duration;
+
+use tenure_adapter_redis::test_server::Server;
+use tenure_domain::{Filter, Millis, PolicySettings, Scope, Touch};
+use tenure_ports::{Purge, SessionRepository as _};
+
+use crate::support::{eventually, issue, keys, policy, raw, revoke, store};
+
+/// Every key has a time to live, but the counters of buckets: at most 1,024 of a few bytes.
+async fn assert_all_expire(server: &Server, within: Millis) {
+    for key in keys(server).await {
+        let left: i64 = raw(server, &[b"PTTL", key.as_bytes()]).await;
+        if key.ends_with("}:n") {
+            assert_eq!(left, -1, "{key}");
+        } else {
+            assert!(left > 0 && left.unsigned_abs() <= within.get(), "{key} lives {left} ms");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_key_has_a_time_to_live() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let policy = policy(PolicySettings {
+        token_ttl: Some(Millis::minutes(1)),
+        max_lifetime: Some(Millis::minutes(2)),
+        retention: Some(Millis::minutes(3)),
+        max_sessions_per_device: Some(2),
+        ..PolicySettings::default()
+    });
+    let within = Millis::minutes(4);
+    let mut last = None;
+    for number in 0..30 {
+        let (session, _) = issue(&store, &format!("device {}", number % 3), &policy).await;
+        store.touch(&[Touch { session: session.id, at: session.created_at.plus(Millis::new(1)) }]).await.unwrap();
+        last = Some(session);
+    }
+    assert_all_expire(&server, within).await;
+    revoke(&store, last.unwrap().id).await;
+    assert_all_expire(&server, within).await;
+    let now = store.clock().now();
+    let mut cursor = None;
+    loop {
+        cursor = store.purge(&Purge { now, over_by: now, dry_run: false }, cursor).await.unwrap().next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_all_expire(&server, within).await;
+}
+
+#[tokio::test]
+async fn everything_is_gone_after_expiry_and_retention() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let policy = policy(PolicySettings {
+        token_ttl: Some(Millis::seconds(1)),
+        max_lifetime: Some(Millis::seconds(1)),
+        retention: Some(Millis::ZERO),
+        max_sessions_per_device: Some(2),
+        ..PolicySettings::default()
+    });
+    for number in 0..12 {
+        let (session, _) = issue(&store, &format!("device {}", number % 3), &policy).await;
+        store.touch(&[Touch { session: session.id, at: session.created_at.plus(Millis::new(1)) }]).await.unwrap();
+    }
+    let (session, _) = issue(&store, "device 0", &policy).await;
+    revoke(&store, session.id).await;
+    drop(store);
+    eventually("only counters are left", Duration::from_secs(5), async || {
+        keys(&server).await.iter().all(|key| key.ends_with("}:n"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn indexes_lose_what_expired_while_others_live() {
+    let server = Server::start();
+    let store = store(&server).await;
+    let brief = policy(PolicySettings {
+        token_ttl: Some(Millis::seconds(1)),
+        max_lifetime: Some(Millis::seconds(1)),
+        retention: Some(Millis::ZERO),
+        max_sessions_per_device: Some(100),
+        ..PolicySettings::default()
+    });
+    let long = policy(PolicySettings { max_sessions_per_device: Some(100), ..PolicySettings::default() });
+    let mut gone = Vec::new();
+    for _ in 0..30 {
+        gone.push(issue(&store, "laptop", &brief).await.0);
+    }
+    let last = gone.last().unwrap().id;
+    eventually("the brief ones are gone", Duration::from_secs(5), async || store.find(last).await.unwrap().is_none())
+        .await;
+    for _ in 0..60 {
+        issue(&store, "laptop", &long).await;
+    }
+    let index: Vec<String> = raw(&server, &[b"KEYS", b"*}:i"]).await;
+    let members: usize = raw(&server, &[b"ZCARD", index[0].as_bytes()]).await;
+    assert!(members < 70, "{members} mentions of 60 sessions");
+    let now = store.clock().now();
+    let filter = Filter { scope: Scope::Retained, ..Filter::default() };
+    assert_eq!(store.page(&filter, now, None, 1_000).await.unwrap().sessions.len(), 60);
+}

@@ -1,0 +1,11 @@
+//! The store against real servers, each test with one of its own.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod connection;
+mod contract;
+mod damage;
+mod expiry;
+mod feed;
+mod support;
+mod walks;

@@ -1,0 +1,113 @@
+//! Stores, sessions and raw commands for the tests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tenure_adapter_redis::test_server::Server;
+use tenure_adapter_redis::{Options, RedisStore};
+use tenure_domain::{
+    Cause, ClientField, ClientInfo, Commit, Device, DeviceId, EndReason, Enrolment, Family, Fresh, Policy,
+    PolicySettings, Selection, Session, SessionId, Subject, Timestamp, Token,
+};
+use tenure_ports::{Clock, CommitError, SessionRepository as _};
+use tokio::time::Instant;
+
+pub(crate) struct Wall;
+
+impl Clock for Wall {
+    #[expect(clippy::disallowed_methods, reason = "the one place of these tests that reads the time of day")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap())
+    }
+}
+
+pub(crate) async fn store_at(url: &str) -> Arc<RedisStore> {
+    RedisStore::connect(Options::new(url), Arc::new(Wall)).await.unwrap()
+}
+
+pub(crate) async fn store(server: &Server) -> Arc<RedisStore> {
+    store_at(&server.url()).await
+}
+
+pub(crate) fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+/// Bytes that no other call of this process gets.
+fn unique<const N: usize>() -> [u8; N] {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    std::array::from_fn(|at| number[at % 8] ^ (at as u8).wrapping_mul(37))
+}
+
+pub(crate) fn enrolment(policy: &Policy) -> Enrolment {
+    let client = ClientInfo::default().with(ClientField::DisplayName, "Test client").unwrap();
+    Enrolment {
+        id: unique(),
+        family: Family::new(unique()),
+        fresh: Fresh::new(unique()),
+        subject: Subject::default(),
+        client: Arc::new(client),
+        terms: policy.terms(None).unwrap(),
+        expires_by: None,
+    }
+}
+
+pub(crate) fn policy(settings: PolicySettings) -> Policy {
+    Policy::new(&settings).unwrap()
+}
+
+/// Issues a session as the use case does.
+pub(crate) async fn issue(store: &RedisStore, name: &str, policy: &Policy) -> (Session, Token) {
+    issue_as(store, name, policy, Subject::default()).await
+}
+
+pub(crate) async fn issue_as(store: &RedisStore, name: &str, policy: &Policy, subject: Subject) -> (Session, Token) {
+    let enrolment = Enrolment { subject, ..enrolment(policy) };
+    for _ in 0..100 {
+        let loaded = store.load(&device(name)).await.unwrap();
+        let issue = loaded.issue(enrolment.clone(), policy, store.clock().now());
+        match store.commit(&issue.commit).await {
+            Ok(_) => return (issue.session, issue.token),
+            Err(CommitError::Conflict) => {}
+            Err(error) => panic!("issue failed: {error}"),
+        }
+    }
+    panic!("a hundred conflicts in a row");
+}
+
+pub(crate) fn revocation(device: &Device, id: SessionId, now: Timestamp) -> Commit {
+    let cause = Cause::rule(EndReason::Revoked);
+    device.revoke(&Selection::one(id), &cause, &Policy::default(), now).commit.unwrap()
+}
+
+pub(crate) async fn revoke(store: &RedisStore, id: SessionId) {
+    let loaded = store.load_of(id).await.unwrap().unwrap();
+    store.commit(&revocation(&loaded, id, store.clock().now())).await.unwrap();
+}
+
+/// A command sent past the store.
+pub(crate) async fn raw<T: redis::FromRedisValue>(server: &Server, words: &[&[u8]]) -> T {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut command = redis::cmd(std::str::from_utf8(words[0]).unwrap());
+    for word in &words[1..] {
+        command.arg(*word);
+    }
+    command.query_async(&mut connection).await.unwrap()
+}
+
+pub(crate) async fn keys(server: &Server) -> Vec<String> {
+    raw(server, &[b"KEYS", b"*"]).await
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, limit: Duration, mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + limit;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
