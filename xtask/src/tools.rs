@@ -14,7 +14,7 @@ const TOOLS: &[Tool] = &[Tool {
     programs: &["redis-server", "valkey-server"],
     version_flag: "--version",
     minimum: Version(7, 0),
-    variable: "TENURE_TEST_REDIS_SERVER",
+    variable: "TEST_REDIS_SERVER",
     packages: Packages { apt: "redis-server", apk: "redis", dnf: "redis", pacman: "valkey", brew: "redis" },
 }];
 

@@ -1,5 +1,7 @@
 //! What the use cases make of failures that no healthy store shows: conflicts, outages, lost answers.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -154,7 +154,7 @@ fn another_user_may_use_brew_beside_a_manager_for_root() {
 fn without_a_package_manager_it_says_so() {
     let error = Machine::new(true).ensure(None).unwrap_err();
     assert!(error.contains("no package manager that xtask knows"));
-    assert!(error.contains("TENURE_TEST_REDIS_SERVER"), "{error}");
+    assert!(error.contains("TEST_REDIS_SERVER"), "{error}");
 }
 
 #[test]
