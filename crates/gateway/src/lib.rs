@@ -1,1 +1,23 @@
-//! Enforcement on every request and every live WebSocket.
+//! Enforcement: HTTP and WebSocket traffic held to the rules of sessions.
+//!
+//! ```text
+//! client ──> server ──> enforce (credential, peer, limits) ──> service ──> verdict
+//!                          │ admitted                             │ refused: problem
+//!                          ├──> api      what clients ask of Tenure itself
+//!                          ├──> auth     an answer for another proxy
+//!                          └──> proxy ──> upstream;  relay + live: watched for as long as it lasts
+//! operator ──> admin: sessions, OAuth introspection and revocation, events, metrics, the page
+//! ```
+//! Names no adapter: whoever starts it brings the use cases ([`tenure_service::Sessions`]).
+
+mod credential;
+mod enforce;
+mod options;
+mod problem;
+mod secret;
+
+pub use credential::{Credential, CredentialError};
+pub use enforce::Gate;
+pub use options::{Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
+pub use problem::{Problem, Refused};
+pub use secret::SharedSecret;
