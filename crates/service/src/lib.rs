@@ -16,6 +16,7 @@ mod settle;
 mod transfer;
 mod verify;
 mod view;
+mod watch;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use rotate::{Rotated, Rotating};
 pub use transfer::{ExportError, ImportReport, OverCap};
 pub use verify::Verified;
 pub use view::{ClientView, SessionView, TimeError, parse_rfc3339, rfc3339};
+pub use watch::{Happening, News, Watch};
 
 use activity::Activity;
 

@@ -7,6 +7,7 @@ mod list;
 mod moltbot;
 mod revoke;
 mod show;
+mod watch;
 
 use clap::Subcommand;
 
@@ -30,6 +31,9 @@ pub(crate) enum SessionsCommand {
     /// Remove expired and ended sessions now
     #[command(after_help = cleanup::EXAMPLES)]
     Cleanup(cleanup::CleanupArgs),
+    /// Follow what happens to sessions, as it happens
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::WatchArgs),
     /// Write all sessions as JSON lines, for another store
     #[command(after_help = export::EXAMPLES)]
     Export(export::ExportArgs),
@@ -56,6 +60,7 @@ pub(crate) fn run(command: SessionsCommand, global: &Global, out: Output) -> Res
             let older_than = args.older_than()?;
             with_sessions(global, out, async |sessions| cleanup::run(&args, older_than, sessions, out).await)
         }
+        SessionsCommand::Watch(_) => with_sessions(global, out, async |sessions| watch::run(sessions, out).await),
         SessionsCommand::Export(args) => {
             with_sessions(global, out, async |sessions| export::run(&args, sessions, out).await)
         }

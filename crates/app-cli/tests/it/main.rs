@@ -13,3 +13,4 @@ mod snapshots;
 mod stores;
 mod terminals;
 mod tokens;
+mod watch;

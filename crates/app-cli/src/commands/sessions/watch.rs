@@ -1,0 +1,78 @@
+//! `tenure sessions watch`
+
+use serde_json::json;
+use tenure_domain::SessionId;
+use tenure_service::{News, SessionView, Sessions, rfc3339};
+
+use crate::exit::Failure;
+use crate::interrupt;
+use crate::output::Output;
+use crate::words;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  tenure sessions watch
+  tenure sessions watch --json | jq -r 'select(.event == \"replayed\") | .sessionId'
+
+Events: issued, rotated, revoked, evicted, replayed, logged_out, idle, expired, described (more is
+known of the client), imported, purged, and missed (the store was out of reach: look at the list).";
+
+/// Follow what happens to sessions, whatever process does it, until interrupted.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WatchArgs {}
+
+pub(super) async fn run(sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    // Being stopped is how it ends, so that is no failure.
+    interrupt::unless_stopped(follow(sessions, out)).await.unwrap_or(Ok(()))
+}
+
+async fn follow(sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let mut watch = sessions.watch().await?;
+    out.note("watching; Ctrl-C ends it");
+    loop {
+        match watch.next().await {
+            Ok(Some(news)) => tell(&news, sessions, out)?,
+            Ok(None) => return Err(Failure::Failed("the store tells no more news; start again".to_owned())),
+            Err(error) => {
+                out.warn(format_args!("a session cannot be read: {error}"));
+                // Whatever is wrong, asking again at once would not mend it.
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+fn tell(news: &News, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let News::Happened { id, what, at, session } = news else {
+        return line(None, &rfc3339(sessions.now()), "missed", None, out);
+    };
+    let view = session.as_deref().map(|session| {
+        (
+            SessionView::new(session, sessions.now()),
+            format!("{}  {}  {}", session.device, session.subject, words::client(session)),
+        )
+    });
+    line(Some(*id), &rfc3339(*at), what.code(), view, out)
+}
+
+fn line(
+    id: Option<SessionId>,
+    at: &str,
+    event: &str,
+    session: Option<(SessionView, String)>,
+    out: Output,
+) -> Result<(), Failure> {
+    if out.json {
+        let mut value = json!({ "at": at, "event": event });
+        if let Some(id) = id {
+            value["sessionId"] = id.to_string().into();
+        }
+        if let Some((view, _)) = session {
+            value["session"] = json!(view);
+        }
+        return out.data(&format!("{value}\n"));
+    }
+    let id = id.map_or_else(String::new, |id| id.to_string());
+    let words = session.map_or_else(String::new, |(_, words)| words);
+    out.data(&format!("{}\n", format!("{at}  {event:<10}  {id}  {words}").trim_end()))
+}

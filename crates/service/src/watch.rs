@@ -1,0 +1,168 @@
+//! Following what happens to sessions, from any process, expiry included.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tenure_domain::{Filter, Scope, Session, SessionId, State, Timestamp};
+use tenure_ports::{ChangeKind, Feed, FeedItem};
+
+use crate::error::ReadError;
+use crate::{Sessions, WriteError};
+
+const PAGE: usize = 1_000;
+/// The longest sleep: a clock that was set is noticed within it.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A change was made.
+    Changed(ChangeKind),
+    /// Its time ran out, and nobody had to do anything.
+    Expired,
+}
+
+impl Happening {
+    /// The stable code: [`ChangeKind::code`], or `expired`.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Changed(kind) => kind.code(),
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// News for a watcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something happened to a session.
+    Happened {
+        /// Which one.
+        id: SessionId,
+        /// What.
+        what: Happening,
+        /// When, on the store's clock.
+        at: Timestamp,
+        /// Its record as it was when the news was told; `None` where it is gone.
+        session: Option<Box<Session>>,
+    },
+    /// The connection to the store broke or the watcher was slow: changes may have been missed.
+    Missed,
+}
+
+/// Follows sessions from its making on.
+pub struct Watch<'a> {
+    sessions: &'a Sessions,
+    feed: Feed,
+    /// When sessions will be over by themselves; entries that `known` does not confirm are out of date.
+    due: BinaryHeap<Reverse<(Timestamp, SessionId)>>,
+    known: HashMap<SessionId, Timestamp>,
+}
+
+impl Sessions {
+    /// Begins to follow what happens to sessions.
+    ///
+    /// # Errors
+    /// [`ReadError`] where the store cannot be read or listened to.
+    pub async fn watch(&self) -> Result<Watch<'_>, ReadError> {
+        // In this order, so that nothing falls between the two.
+        let feed = self.subscribe().await?;
+        let mut watch = Watch { sessions: self, feed, due: BinaryHeap::new(), known: HashMap::new() };
+        watch.look_at_all().await?;
+        Ok(watch)
+    }
+}
+
+impl Watch<'_> {
+    /// The next news; `None` where the store is gone for good.
+    ///
+    /// # Errors
+    /// [`ReadError`] where a session cannot be read now; the watch goes on with the next call.
+    pub async fn next(&mut self) -> Result<Option<News>, ReadError> {
+        loop {
+            let pause = self.until_next();
+            tokio::select! {
+                biased;
+                item = self.feed.next() => match item {
+                    None => return Ok(None),
+                    Some(FeedItem::Missed) => {
+                        self.look_at_all().await?;
+                        return Ok(Some(News::Missed));
+                    }
+                    Some(FeedItem::Changed { session, kind, at }) => return self.changed(session, kind, at).await.map(Some),
+                },
+                () = tokio::time::sleep(pause) => {
+                    if let Some(news) = self.over().await? {
+                        return Ok(Some(news));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn changed(&mut self, id: SessionId, kind: ChangeKind, at: Timestamp) -> Result<News, ReadError> {
+        let session = if kind == ChangeKind::Purged { None } else { self.sessions.get(id).await? };
+        match &session {
+            Some(session) => self.schedule(session),
+            None => drop(self.known.remove(&id)),
+        }
+        Ok(News::Happened { id, what: Happening::Changed(kind), at, session: session.map(Box::new) })
+    }
+
+    fn until_next(&self) -> Duration {
+        let now = self.sessions.now();
+        self.due.peek().map_or(LONGEST, |Reverse((at, _))| Duration::from(at.since(now)).min(LONGEST))
+    }
+
+    /// The session whose time ran out first, if one's did.
+    async fn over(&mut self) -> Result<Option<News>, ReadError> {
+        let now = self.sessions.now();
+        while let Some(&Reverse((at, id))) = self.due.peek().filter(|Reverse((at, _))| *at <= now) {
+            self.due.pop();
+            if self.known.get(&id) != Some(&at) {
+                continue;
+            }
+            self.known.remove(&id);
+            // One that was left idle is recorded as ended by being looked at, and is told by the feed.
+            let Some(session) = self.sessions.get(id).await? else { continue };
+            match session.state(self.sessions.now()) {
+                State::Expired => {
+                    let at = session.expires_at;
+                    let what = Happening::Expired;
+                    return Ok(Some(News::Happened { id, what, at, session: Some(Box::new(session)) }));
+                }
+                _ => self.schedule(&session),
+            }
+        }
+        Ok(None)
+    }
+
+    fn schedule(&mut self, session: &Session) {
+        if session.over_since(self.sessions.now()).is_some() {
+            self.known.remove(&session.id);
+            return;
+        }
+        let at = session.idle_at().map_or(session.expires_at, |idle| idle.min(session.expires_at));
+        if self.known.insert(session.id, at) != Some(at) {
+            self.due.push(Reverse((at, session.id)));
+        }
+    }
+
+    async fn look_at_all(&mut self) -> Result<(), ReadError> {
+        let filter = Filter { scope: Scope::Active, ..Filter::default() };
+        let mut cursor = None;
+        loop {
+            let page = self.sessions.page(&filter, cursor, PAGE).await.map_err(WriteError::from)?;
+            for session in &page.sessions {
+                self.schedule(session);
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
