@@ -1,6 +1,7 @@
 //! The gate: what every request of every listener goes through.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
@@ -8,6 +9,7 @@ use tenure_domain::Refusal;
 use tenure_service::{Sessions, Usage, Verified};
 
 use crate::credential::Credential;
+use crate::metrics::{Metrics, Outcome};
 use crate::options::Options;
 use crate::problem::{Problem, Refused};
 
@@ -15,19 +17,26 @@ use crate::problem::{Problem, Refused};
 pub struct Gate {
     sessions: Arc<Sessions>,
     options: ArcSwap<Options>,
+    metrics: Metrics,
 }
 
 impl Gate {
     /// A gate over these use cases.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, options: Options) -> Arc<Self> {
-        Arc::new(Self { sessions, options: ArcSwap::from_pointee(options) })
+        Arc::new(Self { sessions, options: ArcSwap::from_pointee(options), metrics: Metrics::new() })
     }
 
     /// The use cases.
     #[must_use]
     pub const fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The options in force.
@@ -46,6 +55,17 @@ impl Gate {
     /// # Errors
     /// [`Problem`].
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<(Verified, Credential), Problem> {
+        let start = Instant::now();
+        let outcome = self.judge(headers).await;
+        self.metrics.verified(start.elapsed());
+        match &outcome {
+            Ok(_) => self.metrics.passed(Outcome::Admitted),
+            Err(problem) => self.metrics.answered(problem),
+        }
+        outcome
+    }
+
+    async fn judge(&self, headers: &HeaderMap) -> Result<(Verified, Credential), Problem> {
         let credential = Credential::of(headers).map_err(|error| Problem::BadRequest(error.to_string()))?;
         let credential = credential.ok_or(Problem::Unauthorized(Refused::Missing))?;
         let token = credential.token.as_ref().ok_or(Problem::from(Refusal::Malformed))?;

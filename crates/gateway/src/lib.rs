@@ -12,12 +12,14 @@
 
 mod credential;
 mod enforce;
+mod metrics;
 mod options;
 mod problem;
 mod secret;
 
 pub use credential::{Credential, CredentialError};
 pub use enforce::Gate;
+pub use metrics::{Metrics, Outcome};
 pub use options::{Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
 pub use problem::{Problem, Refused};
 pub use secret::SharedSecret;

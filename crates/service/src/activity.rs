@@ -59,21 +59,22 @@ impl Activity {
 impl Sessions {
     /// Writes the activity noted since the last time: one touch per session, however often it was used. What the
     /// store does not take is kept for the next time. A gateway calls this every second, a command at its end.
+    /// Answers how many sessions' activity was written.
     ///
     /// # Errors
     /// [`StoreError`] where the store does not take it; no verification is the worse for it.
-    pub async fn flush_activity(&self) -> Result<(), StoreError> {
+    pub async fn flush_activity(&self) -> Result<usize, StoreError> {
         let touches = self.activity.take();
         if touches.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let written = self.repository.touch(&touches).await;
         if written.is_err() {
-            for touch in touches {
+            for touch in &touches {
                 self.activity.note(touch.session, touch.at);
             }
         }
-        written
+        written.map(|()| touches.len())
     }
 
     /// Counts use of a session that its verification did not: traffic on a connection that stays open.
