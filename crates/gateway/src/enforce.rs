@@ -9,6 +9,7 @@ use tenure_domain::Refusal;
 use tenure_service::{Sessions, Usage, Verified};
 
 use crate::credential::Credential;
+use crate::live::Live;
 use crate::metrics::{Metrics, Outcome};
 use crate::options::Options;
 use crate::problem::{Problem, Refused};
@@ -18,13 +19,15 @@ pub struct Gate {
     sessions: Arc<Sessions>,
     options: ArcSwap<Options>,
     metrics: Metrics,
+    live: Live,
 }
 
 impl Gate {
     /// A gate over these use cases.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, options: Options) -> Arc<Self> {
-        Arc::new(Self { sessions, options: ArcSwap::from_pointee(options), metrics: Metrics::new() })
+        let live = Live::new(Arc::clone(&sessions), options.store_loss_grace);
+        Arc::new(Self { sessions, options: ArcSwap::from_pointee(options), metrics: Metrics::new(), live })
     }
 
     /// The use cases.
@@ -39,6 +42,12 @@ impl Gate {
         &self.metrics
     }
 
+    /// The connections that last.
+    #[must_use]
+    pub const fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// The options in force.
     #[must_use]
     pub fn options(&self) -> Arc<Options> {
@@ -47,6 +56,7 @@ impl Gate {
 
     /// Goes by other options from now on, as far as they can change while it runs.
     pub fn set_options(&self, options: Options) {
+        self.live.set_grace(options.store_loss_grace);
         self.options.store(Arc::new(options));
     }
 

@@ -12,6 +12,7 @@
 
 mod credential;
 mod enforce;
+mod live;
 mod metrics;
 mod options;
 mod problem;
@@ -19,6 +20,7 @@ mod secret;
 
 pub use credential::{Credential, CredentialError};
 pub use enforce::Gate;
+pub use live::{Counts, Cut, Guard, Live};
 pub use metrics::{Metrics, Outcome};
 pub use options::{Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
 pub use problem::{Problem, Refused};
