@@ -9,6 +9,7 @@ mod feed;
 mod finding;
 mod keys;
 mod link;
+mod near;
 mod options;
 mod purge;
 mod read;
@@ -19,6 +20,7 @@ mod target;
 #[cfg(feature = "test-server")]
 pub mod test_server;
 mod time;
+mod tracking;
 mod trouble;
 mod walk;
 mod wire;
@@ -37,6 +39,10 @@ use tenure_ports::{CommitError, Cursor, Feed, Page, Purge, Purged, SessionReposi
 impl SessionRepository for RedisStore {
     async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         self.find_session(id).await
+    }
+
+    fn recall(&self, id: SessionId) -> Option<Session> {
+        self.near.as_ref().and_then(|near| near.recall(id))
     }
 
     async fn load(&self, device: &DeviceId) -> Result<Device, StoreError> {

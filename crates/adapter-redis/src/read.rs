@@ -3,16 +3,29 @@
 use redis::Value;
 use tenure_domain::{Device, DeviceId, Horizon, Revision, Session, SessionId, Timestamp};
 use tenure_ports::StoreError;
+use tokio::time::{Instant, timeout_at};
 
 use crate::record;
 use crate::scripts::LOAD;
 use crate::store::RedisStore;
-use crate::trouble::corrupt;
+use crate::trouble::{Trouble, corrupt};
 use crate::wire::{Invocation, Request};
 
 impl RedisStore {
     /// One plain read of two strings; only where there is no record, one more to tell absence from damage.
     pub(crate) async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let Some(near) = &self.near else {
+            return self.find_plainly(id).await;
+        };
+        let deadline = Instant::now() + self.limits.operation;
+        if let Some(found) = self.find_and_keep(near, id).await {
+            return found.map(Some);
+        }
+        let late = |_| Err(self.wire.fail(Trouble::Lost("no answer in time".to_owned()), String::new));
+        timeout_at(deadline, self.find_plainly(id)).await.unwrap_or_else(late)
+    }
+
+    async fn find_plainly(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         let key = self.keys.session(id);
         let mut command = redis::cmd("MGET");
         command.arg(&key).arg(self.keys.activity(id));

@@ -7,10 +7,12 @@ use redis::Value;
 use tenure_ports::{Clock, StoreError};
 
 use crate::keys::Keys;
-use crate::link::Link;
+use crate::link::{Limits, Link};
+use crate::near::Near;
 use crate::options::Options;
 use crate::target::Target;
 use crate::time::{FleetClock, steady};
+use crate::tracking;
 use crate::wire::{Request, Wire};
 
 /// How often the server is asked for its time.
@@ -22,6 +24,9 @@ pub struct RedisStore {
     pub(crate) keys: Keys,
     pub(crate) options: Options,
     pub(crate) target: Target,
+    pub(crate) limits: Limits,
+    /// Sessions kept in memory, where the settings ask for it.
+    pub(crate) near: Option<Arc<Near>>,
     pub(crate) fleet: Arc<FleetClock>,
     /// This machine's clock, to be compared with the fleet's.
     pub(crate) wall: Arc<dyn Clock>,
@@ -60,8 +65,13 @@ impl RedisStore {
         let target = Target::new(&options)?;
         let wire = Wire::new(Link::new(target.clone(), &options), target.place.clone());
         let fleet = Arc::new(FleetClock::default());
-        let store = Arc::new(Self { wire, keys, options, target, fleet, wall, own_time });
+        let limits = Limits::of(&options);
+        let near = options.near_cache.then(|| Arc::new(Near::new()));
+        let store = Arc::new(Self { wire, keys, options, target, limits, near, fleet, wall, own_time });
         store.sample_time().await?;
+        if let Some(near) = &store.near {
+            tokio::spawn(tracking::keep(Arc::downgrade(near), store.target.clone(), limits));
+        }
         tokio::spawn(keep_time(Arc::downgrade(&store)));
         Ok(store)
     }

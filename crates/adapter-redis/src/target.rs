@@ -21,9 +21,6 @@ impl Target {
         if !matches!(scheme, "redis" | "valkey" | "unix" | "redis+unix" | "valkey+unix") {
             return Err(refuse("it takes redis://[user[:password]@]host[:port][/database] or unix:///path".to_owned()));
         }
-        if options.near_cache {
-            return Err(refuse("redis.near_cache is not available yet; leave it off".to_owned()));
-        }
         if options.durability == Durability::Replicated {
             return Err(refuse("redis.durability = replicated is not available yet; set it to local".to_owned()));
         }

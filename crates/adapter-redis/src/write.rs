@@ -19,7 +19,12 @@ impl RedisStore {
     pub(crate) async fn apply(&self, commit: &Commit) -> Result<Revision, CommitError> {
         let call = self.invocation(commit);
         let place = || self.wire.place.clone();
-        match self.wire.write(&call).await {
+        let answer = self.wire.write(&call).await;
+        // This process sees its own changes at once, whatever became of them.
+        if let Some(near) = &self.near {
+            commit.changes.iter().for_each(|change| near.forget(change.session().id));
+        }
+        match answer {
             Ok(Value::BulkString(text)) => match &text[..] {
                 b"conflict" => Err(CommitError::Conflict),
                 b"late" => Err(CommitError::TooLate),

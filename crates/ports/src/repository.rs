@@ -55,6 +55,14 @@ pub trait SessionRepository: Send + Sync {
     /// Sees every commit that was acknowledged, by any process, before the call began.
     async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
+    /// One session as this process remembers it, without asking the store; `None` where it does not. May be behind
+    /// the store by no more than the adapter's stated bound, and its activity by more: good enough to accept by.
+    /// Whoever would refuse or end because of it looks again with [`SessionRepository::find`].
+    fn recall(&self, id: SessionId) -> Option<Session> {
+        let _ = id;
+        None
+    }
+
     /// A device with every session that has neither ended nor been named lapsed; one that the store knows nothing of
     /// is [`Device::unknown`]. All of it is of one instant, later than the call's begin.
     async fn load(&self, device: &DeviceId) -> Result<Device, StoreError>;

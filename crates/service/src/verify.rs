@@ -22,12 +22,16 @@ pub struct Verified {
 impl Sessions {
     /// Judges a token. The clock is read after the record arrived.
     ///
-    /// One look-up in the store where the token holds or is plainly refused. Where the rules end its session (a
-    /// replaced token came back, or it was left idle), the end is made durable before it is told.
+    /// One look-up in the store where the token holds or is plainly refused; none where the store lets this process
+    /// remember the session and the token holds by that. Nothing is refused or ended from memory. Where the rules end
+    /// its session (a replaced token came back, or it was left idle), the end is made durable before it is told.
     ///
     /// # Errors
     /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] where it cannot be judged.
     pub async fn verify(&self, token: &Token, usage: Usage) -> Result<Verified, VerifyError> {
+        if let Some(verified) = self.verify_from_memory(token, usage) {
+            return Ok(verified);
+        }
         let Some(session) = self.repository.find(token.session()).await? else {
             return Err(Refusal::Unknown.into());
         };
@@ -49,6 +53,16 @@ impl Sessions {
     pub async fn verify_text(&self, text: &str, usage: Usage) -> Result<Verified, VerifyError> {
         let token = Token::parse(text).map_err(|_| Refusal::Malformed)?;
         self.verify(&token, usage).await
+    }
+
+    /// A remembered session may be older than a rotation elsewhere, or than its latest use: it only accepts.
+    fn verify_from_memory(&self, token: &Token, usage: Usage) -> Option<Verified> {
+        let session = self.repository.recall(token.session())?;
+        let now = self.clock.now();
+        match session.verdict(token, now) {
+            Verdict::Holds(holds) => Some(self.accept(session, holds, usage, now)),
+            Verdict::Refused(_) | Verdict::MustEnd(_) => None,
+        }
     }
 
     fn accept(&self, session: Session, holds: Holds, usage: Usage, now: Timestamp) -> Verified {

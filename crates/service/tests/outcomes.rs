@@ -168,6 +168,7 @@ async fn an_answer_that_stays_lost_is_said_to_be_unknown_and_the_new_token_is_no
 async fn a_store_that_is_down_is_an_error_and_no_refusal() {
     let (_, token) = issued().await;
     let mut repository = MockSessionRepository::new();
+    repository.expect_recall().return_const(None);
     repository.expect_find().returning(|_| Err(down()));
     let outcome = sessions(repository).verify(&token, Usage::Counts).await;
     assert_eq!(outcome, Err(VerifyError::Write(WriteError::Store(down()))));
@@ -188,6 +189,7 @@ async fn theft_is_told_only_once_the_end_is_durable() {
     for durable in [true, false] {
         let mut repository = MockSessionRepository::new();
         let (found, loaded) = (rotation.clone(), holding(&rotation));
+        repository.expect_recall().return_const(None);
         repository.expect_find().returning(move |_| Ok(Some(found.clone())));
         repository.expect_load_of().returning(move |_| Ok(Some(loaded.clone())));
         repository
@@ -209,6 +211,7 @@ async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
     let (session, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     let id = session.id;
+    repository.expect_recall().return_const(None);
     repository.expect_find().returning(move |_| Ok(Some(session.clone())));
     let mut answers = vec![Ok(()), Err(down())];
     repository.expect_touch().times(2).returning(move |touches| {
@@ -224,4 +227,55 @@ async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
     sessions.verify(&token, Usage::Ignored).await.unwrap();
     assert_eq!(sessions.flush_activity().await, Ok(1));
     assert_eq!(sessions.flush_activity().await, Ok(0), "nothing is left to write");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remembered_session_accepts_without_asking_the_store() {
+    let (session, token) = issued().await;
+    let mut repository = MockSessionRepository::new();
+    let id = session.id;
+    repository.expect_recall().times(1).return_const(Some(session));
+    repository.expect_touch().times(1).returning(move |touches| {
+        assert_eq!(touches[0].session, id);
+        Ok(())
+    });
+    let sessions = sessions(repository);
+    let verified = sessions.verify(&token, Usage::Counts).await.unwrap();
+    assert_eq!(verified.session.last_activity, verified.at);
+    sessions.flush_activity().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_refused_or_ended_from_memory() {
+    let (session, token) = issued().await;
+    let rotated = match holding(&session).rotate(
+        &token,
+        &tenure_domain::Fresh::new([3; 16]),
+        &Policy::default(),
+        Timestamp::from_millis(900_000),
+    ) {
+        tenure_domain::Decision::Do(rotation) => rotation,
+        other => panic!("{other:?}"),
+    };
+    let cause = tenure_domain::Cause::rule(tenure_domain::EndReason::Revoked);
+    let selection = tenure_domain::Selection::one(session.id);
+    let now = Timestamp::from_millis(900_000);
+    let revocation = holding(&session).revoke(&selection, &cause, &Policy::default(), now);
+    let left = {
+        let terms = tenure_domain::Terms { idle_timeout: Some(tenure_domain::Millis::new(1)), ..session.terms };
+        tenure_domain::SessionParts { terms, ..session.clone().into_parts() }
+    };
+    let left = Session::from_parts(left).unwrap();
+    // The store's record accepts what memory would refuse as unknown, as revoked, as idle.
+    let cases = [
+        (session.clone(), rotated.session, rotated.token),
+        (revocation.ended[0].clone(), session.clone(), token.clone()),
+        (left, session.clone(), token),
+    ];
+    for (remembered, stored, token) in cases {
+        let mut repository = MockSessionRepository::new();
+        repository.expect_recall().times(1).return_const(Some(remembered));
+        repository.expect_find().times(1).returning(move |_| Ok(Some(stored.clone())));
+        sessions(repository).verify(&token, Usage::Ignored).await.unwrap();
+    }
 }

@@ -7,5 +7,6 @@ mod contract;
 mod damage;
 mod expiry;
 mod feed;
+mod near;
 mod support;
 mod walks;

@@ -7,7 +7,7 @@ use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{Filter, Millis, Policy, PolicySettings, Scope, Session, SortKey, Subject, Timestamp, Touch};
 use tenure_ports::{Purge, SessionRepository as _};
 
-use crate::support::{device, issue, issue_as, policy, revoke, store};
+use crate::support::{device, enrolment, issue, issue_as, policy, revoke, store};
 
 async fn many(store: &RedisStore, devices: usize) -> Vec<Session> {
     let issues = (0..devices).map(|number| async move {
@@ -165,9 +165,14 @@ async fn no_more_than_the_retained_number_of_ended_sessions_stays() {
     let server = Server::start();
     let store = store(&server).await;
     let policy = policy(PolicySettings { max_sessions_per_device: Some(1), ..PolicySettings::default() });
+    let began = store.clock().now();
     let mut ids = Vec::new();
-    for _ in 0..16 {
-        ids.push(issue(&store, "laptop", &policy).await.0.id);
+    for number in 0..16 {
+        let loaded = store.load(&device("laptop")).await.unwrap();
+        // Sessions that ended in the same millisecond would go by their ids.
+        let issue = loaded.issue(enrolment(&policy), &policy, began.plus(Millis::new(number)));
+        store.commit(&issue.commit).await.unwrap();
+        ids.push(issue.session.id);
     }
     // One active and ten ended ones: the latest.
     for (number, id) in ids.iter().enumerate() {
