@@ -16,6 +16,8 @@ use crate::{JsonStore, Options};
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod disk;
+mod refusals;
 
 const STEPS: u64 = 45;
 
@@ -23,7 +25,7 @@ fn path() -> PathBuf {
     PathBuf::from("/sim/s.jsonl")
 }
 
-fn disk() -> SimFs {
+fn empty_disk() -> SimFs {
     SimFs::new(Path::new("/sim"))
 }
 
@@ -121,7 +123,7 @@ fn restarted(time: &Time, boot: &str) -> Arc<Time> {
 }
 
 fn reference() -> (Log, usize) {
-    let (fs, time, mut log) = (disk(), Time::new(), Log::default());
+    let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
     run(history(&fs, &time, &mut log)).unwrap();
     assert!(fs.count("rename") >= 3, "the script compacts");
     (log, fs.operations())
@@ -148,7 +150,7 @@ fn survives(fs: &SimFs, time: &Arc<Time>, log: &Log, reference: &Log, context: &
 fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
     let (reference, operations) = reference();
     for at in 1..=operations {
-        let (fs, time, mut log) = (disk(), Time::new(), Log::default());
+        let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
         fs.set_fault(at, Fault::PowerLoss);
         let _ = run(history(&fs, &time, &mut log));
         for seed in 0..12 {
@@ -161,7 +163,7 @@ fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
 /// What a process is told when some of its operations fail, and what others find after it.
 async fn meets(at: usize, error: Errno, more: usize, reference: &Log) {
     let context = format!("operation {at} and {more} more: {error}");
-    let (fs, time, mut log) = (disk(), Time::new(), Log::default());
+    let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
     fs.set_fault(at, Fault::Errors(error, more));
     if let Err(error) = history(&fs, &time, &mut log).await {
         assert!(!matches!(error, CommitError::Conflict | CommitError::TooLate), "{context}: {error}");

@@ -132,17 +132,24 @@ impl Journal {
 
     /// Whether nothing was written since the last look. One system call.
     pub(crate) fn is_fresh(&self) -> Result<bool, StoreError> {
-        if let Some(broken) = &self.broken {
-            return Err(broken.clone());
-        }
         let stat = self.file.stat().map_err(|error| failed(&self.path, "look at the store", &error))?;
-        Ok(stat.size == self.at.end && stat.links != 0)
+        match &self.broken {
+            // A damaged file stays refused until another takes its place: it was repaired, or a back-up restored.
+            Some(broken) if stat.links != 0 => Err(broken.clone()),
+            Some(_) => Ok(false),
+            None => Ok(stat.size == self.at.end && stat.links != 0),
+        }
     }
 
     /// Applies what was written since the last look.
     pub(crate) fn refresh(&mut self) -> Result<Tail, StoreError> {
         if let Some(broken) = &self.broken {
-            return Err(broken.clone());
+            if self.is_fresh().is_err() {
+                return Err(broken.clone());
+            }
+            (self.file, self.read_only) = open_file(&*self.vfs, &self.path)?;
+            (self.named, self.broken) = (false, None);
+            self.reload();
         }
         let result = self.catch_up();
         self.buffer = Vec::new();
@@ -194,7 +201,9 @@ impl Journal {
             }
             _ => error,
         })?;
-        let head = read_head(&*file, &self.path)?;
+        let (head, stamp) = read_head(&*file, &self.path)?;
+        // The time of the rewriting: later than any line before it, unless an operator accepted a clock that is behind.
+        self.clock.record(stamp.0, &stamp.1, stamp.2);
         let mine = (self.at.number, self.at.crc);
         (self.file, self.named, self.read_only) = (file, false, read_only);
         if mine.0 > head.through || mine == (head.through, head.last) {
@@ -435,15 +444,15 @@ impl Journal {
     }
 }
 
-/// Reads a file's first line.
-fn read_head(file: &dyn File, path: &Path) -> Result<Head, StoreError> {
+/// Reads a file's first line: what it says, and the time, the machine's run and its length when it was written.
+fn read_head(file: &dyn File, path: &Path) -> Result<(Head, (u64, String, u64)), StoreError> {
     let mut bytes = vec![0; HEAD_MAX as usize];
     let read = file.read_at(&mut bytes, 0).map_err(|error| failed(path, "read the store", &error))?;
     bytes.truncate(read);
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match parse_line(line) {
         Ok((tx, _)) => match tx.ops[..] {
-            [Op::Head(head)] => Ok(head),
+            [Op::Head(head)] => Ok((head, (tx.at, tx.boot.into_owned(), tx.elapsed))),
             _ => Err(corrupt(path, 1, "the file does not begin as a journal does")),
         },
         Err(problem) => Err(corrupt(path, 1, &problem)),

@@ -120,21 +120,24 @@ pub(crate) fn rewrite(
     let from = beside(path, ".new");
     let doing =
         |renamed| move |error: io::Error| NotReplaced { error: failed(path, "write the store anew", &error), renamed };
-    let (file, head) = write_snapshot(vfs, &from, Stamp::now(clock), journal).map_err(doing(false))?;
-    file.sync().map_err(doing(false))?;
-    vfs.rename(&from, path).map_err(doing(false))?;
+    let file = fresh_file(vfs, &from).map_err(doing(false))?;
+    let put_in_place = || {
+        let head = write_snapshot(&*file, Stamp::now(clock), journal)?;
+        file.sync()?;
+        vfs.rename(&from, path)?;
+        Ok(head)
+    };
+    let head = put_in_place().map_err(|error| {
+        // On a full disk an unfinished copy would take the room that the store's next line needs.
+        let _ = file.truncate(0);
+        doing(false)(error)
+    })?;
     vfs.sync_dir(&parent(path)).map_err(doing(true))?;
     journal.write().adopt(file, head);
     Ok(())
 }
 
-fn write_snapshot(
-    vfs: &dyn Vfs,
-    path: &Path,
-    stamp: Stamp<'_>,
-    journal: &RwLock<Journal>,
-) -> io::Result<(Arc<dyn File>, Head)> {
-    let file = fresh_file(vfs, path)?;
+fn write_snapshot(file: &dyn File, stamp: Stamp<'_>, journal: &RwLock<Journal>) -> io::Result<Head> {
     let ((through, last), bound) = {
         let journal = journal.read();
         (journal.last(), journal.table.devices.bound())
@@ -146,7 +149,7 @@ fn write_snapshot(
         head.lines += places.filter(|&device| is_kept(table, device, stamp.at)).count() as u64;
     }
     let width = stamp.head(&head).len() as u64;
-    let mut writer = Writer { file: &*file, at: width, bytes: Vec::with_capacity(BUFFER + BUFFER / 4) };
+    let mut writer = Writer { file, at: width, bytes: Vec::with_capacity(BUFFER + BUFFER / 4) };
     let more = || io::Error::other("it has more devices than transactions");
     let mut number = (through + 1).checked_sub(head.lines).ok_or_else(more)?;
     for from in (0..bound).step_by(DEVICES_AT_ONCE as usize) {
@@ -166,8 +169,18 @@ fn write_snapshot(
     // The numbers have a fixed width, so that the line fits the room that was left for it.
     let first = stamp.head(&head);
     debug_assert_eq!(first.len() as u64, width);
-    write_all(&*file, &first, 0)?;
-    Ok((file, head))
+    write_all(file, &first, 0)?;
+    Ok(head)
+}
+
+/// Frees the room that an unfinished copy takes whose writer was killed. The caller holds the lock.
+pub(crate) fn discard_unfinished(vfs: &dyn Vfs, path: &Path) {
+    let from = beside(path, ".new");
+    if vfs.stat(&from).is_ok_and(|stat| stat.size > 0)
+        && let Err(error) = fresh_file(vfs, &from)
+    {
+        tracing::warn!(%error, path = %from.display(), "an unfinished copy of the store could not be emptied");
+    }
 }
 
 /// Whether a device has anything left to say. The same at each call for one `now`, which numbers depend on.

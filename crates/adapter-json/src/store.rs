@@ -158,7 +158,10 @@ impl Shared {
     }
 
     fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        self.trust()?;
+        if self.clock.problem().is_some() {
+            // The file may tell by now that an operator accepted the clock.
+            self.catch_up()?;
+        }
         let journal = self.journal.read();
         if journal.is_fresh()? {
             return self.look_up(&journal, id);

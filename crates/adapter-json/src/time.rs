@@ -46,8 +46,14 @@ impl StoreClock {
         // After a restart at least the time since the start has passed since the record.
         let (base, foreign) =
             if boot == self.boot_id { (signed(at).saturating_sub(signed(elapsed)), 0) } else { (signed(at), at) };
-        self.base.fetch_max(base, Ordering::AcqRel);
-        self.foreign.store(foreign, Ordering::Release);
+        let before = self.foreign.swap(foreign, Ordering::AcqRel);
+        if foreign == 0 && at < before {
+            // Nobody writes in this run of the machine what lies before the former run's last time, but for an
+            // operator who accepted the clock: time goes on from there.
+            self.base.store(base, Ordering::Release);
+        } else {
+            self.base.fetch_max(base, Ordering::AcqRel);
+        }
     }
 
     /// Why the time cannot be trusted; `None` where it can.

@@ -61,7 +61,7 @@ fn private(path: &Path) -> std::fs::File {
 
 /// Every bit and every byte where the long run is asked for; some of them otherwise.
 fn thorough() -> bool {
-    std::env::var_os("TENURE_FAULTS").is_some()
+    std::env::var_os("TEST_FAULTS").is_some()
 }
 
 #[tokio::test]

@@ -47,6 +47,11 @@ struct Disk {
     directories: BTreeSet<PathBuf>,
     operations: usize,
     fault: Option<(usize, Fault)>,
+    /// How much the files may hold together; a write beyond is a short one.
+    room: Option<usize>,
+    /// Reads, looks and opens, and which of them fail.
+    looks: usize,
+    look_fault: Option<(usize, usize, rustix::io::Errno)>,
     off: bool,
     handles: u64,
     /// How often each kind of operation was asked for.
@@ -92,6 +97,27 @@ impl Disk {
         }
     }
 
+    /// Counts an operation that changes nothing, which can fail all the same.
+    fn look(&mut self) -> io::Result<()> {
+        if self.off {
+            return Err(io::Error::other("the power is off"));
+        }
+        self.looks += 1;
+        match self.look_fault {
+            Some((at, more, error)) if (at..=at + more).contains(&self.looks) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// How much of a write from `from` to `to` there is room for.
+    fn fits(&self, inode: usize, from: usize, to: usize) -> usize {
+        let Some(room) = self.room else { return to - from };
+        let used = |(at, other): (usize, &Inode)| if at != inode && other.links > 0 { other.live.len() } else { 0 };
+        let others: usize = self.inodes.iter().enumerate().map(used).sum();
+        let most = room.saturating_sub(others).max(self.inodes[inode].live.len());
+        to.min(most).saturating_sub(from)
+    }
+
     fn renamed(&mut self) {
         self.name_versions.push(self.names.clone());
     }
@@ -106,19 +132,15 @@ impl Inode {
 
 impl File for Handle {
     fn stat(&self) -> io::Result<Stat> {
-        let disk = self.fs.0.lock();
-        if disk.off {
-            return Err(io::Error::other("the power is off"));
-        }
+        let mut disk = self.fs.0.lock();
+        disk.look()?;
         let inode = &disk.inodes[self.inode];
         Ok(Stat { size: inode.live.len() as u64, links: inode.links, mode: 0o600, owner: USER, kind: Kind::File })
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let disk = self.fs.0.lock();
-        if disk.off {
-            return Err(io::Error::other("the power is off"));
-        }
+        let mut disk = self.fs.0.lock();
+        disk.look()?;
         let live = &disk.inodes[self.inode].live;
         let from = (offset as usize).min(live.len());
         let read = buffer.len().min(live.len() - from);
@@ -129,8 +151,14 @@ impl File for Handle {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut disk = self.fs.0.lock();
         let fault = disk.step("write")?;
-        let count = if fault.is_some() { bytes.len() / 2 } else { bytes.len() };
-        let (from, to) = (offset as usize, offset as usize + count);
+        let from = offset as usize;
+        let room = disk.fits(self.inode, from, from + bytes.len());
+        let (count, fault) = match fault {
+            Some(error) => (bytes.len() / 2, Some(error)),
+            None if room < bytes.len() => (room, Some(rustix::io::Errno::NOSPC)),
+            None => (bytes.len(), None),
+        };
+        let to = from + count;
         let inode = &mut disk.inodes[self.inode];
         if to > inode.live.len() {
             inode.live.resize(to, 0);
@@ -204,9 +232,7 @@ impl File for Handle {
 impl Vfs for SimFs {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
         let mut disk = self.0.lock();
-        if disk.off {
-            return Err(io::Error::other("the power is off"));
-        }
+        disk.look()?;
         let inode = match disk.names.get(path) {
             Some(inode) => *inode,
             None if access == Access::Create => {
@@ -226,7 +252,8 @@ impl Vfs for SimFs {
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        let disk = self.0.lock();
+        let mut disk = self.0.lock();
+        disk.look()?;
         let stat = Stat { size: 0, links: 1, mode: 0o700, owner: USER, kind: Kind::Directory };
         match disk.names.get(path) {
             Some(inode) => {
@@ -252,7 +279,11 @@ impl Vfs for SimFs {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().directories.insert(path.to_owned());
+        let mut disk = self.0.lock();
+        if let Some(error) = disk.step("create_dir")? {
+            return Err(error.into());
+        }
+        disk.directories.insert(path.to_owned());
         Ok(())
     }
 
@@ -283,13 +314,46 @@ impl SimFs {
         self.0.lock().fault = Some((at, fault));
     }
 
+    /// Lets the look with this number, counted from 1, and some more after it fail.
+    pub(crate) fn set_look_fault(&self, at: usize, more: usize, error: rustix::io::Errno) {
+        self.0.lock().look_fault = Some((at, more, error));
+    }
+
+    /// From now on the files may hold this much together.
+    pub(crate) fn set_room(&self, room: Option<usize>) {
+        self.0.lock().room = room;
+    }
+
     /// Nothing goes wrong any more.
     pub(crate) fn heal(&self) {
-        self.0.lock().fault = None;
+        let mut disk = self.0.lock();
+        (disk.fault, disk.look_fault, disk.room) = (None, None, None);
     }
 
     pub(crate) fn operations(&self) -> usize {
         self.0.lock().operations
+    }
+
+    pub(crate) fn looks(&self) -> usize {
+        self.0.lock().looks
+    }
+
+    /// What a file holds, if there is one.
+    pub(crate) fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        let disk = self.0.lock();
+        disk.names.get(path).map(|inode| disk.inodes[*inode].live.clone())
+    }
+
+    /// Puts bytes into a file's place, as another program would: whole, and on the disk.
+    pub(crate) fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut disk = self.0.lock();
+        let at = disk.inodes.len();
+        let (live, durable) = (bytes.to_vec(), bytes.to_vec());
+        disk.inodes.push(Inode { live, durable, links: 1, ..Inode::default() });
+        if let Some(old) = disk.names.insert(path.to_owned(), at) {
+            disk.inodes[old].links = 0;
+        }
+        disk.durable_names.insert(path.to_owned(), at);
     }
 
     pub(crate) fn count(&self, what: &'static str) -> usize {

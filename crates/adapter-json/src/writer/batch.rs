@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use tenure_domain::{Change, Commit, Revision, SessionId, Timestamp};
+use tenure_domain::{Change, Commit, EndReason, Revision, SessionId, Timestamp};
 use tenure_ports::{Clock as _, CommitError, Purged, StoreError};
 
 use super::{Job, Reply, Shared, decide};
@@ -28,6 +28,8 @@ pub(super) struct State {
     suspect: bool,
     /// No compaction before the file has this size: the last one failed.
     compact_from: u64,
+    /// What a killed process may have left behind was looked for.
+    tidied: bool,
 }
 
 /// A commit that was checked and stands in the bytes to write.
@@ -35,8 +37,34 @@ struct Accepted {
     commit: Commit,
     reply: Reply<Revision, CommitError>,
     number: u64,
-    /// Where its line ends.
+    /// Where its line begins and ends.
+    start: usize,
     end: usize,
+}
+
+/// How far an append got.
+struct Written {
+    /// How many bytes of whole lines stand in the file.
+    whole: usize,
+    /// How many bytes were written before it stopped.
+    done: usize,
+    /// What was written beyond the whole lines could not be cut: if only its newline is missing, it will count.
+    lingers: bool,
+    problem: Option<StoreError>,
+}
+
+impl Written {
+    /// What a commit is told whose line stands between `start` and `end`, after the sync.
+    fn outcome(&self, start: usize, end: usize, synced: &Result<(), StoreError>) -> Result<(), CommitError> {
+        match (&self.problem, synced) {
+            // Nothing of it is in the file, or no longer.
+            (Some(error), _) if start >= self.done => Err(error.clone().into()),
+            (Some(error), Ok(())) if end > self.whole && !self.lingers => Err(error.clone().into()),
+            (Some(error), _) if end > self.whole => Err(unknown(error)),
+            (_, Err(error)) => Err(unknown(error)),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -129,6 +157,9 @@ fn prepare(shared: &Shared, lock: &mut Lock, state: &mut State) -> Result<Held, 
     if let Some(problem) = shared.clock.problem() {
         return Err(unavailable(&shared.path, problem));
     }
+    if !std::mem::replace(&mut state.tidied, true) {
+        snapshot::discard_unfinished(&*shared.vfs, &shared.path);
+    }
     if state.suspect {
         rewrite(shared, state)?;
     }
@@ -150,7 +181,7 @@ fn writable(shared: &Shared) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Answers commits that were not tried. An end that could not be written holds in this process all the same.
+/// Answers commits that were not tried.
 fn refuse(shared: &Shared, commits: Vec<(Commit, Reply<Revision, CommitError>)>, error: &StoreError) {
     for (commit, reply) in commits {
         deny(shared, &commit);
@@ -158,11 +189,33 @@ fn refuse(shared: &Shared, commits: Vec<(Commit, Reply<Revision, CommitError>)>,
     }
 }
 
+/// An end that somebody asked for and that could not be written holds in this process all the same. What ended by the
+/// way does not: an issue that failed evicts nobody, and idleness is decided anew at the next use.
 fn deny(shared: &Shared, commit: &Commit) {
     for change in &commit.changes {
-        if let Change::Ended(session) = change {
-            shared.journal.write().denied.insert(session.id, session.clone());
+        let Change::Ended(session) = change else { continue };
+        match session.end.as_ref().map(|end| end.reason) {
+            Some(EndReason::Revoked | EndReason::LoggedOut | EndReason::Replayed) => {
+                shared.journal.write().denied.insert(session.id, session.clone());
+            }
+            Some(EndReason::Evicted | EndReason::Idle) | None => {}
         }
+    }
+}
+
+/// Whether a commit would go on with a session that this process was told to end and could not.
+fn check_denied(shared: &Shared, journal: &Journal, commit: &Commit) -> Result<(), CommitError> {
+    let is_denied = |change: &&Change| {
+        let session = change.session();
+        session.end.is_none() && journal.denied.contains_key(&session.id)
+    };
+    match commit.changes.iter().find(is_denied) {
+        Some(change) => {
+            let id = change.session().id;
+            let problem = format!("session {id} was to be ended and that could not be written; revoke it again");
+            Err(unavailable(&shared.path, problem).into())
+        }
+        None => Ok(()),
     }
 }
 
@@ -200,30 +253,28 @@ fn append(
             // Whoever comes second decided on a state that is about to be past.
             let fresh = !changed.contains(&commit.device);
             let checked = if fresh { decide::check(&journal.table, &commit, now) } else { Err(CommitError::Conflict) };
+            let checked = checked.and_then(|()| check_denied(shared, &journal, &commit));
             if let Err(error) = checked {
                 answer(reply, Err(error));
                 continue;
             }
+            let start = bytes.len();
             let mut ops = Ops::begin(&mut bytes, line);
             decide::write(&mut ops, &journal.table, &commit);
             ops.end();
             changed.insert(commit.device.clone());
-            accepted.push(Accepted { commit, reply, number: line.number, end: bytes.len() });
+            accepted.push(Accepted { commit, reply, number: line.number, start, end: bytes.len() });
             line.number += 1;
         }
     }
     if bytes.is_empty() && !must_sync {
         return Ok(());
     }
-    let (whole, problem) = write(shared, &bytes);
+    let written = write(shared, &bytes);
     let sync = must_sync || !accepted.is_empty();
     let synced = settle(shared, state, sync);
-    for Accepted { commit, reply, number, end } in accepted {
-        let result = match (&problem, &synced) {
-            (Some(error), _) if end > whole => Err(CommitError::Store(error.clone())),
-            (_, Err(error)) => Err(unknown(error)),
-            _ => Ok(Revision::new(number)),
-        };
+    for Accepted { commit, reply, number, start, end } in accepted {
+        let result = written.outcome(start, end, &synced).map(|()| Revision::new(number));
         if result.is_ok() {
             forgive(shared, &commit);
         } else {
@@ -231,7 +282,7 @@ fn append(
         }
         answer(reply, result);
     }
-    problem.map_or(synced, Err)
+    written.problem.map_or(synced, Err)
 }
 
 fn is_live(journal: &Journal, id: SessionId) -> bool {
@@ -257,7 +308,7 @@ fn unknown(error: &StoreError) -> CommitError {
     };
     CommitError::OutcomeUnknown {
         place,
-        problem: format!("it was written, and may not survive a power loss: {problem}"),
+        problem: format!("it was written, if not whole, and may or may not be there later: {problem}"),
     }
 }
 
@@ -270,44 +321,43 @@ fn append_line(shared: &Shared, state: &mut State, fill: purge::Fill<'_>) -> Res
         fill(&mut line, &journal.table);
         line.end();
     }
-    match write(shared, &bytes) {
-        (_, Some(problem)) => Err(problem),
-        (_, None) => settle(shared, state, true),
+    match write(shared, &bytes).problem {
+        Some(problem) => Err(problem),
+        None => settle(shared, state, true),
     }
 }
 
-/// Appends lines; answers how many bytes of whole lines stand in the file, and why it is not all of them.
-fn write(shared: &Shared, bytes: &[u8]) -> (usize, Option<StoreError>) {
+/// Appends lines.
+fn write(shared: &Shared, bytes: &[u8]) -> Written {
     let (file, from, durable, foreign) = {
         let journal = shared.journal.read();
         (Arc::clone(&journal.file), journal.at.end, journal.at.durable, journal.at.foreign)
     };
+    let failed = |error: io::Error| failed(&shared.path, "write to the store", &error);
     if foreign && let Err(error) = write_again(&*file, durable, from) {
-        return (0, Some(failed(&shared.path, "write to the store", &error)));
+        return Written { whole: 0, done: 0, lingers: false, problem: Some(failed(error)) };
     }
     let (mut done, mut problem) = (0, None);
     while done < bytes.len() && problem.is_none() {
         match file.write_at(&bytes[done..], from + done as u64) {
-            Ok(0) => problem = Some(io::ErrorKind::StorageFull.into()),
+            Ok(0) => problem = Some(failed(io::ErrorKind::StorageFull.into())),
             Ok(n) => done += n,
-            Err(error) => problem = Some(error),
+            Err(error) => problem = Some(failed(error)),
         }
     }
-    let mut whole = done;
-    if problem.is_some() {
-        whole = bytes[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        // Whole lines stay, since readers may have applied them. Should this fail, the next writer cuts.
-        if whole < done
-            && let Err(error) = file.truncate(from + whole as u64)
-        {
-            tracing::warn!(%error, "an incomplete line stays at the store's end until the next write");
-        }
+    let whole = bytes[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let mut lingers = false;
+    // Whole lines stay, since readers may have applied them. Should this fail, the next writer cuts.
+    if whole < done
+        && let Err(error) = file.truncate(from + whole as u64)
+    {
+        tracing::warn!(%error, "an incomplete line stays at the store's end until the next write");
+        lingers = true;
     }
-    let mut problem = problem.map(|error: io::Error| failed(&shared.path, "write to the store", &error));
     if let Err(error) = shared.journal.write().wrote(&bytes[..whole], from) {
         problem = Some(error);
     }
-    (whole, problem)
+    Written { whole, done, lingers, problem }
 }
 
 /// What another process wrote and may have failed to sync is written again as it is, so that the coming sync answers

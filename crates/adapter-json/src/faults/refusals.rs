@@ -1,0 +1,111 @@
+//! What a process refuses although it could not write it down.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Everything that is written from now on fails, until healed: either half of each write still gets through, or
+/// nothing does.
+fn break_disk(fs: &SimFs, error: Errno, half: bool) {
+    if half {
+        fs.set_fault(fs.operations() + 1, Fault::Errors(error, 1_000_000));
+    } else {
+        fs.set_room(Some(0));
+    }
+}
+
+async fn revoke(store: &JsonStore, id: SessionId) -> Result<Revision, CommitError> {
+    let loaded = store.load_of(id).await?.unwrap();
+    store.commit(&loaded.revoke(&Selection::one(id), &cause(), &policy(), store.clock().now()).commit.unwrap()).await
+}
+
+async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Result<Revision, CommitError> {
+    let loaded = store.load_of(token.session()).await?.unwrap();
+    match loaded.rotate(token, &Fresh::new(bytes(seed)), &policy(), store.clock().now()) {
+        Decision::Do(rotation) => store.commit(&rotation.commit).await,
+        refused => panic!("{refused:?}"),
+    }
+}
+
+async fn end_of(store: &JsonStore, id: SessionId) -> Option<EndReason> {
+    store.find(id).await.unwrap().unwrap().end.as_ref().map(|end| end.reason)
+}
+
+#[test]
+fn a_revoke_that_could_not_be_written_is_refused_by_the_process_that_tried() {
+    run(async {
+        let errors = [Errno::NOSPC, Errno::IO, Errno::ROFS, Errno::DQUOT, Errno::FBIG];
+        for (error, half) in errors.into_iter().flat_map(|error| [(error, true), (error, false)]) {
+            let (fs, time) = (empty_disk(), Time::new());
+            let (a, b) = (mount(&fs, &time).unwrap(), mount(&fs, &time).unwrap());
+            let issued = issue(&a, "d", 1).await;
+            let id = issued.session.id;
+            break_disk(&fs, error, half);
+            let failed = revoke(&a, id).await.unwrap_err();
+            assert!(!matches!(failed, CommitError::Conflict | CommitError::TooLate), "{error}: {failed}");
+            assert_eq!(end_of(&a, id).await, Some(EndReason::Revoked), "{error}");
+            fs.heal();
+            // Nor does whoever has the token get on with it here: not even a new one.
+            let refused = rotate(&a, &issued.token, 2).await.unwrap_err();
+            if matches!(failed, CommitError::OutcomeUnknown { .. }) {
+                // All but its newline had come to be written, and nothing could cut it: now it holds.
+                assert_eq!(refused, CommitError::Conflict, "{error}");
+            } else {
+                assert!(refused.to_string().contains("revoke it again"), "{error}: {refused}");
+                assert_eq!(end_of(&b, id).await, None, "{error}");
+                assert_eq!(end_of(&a, id).await, Some(EndReason::Revoked), "{error}");
+                // Tried again, it is so for everybody.
+                revoke(&a, id).await.unwrap();
+            }
+            assert_eq!(end_of(&b, id).await, Some(EndReason::Revoked), "{error}");
+            assert_eq!(end_of(&mount(&fs, &time).unwrap(), id).await, Some(EndReason::Revoked), "{error}");
+        }
+    });
+}
+
+#[test]
+fn an_issue_that_fails_evicts_nobody() {
+    run(async {
+        let (fs, time) = (empty_disk(), Time::new());
+        let store = mount(&fs, &time).unwrap();
+        let first = issue(&store, "d", 1).await.session.id;
+        for n in 2..4 {
+            issue(&store, "d", n).await;
+        }
+        break_disk(&fs, Errno::NOSPC, false);
+        let one_more = store.load(&device("d")).await.unwrap().issue(enrolment(4), &policy(), store.clock().now());
+        assert_eq!(one_more.evicted, [first]);
+        assert!(matches!(store.commit(&one_more.commit).await, Err(CommitError::Store(StoreError::Full { .. }))));
+        assert_eq!(end_of(&store, first).await, None);
+        fs.heal();
+        assert_eq!(end_of(&store, first).await, None);
+        assert_eq!(end_of(&mount(&fs, &time).unwrap(), first).await, None);
+    });
+}
+
+#[test]
+fn a_lock_that_is_not_let_go_of_stops_writers_and_no_verify() {
+    run(async {
+        let (fs, time) = (empty_disk(), Time::new());
+        let (a, b) = (mount(&fs, &time).unwrap(), mount(&fs, &time).unwrap());
+        let id = issue(&a, "d", 1).await.session.id;
+        let held = fs.open(Path::new("/sim/s.jsonl.lock"), crate::vfs::Access::Write).unwrap();
+        // The writer answers first and lets go of the lock then.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !held.try_lock().unwrap() {
+            assert!(Instant::now() < deadline, "the lock is never free");
+            std::thread::yield_now();
+        }
+        let refused = revoke(&a, id).await.unwrap_err();
+        assert!(
+            matches!(&refused, CommitError::Store(StoreError::Unavailable { problem, .. })
+            if problem.contains("has held the store's lock")),
+            "{refused}"
+        );
+        assert_eq!(end_of(&a, id).await, Some(EndReason::Revoked), "the process that tried refuses");
+        assert_eq!(end_of(&b, id).await, None, "another one goes on");
+        held.unlock().unwrap();
+        revoke(&a, id).await.unwrap();
+        assert_eq!(end_of(&b, id).await, Some(EndReason::Revoked));
+    });
+}
