@@ -1,0 +1,135 @@
+//! The conformance suite: one function for each promise of the port, over whatever store stands there.
+//!
+//! ```ignore
+//! tenure_tests::conformance!(redis, Stand::redis);
+//! ```
+//! makes a module of tests, one for each promise, each on a stand of its own.
+
+mod activity;
+mod commits;
+mod news;
+mod over;
+mod reading;
+mod support;
+mod together;
+mod walks;
+
+pub use activity::*;
+pub use commits::*;
+pub use news::*;
+pub use over::*;
+pub use reading::*;
+pub use together::*;
+pub use walks::*;
+
+/// Stamps the suite: a module with this name, of which each test asks this function for a stand.
+#[macro_export]
+macro_rules! conformance {
+    ($name:ident, $stand:path) => {
+        mod $name {
+            $crate::promises!(stamp $stand);
+        }
+    };
+}
+
+/// The list of promises, handed to a macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! promises {
+    ($then:ident $($with:tt)*) => {
+        $crate::$then! { ($($with)*)
+            // reading
+            absence_is_none
+            what_was_committed_is_found
+            every_field_is_kept
+            a_device_is_loaded_with_what_has_not_ended
+            devices_of_one_bucket_are_apart
+            any_text_is_a_name
+            a_store_that_works_says_so
+            // commits
+            a_decision_on_an_older_state_conflicts_and_changes_nothing
+            the_same_commit_again_conflicts
+            a_revision_is_never_used_again
+            a_commit_holds_until_its_last_instant
+            a_guard_fails_once_its_session_was_used
+            what_is_issued_has_no_record_yet
+            what_is_changed_has_a_record
+            a_commit_is_whole_or_nothing
+            an_import_replaces_the_record
+            // activity
+            activity_only_moves_forward
+            activity_makes_no_revision
+            activity_resurrects_nothing
+            a_commit_keeps_later_activity
+            activity_of_many_sessions_is_taken_at_once
+            // over
+            the_ones_that_were_over_first_are_dropped
+            lapsed_sessions_leave_the_load_and_stay_readable
+            a_purge_removes_and_counts_what_is_over
+            a_purge_spares_what_was_over_later
+            a_purge_of_what_had_not_ended_makes_a_revision
+            a_horizon_outlives_the_records
+            an_older_export_brings_nothing_back
+            a_token_holds_to_its_last_millisecond
+            // walks
+            a_walk_sees_each_session_once
+            a_walk_shows_what_its_filter_means
+            a_walk_through_changes_misses_nothing_that_stays
+            a_listing_is_in_order
+            ids_are_found_by_their_start
+            // news
+            changes_are_told_in_order
+            changes_of_another_process_are_told
+            activity_is_no_news
+            // together
+            one_of_many_commits_on_a_revision_is_applied
+            a_revocation_is_seen_by_whoever_verified_before
+            one_of_many_rotations_is_made
+            a_device_never_has_more_than_its_cap
+        }
+    };
+}
+
+/// Makes the tests.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! stamp {
+    (($stand:path) $($promise:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $promise() {
+            let stand = $stand().await;
+            $crate::conformance::$promise(&stand).await;
+        }
+    )*};
+}
+
+/// Names them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! list_promises {
+    (() $($promise:ident)*) => { const LISTED: &[&str] = &[$(stringify!($promise)),*]; };
+}
+
+#[cfg(test)]
+mod tests {
+    crate::promises!(list_promises);
+
+    #[test]
+    fn every_promise_is_stamped() {
+        let sources = [
+            include_str!("conformance/activity.rs"),
+            include_str!("conformance/commits.rs"),
+            include_str!("conformance/news.rs"),
+            include_str!("conformance/over.rs"),
+            include_str!("conformance/reading.rs"),
+            include_str!("conformance/together.rs"),
+            include_str!("conformance/walks.rs"),
+        ];
+        let written = sources.iter().flat_map(|source| source.split("\npub async fn ").skip(1));
+        let mut written: Vec<&str> = written.filter_map(|rest| rest.split('(').next()).collect();
+        let mut listed = LISTED.to_vec();
+        written.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(written, listed);
+    }
+}

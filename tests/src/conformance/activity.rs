@@ -1,0 +1,102 @@
+//! Activity: beside the revisions, forward only, and never a resurrection.
+
+use tenure_domain::{Millis, Policy, SessionId, Touch};
+
+use super::support::{decide_rotation, device, find, issue, load_of, now, purge, revocation, revoke, unknown};
+use crate::stand::Stand;
+
+async fn activity(stand: &Stand, id: SessionId) -> Option<u64> {
+    find(stand, id).await.map(|session| session.last_activity.as_millis())
+}
+
+/// The latest use counts, in whatever order it is told, and the process that told it knows it at once.
+pub async fn activity_only_moves_forward(stand: &Stand) {
+    let issued = issue(stand, "laptop", &Policy::default()).await;
+    let id = issued.session.id;
+    let at = |millis| Touch { session: id, at: issued.session.created_at.plus(Millis::new(millis)) };
+    stand.time.pass(Millis::minutes(1));
+    for (touches, latest) in
+        [(vec![at(20), at(10)], 20), (vec![at(15)], 20), (vec![at(21)], 21), (vec![at(0), at(300), at(299)], 300)]
+    {
+        stand.store.touch(&touches).await.unwrap();
+        assert_eq!(activity(stand, id).await, Some(at(latest).at.as_millis()));
+    }
+    let loaded = load_of(stand, id).await;
+    assert_eq!(loaded.sessions()[0].last_activity, at(300).at);
+    // Nothing else of it has changed.
+    assert_eq!(find(stand, id).await, Some(issued.session.clone().touched(at(300).at)));
+}
+
+/// What was decided before a use may be committed after it.
+pub async fn activity_makes_no_revision(stand: &Stand) {
+    let issued = issue(stand, "laptop", &Policy::default()).await;
+    let id = issued.session.id;
+    let before = load_of(stand, id).await;
+    stand.time.pass(Millis::minutes(1));
+    stand.store.touch(&[Touch { session: id, at: now(stand) }]).await.unwrap();
+    assert_eq!(load_of(stand, id).await.revision(), before.revision());
+    stand.store.commit(&revocation(&before, id, now(stand))).await.unwrap();
+    assert_eq!(activity(stand, id).await, Some(now(stand).as_millis()));
+}
+
+/// No late use brings back an ended or a removed session, or makes one.
+pub async fn activity_resurrects_nothing(stand: &Stand) {
+    let issued = issue(stand, "laptop", &Policy::default()).await;
+    let id = issued.session.id;
+    let ended = revoke(stand, id).await;
+    let late = |session| Touch { session, at: ended.last_activity.plus(Millis::minutes(5)) };
+    stand.time.pass(Millis::minutes(10));
+    for store in [&stand.store, &stand.other] {
+        store.touch(&[late(id), late(unknown(id))]).await.unwrap();
+        assert_eq!(store.find(id).await.unwrap().as_ref(), Some(&ended));
+        assert_eq!(store.find(unknown(id)).await.unwrap(), None);
+    }
+    assert_eq!(purge(stand, now(stand), false).await, 1);
+    for store in [&stand.store, &stand.other] {
+        store.touch(&[late(id)]).await.unwrap();
+        assert_eq!(store.find(id).await.unwrap(), None);
+        assert_eq!(store.load(&device("laptop")).await.unwrap().sessions(), []);
+    }
+}
+
+/// A new record that knows of less activity than the store keeps what the store knows.
+pub async fn a_commit_keeps_later_activity(stand: &Stand) {
+    let policy = Policy::default();
+    let issued = issue(stand, "laptop", &policy).await;
+    let id = issued.session.id;
+    let rotation = decide_rotation(stand, &issued.token, &policy).await;
+    stand.time.pass(Millis::minutes(9));
+    let used = now(stand);
+    stand.store.touch(&[Touch { session: id, at: used }]).await.unwrap();
+    stand.store.commit(&rotation.commit).await.unwrap();
+    assert_eq!(find(stand, id).await, Some(rotation.session.clone().touched(used)));
+    let end = revocation(&load_of(stand, id).await, id, now(stand));
+    stand.time.pass(Millis::minutes(1));
+    stand.store.touch(&[Touch { session: id, at: now(stand) }]).await.unwrap();
+    stand.store.commit(&end).await.unwrap();
+    assert_eq!(activity(stand, id).await, Some(now(stand).as_millis()));
+    // And a record that knows of more brings it along.
+    let other = issue(stand, "phone", &policy).await;
+    stand.time.pass(Millis::minutes(1));
+    let rotation = decide_rotation(stand, &other.token, &policy).await;
+    stand.store.commit(&rotation.commit).await.unwrap();
+    assert_eq!(activity(stand, other.session.id).await, Some(now(stand).as_millis()));
+}
+
+/// One call takes the activity of sessions from anywhere.
+pub async fn activity_of_many_sessions_is_taken_at_once(stand: &Stand) {
+    let mut sessions = Vec::new();
+    for n in 0..60 {
+        sessions.push(issue(stand, &format!("device-{}", n % 30), &Policy::default()).await.session);
+    }
+    stand.time.pass(Millis::minutes(1));
+    let touches: Vec<Touch> = sessions
+        .iter()
+        .zip(0..)
+        .map(|(session, n)| Touch { session: session.id, at: session.created_at.plus(Millis::new(n)) })
+        .collect();
+    stand.store.touch(&touches).await.unwrap();
+    for (session, touch) in sessions.iter().zip(&touches) {
+        assert_eq!(find(stand, session.id).await, Some(session.clone().touched(touch.at)));
+    }
+}

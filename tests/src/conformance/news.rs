@@ -1,0 +1,103 @@
+//! News of changes.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tenure_domain::{ClientField, ClientInfo, EndReason, Millis, Policy, SessionId, Touch};
+use tenure_ports::{ChangeKind, Feed, FeedItem, SessionRepository};
+use tokio::time::timeout;
+
+use super::support::{capped, device, enrolment, idling, issue, load_of, now, purge, revocation, revoke, rotate};
+use crate::stand::Stand;
+
+/// News comes soon; a loaded machine may take its time.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The next change. That some may have been missed is no change.
+async fn next(feed: &mut Feed) -> (SessionId, ChangeKind) {
+    loop {
+        match timeout(SOON, feed.next()).await.expect("news within the time").expect("the feed goes on") {
+            FeedItem::Changed { session, kind, .. } => return (session, kind),
+            FeedItem::Missed => {}
+        }
+    }
+}
+
+async fn expect(feed: &mut Feed, wanted: &[(SessionId, ChangeKind)]) {
+    for wanted in wanted {
+        assert_eq!(next(feed).await, *wanted);
+    }
+}
+
+/// Every kind of change is told, each commit's in its order, with the store's time.
+pub async fn changes_are_told_in_order(stand: &Stand) {
+    let policy = capped(1);
+    let before = issue(stand, "laptop", &policy).await;
+    let mut feed = stand.store.subscribe().await.unwrap();
+    let first = issue(stand, "laptop", &policy).await;
+    let item = timeout(SOON, feed.next()).await.unwrap().unwrap();
+    assert_eq!(item, FeedItem::Changed { session: first.session.id, kind: ChangeKind::Issued, at: now(stand) });
+    let id = first.session.id;
+    expect(&mut feed, &[(before.session.id, ChangeKind::Ended(EndReason::Evicted))]).await;
+    rotate(stand, &first.token, &policy).await;
+    let client = ClientInfo::default().with(ClientField::Address, "127.0.0.1").unwrap();
+    let describe = load_of(stand, id).await.describe(id, &client, &policy, now(stand)).unwrap();
+    stand.store.commit(&describe).await.unwrap();
+    revoke(stand, id).await;
+    let foreign = tenure_domain::Device::unknown(device("phone")).issue(enrolment(stand, &policy), &policy, now(stand));
+    let loaded = stand.store.load(&device("phone")).await.unwrap();
+    let import = loaded.import(std::slice::from_ref(&foreign.session), &[], &policy, now(stand)).commit.unwrap();
+    stand.store.commit(&import).await.unwrap();
+    expect(
+        &mut feed,
+        &[
+            (id, ChangeKind::Rotated),
+            (id, ChangeKind::Described),
+            (id, ChangeKind::Ended(EndReason::Revoked)),
+            (foreign.session.id, ChangeKind::Imported),
+        ],
+    )
+    .await;
+    let idle = issue(stand, "tablet", &idling()).await.session;
+    stand.time.pass(Millis::hours(1));
+    let settle = load_of(stand, idle.id).await.settle(&idling(), now(stand)).unwrap();
+    stand.store.commit(&settle).await.unwrap();
+    expect(&mut feed, &[(idle.id, ChangeKind::Issued), (idle.id, ChangeKind::Ended(EndReason::Idle))]).await;
+    assert_eq!(purge(stand, now(stand), false).await, 3);
+    let mut gone = [next(&mut feed).await, next(&mut feed).await, next(&mut feed).await];
+    gone.sort_by_key(|(id, _)| *id);
+    let mut wanted = [before.session.id, id, idle.id].map(|id| (id, ChangeKind::Purged));
+    wanted.sort_by_key(|(id, _)| *id);
+    assert_eq!(gone, wanted);
+}
+
+/// What another process changes is told too.
+pub async fn changes_of_another_process_are_told(stand: &Stand) {
+    let policy = Policy::default();
+    let before = issue(stand, "laptop", &policy).await;
+    let mut feed = stand.other.subscribe().await.unwrap();
+    for _ in 0..10 {
+        let issued = issue(stand, "laptop", &policy).await;
+        let id = issued.session.id;
+        rotate(stand, &issued.token, &policy).await;
+        revoke(stand, id).await;
+        let told = [ChangeKind::Issued, ChangeKind::Rotated, ChangeKind::Ended(EndReason::Revoked)];
+        expect(&mut feed, &told.map(|kind| (id, kind))).await;
+    }
+    revoke(stand, before.session.id).await;
+    expect(&mut feed, &[(before.session.id, ChangeKind::Ended(EndReason::Revoked))]).await;
+}
+
+/// Use is no news, and neither is what was refused.
+pub async fn activity_is_no_news(stand: &Stand) {
+    let policy = Policy::default();
+    let issued = issue(stand, "laptop", &policy).await;
+    let id = issued.session.id;
+    let mut feed = stand.store.subscribe().await.unwrap();
+    stand.time.pass(Millis::minutes(1));
+    stand.store.touch(&[Touch { session: id, at: now(stand) }]).await.unwrap();
+    assert!(stand.store.commit(&issued.commit).await.is_err());
+    let store: &dyn SessionRepository = &*stand.store;
+    store.commit(&revocation(&load_of(stand, id).await, id, now(stand))).await.unwrap();
+    expect(&mut feed, &[(id, ChangeKind::Ended(EndReason::Revoked))]).await;
+}

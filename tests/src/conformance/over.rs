@@ -1,0 +1,181 @@
+//! Sessions that are over: how long they are kept, how they go, and that nothing brings them back.
+
+use tenure_domain::{EndReason, Filter, Millis, Policy, PolicySettings, Refusal, Session};
+use tenure_ports::CommitError;
+use tenure_service::{Usage, VerifyError};
+
+use super::support::{
+    capped, device, find, idling, ids, issue, load_of, now, policy, purge, retained, revocation, revoke, walk,
+};
+use crate::stand::Stand;
+
+/// Of a device's sessions that are over, only the newest so many stay.
+pub async fn the_ones_that_were_over_first_are_dropped(stand: &Stand) {
+    let policy = capped(1);
+    let mut issued = Vec::new();
+    for _ in 0..14 {
+        // Each evicts the one before.
+        issued.push(issue(stand, "laptop", &policy).await.session);
+        stand.time.pass(Millis::seconds(1));
+    }
+    let beside = issue(stand, "phone", &policy).await.session;
+    let kept = walk(&*stand.store, &Filter { device: Some(device("laptop")), ..retained() }, now(stand), 100).await;
+    assert_eq!(ids(&kept), ids(&issued[3..]), "one active and ten evicted");
+    for dropped in &issued[..3] {
+        assert_eq!(find(stand, dropped.id).await, None);
+        stand.seen(None, async |other| other.find(dropped.id).await.unwrap()).await;
+    }
+    // A tie is broken by the id.
+    let loaded = stand.store.load(&device("laptop")).await.unwrap();
+    let mut end = loaded.revoke(&Default::default(), &super::support::cause(), &policy, now(stand)).commit.unwrap();
+    end.retain = 2;
+    stand.store.commit(&end).await.unwrap();
+    let mut by_end: Vec<Session> = kept.into_iter().filter(|session| session.end.is_some()).collect();
+    by_end.sort_by_key(|session| (session.closed_at(), session.id));
+    let left = walk(&*stand.store, &Filter { device: Some(device("laptop")), ..retained() }, now(stand), 100).await;
+    assert_eq!(ids(&left), ids([by_end.last().unwrap(), issued.last().unwrap()]));
+    assert_eq!(find(stand, beside.id).await, Some(beside));
+}
+
+/// A session whose time a commit named over is decided on no more, and still tells why it is refused.
+pub async fn lapsed_sessions_leave_the_load_and_stay_readable(stand: &Stand) {
+    let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
+    let over = issue(stand, "laptop", &short).await.session;
+    stand.time.pass(Millis::hours(2));
+    assert_eq!(ids(stand.store.load(&device("laptop")).await.unwrap().sessions()), [over.id]);
+    let next = issue(stand, "laptop", &Policy::default()).await;
+    assert_eq!(next.commit.lapsed, [over.id]);
+    for store in [&stand.store, &stand.other] {
+        assert_eq!(ids(store.load(&device("laptop")).await.unwrap().sessions()), [next.session.id]);
+        assert_eq!(ids(store.load_of(over.id).await.unwrap().unwrap().sessions()), ids([&over, &next.session]));
+    }
+    assert_eq!(find(stand, over.id).await, Some(over.clone()));
+    assert_eq!(ids(&walk(&*stand.store, &retained(), now(stand), 10).await), ids([&over, &next.session]));
+    assert_eq!(ids(&walk(&*stand.store, &Filter::default(), now(stand), 10).await), [next.session.id]);
+    // It counts among those that stay readable.
+    let loaded = stand.store.load(&device("laptop")).await.unwrap();
+    let mut end = revocation(&loaded, next.session.id, now(stand));
+    end.retain = 1;
+    stand.store.commit(&end).await.unwrap();
+    assert_eq!(find(stand, over.id).await, None);
+    assert!(find(stand, next.session.id).await.is_some());
+}
+
+/// A purge removes what is over and nothing else, says how much, and a dry run says the same and removes nothing.
+pub async fn a_purge_removes_and_counts_what_is_over(stand: &Stand) {
+    let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
+    let mut over = Vec::new();
+    for n in 0..20 {
+        over.push(issue(stand, &format!("device-{n}"), &short).await.session);
+    }
+    let active = issue(stand, "device-3", &Policy::default()).await.session;
+    let idle = issue(stand, "device-4", &idling()).await.session;
+    let revoked = issue(stand, "device-5", &Policy::default()).await.session;
+    revoke(stand, revoked.id).await;
+    stand.time.pass(Millis::hours(1));
+    let before = walk(&*stand.store, &retained(), now(stand), 100).await;
+    assert_eq!(before.len(), 23);
+    assert_eq!(purge(stand, now(stand), true).await, 22);
+    assert_eq!(walk(&*stand.store, &retained(), now(stand), 100).await, before);
+    assert_eq!(purge(stand, now(stand), false).await, 22);
+    for store in [&stand.store, &stand.other] {
+        assert_eq!(walk(&**store, &retained(), now(stand), 100).await, std::slice::from_ref(&active));
+        assert_eq!(store.load_of(over[0].id).await.unwrap(), None);
+        assert_eq!(ids(store.load(&device("device-3")).await.unwrap().sessions()), [active.id]);
+    }
+    for gone in over.iter().chain([&idle, &revoked]) {
+        assert_eq!(find(stand, gone.id).await, None);
+        stand.seen(None, async |other| other.find(gone.id).await.unwrap()).await;
+    }
+    assert_eq!(purge(stand, now(stand), false).await, 0);
+}
+
+/// A purge of what was over a while ago leaves what was over since.
+pub async fn a_purge_spares_what_was_over_later(stand: &Stand) {
+    let policy = Policy::default();
+    let (early, late) = (issue(stand, "laptop", &policy).await, issue(stand, "laptop", &policy).await);
+    let first = revoke(stand, early.session.id).await;
+    stand.time.pass(Millis::new(1));
+    let second = revoke(stand, late.session.id).await;
+    stand.time.pass(Millis::minutes(5));
+    assert_eq!(purge(stand, first.closed_at().minus(Millis::new(1)), false).await, 0);
+    assert_eq!(purge(stand, first.closed_at(), false).await, 1);
+    assert_eq!(walk(&*stand.store, &retained(), now(stand), 10).await, std::slice::from_ref(&second));
+    assert_eq!(purge(stand, second.closed_at(), false).await, 1);
+}
+
+/// What was decided on a session that a purge removed unended is not applied any more.
+pub async fn a_purge_of_what_had_not_ended_makes_a_revision(stand: &Stand) {
+    let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
+    let over = issue(stand, "laptop", &short).await.session;
+    let stays = issue(stand, "laptop", &Policy::default()).await;
+    stand.time.pass(Millis::hours(1));
+    let before = load_of(stand, stays.session.id).await;
+    assert_eq!(ids(before.sessions()), ids([&over, &stays.session]));
+    let decided = revocation(&before, stays.session.id, now(stand));
+    assert_eq!(purge(stand, now(stand), false).await, 1);
+    assert_ne!(load_of(stand, stays.session.id).await.revision(), before.revision());
+    assert_eq!(stand.store.commit(&decided).await, Err(CommitError::Conflict));
+}
+
+/// A device remembers that sessions were ended before their time, longer than their records.
+pub async fn a_horizon_outlives_the_records(stand: &Stand) {
+    let policy = Policy::default();
+    let session = issue(stand, "laptop", &policy).await.session;
+    stand.time.pass(Millis::minutes(1));
+    revoke(stand, session.id).await;
+    let horizon = stand.store.load(&device("laptop")).await.unwrap().horizon().unwrap();
+    assert_eq!((horizon.created_at, horizon.until), (session.created_at, session.expires_at));
+    assert_eq!(purge(stand, now(stand), false).await, 1);
+    for store in [&stand.store, &stand.other] {
+        let loaded = store.load(&device("laptop")).await.unwrap();
+        assert_eq!((loaded.horizon(), loaded.sessions()), (Some(horizon), &[][..]));
+    }
+    // Another one's life on the device does not shorten it.
+    let next = issue(stand, "laptop", &policy).await.session;
+    assert_eq!(stand.store.load(&device("laptop")).await.unwrap().horizon(), Some(horizon));
+    stand.time.pass_to(horizon.until.minus(Millis::new(1)));
+    revoke(stand, next.id).await;
+    purge(stand, now(stand), false).await;
+    let loaded = stand.store.load(&device("laptop")).await.unwrap();
+    assert_eq!(loaded.horizon().map(|horizon| horizon.until), Some(next.expires_at));
+}
+
+/// An export from before a revocation does not undo it, though the record is long gone.
+pub async fn an_older_export_brings_nothing_back(stand: &Stand) {
+    let policy = Policy::default();
+    let sessions = stand.sessions(&stand.store, policy);
+    let issued = issue(stand, "laptop", &policy).await;
+    let export = vec![issued.session.clone()];
+    let ended = revoke(stand, issued.session.id).await;
+    let report = sessions.import(export.clone(), false, |_| {}).await.unwrap();
+    assert_eq!((report.kept, report.taken), (1, 0));
+    assert_eq!(find(stand, ended.id).await, Some(ended.clone()));
+    assert_eq!(purge(stand, now(stand), false).await, 1);
+    let report = stand.sessions(&stand.other, policy).import(export, false, |_| {}).await.unwrap();
+    assert_eq!((report.barred, report.taken), (vec![ended.id], 0));
+    assert_eq!(find(stand, ended.id).await, None);
+    let refused = sessions.verify(&issued.token, Usage::Counts).await.map(drop);
+    assert_eq!(refused, Err(VerifyError::Refused(Refusal::Unknown)));
+}
+
+/// Accepted a millisecond before its expiry, refused at it; the same for idleness, whose end is then durable.
+pub async fn a_token_holds_to_its_last_millisecond(stand: &Stand) {
+    let sessions = stand.sessions(&stand.store, Policy::default());
+    let issued = issue(stand, "laptop", &Policy::default()).await;
+    let idle = issue(stand, "phone", &idling()).await;
+    let verify = async |token| sessions.verify(token, Usage::Ignored).await.map(drop);
+    stand.time.pass_to(idle.session.idle_at().unwrap().minus(Millis::new(1)));
+    assert_eq!(verify(&idle.token).await, Ok(()));
+    stand.time.pass(Millis::new(1));
+    let ended = Err(VerifyError::Refused(Refusal::Ended(EndReason::Idle)));
+    assert_eq!(verify(&idle.token).await, ended);
+    assert_eq!(find(stand, idle.session.id).await.unwrap().end.clone().unwrap().reason, EndReason::Idle);
+    stand.time.pass_to(issued.session.expires_at.minus(Millis::new(1)));
+    assert_eq!(verify(&issued.token).await, Ok(()));
+    stand.time.pass(Millis::new(1));
+    assert_eq!(verify(&issued.token).await, Err(VerifyError::Refused(Refusal::Expired)));
+    assert_eq!(verify(&idle.token).await, Err(VerifyError::Refused(Refusal::Ended(EndReason::Idle))));
+    stand.time.pass_to(find(stand, issued.session.id).await.unwrap().keep_until());
+    assert_eq!(verify(&issued.token).await, Err(VerifyError::Refused(Refusal::Unknown)));
+}

@@ -1,0 +1,151 @@
+//! Decisions to commit, made as the use cases make them.
+
+use std::sync::Arc;
+
+use tenure_domain::{
+    Cause, ClientField, ClientInfo, Commit, Decision, Device, DeviceId, EndReason, Enrolment, Family, Filter, Fresh,
+    Issue, Millis, Policy, PolicySettings, Rotation, Scope, Selection, Session, SessionId, Subject, Timestamp, Token,
+};
+use tenure_ports::{Purge, SessionRepository};
+
+use crate::stand::Stand;
+
+pub(super) fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+pub(super) fn policy(settings: PolicySettings) -> Policy {
+    Policy::new(&settings).unwrap()
+}
+
+/// At most so many sessions on a device.
+pub(super) fn capped(cap: u64) -> Policy {
+    policy(PolicySettings { max_sessions_per_device: Some(cap), ..PolicySettings::default() })
+}
+
+/// Sessions that are idle after a while.
+pub(super) fn idling() -> Policy {
+    policy(PolicySettings { idle_timeout: Some(Millis::hours(1)), ..PolicySettings::default() })
+}
+
+pub(super) fn enrolment(stand: &Stand, policy: &Policy) -> Enrolment {
+    let client = ClientInfo::default().with(ClientField::DisplayName, "Test client").unwrap();
+    Enrolment {
+        id: stand.entropy.bytes(),
+        family: Family::new(stand.entropy.bytes()),
+        fresh: Fresh::new(stand.entropy.bytes()),
+        subject: Subject::default(),
+        client: Arc::new(client),
+        terms: policy.terms(None).unwrap(),
+        expires_by: None,
+    }
+}
+
+pub(super) fn now(stand: &Stand) -> Timestamp {
+    stand.clock.now()
+}
+
+/// An issue, decided and not committed.
+pub(super) async fn decide_issue(stand: &Stand, name: &str, policy: &Policy) -> Issue {
+    let loaded = stand.store.load(&device(name)).await.unwrap();
+    loaded.issue(enrolment(stand, policy), policy, now(stand))
+}
+
+pub(super) async fn issue(stand: &Stand, name: &str, policy: &Policy) -> Issue {
+    let issue = decide_issue(stand, name, policy).await;
+    stand.store.commit(&issue.commit).await.unwrap();
+    issue
+}
+
+pub(super) async fn issue_to(stand: &Stand, name: &str, subject: &str) -> Session {
+    let policy = Policy::default();
+    let loaded = stand.store.load(&device(name)).await.unwrap();
+    let enrolment = Enrolment { subject: Subject::new(subject).unwrap(), ..enrolment(stand, &policy) };
+    let issue = loaded.issue(enrolment, &policy, now(stand));
+    stand.store.commit(&issue.commit).await.unwrap();
+    issue.session
+}
+
+/// A rotation, decided and not committed.
+pub(super) async fn decide_rotation(stand: &Stand, token: &Token, policy: &Policy) -> Rotation {
+    let loaded = load_of(stand, token.session()).await;
+    match loaded.rotate(token, &Fresh::new(stand.entropy.bytes()), policy, now(stand)) {
+        Decision::Do(rotation) => rotation,
+        other => panic!("not rotated: {other:?}"),
+    }
+}
+
+pub(super) async fn rotate(stand: &Stand, token: &Token, policy: &Policy) -> Rotation {
+    let rotation = decide_rotation(stand, token, policy).await;
+    stand.store.commit(&rotation.commit).await.unwrap();
+    rotation
+}
+
+pub(super) fn cause() -> Cause {
+    Cause {
+        reason: EndReason::Revoked,
+        text: Some("left in a \"taxi\" \u{1f695}".parse().unwrap()),
+        actor: Some("cli".parse().unwrap()),
+    }
+}
+
+/// A revocation of one session, decided on what was loaded.
+pub(super) fn revocation(loaded: &Device, id: SessionId, now: Timestamp) -> Commit {
+    loaded.revoke(&Selection::one(id), &cause(), &Policy::default(), now).commit.unwrap()
+}
+
+pub(super) async fn revoke(stand: &Stand, id: SessionId) -> Session {
+    let commit = revocation(&load_of(stand, id).await, id, now(stand));
+    stand.store.commit(&commit).await.unwrap();
+    stand.store.find(id).await.unwrap().unwrap()
+}
+
+pub(super) async fn load_of(stand: &Stand, id: SessionId) -> Device {
+    stand.store.load_of(id).await.unwrap().unwrap()
+}
+
+pub(super) async fn find(stand: &Stand, id: SessionId) -> Option<Session> {
+    stand.store.find(id).await.unwrap()
+}
+
+/// A session that no store knows, in the bucket of another.
+pub(super) fn unknown(beside: SessionId) -> SessionId {
+    SessionId::new(beside.bucket(), [7; 12])
+}
+
+pub(super) fn retained() -> Filter {
+    Filter { scope: Scope::Retained, ..Filter::default() }
+}
+
+/// A whole walk, so many at a time.
+pub(super) async fn walk(store: &dyn SessionRepository, filter: &Filter, now: Timestamp, limit: usize) -> Vec<Session> {
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.page(filter, now, cursor, limit).await.unwrap();
+        seen.extend(page.sessions);
+        cursor = page.next;
+        if cursor.is_none() {
+            return seen;
+        }
+    }
+}
+
+pub(super) fn ids<'a>(sessions: impl IntoIterator<Item = &'a Session>) -> Vec<SessionId> {
+    let mut ids: Vec<SessionId> = sessions.into_iter().map(|session| session.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// A whole purge of what was over by `over_by`.
+pub(super) async fn purge(stand: &Stand, over_by: Timestamp, dry_run: bool) -> u64 {
+    let purge = Purge { now: now(stand), over_by, dry_run };
+    let (mut removed, mut cursor) = (0, None);
+    loop {
+        let part = stand.store.purge(&purge, cursor).await.unwrap();
+        removed += part.removed;
+        cursor = part.next;
+        if cursor.is_none() {
+            return removed;
+        }
+    }
+}

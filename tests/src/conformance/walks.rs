@@ -1,0 +1,134 @@
+//! Listings: whole, ordered, filtered.
+
+use std::collections::BTreeMap;
+
+use tenure_domain::{Filter, IdPrefix, Millis, Policy, Scope, Session, SessionId, SortKey, Subject, Touch};
+
+use super::support::{device, find, ids, issue, issue_to, now, retained, revoke, walk};
+use crate::stand::Stand;
+
+/// Sessions of several devices and subjects, some over, with activity, expiries and creations in different orders.
+async fn various(stand: &Stand) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    for n in 0..36_u64 {
+        let session = issue_to(stand, &format!("device-{}", n % 7), ["anna", "bert"][(n % 2) as usize]).await;
+        sessions.push(session.id);
+        if n % 3 != 0 {
+            stand.time.pass(Millis::new(n % 5));
+        }
+    }
+    stand.time.pass(Millis::minutes(1));
+    let touches =
+        sessions.iter().zip(0..).map(|(&id, n)| Touch { session: id, at: now(stand).minus(Millis::new(n * 37 % 11)) });
+    stand.store.touch(&touches.collect::<Vec<_>>()).await.unwrap();
+    for id in sessions.iter().step_by(5) {
+        revoke(stand, *id).await;
+    }
+    let mut found = Vec::new();
+    for id in sessions {
+        found.push(find(stand, id).await.unwrap());
+    }
+    found
+}
+
+/// However many at a time, a walk shows every session exactly once.
+pub async fn a_walk_sees_each_session_once(stand: &Stand) {
+    let sessions = various(stand).await;
+    for limit in [1, 2, 5, 35, 36, 37, 1_000] {
+        let mut seen = walk(&*stand.store, &retained(), now(stand), limit).await;
+        assert_eq!(seen.len(), sessions.len(), "{limit} at a time");
+        seen.sort_by_key(|session| session.id);
+        let mut wanted = sessions.clone();
+        wanted.sort_by_key(|session| session.id);
+        assert_eq!(seen, wanted, "{limit} at a time");
+    }
+}
+
+/// A filter by device, subject and scope, judged at the time that is asked for.
+pub async fn a_walk_shows_what_its_filter_means(stand: &Stand) {
+    let sessions = various(stand).await;
+    let devices = [None, Some(device("device-2")), Some(device("nowhere"))];
+    let subjects = [None, Some(Subject::new("bert").unwrap()), Some(Subject::new("nobody").unwrap())];
+    let times = [now(stand), sessions[20].expires_at, sessions[35].keep_until()];
+    for at in times {
+        for (device, subject) in devices.iter().flat_map(|device| subjects.iter().map(move |subject| (device, subject)))
+        {
+            for scope in [Scope::Active, Scope::Retained] {
+                let filter = Filter { device: device.clone(), subject: subject.clone(), scope };
+                let wanted: Vec<&Session> = sessions.iter().filter(|session| filter.matches(session, at)).collect();
+                assert_eq!(ids(&walk(&*stand.store, &filter, at, 4).await), ids(wanted.iter().copied()), "{filter:?}");
+                let top = stand.store.top(&filter, at, SortKey::Created, 100).await.unwrap();
+                assert_eq!(ids(&top), ids(wanted), "{filter:?}");
+            }
+        }
+    }
+}
+
+/// Sessions that stay as they are are seen once, whatever happens to others meanwhile.
+pub async fn a_walk_through_changes_misses_nothing_that_stays(stand: &Stand) {
+    let sessions = various(stand).await;
+    let active: Vec<&Session> = sessions.iter().filter(|session| session.end.is_none()).collect();
+    let (stay, go) = active.split_at(active.len() / 2);
+    let mut go = go.iter();
+    let (mut seen, mut cursor) = (BTreeMap::<SessionId, u32>::new(), None);
+    loop {
+        let page = stand.store.page(&Filter::default(), now(stand), cursor, 3).await.unwrap();
+        for session in page.sessions {
+            *seen.entry(session.id).or_default() += 1;
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+        // One goes, one comes, and one that stays is used.
+        if let Some(session) = go.next() {
+            revoke(stand, session.id).await;
+        }
+        issue_to(stand, "newcomer", "anna").await;
+        stand.time.pass(Millis::new(1));
+        stand.store.touch(&[Touch { session: stay[0].id, at: now(stand) }]).await.unwrap();
+    }
+    assert!(seen.values().all(|times| *times == 1), "{seen:?}");
+    assert!(stay.iter().all(|session| seen.contains_key(&session.id)));
+}
+
+/// The first so many in each order; ties by id.
+pub async fn a_listing_is_in_order(stand: &Stand) {
+    let sessions = various(stand).await;
+    for sort in [SortKey::LastActivity, SortKey::Created, SortKey::Expires] {
+        for filter in
+            [retained(), Filter::default(), Filter { subject: Some(Subject::new("anna").unwrap()), ..retained() }]
+        {
+            let mut wanted = sessions.clone();
+            wanted.retain(|session| filter.matches(session, now(stand)));
+            wanted.sort_by(|a, b| sort.compare(a, b));
+            for limit in [0, 1, 7, 100] {
+                let listed = stand.store.top(&filter, now(stand), sort, limit).await.unwrap();
+                assert_eq!(listed, wanted[..limit.min(wanted.len())], "{sort:?}, first {limit}");
+            }
+        }
+    }
+}
+
+/// By one character or all of them, in order, ended ones too, and no more than asked for.
+pub async fn ids_are_found_by_their_start(stand: &Stand) {
+    let mut known = ids(&various(stand).await);
+    for _ in 0..10 {
+        known.push(issue(stand, "device-3", &Policy::default()).await.session.id);
+    }
+    known.sort_unstable();
+    for id in known.iter().step_by(5) {
+        let text = id.to_string();
+        for length in [1, 2, 3, 19, 20] {
+            let prefix: IdPrefix = text[..length].parse().unwrap();
+            let wanted: Vec<SessionId> = known.iter().copied().filter(|id| prefix.matches(*id)).collect();
+            assert_eq!(stand.store.starting_with(prefix, 100).await.unwrap(), wanted, "{}", &text[..length]);
+            for limit in [0, 1, 2] {
+                let first = &wanted[..limit.min(wanted.len())];
+                assert_eq!(stand.store.starting_with(prefix, limit).await.unwrap(), first, "{}", &text[..length]);
+            }
+        }
+        let other = format!("{}{}", &text[..19], if text.ends_with('0') { '1' } else { '0' });
+        assert_eq!(stand.store.starting_with(other.parse().unwrap(), 10).await.unwrap(), []);
+    }
+}

@@ -1,0 +1,239 @@
+//! The reference model: sessions in a map, kept just as the port says, for whoever is compared with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tenure_domain::{
+    Change, Commit, Device, DeviceId, Filter, Horizon, IdPrefix, Revision, Session, SessionId, SessionParts, SortKey,
+    Timestamp, Touch,
+};
+use tenure_ports::{
+    ChangeKind, Clock, CommitError, Cursor, Feed, FeedItem, Page, Purge, Purged, SessionRepository, StoreError,
+};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Sessions in memory. Simple, slow, and gone with the process.
+pub struct Model {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    news: broadcast::Sender<FeedItem>,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: BTreeMap<SessionId, Record>,
+    devices: BTreeMap<DeviceId, Facts>,
+    /// Counts up over all devices, so that none is ever used twice.
+    revisions: u64,
+}
+
+struct Record {
+    session: Session,
+    /// Its time was named over by a commit: decisions load it no more.
+    lapsed: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Facts {
+    revision: Revision,
+    horizon: Option<Horizon>,
+}
+
+impl Model {
+    /// An empty store that keeps this time.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, state: Mutex::default(), news: broadcast::channel(4_096).0 })
+    }
+
+    /// Tells subscribers; nobody need listen.
+    fn tell(&self, session: SessionId, kind: ChangeKind) {
+        drop(self.news.send(FeedItem::Changed { session, kind, at: self.clock.now() }));
+    }
+}
+
+impl State {
+    fn facts(&self, device: &DeviceId) -> Facts {
+        self.devices.get(device).copied().unwrap_or_default()
+    }
+
+    fn of_device<'a>(&'a self, device: &'a DeviceId) -> impl Iterator<Item = &'a Record> {
+        self.sessions.values().filter(move |record| record.session.device == *device)
+    }
+
+    fn load(&self, device: &DeviceId, with: Option<SessionId>) -> Device {
+        let wanted =
+            |record: &&Record| (record.session.end.is_none() && !record.lapsed) || Some(record.session.id) == with;
+        let sessions = self.of_device(device).filter(wanted).map(|record| record.session.clone()).collect();
+        let Facts { revision, horizon } = self.facts(device);
+        Device::new(device.clone(), revision, sessions, horizon)
+    }
+
+    fn next_revision(&mut self) -> Revision {
+        self.revisions += 1;
+        Revision::new(self.revisions)
+    }
+
+    fn check(&self, commit: &Commit, now: Timestamp) -> Result<(), CommitError> {
+        if self.facts(&commit.device).revision != commit.expected {
+            return Err(CommitError::Conflict);
+        }
+        if now > commit.not_after {
+            return Err(CommitError::TooLate);
+        }
+        let used = |session: SessionId| self.sessions.get(&session).map(|record| record.session.last_activity);
+        if commit.guards.iter().any(|guard| used(guard.session) > Some(guard.last_activity)) {
+            return Err(CommitError::Conflict);
+        }
+        let fits = |change: &Change| {
+            let known = self.sessions.contains_key(&change.session().id);
+            match change {
+                Change::Issued(_) => !known,
+                Change::Rotated(_) | Change::Ended(_) | Change::Described(_) => known,
+                Change::Imported(_) => true,
+            }
+        };
+        if commit.changes.iter().all(fits) { Ok(()) } else { Err(CommitError::Conflict) }
+    }
+
+    /// Applies a checked commit; answers the ids of the records that it had to drop.
+    fn apply(&mut self, commit: &Commit) -> (Revision, Vec<SessionId>) {
+        let revision = self.next_revision();
+        self.devices.insert(commit.device.clone(), Facts { revision, horizon: commit.horizon });
+        for change in &commit.changes {
+            let new = change.session();
+            let session = match self.sessions.get(&new.id) {
+                Some(stored) if stored.session.last_activity > new.last_activity => {
+                    let last_activity = stored.session.last_activity;
+                    Session::from_parts(SessionParts { last_activity, ..new.clone().into_parts() }).unwrap()
+                }
+                _ => new.clone(),
+            };
+            self.sessions.insert(new.id, Record { session, lapsed: false });
+        }
+        for id in &commit.lapsed {
+            if let Some(record) = self.sessions.get_mut(id) {
+                record.lapsed = true;
+            }
+        }
+        let over = self.of_device(&commit.device).filter(|record| record.lapsed || record.session.end.is_some());
+        let mut over: Vec<_> = over.map(|record| (record.session.closed_at(), record.session.id)).collect();
+        over.sort_unstable();
+        let surplus = over.len().saturating_sub(commit.retain);
+        let dropped: Vec<SessionId> = over.into_iter().take(surplus).map(|(_, id)| id).collect();
+        for id in &dropped {
+            self.sessions.remove(id);
+        }
+        (revision, dropped)
+    }
+}
+
+#[async_trait]
+impl SessionRepository for Model {
+    async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        Ok(self.state.lock().sessions.get(&id).map(|record| record.session.clone()))
+    }
+
+    async fn load(&self, device: &DeviceId) -> Result<Device, StoreError> {
+        Ok(self.state.lock().load(device, None))
+    }
+
+    async fn load_of(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
+        let state = self.state.lock();
+        Ok(state.sessions.get(&session).map(|record| state.load(&record.session.device, Some(session))))
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Revision, CommitError> {
+        let mut state = self.state.lock();
+        state.check(commit, self.clock.now())?;
+        let (revision, dropped) = state.apply(commit);
+        for change in &commit.changes {
+            self.tell(change.session().id, ChangeKind::of(change));
+        }
+        for id in dropped {
+            self.tell(id, ChangeKind::Purged);
+        }
+        Ok(revision)
+    }
+
+    async fn touch(&self, touches: &[Touch]) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        for touch in touches {
+            if let Some(record) = state.sessions.get_mut(&touch.session) {
+                record.session = record.session.clone().touched(touch.at);
+            }
+        }
+        Ok(())
+    }
+
+    async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+        let state = self.state.lock();
+        Ok(state.sessions.keys().copied().filter(|id| prefix.matches(*id)).take(limit).collect())
+    }
+
+    async fn page(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let state = self.state.lock();
+        let later = state.sessions.values().filter(|record| after.is_none_or(|c| record.session.id.as_u128() > c.0));
+        let mut matching = later.map(|record| &record.session).filter(|session| filter.matches(session, now));
+        let sessions: Vec<Session> = matching.by_ref().take(limit.max(1)).cloned().collect();
+        let next = matching.next().and(sessions.last()).map(|last| Cursor(last.id.as_u128()));
+        Ok(Page { sessions, next })
+    }
+
+    async fn top(
+        &self,
+        filter: &Filter,
+        now: Timestamp,
+        sort: SortKey,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        let state = self.state.lock();
+        let all = state.sessions.values().map(|record| &record.session);
+        let mut matching: Vec<Session> = all.filter(|session| filter.matches(session, now)).cloned().collect();
+        matching.sort_by(|a, b| sort.compare(a, b));
+        matching.truncate(limit);
+        Ok(matching)
+    }
+
+    async fn purge(&self, purge: &Purge, _after: Option<Cursor>) -> Result<Purged, StoreError> {
+        let mut state = self.state.lock();
+        let all = state.sessions.values().map(|record| record.session.clone());
+        let over = |session: &Session| session.over_since(purge.now).is_some_and(|since| since <= purge.over_by);
+        let over: Vec<Session> = all.filter(over).collect();
+        let removed = over.len() as u64;
+        if !purge.dry_run {
+            for session in over {
+                state.sessions.remove(&session.id);
+                if session.end.is_none() {
+                    let revision = state.next_revision();
+                    state.devices.entry(session.device.clone()).or_default().revision = revision;
+                }
+                self.tell(session.id, ChangeKind::Purged);
+            }
+        }
+        Ok(Purged { removed, next: None })
+    }
+
+    async fn subscribe(&self) -> Result<Feed, StoreError> {
+        Ok(Box::pin(futures_util::stream::unfold(self.news.subscribe(), |mut news| async move {
+            match news.recv().await {
+                Ok(item) => Some((item, news)),
+                Err(RecvError::Lagged(_)) => Some((FeedItem::Missed, news)),
+                Err(RecvError::Closed) => None,
+            }
+        })))
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

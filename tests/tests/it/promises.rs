@@ -1,0 +1,7 @@
+//! The conformance suite, stamped for every store.
+
+use tenure_tests::conformance;
+
+conformance!(model, tenure_tests::stand::Stand::model);
+conformance!(json, tenure_tests::stand::Stand::json);
+conformance!(redis, tenure_tests::stand::Stand::redis);
