@@ -10,11 +10,18 @@
 //! ```
 //! Names no adapter: whoever starts it brings the use cases ([`tenure_service::Sessions`]).
 
+pub mod admin;
+pub mod api;
+mod cookie;
 mod credential;
 mod enforce;
+mod exchange;
+mod html;
 mod live;
 mod metrics;
+pub mod openapi;
 mod options;
+mod origin;
 mod problem;
 mod secret;
 

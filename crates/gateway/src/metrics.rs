@@ -86,6 +86,7 @@ impl Outcome {
             | Problem::NotFound(_)
             | Problem::MethodNotAllowed
             | Problem::Conflict(_)
+            | Problem::MediaType(_)
             | Problem::TooLarge(_) => Self::Rejected,
             Problem::Store(_) => Self::StoreDown,
             Problem::BadGateway(_) | Problem::GatewayTimeout(_) => Self::UpstreamFailed,

@@ -5,9 +5,11 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Map, Value};
 use tenure_domain::Refusal;
 use tenure_service::{VerifyError, WriteError};
+use utoipa::ToSchema;
 
 /// Why a token was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum Problem {
     MethodNotAllowed,
     /// Changed by somebody else meanwhile: 409.
     Conflict(String),
+    /// A body of a type that is not read here: 415.
+    MediaType(String),
     /// A body or a header is larger than what is taken: 413 or 431.
     TooLarge(String),
     /// Too many failures, or too many calls, from there: 429 with the seconds to wait.
@@ -63,6 +67,7 @@ impl Problem {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -84,6 +89,7 @@ impl Problem {
             Self::NotFound(_) => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Conflict(_) => "conflict",
+            Self::MediaType(_) => "unsupported_media_type",
             Self::TooLarge(_) => "too_large",
             Self::TooMany(_) => "too_many_requests",
             Self::Store(_) => "store_unavailable",
@@ -107,6 +113,7 @@ impl Problem {
             | Self::Forbidden(text)
             | Self::NotFound(text)
             | Self::Conflict(text)
+            | Self::MediaType(text)
             | Self::TooLarge(text)
             | Self::Store(text)
             | Self::Uncertain(text)
@@ -136,17 +143,46 @@ impl Problem {
     }
 }
 
+/// A problem as RFC 9457 writes it (`application/problem+json`).
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProblemBody {
+    /// Always `about:blank`: the status and the code say what kind it is.
+    r#type: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The status.
+    status: u16,
+    /// The stable code, for programs: of a refused token `malformed`, `unknown`, `expired`, `idle`, `revoked`,
+    /// `evicted`, `rotated`, `replayed` or `logged_out`.
+    code: &'static str,
+    /// What happened and what to do, for people.
+    detail: String,
+    /// More that a program can use: a `token` that may hold, sessions that were ended before a failure.
+    #[serde(flatten)]
+    #[schema(value_type = std::collections::BTreeMap<String, serde_json::Value>)]
+    extension: Map<String, Value>,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        self.with(Map::new())
+    }
+}
+
+impl Problem {
+    /// The response, with more that a program can use.
+    pub(crate) fn with(self, extension: Map<String, Value>) -> Response {
         let status = self.status();
-        let body = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or_default(),
-            "status": status.as_u16(),
-            "code": self.code(),
-            "detail": self.detail(),
-        });
-        let mut response = Response::new(Body::from(body.to_string()));
+        let body = ProblemBody {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            code: self.code(),
+            detail: self.detail(),
+            extension,
+        };
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -27,6 +27,7 @@ pub fn parse_rfc3339(text: &str) -> Result<Timestamp, TimeError> {
 
 /// What is known of a client; what is not is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names are those of tenure_domain::ClientField, which explains them")]
 pub struct ClientView {
@@ -83,6 +84,7 @@ impl From<&ClientInfo> for ClientView {
 
 /// A session for scripts. A field with no value is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
     /// Its id.

@@ -1,0 +1,95 @@
+//! What operators ask: all sessions, OAuth introspection and revocation, news, counters, health, and a page for people.
+
+mod cursor;
+mod events;
+mod guard;
+mod health;
+mod oauth;
+mod page;
+mod query;
+mod revoke;
+mod sessions;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::{any, get};
+use axum::{Json, Router};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::enforce::Gate;
+use crate::problem::Problem;
+
+/// What the endpoints share.
+pub(crate) struct Admin {
+    gate: Arc<Gate>,
+    own: guard::OwnNames,
+    ready: health::Ready,
+    streams: events::Streams,
+}
+
+/// The endpoints of the admin listener.
+pub fn router(gate: Arc<Gate>) -> Router {
+    let admin = Arc::new(Admin {
+        own: guard::OwnNames::new(),
+        ready: health::Ready::default(),
+        streams: events::Streams::default(),
+        gate,
+    });
+    let guarded = |router: OpenApiRouter<Arc<Admin>>| {
+        router.layer(middleware::from_fn_with_state(admin.clone(), guard::secret)).split_for_parts().0
+    };
+    let open = open().split_for_parts().0;
+    let oauth = oauth_routes().split_for_parts().0;
+    Router::new()
+        .merge(guarded(protected()))
+        .merge(open)
+        .merge(oauth)
+        .route("/", get(page::page))
+        .route("/static/admin.js", get(page::script))
+        .route("/static/admin.css", get(page::style))
+        .route("/openapi.json", get(async || Json(crate::openapi::document())))
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .fallback(any(nothing))
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::names))
+        .with_state(admin)
+}
+
+/// Endpoints that need the admin secret.
+pub(crate) fn protected() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new()
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::show, revoke::one))
+        .routes(routes!(revoke::many))
+        .routes(routes!(events::events))
+        .routes(routes!(metrics))
+}
+
+/// Endpoints that anybody may ask who reaches them.
+pub(crate) fn open() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
+}
+
+/// Endpoints that authenticate their clients as OAuth does.
+pub(crate) fn oauth_routes() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new().routes(routes!(oauth::introspect)).routes(routes!(oauth::revoke))
+}
+
+/// Counters in Prometheus' text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operator",
+    security(("admin_secret" = [])),
+    responses((status = 200, description = "The counters.", body = String, content_type = "text/plain"))
+)]
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    crate::html::file("text/plain; version=0.0.4; charset=utf-8", admin.gate.metrics().render())
+}
+
+async fn nothing() -> Problem {
+    Problem::NotFound("there is no such endpoint: /openapi.json lists them".to_owned())
+}

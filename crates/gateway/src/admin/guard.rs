@@ -1,0 +1,79 @@
+//! Who may ask at all: by a name of this machine, not for another site's page, and with the secret.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::Admin;
+use crate::exchange;
+use crate::origin::{self, Sender};
+use crate::problem::Problem;
+
+/// The names under which a browser may reach this listener. A page of another site can have its own name point here
+/// (DNS rebinding), but it cannot have that name be an address or one of these.
+pub(crate) struct OwnNames(Vec<String>);
+
+impl OwnNames {
+    pub(super) fn new() -> Self {
+        let mut names = vec!["localhost".to_owned()];
+        let node = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+        names.extend(node.split_once('.').map(|(short, _)| short.to_owned()));
+        names.push(node);
+        Self(names)
+    }
+
+    fn has(&self, host: &str) -> bool {
+        let name = match host.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
+            None => host.split_once(':').map_or(host, |(name, _)| name),
+        };
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        name.parse::<IpAddr>().is_ok() || (!name.is_empty() && self.0.contains(&name))
+    }
+}
+
+/// Lets nobody in who came by a foreign name, or for a page of another origin.
+pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let host = origin::host(&parts);
+    if !host.is_some_and(|host| admin.own.has(host)) {
+        let text =
+            "ask by an address, by localhost, or by this machine's own name: other names may point here by deceit";
+        return Err(Problem::Forbidden(text.to_owned()));
+    }
+    let sender = origin::sender(&parts.headers, host);
+    // A link elsewhere may lead to the page itself, which tells nothing.
+    let is_page = parts.uri.path() == "/" && parts.method.is_safe();
+    if sender == Sender::Other && !is_page {
+        return Err(Problem::Forbidden("pages of other sites may not ask here".to_owned()));
+    }
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// Lets nobody in without the admin secret.
+pub(super) async fn secret(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
+    let presented = exchange::bearer(request.headers()).unwrap_or_default();
+    if !admin.gate.options().admin_secret.is(presented.as_bytes()) {
+        return Err(Problem::Secret);
+    }
+    Ok(next.run(request).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_own_names_are_ours_and_no_others() {
+        let own = OwnNames::new();
+        for host in ["127.0.0.1:8471", "[::1]:8471", "localhost", "LOCALHOST.:1", "192.0.2.1"] {
+            assert!(own.has(host), "{host}");
+        }
+        for host in ["", ":8471", "evil.test", "localhost.evil.test", "127.0.0.1.evil.test:8471", "[evil]"] {
+            assert!(!own.has(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! OAuth 2.0 token introspection (RFC 7662) and revocation (RFC 7009), so that any OAuth library can ask.
+//!
+//! The client authenticates with the admin secret: as its bearer token, or as a client secret by HTTP Basic or in the
+//! form (RFC 6749 section 2.3.1). The client id is the client's own name for itself and allows nothing.
+
+mod client;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use tenure_domain::{Actor, ClientField, Holds, Timestamp};
+use tenure_service::{Sessions, Target, Usage, Verified, VerifyError};
+use utoipa::ToSchema;
+
+use super::Admin;
+use crate::exchange::{self, Form};
+use crate::problem::{Problem, ProblemBody};
+
+/// What each token of ours starts with.
+const PREFIX: &str = "tnr_";
+
+/// The form of both endpoints (`application/x-www-form-urlencoded`).
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the form, which is read field by field so that none comes twice")]
+pub(crate) struct TokenForm {
+    /// The token in question.
+    token: String,
+    /// Which kind of token it is. Introspection ignores it.
+    token_type_hint: Option<String>,
+    /// The client's name for itself, where it authenticates in the form.
+    client_id: Option<String>,
+    /// The admin secret, where the client authenticates in the form.
+    client_secret: Option<String>,
+}
+
+/// What is known of a token (RFC 7662 section 2.2). Of one that does not hold only `active`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Introspection {
+    /// Whether it holds.
+    active: bool,
+    /// The client program, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    /// Whom the session belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<String>,
+    /// `Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+    /// When it stops holding, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<u64>,
+    /// When it was issued, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<u64>,
+    /// Whom the session belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    /// The session's id: the same for all its tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    /// The device that the session counts on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<String>,
+}
+
+/// Why an OAuth request is not done (RFC 6749 section 5.2).
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OauthError {
+    /// `invalid_request`, `invalid_client` or `unsupported_token_type`.
+    error: &'static str,
+    /// For people.
+    error_description: String,
+}
+
+/// An answer that is no success.
+pub(crate) enum Failure {
+    /// One of OAuth's own.
+    Oauth(OauthError),
+    /// The store failed, or the like.
+    Other(Problem),
+}
+
+impl Failure {
+    fn invalid_request(text: impl Into<String>) -> Self {
+        Self::Oauth(OauthError { error: "invalid_request", error_description: text.into() })
+    }
+
+    fn invalid_client() -> Self {
+        let text = "authenticate with the admin secret: as Bearer, by HTTP Basic, or as client_secret";
+        Self::Oauth(OauthError { error: "invalid_client", error_description: text.to_owned() })
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::BadRequest(text) | Problem::MediaType(text) | Problem::TooLarge(text) => {
+                Self::invalid_request(text)
+            }
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let error = match self {
+            Self::Other(problem) => return problem.into_response(),
+            Self::Oauth(error) => error,
+        };
+        let unauthenticated = error.error == "invalid_client";
+        let status = if unauthenticated { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
+        let mut response = answer(status, &error);
+        if unauthenticated {
+            let headers = response.headers_mut();
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tenure\", charset=\"UTF-8\""));
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tenure\""));
+        }
+        response
+    }
+}
+
+fn answer<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    let mut response = exchange::json(status, value);
+    response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// Token introspection (RFC 7662). Does not count as use of the session.
+#[utoipa::path(
+    post,
+    path = "/oauth2/introspect",
+    tag = "oauth",
+    security(("admin_secret" = []), ("client_secret_basic" = []), ()),
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "What is known of the token.", body = Introspection),
+        (status = 400, description = "`invalid_request`.", body = OauthError),
+        (status = 401, description = "`invalid_client`.", body = OauthError),
+        (status = 503, description = "The store cannot be read: nothing is said of the token.", body = ProblemBody),
+    )
+)]
+pub(super) async fn introspect(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Failure> {
+    let (form, _) = authenticated(&admin, request).await?;
+    let token = form.get("token").ok_or_else(|| Failure::invalid_request("token is missing"))?;
+    let body = match admin.gate.sessions().verify_text(token, Usage::Ignored).await {
+        Ok(verified) => active(&verified),
+        Err(VerifyError::Refused(_)) => Introspection::INACTIVE,
+        Err(error) => return Err(Failure::Other(error.into())),
+    };
+    Ok(answer(StatusCode::OK, &body))
+}
+
+impl Introspection {
+    const INACTIVE: Self = Self {
+        active: false,
+        client_id: None,
+        username: None,
+        token_type: None,
+        exp: None,
+        iat: None,
+        sub: None,
+        jti: None,
+        device_id: None,
+    };
+}
+
+fn active(verified: &Verified) -> Introspection {
+    let session = &verified.session;
+    let seconds = |at: Timestamp| at.as_millis() / 1_000;
+    let overlap_ends = session.credential.replaced.as_ref().map(|replaced| replaced.stops_at);
+    let (issued_at, stops_at) = match verified.holds {
+        Holds::Current => (session.rotated_at, Some(session.expires_at)),
+        // When the token before was issued, nobody recorded.
+        Holds::Overlap => (None, overlap_ends),
+    };
+    Introspection {
+        active: true,
+        client_id: session.client.get(ClientField::Id).map(str::to_owned),
+        username: Some(session.subject.to_string()),
+        token_type: Some("Bearer"),
+        exp: stops_at.map(seconds),
+        iat: Some(seconds(issued_at.unwrap_or(session.created_at))),
+        sub: Some(session.subject.to_string()),
+        jti: Some(session.id.to_string()),
+        device_id: Some(session.device.to_string()),
+    }
+}
+
+/// Token revocation (RFC 7009): ends the session of a token that holds. One that does not is answered alike.
+#[utoipa::path(
+    post,
+    path = "/oauth2/revoke",
+    tag = "oauth",
+    security(("admin_secret" = []), ("client_secret_basic" = []), ()),
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "The token does not hold, now or any more."),
+        (status = 400, description = "`invalid_request`, or `unsupported_token_type`: a refresh token, which Tenure has none of.",
+            body = OauthError),
+        (status = 401, description = "`invalid_client`.", body = OauthError),
+        (status = 503, description = "The store cannot be used: the token may still hold.", body = ProblemBody),
+    )
+)]
+pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Failure> {
+    let (form, client) = authenticated(&admin, request).await?;
+    let token = form.get("token").ok_or_else(|| Failure::invalid_request("token is missing"))?;
+    if form.get("token_type_hint") == Some("refresh_token") && !token.starts_with(PREFIX) {
+        let text = "Tenure has no refresh tokens: its one token is rotated";
+        return Err(Failure::Oauth(OauthError { error: "unsupported_token_type", error_description: text.to_owned() }));
+    }
+    let sessions = admin.gate.sessions();
+    match sessions.verify_text(token, Usage::Ignored).await {
+        Ok(verified) => {
+            let cause = Sessions::revocation(None, Actor::new(&client).ok());
+            let target = Target::Ids(vec![verified.session.id]);
+            sessions.revoke(&target, None, &cause).await.map_err(|error| Failure::Other(error.error.into()))?;
+        }
+        Err(VerifyError::Refused(_)) => {}
+        Err(error) => return Err(Failure::Other(error.into())),
+    }
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().remove(CONTENT_TYPE);
+    Ok(response)
+}
+
+/// The form of a client that proved itself, and the client's name for itself.
+async fn authenticated(admin: &Admin, request: Request) -> Result<(Form, String), Failure> {
+    let headers = request.headers().clone();
+    let form = Form::read(request).await?;
+    let client = client::authenticate(&admin.gate.options().admin_secret, &headers, &form)?;
+    Ok((form, client))
+}

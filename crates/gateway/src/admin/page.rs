@@ -1,0 +1,30 @@
+//! The page for people. It is empty without the secret, which it asks for and keeps in its tab only.
+
+use askama::Template;
+use axum::response::Response;
+use http::StatusCode;
+
+use crate::html;
+
+/// Our own script and style, and calls to this listener; nothing else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'none'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";
+
+#[derive(Template)]
+#[template(path = "admin.html")]
+struct AdminPage {
+    version: &'static str,
+}
+
+pub(super) async fn page() -> Response {
+    html::page(StatusCode::OK, &AdminPage { version: env!("CARGO_PKG_VERSION") }, POLICY)
+}
+
+pub(super) async fn script() -> Response {
+    html::file("text/javascript; charset=utf-8", include_str!("../../static/admin.js"))
+}
+
+pub(super) async fn style() -> Response {
+    html::file("text/css; charset=utf-8", include_str!("../../static/admin.css"))
+}

@@ -1,0 +1,134 @@
+//! Which sessions an operator wants to see.
+
+use serde::Deserialize;
+use tenure_domain::{DeviceId, Filter, Scope, Session, SortKey, State, Subject, Timestamp};
+use utoipa::ToSchema;
+
+use super::cursor::Place;
+use crate::problem::Problem;
+
+/// So many sessions are on a page where nobody says.
+const PAGE: u32 = 100;
+/// So many are at most.
+const PAGE_MAX: u32 = 1_000;
+
+/// Filters, order and place.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListQuery {
+    /// Only this device's.
+    #[serde(default)]
+    device_id: Option<String>,
+    /// Only this subject's.
+    #[serde(default)]
+    subject: Option<String>,
+    /// Only those in this state; `all` for every one that is retained.
+    #[serde(default)]
+    state: Wanted,
+    /// What to sort by: newest first, or soonest expiry first.
+    #[serde(default)]
+    sort: Sort,
+    /// At most so many: 1 to 1000, 100 where it is not given.
+    #[serde(default)]
+    limit: Option<u32>,
+    /// `next` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+/// Which states are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Wanted {
+    #[default]
+    Active,
+    All,
+    Expired,
+    Idle,
+    Revoked,
+    Evicted,
+    Replayed,
+    LoggedOut,
+}
+
+/// What to sort by.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Sort {
+    #[default]
+    LastActivity,
+    Created,
+    Expires,
+}
+
+/// A checked query.
+pub(super) struct Wish {
+    pub(super) filter: Filter,
+    pub(super) state: Wanted,
+    pub(super) sort: SortKey,
+    pub(super) limit: usize,
+    pub(super) after: Option<Place>,
+}
+
+impl Wanted {
+    const fn is(self, state: State) -> bool {
+        use tenure_domain::EndReason::{Evicted, Idle, LoggedOut, Replayed, Revoked};
+        match self {
+            Self::All => true,
+            Self::Active => matches!(state, State::Active),
+            Self::Expired => matches!(state, State::Expired),
+            Self::Idle => matches!(state, State::Idle | State::Ended(Idle)),
+            Self::Revoked => matches!(state, State::Ended(Revoked)),
+            Self::Evicted => matches!(state, State::Ended(Evicted)),
+            Self::Replayed => matches!(state, State::Ended(Replayed)),
+            Self::LoggedOut => matches!(state, State::Ended(LoggedOut)),
+        }
+    }
+}
+
+impl ListQuery {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Problem::BadRequest`] that names the parameter.
+    pub(super) fn check(self) -> Result<Wish, Problem> {
+        let bad = |name: &str, text: &dyn std::fmt::Display| Problem::BadRequest(format!("{name}: {text}"));
+        let limit = self.limit.unwrap_or(PAGE);
+        if !(1..=PAGE_MAX).contains(&limit) {
+            return Err(bad("limit", &format_args!("{limit} is out of its range, 1 to {PAGE_MAX}")));
+        }
+        let sort = match self.sort {
+            Sort::LastActivity => SortKey::LastActivity,
+            Sort::Created => SortKey::Created,
+            Sort::Expires => SortKey::Expires,
+        };
+        let after = match self.cursor.as_deref() {
+            Some(text) => {
+                let foreign = "this is no cursor of a listing in this order: take `next` of the page before, as it is";
+                Some(Place::parse(text, sort).ok_or_else(|| bad("cursor", &foreign))?)
+            }
+            None => None,
+        };
+        let device = self.device_id.as_deref().map(DeviceId::new).transpose();
+        let subject = self.subject.as_deref().map(Subject::new).transpose();
+        Ok(Wish {
+            filter: Filter {
+                device: device.map_err(|error| bad("deviceId", &error))?,
+                subject: subject.map_err(|error| bad("subject", &error))?,
+                scope: if self.state == Wanted::Active { Scope::Active } else { Scope::Retained },
+            },
+            state: self.state,
+            sort,
+            limit: limit as usize,
+            after,
+        })
+    }
+}
+
+impl Wish {
+    /// Whether `session` belongs on the page or on one after it.
+    pub(super) fn takes(&self, session: &Session, now: Timestamp) -> bool {
+        self.state.is(session.state(now)) && self.after.is_none_or(|place| place.is_before(session))
+    }
+}

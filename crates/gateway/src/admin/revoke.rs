@@ -1,0 +1,169 @@
+//! Ending sessions, for operators.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tenure_domain::{Actor, Cause, DeviceId, SessionId, Subject, Text};
+use tenure_service::{Sessions, Target};
+use utoipa::ToSchema;
+
+use super::Admin;
+use crate::api::{Ended, stopped};
+use crate::exchange::{self, JsonBody, QueryOf};
+use crate::problem::{Problem, ProblemBody};
+
+/// Who ended a session, as its record says.
+const ACTOR: &str = "admin";
+/// So many ids are taken at once.
+const IDS_MAX: usize = 500;
+
+/// Which sessions to end: exactly one of `ids`, `deviceId`, `subject` and `all`.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RevokeBody {
+    /// These, by their ids or by starts of them: at most 500.
+    #[serde(default)]
+    ids: Option<Vec<String>>,
+    /// All active ones of this device.
+    #[serde(default)]
+    device_id: Option<String>,
+    /// All active ones of this subject.
+    #[serde(default)]
+    subject: Option<String>,
+    /// All active ones there are.
+    #[serde(default)]
+    all: bool,
+    /// But not this one.
+    #[serde(default)]
+    except: Option<String>,
+    /// Why, in your words: 1 to 256 characters.
+    #[serde(default)]
+    reason: Option<String>,
+    /// Only say which would be ended.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Sessions that were ended, or would be.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RevokedBody {
+    #[serde(flatten)]
+    sessions: Ended,
+    /// Whether this only says what would be ended.
+    dry_run: bool,
+}
+
+/// Why to end one session.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WhyQuery {
+    /// Why, in your words: 1 to 256 characters.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// End one session, by its id or a unique start of it. Ending one that is over already is fine.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/sessions/{id}",
+    tag = "operator",
+    security(("admin_secret" = [])),
+    params(("id" = String, Path, description = "A session's id, or a start of it that no other session has."), WhyQuery),
+    responses(
+        (status = 200, description = "It is ended, durably.", body = RevokedBody),
+        (status = 400, description = "A parameter is out of its bounds; the detail names it.", body = ProblemBody),
+        (status = 401, description = "The admin secret is missing or wrong.", body = ProblemBody),
+        (status = 404, description = "There is none.", body = ProblemBody),
+        (status = 409, description = "There are several.", body = ProblemBody),
+        (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
+    )
+)]
+pub(super) async fn one(
+    State(admin): State<Arc<Admin>>,
+    Path(start): Path<String>,
+    QueryOf(query): QueryOf<WhyQuery>,
+) -> Result<Response, Problem> {
+    let cause = cause(query.reason.as_deref())?;
+    let id = admin.gate.sessions().resolve(&start).await?;
+    Ok(end(admin.gate.sessions(), &Target::Ids(vec![id]), None, &cause).await)
+}
+
+/// End sessions by id, by device, by subject, or all there are.
+#[utoipa::path(
+    post,
+    path = "/api/v1/sessions/revoke",
+    tag = "operator",
+    security(("admin_secret" = [])),
+    request_body = RevokeBody,
+    responses(
+        (status = 200, description = "They are ended, durably; or would be.", body = RevokedBody),
+        (status = 400, description = "A field is out of its bounds; the detail names it.", body = ProblemBody),
+        (status = 401, description = "The admin secret is missing or wrong.", body = ProblemBody),
+        (status = 404, description = "A session that is named does not exist; nothing was ended.", body = ProblemBody),
+        (status = 409, description = "An id stands for several; nothing was ended.", body = ProblemBody),
+        (status = 503, description = "The store failed; the problem says what had been ended before.", body = ProblemBody),
+    )
+)]
+pub(super) async fn many(
+    State(admin): State<Arc<Admin>>,
+    JsonBody(body): JsonBody<RevokeBody>,
+) -> Result<Response, Problem> {
+    let sessions = admin.gate.sessions();
+    let cause = cause(body.reason.as_deref())?;
+    let target = target(sessions, &body).await?;
+    let except = match &body.except {
+        Some(start) => Some(sessions.resolve(start).await?),
+        None => None,
+    };
+    if !body.dry_run {
+        return Ok(end(sessions, &target, except, &cause).await);
+    }
+    let would = sessions.would_revoke(&target, except).await?;
+    let body = RevokedBody { sessions: Ended::new(&would, sessions.now()), dry_run: true };
+    Ok(exchange::json(StatusCode::OK, &body))
+}
+
+async fn target(sessions: &Sessions, body: &RevokeBody) -> Result<Target, Problem> {
+    let named = |name: &str, error: &dyn std::fmt::Display| Problem::BadRequest(format!("{name}: {error}"));
+    match (&body.ids, &body.device_id, &body.subject, body.all) {
+        (Some(starts), None, None, false) => {
+            if starts.is_empty() || starts.len() > IDS_MAX {
+                return Err(named("ids", &format_args!("give 1 to {IDS_MAX}, these are {}", starts.len())));
+            }
+            let mut ids = Vec::with_capacity(starts.len());
+            for start in starts {
+                ids.push(sessions.resolve(start).await?);
+            }
+            Ok(Target::Ids(ids))
+        }
+        (None, Some(device), None, false) => {
+            DeviceId::new(device).map(Target::Device).map_err(|error| named("deviceId", &error))
+        }
+        (None, None, Some(subject), false) => {
+            Subject::new(subject).map(Target::Subject).map_err(|error| named("subject", &error))
+        }
+        (None, None, None, true) => Ok(Target::All),
+        _ => Err(Problem::BadRequest("give exactly one of ids, deviceId, subject and all".to_owned())),
+    }
+}
+
+async fn end(sessions: &Sessions, target: &Target, except: Option<SessionId>, cause: &Cause) -> Response {
+    match sessions.revoke(target, except, cause).await {
+        Ok(revoked) => {
+            let body = RevokedBody { sessions: Ended::new(&revoked, sessions.now()), dry_run: false };
+            exchange::json(StatusCode::OK, &body)
+        }
+        Err(error) => stopped(error, sessions.now()),
+    }
+}
+
+fn cause(reason: Option<&str>) -> Result<Cause, Problem> {
+    let text = reason.map(Text::new).transpose();
+    let text = text.map_err(|error| Problem::BadRequest(format!("reason: {error}")))?;
+    Ok(Sessions::revocation(text, Actor::new(ACTOR).ok()))
+}

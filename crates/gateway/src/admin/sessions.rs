@@ -1,0 +1,126 @@
+//! All sessions, for operators: listed and shown.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+use tenure_domain::{Session, State as SessionState};
+use tenure_service::{ReadError, SessionView, Sessions};
+use utoipa::ToSchema;
+
+use super::Admin;
+use super::cursor::Place;
+use super::query::{ListQuery, Wish};
+use crate::exchange::{self, QueryOf};
+use crate::problem::{Problem, ProblemBody};
+
+/// How many sessions are looked at in one step of a walk.
+const STEP: usize = 1_000;
+
+/// Some of the sessions.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SessionPage {
+    /// In the order that was asked for.
+    sessions: Vec<SessionView>,
+    /// The `cursor` of the next page; left out on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Sessions by filter, sorted, some at a time.
+///
+/// A session whose place in the order changes between two pages (by its activity, by a rotation) may be seen twice or
+/// not at all; sorted by `created` each is seen once.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions",
+    tag = "operator",
+    security(("admin_secret" = [])),
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page of sessions.", body = SessionPage),
+        (status = 400, description = "A parameter is out of its bounds; the detail names it.", body = ProblemBody),
+        (status = 401, description = "The admin secret is missing or wrong.", body = ProblemBody),
+        (status = 503, description = "The store cannot be read.", body = ProblemBody),
+    )
+)]
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    QueryOf(query): QueryOf<ListQuery>,
+) -> Result<Response, Problem> {
+    let wish = query.check()?;
+    let sessions = admin.gate.sessions();
+    let mut found = first(sessions, &wish).await?;
+    if settle(sessions, &found).await? {
+        found = first(sessions, &wish).await?;
+    }
+    let more = found.len() > wish.limit;
+    found.truncate(wish.limit);
+    let next = found.last().filter(|_| more).map(|last| Place::of(last, wish.sort).to_text());
+    let now = sessions.now();
+    let page = SessionPage { sessions: found.iter().map(|session| SessionView::new(session, now)).collect(), next };
+    Ok(exchange::json(StatusCode::OK, &page))
+}
+
+/// The first sessions of the wish, one more than its limit where there are more. Walks all that the filter admits and
+/// holds at most two pages of them.
+async fn first(sessions: &Sessions, wish: &Wish) -> Result<Vec<Session>, ReadError> {
+    let keep = wish.limit + 1;
+    let mut kept: Vec<Session> = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = sessions.page(&wish.filter, cursor, STEP).await?;
+        let now = sessions.now();
+        for session in page.sessions.into_iter().filter(|session| wish.takes(session, now)) {
+            kept.push(session);
+            if kept.len() >= 2 * keep {
+                kept.select_nth_unstable_by(keep - 1, |a, b| wish.sort.compare(a, b));
+                kept.truncate(keep);
+            }
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            kept.sort_unstable_by(|a, b| wish.sort.compare(a, b));
+            kept.truncate(keep);
+            return Ok(kept);
+        }
+    }
+}
+
+/// A session shown as idle must stay so: has those recorded that nobody has recorded yet. Whether there were any.
+async fn settle(sessions: &Sessions, found: &[Session]) -> Result<bool, Problem> {
+    let now = sessions.now();
+    let mut any = false;
+    for session in found.iter().filter(|session| session.state(now) == SessionState::Idle) {
+        sessions.get(session.id).await?;
+        any = true;
+    }
+    Ok(any)
+}
+
+/// One session, by its id or a unique start of it.
+#[utoipa::path(
+    get,
+    path = "/api/v1/sessions/{id}",
+    tag = "operator",
+    security(("admin_secret" = [])),
+    params(("id" = String, Path, description = "A session's id, or a start of it that no other session has.")),
+    responses(
+        (status = 200, description = "The session.", body = SessionView),
+        (status = 400, description = "It is not the start of an id.", body = ProblemBody),
+        (status = 401, description = "The admin secret is missing or wrong.", body = ProblemBody),
+        (status = 404, description = "There is none.", body = ProblemBody),
+        (status = 409, description = "There are several.", body = ProblemBody),
+        (status = 503, description = "The store cannot be read.", body = ProblemBody),
+    )
+)]
+pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(start): Path<String>) -> Result<Response, Problem> {
+    let sessions = admin.gate.sessions();
+    let id = sessions.resolve(&start).await?;
+    match sessions.get(id).await? {
+        Some(session) => Ok(exchange::json(StatusCode::OK, &SessionView::new(&session, sessions.now()))),
+        None => Err(Problem::NotFound(format!("no such session: {start}"))),
+    }
+}

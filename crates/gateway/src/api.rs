@@ -1,0 +1,127 @@
+//! What clients ask of Tenure itself, under `/_tenure/`: enrol, rotate, see and end their own sessions, log in and out.
+
+mod enrol;
+mod login;
+mod pace;
+mod sessions;
+mod token;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tenure_domain::{Session, Timestamp};
+use tenure_service::{RevokeError, Revoked, SessionView, Verified};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::credential::Credential;
+use crate::enforce::Gate;
+use crate::origin;
+use crate::problem::Problem;
+
+use pace::Pace;
+
+/// So many sessions are named in one answer; the counts are always whole.
+pub(crate) const NAMED: usize = 1_000;
+
+/// What the endpoints share.
+pub(crate) struct Api {
+    gate: Arc<Gate>,
+    walks: Pace,
+}
+
+/// The endpoints under `/_tenure/` of the client listener. Other paths are not answered here.
+pub fn router(gate: Arc<Gate>) -> Router {
+    let api = Arc::new(Api { gate, walks: Pace::new() });
+    let (router, _) = documented().split_for_parts();
+    router
+        .route("/_tenure/login", axum::routing::get(login::page).post(login::log_in))
+        .route("/_tenure/logout", axum::routing::post(login::log_out))
+        .route("/_tenure/login.css", axum::routing::get(login::style))
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .route("/_tenure/v1/{*rest}", axum::routing::any(nothing))
+        .with_state(api)
+}
+
+/// The endpoints that OpenAPI describes.
+pub(crate) fn documented() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(enrol::enrol, sessions::list))
+        .routes(routes!(sessions::revoke))
+        .routes(routes!(sessions::revoke_others))
+        .routes(routes!(sessions::log_out))
+        .routes(routes!(token::rotate))
+}
+
+async fn nothing() -> Problem {
+    Problem::NotFound("there is no such endpoint: docs/http-api.md lists them".to_owned())
+}
+
+/// A request with a token that holds; where only a cookie carried it, a change was asked for by a page of ours.
+pub(crate) struct Authenticated {
+    verified: Verified,
+    credential: Credential,
+}
+
+impl FromRequestParts<Arc<Api>> for Authenticated {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        // Before the token is judged, so that another site's page keeps no session alive.
+        if Credential::of(&parts.headers).is_ok_and(|found| found.is_some_and(|found| found.from_cookie)) {
+            origin::guard(&parts.method, &parts.headers, origin::host(parts))?;
+        }
+        let (verified, credential) = api.gate.authenticate(&parts.headers).await?;
+        Ok(Self { verified, credential })
+    }
+}
+
+/// How the client came.
+pub(crate) struct Arrival {
+    /// Over TLS.
+    secure: bool,
+}
+
+impl FromRequestParts<Arc<Api>> for Arrival {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        Ok(Self { secure: api.gate.options().tls.is_some() })
+    }
+}
+
+/// Sessions that were ended, or would be.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Ended {
+    /// How many were ended.
+    ended_count: usize,
+    /// The first 1,000 of them.
+    ended: Vec<SessionView>,
+    /// Those that were named and were over already.
+    already: Vec<SessionView>,
+}
+
+impl Ended {
+    pub(crate) fn new(revoked: &Revoked, now: Timestamp) -> Self {
+        let views =
+            |sessions: &[Session]| sessions.iter().take(NAMED).map(|session| SessionView::new(session, now)).collect();
+        Self { ended_count: revoked.ended.len(), ended: views(&revoked.ended), already: views(&revoked.already) }
+    }
+}
+
+/// A revocation that stopped: the problem, with what had been done before.
+pub(crate) fn stopped(error: RevokeError, now: Timestamp) -> axum::response::Response {
+    let mut extension = Map::new();
+    if !error.done.ended.is_empty()
+        && let Ok(Value::Object(ended)) = serde_json::to_value(Ended::new(&error.done, now))
+    {
+        extension = ended;
+    }
+    Problem::from(error.error).with(extension)
+}

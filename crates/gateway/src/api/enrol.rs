@@ -1,0 +1,156 @@
+//! `POST /_tenure/v1/sessions`: a client that holds the enrolment secret makes itself a session.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::header::USER_AGENT;
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use tenure_domain::{ClientField, ClientInfo, DeviceId, Millis, TextError};
+use tenure_service::{IssueError, IssueRequest, Issued, SessionView};
+use utoipa::ToSchema;
+
+use super::{Api, token};
+use crate::exchange::{self, JsonBody};
+use crate::problem::{Problem, ProblemBody};
+
+/// The longest `User-Agent` that is kept.
+const USER_AGENT_MAX: usize = 256;
+
+/// Who asks for a session.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct EnrolBody {
+    /// The device that the session counts on: 1 to 128 characters.
+    device_id: String,
+    /// What the client says of itself.
+    #[serde(default)]
+    client_info: ClientSays,
+    /// How long the token shall live, at most `session.token_ttl`: `36s`, `90m`, `1h 30m`.
+    #[serde(default)]
+    ttl: Option<String>,
+}
+
+/// What a client says of itself. Its address and its user agent the gateway sees for itself.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct ClientSays {
+    /// The program's identifier: 1 to 128 characters.
+    id: Option<String>,
+    /// The name shown to people: 1 to 256 characters, as all that follow.
+    display_name: Option<String>,
+    /// The operating system or device class.
+    platform: Option<String>,
+    /// The program's version.
+    version: Option<String>,
+    /// The identity key of the device.
+    device_key: Option<String>,
+}
+
+/// A session and its token.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Enrolled {
+    /// The token: told this once.
+    token: String,
+    /// The session.
+    session: SessionView,
+    /// The ids of the sessions that it displaced on its device, oldest first.
+    evicted: Vec<String>,
+}
+
+/// Enrol: make a session for a device. Off until `gateway.enrol_secret_file` is set.
+///
+/// The session belongs to `gateway.enrol_subject`. Where the device has more than `session.max_sessions_per_device`
+/// active sessions then, those created first are evicted.
+#[utoipa::path(
+    post,
+    path = "/_tenure/v1/sessions",
+    tag = "client",
+    security(("enrolment_secret" = [])),
+    request_body = EnrolBody,
+    responses(
+        (status = 201, description = "The session and its token.", body = Enrolled),
+        (status = 400, description = "A field is out of its bounds; the detail names it.", body = ProblemBody),
+        (status = 401, description = "The enrolment secret is missing or wrong.", body = ProblemBody),
+        (status = 404, description = "Clients cannot enrol themselves here.", body = ProblemBody),
+        (status = 413, description = "The body is larger than 16 KiB.", body = ProblemBody),
+        (status = 415, description = "The body is not `application/json`.", body = ProblemBody),
+        (status = 429, description = "Too many failures from that address.", body = ProblemBody),
+        (status = 500, description = "Not certain: `token` may hold.", body = ProblemBody),
+        (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
+    )
+)]
+pub(super) async fn enrol(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    request: axum::extract::Request,
+) -> Result<Response, Problem> {
+    let options = api.gate.options();
+    let Some(enrolment) = &options.enrolment else {
+        let text = "clients cannot enrol themselves here: gateway.enrol_secret_file is not set";
+        return Err(Problem::NotFound(text.to_owned()));
+    };
+    let presented = exchange::bearer(&headers).unwrap_or_default();
+    if !enrolment.secret.is(presented.as_bytes()) {
+        return Err(Problem::Secret);
+    }
+    // Only now: a body is not read for somebody who may not send it.
+    let JsonBody(body) = <JsonBody<EnrolBody> as axum::extract::FromRequest<()>>::from_request(request, &()).await?;
+    let request = IssueRequest {
+        device: DeviceId::new(&body.device_id).map_err(|error| field("deviceId", &error))?,
+        subject: enrolment.subject.clone(),
+        client: seen(body.client_info.check()?, &headers),
+        ttl: body.ttl.map(|text| text.parse::<Millis>()).transpose().map_err(|error| field("ttl", &error))?,
+    };
+    match api.gate.sessions().enrol(request).await {
+        Ok(issued) => Ok(exchange::json(StatusCode::CREATED, &enrolled(&api, &issued))),
+        Err(IssueError::Policy(error)) => Err(Problem::BadRequest(error.to_string())),
+        Err(IssueError::Write(interrupted)) => match interrupted.intended {
+            Some(issued) => {
+                let problem = token::uncertain("the session", &interrupted.error);
+                Ok(problem.with(token::with_token(&issued.token)))
+            }
+            None => Err(interrupted.error.into()),
+        },
+        Err(error) => Err(Problem::Internal(error.to_string())),
+    }
+}
+
+fn enrolled(api: &Api, issued: &Issued) -> Enrolled {
+    Enrolled {
+        token: issued.token.to_text().expose().to_owned(),
+        session: SessionView::new(&issued.session, api.gate.sessions().now()),
+        evicted: issued.evicted.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn field(name: &str, error: &dyn std::fmt::Display) -> Problem {
+    Problem::BadRequest(format!("{name}: {error}"))
+}
+
+impl ClientSays {
+    fn check(self) -> Result<ClientInfo, Problem> {
+        let says = [
+            (ClientField::Id, self.id),
+            (ClientField::DisplayName, self.display_name),
+            (ClientField::Platform, self.platform),
+            (ClientField::Version, self.version),
+            (ClientField::DeviceKey, self.device_key),
+        ];
+        says.into_iter().try_fold(ClientInfo::default(), |info, (name, text)| match text {
+            Some(text) => {
+                info.with(name, &text).map_err(|error: TextError| field(&format!("clientInfo.{}", name.name()), &error))
+            }
+            None => Ok(info),
+        })
+    }
+}
+
+/// What the gateway sees for itself. A user agent that cannot be shown is no reason to refuse anybody.
+fn seen(info: ClientInfo, headers: &HeaderMap) -> ClientInfo {
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let agent: String = agent.chars().take(USER_AGENT_MAX).collect();
+    info.clone().with(ClientField::UserAgent, &agent).unwrap_or(info)
+}

@@ -1,0 +1,187 @@
+//! A client's own sessions: seen and ended.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use tenure_domain::{Actor, Cause, Filter, Scope, Session, SessionId, SortKey};
+use tenure_service::{SessionView, Sessions, Target};
+use utoipa::ToSchema;
+
+use super::{Api, Arrival, Authenticated, Ended, stopped};
+use crate::cookie;
+use crate::exchange::{self, QueryOf};
+use crate::problem::{Problem, ProblemBody};
+
+/// So many sessions are listed where the client does not say.
+const LISTED: u32 = 100;
+/// So many are listed at most.
+const LISTED_MAX: u32 = 1_000;
+
+/// Which of the subject's sessions to list.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OwnQuery {
+    /// Ended and expired ones too, while they are retained.
+    #[serde(default)]
+    all: bool,
+    /// At most so many: 1 to 1000, 100 where it is not given.
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+/// A subject's sessions.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OwnSessions {
+    /// Newest activity first.
+    sessions: Vec<OwnSession>,
+}
+
+/// One of them.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OwnSession {
+    #[serde(flatten)]
+    session: SessionView,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+/// The sessions of the subject whose token is presented.
+#[utoipa::path(
+    get,
+    path = "/_tenure/v1/sessions",
+    tag = "client",
+    security(("token" = []), ("cookie" = [])),
+    params(OwnQuery),
+    responses(
+        (status = 200, description = "The subject's sessions, newest activity first.", body = OwnSessions),
+        (status = 400, description = "A parameter is out of its bounds; the detail names it.", body = ProblemBody),
+        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
+        (status = 429, description = "Too many calls of this session.", body = ProblemBody),
+        (status = 503, description = "The store cannot be read.", body = ProblemBody),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Authenticated { verified, .. }: Authenticated,
+    QueryOf(query): QueryOf<OwnQuery>,
+) -> Result<Response, Problem> {
+    let limit = query.limit.unwrap_or(LISTED);
+    if !(1..=LISTED_MAX).contains(&limit) {
+        return Err(Problem::BadRequest(format!("limit: {limit} is out of its range, 1 to {LISTED_MAX}")));
+    }
+    api.walks.check(verified.session.id)?;
+    let filter = Filter {
+        device: None,
+        subject: Some(verified.session.subject.clone()),
+        scope: if query.all { Scope::Retained } else { Scope::Active },
+    };
+    let found = api.gate.sessions().list(&filter, SortKey::LastActivity, limit as usize).await?;
+    let now = api.gate.sessions().now();
+    let own = |session: &Session| OwnSession {
+        session: SessionView::new(session, now),
+        current: session.id == verified.session.id,
+    };
+    Ok(exchange::json(StatusCode::OK, &OwnSessions { sessions: found.iter().map(own).collect() }))
+}
+
+/// End one of the subject's own sessions. Ending one that is over already is fine.
+///
+/// A session of somebody else is answered exactly as one that does not exist.
+#[utoipa::path(
+    delete,
+    path = "/_tenure/v1/sessions/{id}",
+    tag = "client",
+    security(("token" = []), ("cookie" = [])),
+    params(("id" = String, Path, description = "The whole id of a session.")),
+    responses(
+        (status = 200, description = "It is ended, durably.", body = Ended),
+        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
+        (status = 403, description = "A cookie alone spoke for it, and another site's page asked.", body = ProblemBody),
+        (status = 404, description = "The subject has no such session.", body = ProblemBody),
+        (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
+    )
+)]
+pub(super) async fn revoke(
+    State(api): State<Arc<Api>>,
+    Authenticated { verified, .. }: Authenticated,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let nothing = || Problem::NotFound("you have no such session".to_owned());
+    let id: SessionId = id.parse().map_err(|_| nothing())?;
+    let found = api.gate.sessions().get(id).await?.ok_or_else(nothing)?;
+    if found.subject != verified.session.subject {
+        return Err(nothing());
+    }
+    Ok(end(&api, &Target::Ids(vec![id]), None, &by_owner(&verified.session)).await)
+}
+
+/// End all of the subject's sessions but the one that asks.
+#[utoipa::path(
+    post,
+    path = "/_tenure/v1/sessions/revoke-others",
+    tag = "client",
+    security(("token" = []), ("cookie" = [])),
+    responses(
+        (status = 200, description = "They are ended, durably.", body = Ended),
+        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
+        (status = 403, description = "A cookie alone spoke for it, and another site's page asked.", body = ProblemBody),
+        (status = 429, description = "Too many calls of this session.", body = ProblemBody),
+        (status = 503, description = "The store failed; the problem says what had been ended before.", body = ProblemBody),
+    )
+)]
+pub(super) async fn revoke_others(
+    State(api): State<Arc<Api>>,
+    Authenticated { verified, .. }: Authenticated,
+) -> Result<Response, Problem> {
+    api.walks.check(verified.session.id)?;
+    let Session { .. } = &verified.session;
+    let target = Target::Subject(verified.session.subject.clone());
+    Ok(end(&api, &target, Some(verified.session.id), &by_owner(&verified.session)).await)
+}
+
+/// Log out: end the session whose token is presented, and take the cookie from the browser.
+#[utoipa::path(
+    delete,
+    path = "/_tenure/v1/session",
+    tag = "client",
+    security(("token" = []), ("cookie" = [])),
+    responses(
+        (status = 204, description = "It is ended, durably."),
+        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
+        (status = 403, description = "A cookie alone spoke for it, and another site's page asked.", body = ProblemBody),
+        (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
+    )
+)]
+pub(super) async fn log_out(
+    State(api): State<Arc<Api>>,
+    arrival: Arrival,
+    Authenticated { verified, .. }: Authenticated,
+) -> Result<Response, Problem> {
+    match api.gate.sessions().log_out(&verified.session).await {
+        Ok(_) => {
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            cookie::clear(response.headers_mut(), arrival.secure);
+            Ok(response)
+        }
+        Err(error) => Err(error.error.into()),
+    }
+}
+
+async fn end(api: &Api, target: &Target, except: Option<SessionId>, cause: &Cause) -> Response {
+    let sessions = api.gate.sessions();
+    match sessions.revoke(target, except, cause).await {
+        Ok(revoked) => exchange::json(StatusCode::OK, &Ended::new(&revoked, sessions.now())),
+        Err(error) => stopped(error, sessions.now()),
+    }
+}
+
+/// The cause of what a session's owner ends.
+fn by_owner(session: &Session) -> Cause {
+    Sessions::revocation(None, Actor::from_shared(session.subject.shared().clone()).ok())
+}

@@ -1,0 +1,108 @@
+//! `POST /_tenure/v1/token/rotate`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tenure_domain::{Refusal, Token};
+use tenure_service::{Interrupted, RotateError, Rotated, SessionView, WriteError};
+use utoipa::ToSchema;
+
+use super::{Api, Arrival, Authenticated};
+use crate::problem::{Problem, ProblemBody};
+use crate::{cookie, exchange};
+
+/// A session with its new token.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RotatedBody {
+    /// The new token; the presented one no longer works. Left out where the token came in a cookie: then the new one
+    /// is in the cookie, where no script reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    /// The session with its new expiry.
+    session: SessionView,
+}
+
+/// Rotate the presented token: a new secret and a new expiry for the same session.
+///
+/// Of several rotations of one token exactly one is made. Where it is not certain that it was made, or not that it is
+/// safe, the problem carries `token`, which then may hold.
+#[utoipa::path(
+    post,
+    path = "/_tenure/v1/token/rotate",
+    tag = "client",
+    security(("token" = []), ("cookie" = [])),
+    responses(
+        (status = 200, description = "The new token. The presented one is refused from now on.", body = RotatedBody),
+        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
+        (status = 403, description = "A cookie alone spoke for it, and another site's page asked.", body = ProblemBody),
+        (status = 429, description = "Too many failures from that address.", body = ProblemBody),
+        (status = 500, description = "Not certain: `token` may hold.", body = ProblemBody),
+        (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
+    )
+)]
+pub(super) async fn rotate(
+    State(api): State<Arc<Api>>,
+    arrival: Arrival,
+    Authenticated { credential, .. }: Authenticated,
+) -> Result<Response, Problem> {
+    let from_cookie = credential.from_cookie;
+    let old = credential.token.ok_or(Problem::from(Refusal::Malformed))?;
+    match api.gate.sessions().rotate(&old).await {
+        Ok(rotated) => {
+            let text = rotated.token.to_text();
+            let token = (!from_cookie).then(|| text.expose().to_owned());
+            let now = api.gate.sessions().now();
+            let body = RotatedBody { token, session: SessionView::new(&rotated.session, now) };
+            let mut response = exchange::json(StatusCode::OK, &body);
+            if from_cookie {
+                let lives = rotated.session.expires_at.since(now);
+                cookie::give(response.headers_mut(), &text, lives, arrival.secure);
+            }
+            Ok(response)
+        }
+        Err(RotateError::Refused(refusal)) => Err(refusal.into()),
+        Err(RotateError::Write(interrupted)) => Ok(interrupted_rotation(&api, interrupted, from_cookie, &arrival)),
+        Err(error) => Err(Problem::Internal(error.to_string())),
+    }
+}
+
+/// The new token must not be lost where it may hold.
+fn interrupted_rotation(
+    api: &Api,
+    Interrupted { error, intended }: Interrupted<Rotated>,
+    from_cookie: bool,
+    arrival: &Arrival,
+) -> Response {
+    let Some(rotated) = intended else {
+        return axum::response::IntoResponse::into_response(Problem::from(error));
+    };
+    let lives = rotated.session.expires_at.since(api.gate.sessions().now());
+    let problem = uncertain("the rotation", &error);
+    if from_cookie {
+        let mut response = axum::response::IntoResponse::into_response(problem);
+        cookie::give(response.headers_mut(), &rotated.token.to_text(), lives, arrival.secure);
+        return response;
+    }
+    problem.with(with_token(&rotated.token))
+}
+
+/// The members that hand over a token which may hold.
+pub(super) fn with_token(token: &Token) -> Map<String, Value> {
+    Map::from_iter([("token".to_owned(), Value::String(token.to_text().expose().to_owned()))])
+}
+
+/// What to tell whoever gets a token that may hold.
+pub(super) fn uncertain(what: &str, error: &WriteError) -> Problem {
+    tracing::error!(%error, "{what} is not known to be safe");
+    Problem::Uncertain(match error {
+        WriteError::NotDurable { .. } => {
+            format!("{what} was made, but could be lost if the store fails now: use the token given here")
+        }
+        _ => format!("nobody can tell whether {what} was made: try the token given here first"),
+    })
+}

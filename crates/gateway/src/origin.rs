@@ -1,0 +1,115 @@
+//! Whether a browser sent a request on behalf of a page of this very host. A cookie goes along with whatever any page
+//! asks for, so where a cookie is all that speaks for a request, the page has to be ours.
+
+use http::header::{HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+
+use crate::problem::Problem;
+
+/// Who asked, as far as the browser says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A page of this host.
+    Same,
+    /// A page of another.
+    Other,
+    /// The person, by the address bar or a bookmark.
+    Person,
+    /// It does not say: no browser of this decade, or no browser.
+    Unknown,
+}
+
+/// Who asked. `host` is the name that the client used for this server.
+pub(crate) fn sender(headers: &HeaderMap, host: Option<&str>) -> Sender {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("null"));
+    // What the browser concluded itself cannot be set by a page.
+    match text("sec-fetch-site") {
+        Some("same-origin") => return Sender::Same,
+        Some("none") => return Sender::Person,
+        Some(_) => return Sender::Other,
+        None => {}
+    }
+    match (text(ORIGIN.as_str()), host) {
+        (None, _) => Sender::Unknown,
+        (Some(origin), Some(host)) if is_origin_of(origin, host) => Sender::Same,
+        (Some(_), _) => Sender::Other,
+    }
+}
+
+/// Whether `origin` (`https://example.org:8443`) is the one of `host` (`example.org:8443`).
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    let (port, authority) = match (origin.strip_prefix("http://"), origin.strip_prefix("https://")) {
+        (Some(authority), _) => (":80", authority),
+        (_, Some(authority)) => (":443", authority),
+        _ => return false,
+    };
+    let plain = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
+    !authority.is_empty() && plain(authority) == plain(host)
+}
+
+/// The name that the client used for this server: of the request line (HTTP/2, absolute form), else the `Host` header.
+pub(crate) fn host(parts: &Parts) -> Option<&str> {
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => parts.headers.get(HOST)?.to_str().ok(),
+    }
+}
+
+/// Refuses a change that only a cookie speaks for, unless a page of ours asked for it.
+///
+/// # Errors
+/// [`Problem::Forbidden`].
+pub(crate) fn guard(method: &Method, headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
+    if method.is_safe() || sender(headers, host) == Sender::Same {
+        return Ok(());
+    }
+    Err(Problem::Forbidden(
+        "a cookie alone does not allow a change that another site may have asked for: send the token as \
+         Authorization: Bearer, or ask from a page of this host"
+            .to_owned(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn of(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn the_browsers_own_word_comes_first_then_the_origin() {
+        let host = Some("Example.org:8470");
+        for (pairs, expected) in [
+            (&[("sec-fetch-site", "same-origin"), ("origin", "null")][..], Sender::Same),
+            (&[("sec-fetch-site", "same-site"), ("origin", "http://example.org:8470")], Sender::Other),
+            (&[("sec-fetch-site", "none")], Sender::Person),
+            (&[("origin", "http://example.org:8470")], Sender::Same),
+            (&[("origin", "http://example.org")], Sender::Other),
+            (&[("origin", "http://example.org:8470.evil.test")], Sender::Other),
+            (&[("origin", "null")], Sender::Other),
+            (&[("origin", "example.org:8470")], Sender::Other),
+            (&[], Sender::Unknown),
+        ] {
+            assert_eq!(sender(&of(pairs), host), expected, "{pairs:?}");
+        }
+        assert_eq!(sender(&of(&[("origin", "https://example.org")]), Some("example.org:443")), Sender::Same);
+        assert_eq!(sender(&of(&[("origin", "http://")]), Some("")), Sender::Other);
+        assert_eq!(sender(&of(&[("origin", "http://a")]), None), Sender::Other);
+    }
+
+    #[test]
+    fn only_a_page_of_ours_may_change_with_a_cookie() {
+        assert!(guard(&Method::GET, &of(&[("sec-fetch-site", "cross-site")]), Some("a")).is_ok());
+        assert!(guard(&Method::POST, &of(&[("sec-fetch-site", "cross-site")]), Some("a")).is_err());
+        assert!(guard(&Method::POST, &of(&[]), Some("a")).is_err());
+        assert!(guard(&Method::DELETE, &of(&[("origin", "https://a")]), Some("a")).is_ok());
+    }
+}

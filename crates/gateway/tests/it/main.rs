@@ -1,0 +1,8 @@
+//! The gateway from outside: requests in, answers out.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod admin;
+mod api;
+mod memory;
+mod support;

@@ -1,0 +1,143 @@
+//! A gateway's routers over a store in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::response::Response;
+use http::{HeaderMap, Method, Request, StatusCode};
+use serde_json::Value;
+use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
+use tenure_gateway::{Enrolment, Gate, Options, SharedSecret};
+use tenure_service::{IssueRequest, Issued, Sessions};
+use tower::ServiceExt as _;
+
+use crate::memory::{Counting, Memory, TestClock};
+
+pub(crate) const ADMIN: &str = "the admin secret of the house";
+pub(crate) const ENROL: &str = "the enrolment secret of the house";
+
+pub(crate) struct House {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) clock: TestClock,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) api: Router,
+    pub(crate) admin: Router,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// All the values of a header.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn is_problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.header("cache-control"), "no-store");
+        assert_eq!(self.json()["code"], code, "{self:?}");
+        assert_eq!(self.json()["status"], status);
+    }
+}
+
+/// A request that is put together piece by piece.
+pub(crate) struct Ask {
+    request: http::request::Builder,
+    body: Body,
+}
+
+pub(crate) fn ask(method: Method, path: &str) -> Ask {
+    Ask { request: Request::builder().method(method).uri(path).header("host", "127.0.0.1:8470"), body: Body::empty() }
+}
+
+impl Ask {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub(crate) fn bearer(self, text: &str) -> Self {
+        self.header("authorization", &format!("Bearer {text}"))
+    }
+
+    pub(crate) fn json(mut self, value: &Value) -> Self {
+        self.body = Body::from(value.to_string());
+        self.header("content-type", "application/json")
+    }
+
+    pub(crate) fn form(mut self, pairs: &[(&str, &str)]) -> Self {
+        let text = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        self.body = Body::from(text);
+        self.header("content-type", "application/x-www-form-urlencoded")
+    }
+
+    pub(crate) fn body(mut self, text: impl Into<Body>) -> Self {
+        self.body = text.into();
+        self
+    }
+
+    /// The response as it comes, for what does not end.
+    pub(crate) async fn open(self, router: &Router) -> Response {
+        router.clone().oneshot(self.request.body(self.body).unwrap()).await.unwrap()
+    }
+
+    pub(crate) async fn send(self, router: &Router) -> Answer {
+        let (parts, body) = self.open(router).await.into_parts();
+        let bytes = to_bytes(body, 16 << 20).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+}
+
+impl House {
+    pub(crate) fn new() -> Self {
+        Self::with(Policy::default(), |_| {})
+    }
+
+    pub(crate) fn with(policy: Policy, change: impl FnOnce(&mut Options)) -> Self {
+        let clock = TestClock::at(1_795_000_000_000);
+        let memory = Memory::new(clock.clone());
+        let entropy = Arc::new(Counting(AtomicU64::new(1)));
+        let sessions = Arc::new(Sessions::new(memory.clone(), Arc::new(clock.clone()), entropy, policy));
+        let mut options = Options::new(SharedSecret::new(ADMIN).unwrap());
+        options.enrolment =
+            Some(Enrolment { secret: SharedSecret::new(ENROL).unwrap(), subject: Subject::new("alice").unwrap() });
+        change(&mut options);
+        let gate = Gate::new(sessions.clone(), options);
+        let (api, admin) = (tenure_gateway::api::router(gate.clone()), tenure_gateway::admin::router(gate));
+        Self { memory, clock, sessions, api, admin }
+    }
+
+    /// A session, and its token's text.
+    pub(crate) async fn issue(&self, device: &str, subject: &str) -> (Issued, String) {
+        let issued = self
+            .sessions
+            .issue(IssueRequest {
+                device: DeviceId::new(device).unwrap(),
+                subject: Subject::new(subject).unwrap(),
+                client: ClientInfo::default(),
+                ttl: None,
+            })
+            .await
+            .unwrap();
+        let text = issued.token.to_text().expose().to_owned();
+        (issued, text)
+    }
+}
