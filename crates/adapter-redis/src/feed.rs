@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, Value};
+use redis::{PushInfo, PushKind, Value};
 use tenure_domain::{EndReason, SessionId, Timestamp};
 use tenure_ports::{ChangeKind, Feed, FeedItem, StoreError};
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::link::Limits;
+use crate::dial::Connection;
+use crate::link::jittered;
 use crate::store::RedisStore;
+use crate::target::Limits;
 use crate::trouble::Trouble;
+use crate::url::Address;
+use crate::way::Way;
 
 /// News that a slow reader may have waiting before it misses some.
 const BACKLOG: usize = 4_096;
@@ -23,8 +26,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 impl RedisStore {
     pub(crate) async fn feed(&self) -> Result<Feed, StoreError> {
-        let source =
-            Source { info: self.target.info.clone(), channel: self.keys.channel(), limits: Limits::of(&self.options) };
+        let source = Source { way: Arc::clone(&self.wire.way), channel: self.keys.channel(), limits: self.wire.limits };
         let connected = source.connect().await.map_err(|trouble| self.wire.fail(trouble, String::new))?;
         let (sender, receiver) = broadcast::channel(BACKLOG);
         tokio::spawn(source.run(connected, sender));
@@ -38,31 +40,30 @@ impl RedisStore {
     }
 }
 
-/// Where news comes from.
+/// Where news comes from: on a cluster, any of its nodes tells what was announced on another.
 struct Source {
-    info: redis::ConnectionInfo,
+    way: Arc<Way>,
     channel: String,
     limits: Limits,
 }
 
 struct Connected {
-    connection: MultiplexedConnection,
+    connection: Connection,
+    address: Address,
     pushes: mpsc::UnboundedReceiver<PushInfo>,
 }
 
 impl Source {
     async fn connect(&self) -> Result<Connected, Trouble> {
+        let deadline = Instant::now() + self.limits.operation;
         let (sender, pushes) = mpsc::unbounded_channel();
-        let settings = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.limits.connect))
-            .set_response_timeout(Some(self.limits.response))
-            .set_push_sender(Arc::new(sender));
-        let of = |error: redis::RedisError| Trouble::of(&error, false);
-        let client = Client::open(self.info.clone().set_redis_settings(settings)).map_err(of)?;
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(of)?;
-        connection.subscribe(&self.channel).await.map_err(of)?;
-        Ok(Connected { connection, pushes })
+        let (mut connection, address) = self.way.dial(Arc::new(sender), deadline).await?;
+        let until = deadline.min(Instant::now() + self.limits.response);
+        match timeout_at(until, connection.subscribe(&self.channel)).await {
+            Ok(Ok(())) => Ok(Connected { connection, address, pushes }),
+            Ok(Err(error)) => Err(Trouble::of(&error, false)),
+            Err(_) => Err(Trouble::Unsent("no answer in time".to_owned())),
+        }
     }
 
     /// Passes news on until nobody listens any more.
@@ -77,7 +78,8 @@ impl Source {
                     Ok(connected) => break connected,
                     Err(trouble) => {
                         tracing::debug!(?trouble, "no news from the server");
-                        tokio::time::sleep(PAUSE).await;
+                        self.way.reconsider(Instant::now() + self.limits.operation).await;
+                        tokio::time::sleep(jittered(PAUSE)).await;
                     }
                 }
             };
@@ -91,8 +93,9 @@ impl Source {
     /// Passes on what one connection brings, while it lives.
     async fn follow(&self, mut connected: Connected, sender: &broadcast::Sender<FeedItem>) {
         let ping = redis::cmd("PING");
+        let mut asked = Instant::now();
         loop {
-            match timeout(PING_EVERY, connected.pushes.recv()).await {
+            match timeout_at(asked + PING_EVERY, connected.pushes.recv()).await {
                 Ok(Some(push)) if push.kind == PushKind::Message => {
                     if let [_, Value::BulkString(text)] = &push.data[..] {
                         for item in std::str::from_utf8(text).map(items).into_iter().flatten() {
@@ -105,8 +108,13 @@ impl Source {
                 Ok(Some(push)) if push.kind != PushKind::Disconnection => {}
                 Ok(_) => return,
                 Err(_) => {
-                    let answer = connected.connection.send_packed_command(&ping).await;
-                    if answer.is_err() || sender.receiver_count() == 0 {
+                    asked = Instant::now();
+                    // A server that another has taken the place of answers on, and hears no more news.
+                    if sender.receiver_count() == 0 || !self.way.serves(&connected.address) {
+                        return;
+                    }
+                    let answer = timeout(self.limits.response, connected.connection.send(&ping)).await;
+                    if !matches!(answer, Ok(Ok(_))) {
                         return;
                     }
                 }

@@ -4,6 +4,9 @@
 //! Verification is one plain read. Every call has a deadline. What may live no longer than a session expires by
 //! itself, so nothing leaks where every process dies.
 
+mod cluster;
+mod dial;
+mod errand;
 mod examine;
 mod feed;
 mod finding;
@@ -15,14 +18,19 @@ mod purge;
 mod read;
 mod record;
 mod scripts;
+mod sentinel;
+mod slot;
 mod store;
 mod target;
 #[cfg(feature = "test-server")]
 pub mod test_server;
 mod time;
+mod tls;
 mod tracking;
 mod trouble;
+mod url;
 mod walk;
+mod way;
 mod wire;
 mod write;
 
@@ -34,6 +42,8 @@ use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,
 };
 use tenure_ports::{CommitError, Cursor, Feed, Page, Purge, Purged, SessionRepository, StoreError};
+
+pub use url::check_url;
 
 #[async_trait]
 impl SessionRepository for RedisStore {

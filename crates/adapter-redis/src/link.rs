@@ -1,45 +1,53 @@
 //! One connection to one server: made when needed, shared by all calls, given up at the first doubt.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::options::Options;
-use crate::target::Target;
+use crate::dial::{Access, Connection, Pushes};
+use crate::sentinel::Sentinels;
+use crate::target::Limits;
 use crate::trouble::Trouble;
+use crate::url::Address;
 
 /// The first pause after a failed attempt, and the longest: a server that came back is found within it.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
-/// Requests that may wait for the socket.
-const QUEUE: usize = 1024;
 
-/// The longest waits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) response: Duration,
-    pub(crate) connect: Duration,
-    pub(crate) operation: Duration,
+/// How the server is found.
+pub(crate) enum Route {
+    /// It is always there. `named` where messages must say which of several it is.
+    Fixed { access: Arc<Access>, address: Address, named: bool },
+    /// Sentinels say where it is.
+    Sentinel(Arc<Sentinels>),
 }
 
-impl Limits {
-    pub(crate) fn of(options: &Options) -> Self {
-        Self {
-            response: options.response_timeout.into(),
-            connect: options.connect_timeout.into(),
-            operation: options.operation_timeout.into(),
+impl Route {
+    /// A new connection, by `deadline`; with `pushes` one on which the server may speak unasked.
+    pub(crate) async fn dial(
+        &self,
+        pushes: Option<Pushes>,
+        deadline: Instant,
+    ) -> Result<(Connection, Address), Trouble> {
+        match self {
+            Self::Fixed { access, address, named } => match access.dial(address, pushes, deadline).await {
+                Ok(connection) => Ok((connection, address.clone())),
+                Err(trouble) => Err(if *named { trouble.at(address) } else { trouble }),
+            },
+            Self::Sentinel(sentinels) => sentinels.dial(pushes, deadline).await,
         }
     }
 }
 
 #[derive(Clone)]
 struct Live {
-    connection: MultiplexedConnection,
+    connection: Connection,
     number: u64,
+    address: Arc<Address>,
 }
 
 /// What the last attempts came to.
@@ -50,8 +58,7 @@ struct Attempts {
 }
 
 pub(crate) struct Link {
-    target: Target,
-    name: String,
+    route: Route,
     limits: Limits,
     live: RwLock<Option<Live>>,
     made: AtomicU64,
@@ -60,34 +67,32 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(target: Target, options: &Options) -> Self {
+    pub(crate) fn new(route: Route, limits: Limits) -> Self {
         Self {
-            target,
-            name: options.client_name.clone(),
-            limits: Limits::of(options),
+            route,
+            limits,
             live: RwLock::new(None),
             made: AtomicU64::new(0),
             attempts: tokio::sync::Mutex::default(),
         }
     }
 
-    /// When a call that begins now must have ended.
-    pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.limits.operation
+    pub(crate) const fn route(&self) -> &Route {
+        &self.route
     }
 
     /// Sends one command and waits for its answer.
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Trouble> {
         let mut live = self.live(deadline).await?;
         let until = deadline.min(Instant::now() + self.limits.response);
-        let answer = match timeout_at(until, live.connection.send_packed_command(command)).await {
+        let answer = match timeout_at(until, live.connection.send(command)).await {
             Ok(Ok(Value::ServerError(error))) => Err(Trouble::of_server(&error)),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(Trouble::of(&error, true)),
             Err(_) => Err(Trouble::Lost("no answer in time".to_owned())),
         };
         self.judge(&live, answer.as_ref().err());
-        answer
+        answer.map_err(|trouble| self.named(&live, trouble))
     }
 
     /// Sends many commands in one go; each has an answer of its own.
@@ -98,8 +103,7 @@ impl Link {
     ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
         let mut live = self.live(deadline).await?;
         let until = deadline.min(Instant::now() + self.limits.operation);
-        let sent = live.connection.send_packed_commands(commands, 0, commands.len());
-        let answers = match timeout_at(until, sent).await {
+        let answers = match timeout_at(until, live.connection.send_all(commands)).await {
             Ok(Ok(values)) if values.len() == commands.len() => Ok(values),
             Ok(Ok(_)) => Err(Trouble::Lost("the server sent too few answers".to_owned())),
             Ok(Err(error)) => Err(Trouble::of(&error, true)),
@@ -107,10 +111,40 @@ impl Link {
         };
         self.judge(&live, answers.as_ref().err());
         let single = |value| match value {
-            Value::ServerError(error) => Err(Trouble::of_server(&error)),
+            Value::ServerError(error) => {
+                let trouble = Trouble::of_server(&error);
+                self.judge(&live, Some(&trouble));
+                Err(self.named(&live, trouble))
+            }
             value => Ok(value),
         };
-        Ok(answers?.into_iter().map(single).collect())
+        let answers = answers.map_err(|trouble| self.named(&live, trouble))?;
+        Ok(answers.into_iter().map(single).collect())
+    }
+
+    /// Whether it is connected, as far as is known.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.read().as_ref().is_some_and(|live| !live.connection.is_closed())
+    }
+
+    /// Where the present connection leads.
+    pub(crate) fn address(&self) -> Option<Arc<Address>> {
+        self.live.read().as_ref().map(|live| Arc::clone(&live.address))
+    }
+
+    /// Gives the connection up if it does not lead where it should.
+    pub(crate) fn leave_unless(&self, right: impl FnOnce(&Address) -> bool) {
+        let mut live = self.live.write();
+        if live.as_ref().is_some_and(|live| !right(&live.address)) {
+            *live = None;
+        }
+    }
+
+    fn named(&self, used: &Live, trouble: Trouble) -> Trouble {
+        match self.route {
+            Route::Fixed { named: false, .. } => trouble,
+            _ => trouble.at(&used.address),
+        }
     }
 
     /// Gives a connection up where it failed; calls under way on it go on.
@@ -123,14 +157,19 @@ impl Link {
         }
     }
 
+    /// The connection, unless it is known to be closed: then nothing could have been done over it.
+    fn present(&self) -> Option<Live> {
+        self.live.read().as_ref().filter(|live| !live.connection.is_closed()).cloned()
+    }
+
     async fn live(&self, deadline: Instant) -> Result<Live, Trouble> {
-        if let Some(live) = self.live.read().clone() {
+        if let Some(live) = self.present() {
             return Ok(live);
         }
         let began = Instant::now();
         let late = |_| Trouble::Unsent("no connection in time; is the server running?".to_owned());
         let mut attempts = timeout_at(deadline, self.attempts.lock()).await.map_err(late)?;
-        if let Some(live) = self.live.read().clone() {
+        if let Some(live) = self.present() {
             return Ok(live);
         }
         if let Some((at, trouble)) = &attempts.last
@@ -139,51 +178,34 @@ impl Link {
             return Err(trouble.clone());
         }
         if let Some((at, _)) = &attempts.last {
-            sleep_until(deadline.min(*at + self.pause(attempts.failed))).await;
+            sleep_until(deadline.min(*at + pause(attempts.failed))).await;
         }
-        let until = deadline.min(Instant::now() + self.limits.connect);
-        match timeout_at(until, self.connect()).await {
-            Ok(Ok(connection)) => {
+        match self.route.dial(None, deadline).await {
+            Ok((connection, address)) => {
                 *attempts = Attempts::default();
-                let live = Live { connection, number: self.made.fetch_add(1, Ordering::Relaxed) };
+                let number = self.made.fetch_add(1, Ordering::Relaxed);
+                let live = Live { connection, number, address: Arc::new(address) };
                 *self.live.write() = Some(live.clone());
                 Ok(live)
             }
-            outcome => {
-                let trouble = match outcome {
-                    Ok(Err(trouble)) => trouble,
-                    _ => Trouble::Unsent("no connection in time; is the server running?".to_owned()),
-                };
+            Err(trouble) => {
                 attempts.failed += 1;
                 attempts.last = Some((Instant::now(), trouble.clone()));
                 Err(trouble)
             }
         }
     }
+}
 
-    /// The pause before the next attempt: longer each time, and different for each process of a fleet.
-    fn pause(&self, failed: u32) -> Duration {
-        let longest = FIRST_PAUSE.saturating_mul(1 << failed.min(8)).min(LONGEST_PAUSE);
-        let dice =
-            u64::from(std::process::id()).wrapping_mul(0x9e37_79b9).wrapping_add(u64::from(failed) * 0x85eb_ca6b);
-        longest.mul_f64(0.5 + (dice % 1_000) as f64 / 2_000.0)
-    }
+/// The pause before the next attempt: longer each time.
+fn pause(failed: u32) -> Duration {
+    jittered(FIRST_PAUSE.saturating_mul(1 << failed.min(8)).min(LONGEST_PAUSE))
+}
 
-    async fn connect(&self) -> Result<MultiplexedConnection, Trouble> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE);
-        let client = Client::open(self.target.info.clone()).map_err(|error| Trouble::of(&error, false))?;
-        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
-        let mut connection = connected.map_err(|error| Trouble::of(&error, false))?;
-        let mut name = redis::cmd("CLIENT");
-        name.arg("SETNAME").arg(&self.name);
-        // A name is a convenience; a user who may not set one connects without.
-        match connection.send_packed_command(&name).await {
-            Ok(Value::ServerError(error)) if error.code() == "NOAUTH" => Err(Trouble::of_server(&error)),
-            Ok(_) => Ok(connection),
-            Err(error) => Err(Trouble::of(&error, false)),
-        }
-    }
+/// Between half of a pause and all of it, different for each caller of each process of a fleet.
+pub(crate) fn jittered(pause: Duration) -> Duration {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed) << 32 | u64::from(std::process::id());
+    let dice = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    pause.mul_f64(0.5 + (dice % 1_000) as f64 / 2_000.0)
 }

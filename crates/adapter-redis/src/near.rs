@@ -18,9 +18,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use redis::aio::MultiplexedConnection;
 use tenure_domain::{Session, SessionId};
 
+use crate::dial::Connection;
 use crate::time::steady;
 
 /// How long what is kept may be used after the sending of the last ping that was answered.
@@ -51,7 +51,7 @@ pub(crate) struct Near {
     /// On the steady clock, in microseconds; 0 while nothing may be used.
     usable_until: AtomicU64,
     /// Over which sessions are read to be kept, and changes are told.
-    connection: ArcSwapOption<MultiplexedConnection>,
+    connection: ArcSwapOption<Connection>,
 }
 
 /// The right to store what a read brings, unless it is spoilt meanwhile.
@@ -82,7 +82,7 @@ impl Near {
 
     /// A ticket for a read that is sent after this, and the connection to send it on; `None` while what it brings
     /// could not be kept.
-    pub(crate) fn begin(&self, session: SessionId) -> Option<(Ticket<'_>, MultiplexedConnection)> {
+    pub(crate) fn begin(&self, session: SessionId) -> Option<(Ticket<'_>, Connection)> {
         if !self.is_usable() {
             return None;
         }
@@ -119,7 +119,7 @@ impl Near {
     }
 
     /// From now on sessions are read and changes are told over this connection.
-    pub(crate) fn connected(&self, connection: MultiplexedConnection) {
+    pub(crate) fn connected(&self, connection: Connection) {
         self.connection.store(Some(Arc::new(connection)));
     }
 

@@ -7,13 +7,12 @@ use redis::Value;
 use tenure_ports::{Clock, StoreError};
 
 use crate::keys::Keys;
-use crate::link::{Limits, Link};
 use crate::near::Near;
 use crate::options::Options;
-use crate::target::Target;
+use crate::target::{Limits, Target};
 use crate::time::{FleetClock, steady};
 use crate::tracking;
-use crate::wire::{Request, Wire};
+use crate::wire::Wire;
 
 /// How often the server is asked for its time.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -23,7 +22,6 @@ pub struct RedisStore {
     pub(crate) wire: Wire,
     pub(crate) keys: Keys,
     pub(crate) options: Options,
-    pub(crate) target: Target,
     pub(crate) limits: Limits,
     /// Sessions kept in memory, where the settings ask for it.
     pub(crate) near: Option<Arc<Near>>,
@@ -63,14 +61,14 @@ impl RedisStore {
             problem: "it takes 1 to 64 characters without spaces, braces and wildcards".to_owned(),
         })?;
         let target = Target::new(&options)?;
-        let wire = Wire::new(Link::new(target.clone(), &options), target.place.clone());
+        let wire = Wire::new(&target);
         let fleet = Arc::new(FleetClock::default());
-        let limits = Limits::of(&options);
+        let limits = wire.limits;
         let near = options.near_cache.then(|| Arc::new(Near::new()));
-        let store = Arc::new(Self { wire, keys, options, target, limits, near, fleet, wall, own_time });
+        let store = Arc::new(Self { wire, keys, options, limits, near, fleet, wall, own_time });
         store.sample_time().await?;
         if let Some(near) = &store.near {
-            tokio::spawn(tracking::keep(Arc::downgrade(near), store.target.clone(), limits));
+            tokio::spawn(tracking::keep(Arc::downgrade(near), Arc::clone(&store.wire.way), limits));
         }
         tokio::spawn(keep_time(Arc::downgrade(&store)));
         Ok(store)
@@ -86,16 +84,33 @@ impl RedisStore {
         }
     }
 
+    /// On a cluster each primary is asked, and the time is that of the clock which is furthest ahead, so that all
+    /// processes agree on it.
     async fn sample_time(&self) -> Result<(), StoreError> {
+        let fail = |trouble| self.wire.fail(trouble, String::new);
         let asked = steady();
-        let answer = self.wire.read(&Request::Plain(redis::cmd("TIME"))).await;
+        let answers = self.wire.read_each(&redis::cmd("TIME")).await.map_err(fail)?;
         let answered = steady();
-        let value = answer.map_err(|trouble| self.wire.fail(trouble, String::new))?;
-        let micros = micros(value).ok_or_else(|| StoreError::Unavailable {
-            place: self.wire.place.clone(),
-            problem: "the server does not tell its time; is it a Redis server?".to_owned(),
-        })?;
-        if self.fleet.learn(micros, asked, answered) {
+        let (mut learned, mut failed, mut set_back) = (false, None, true);
+        for answer in answers {
+            match answer.map(micros) {
+                Ok(Some(micros)) => {
+                    set_back &= self.fleet.learn(micros, asked, answered);
+                    learned = true;
+                }
+                Ok(None) => {
+                    failed = Some(StoreError::Unavailable {
+                        place: self.wire.place.clone(),
+                        problem: "the server does not tell its time; is it a Redis server?".to_owned(),
+                    });
+                }
+                Err(trouble) => failed = Some(fail(trouble)),
+            }
+        }
+        if let Some(error) = failed.filter(|_| !learned) {
+            return Err(error);
+        }
+        if set_back && learned {
             tracing::warn!(server = %self.wire.place, "the server's clock was set back; this process keeps its time");
         }
         Ok(())

@@ -1,46 +1,83 @@
-//! Where the server is, from URL and settings.
+//! Where the servers are and how to get in, from URL and settings.
 
-use redis::{ConnectionInfo, IntoConnectionInfo as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::RedisConnectionInfo;
 use tenure_ports::StoreError;
 
+use crate::dial::Access;
 use crate::options::{Durability, Options};
+use crate::tls;
+use crate::url::{self, Topology};
 
-/// A server to connect to.
-#[derive(Clone, Debug)]
+/// The longest waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) response: Duration,
+    pub(crate) connect: Duration,
+    pub(crate) operation: Duration,
+}
+
+impl Limits {
+    pub(crate) fn of(options: &Options) -> Self {
+        Self {
+            response: options.response_timeout.into(),
+            connect: options.connect_timeout.into(),
+            operation: options.operation_timeout.into(),
+        }
+    }
+}
+
+/// The servers to connect to.
+#[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) info: ConnectionInfo,
-    /// How messages name it: never with a password.
+    pub(crate) topology: Topology,
+    pub(crate) access: Arc<Access>,
+    /// How messages name them: never with a password.
     pub(crate) place: String,
 }
 
 impl Target {
     pub(crate) fn new(options: &Options) -> Result<Self, StoreError> {
-        // Until it is parsed, nothing of the URL is safe to repeat but its scheme.
-        let scheme = options.url.split_once("://").map_or("", |(scheme, _)| scheme);
-        let refuse = |problem: String| StoreError::Unavailable { place: "redis.url".to_owned(), problem };
-        if !matches!(scheme, "redis" | "valkey" | "unix" | "redis+unix" | "valkey+unix") {
-            return Err(refuse("it takes redis://[user[:password]@]host[:port][/database] or unix:///path".to_owned()));
+        let refuse = |setting: &str, problem| StoreError::Unavailable { place: setting.to_owned(), problem };
+        let parsed = url::parse(&options.url).map_err(|problem| refuse("redis.url", problem))?;
+        if options.near_cache && matches!(parsed.topology, Topology::Cluster(_)) {
+            let problem = "redis.near_cache is not available on a cluster yet; leave it off".to_owned();
+            return Err(refuse("redis.near_cache", problem));
         }
         if options.durability == Durability::Replicated {
-            return Err(refuse("redis.durability = replicated is not available yet; set it to local".to_owned()));
+            let problem = "redis.durability = replicated is not available yet; set it to local".to_owned();
+            return Err(refuse("redis.durability", problem));
         }
-        if options.tls_ca.is_some() || options.tls_cert.is_some() || options.tls_key.is_some() {
-            return Err(refuse("TLS is not available yet; leave redis.tls_ca, tls_cert and tls_key unset".to_owned()));
+        let tls = if parsed.tls {
+            Some(tls::config(options).map_err(|(setting, problem)| refuse(setting, problem))?)
+        } else if options.tls_ca.is_some() || options.tls_cert.is_some() || options.tls_key.is_some() {
+            let problem =
+                "it asks for no TLS, but redis.tls_ca, tls_cert or tls_key is set: write rediss://".to_owned();
+            return Err(refuse("redis.url", problem));
+        } else {
+            None
+        };
+        let mut sign_in = RedisConnectionInfo::default().set_db(parsed.database);
+        if let Some(username) = options.username.as_ref().or(parsed.username.as_ref()) {
+            sign_in = sign_in.set_username(username);
         }
-        let info = options
-            .url
-            .as_str()
-            .into_connection_info()
-            .map_err(|_| refuse("it is no URL of a Redis server; write redis://host:port/database".to_owned()))?;
-        let mut settings = info.redis_settings().clone();
-        if let Some(username) = &options.username {
-            settings = settings.set_username(username);
+        let password = options.password.as_ref().map(|word| word.expose());
+        if let Some(password) = password.or(parsed.password.as_ref().map(|word| word.as_str())) {
+            sign_in = sign_in.set_password(password);
         }
-        if let Some(password) = &options.password {
-            settings = settings.set_password(password.expose());
-        }
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        let place = format!("redis at {}", info.addr());
-        Ok(Self { info: info.set_redis_settings(settings).set_tcp_settings(tcp), place })
+        let place = place(&parsed.topology);
+        let access = Access { sign_in, tls, name: options.client_name.clone(), limits: Limits::of(options) };
+        Ok(Self { topology: parsed.topology, access: Arc::new(access), place })
+    }
+}
+
+fn place(topology: &Topology) -> String {
+    let list = |addresses: &[url::Address]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match topology {
+        Topology::One(address) => format!("redis at {address}"),
+        Topology::Sentinel { sentinels, service } => format!("redis service {service} (sentinels {})", list(sentinels)),
+        Topology::Cluster(nodes) => format!("redis cluster at {}", list(nodes)),
     }
 }

@@ -6,37 +6,38 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, ProtocolVersion, PushInfo, PushKind, Value};
+use redis::{Cmd, Pipeline, PushInfo, PushKind, Value};
 use tenure_domain::{Session, SessionId};
 use tenure_ports::StoreError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::link::Limits;
+use crate::dial::Connection;
 use crate::near::{LEASE, Near};
 use crate::store::RedisStore;
-use crate::target::Target;
+use crate::target::Limits;
 use crate::time::steady;
 use crate::trouble::Trouble;
+use crate::url::Address;
+use crate::way::Way;
 
 /// How often a ping is sent; several are lost before the lease runs out.
 const PING_EVERY: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Keeps the connection, for as long as somebody keeps `near`.
-pub(crate) async fn keep(near: Weak<Near>, target: Target, limits: Limits) {
+pub(crate) async fn keep(near: Weak<Near>, way: Arc<Way>, limits: Limits) {
     let mut told = false;
     while let Some(kept) = near.upgrade() {
-        match connect(&kept, &target, limits).await {
-            Ok(connection) => {
+        match connect(&kept, &way, limits).await {
+            Ok((connection, address)) => {
                 told = false;
                 kept.connected(connection.clone());
                 drop(kept);
-                follow(&near, connection).await;
+                follow(&near, connection, || way.serves(&address)).await;
             }
             Err(trouble) => {
                 if !told {
-                    tracing::warn!(server = %target.place, ?trouble, "the near cache is off for now");
+                    tracing::warn!(?trouble, "the near cache is off for now");
                     told = true;
                 }
                 drop(kept);
@@ -46,41 +47,37 @@ pub(crate) async fn keep(near: Weak<Near>, target: Target, limits: Limits) {
     }
 }
 
-async fn connect(near: &Arc<Near>, target: &Target, limits: Limits) -> Result<MultiplexedConnection, Trouble> {
+async fn connect(near: &Arc<Near>, way: &Way, limits: Limits) -> Result<(Connection, Address), Trouble> {
     let told = Arc::downgrade(near);
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(limits.connect))
-        .set_response_timeout(Some(limits.response))
-        // Called between two answers, in the order in which the server sent them.
-        .set_push_sender(move |push: PushInfo| {
-            if let Some(near) = told.upgrade() {
-                learn(&near, &push);
-            }
-            Ok::<_, ()>(())
-        });
-    let of = |error: redis::RedisError| Trouble::of(&error, false);
-    let settings = target.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    let client = Client::open(target.info.clone().set_redis_settings(settings)).map_err(of)?;
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(of)?;
+    let learn = move |push: PushInfo| {
+        if let Some(near) = told.upgrade() {
+            learn(&near, &push);
+        }
+        Ok::<_, ()>(())
+    };
+    let deadline = Instant::now() + limits.operation;
+    let (mut connection, address) = way.dial(Arc::new(learn), deadline).await?;
     let mut tracking = redis::cmd("CLIENT");
     tracking.arg("TRACKING").arg("ON").arg("OPTIN");
-    match connection.send_packed_command(&tracking).await.map_err(of)? {
-        Value::ServerError(error) => Err(Trouble::of_server(&error)),
-        _ => Ok(connection),
+    match timeout_at(deadline, connection.send(&tracking)).await {
+        Ok(Ok(Value::ServerError(error))) => Err(Trouble::of_server(&error)),
+        Ok(Ok(_)) => Ok((connection, address)),
+        Ok(Err(error)) => Err(Trouble::of(&error, false)),
+        Err(_) => Err(Trouble::Unsent("no answer in time".to_owned())),
     }
 }
 
-/// Renews the lease while pings are answered.
-async fn follow(near: &Weak<Near>, mut connection: MultiplexedConnection) {
+/// Renews the lease while pings are answered by the right server.
+async fn follow(near: &Weak<Near>, mut connection: Connection, serves: impl Fn() -> bool) {
     let ping = redis::cmd("PING");
     loop {
         let sent = steady();
-        let answer = timeout(LEASE, connection.send_packed_command(&ping)).await;
+        let answer = timeout(LEASE, connection.send(&ping)).await;
         let Some(near) = near.upgrade() else {
             return;
         };
         match answer {
-            Ok(Ok(value)) if !matches!(value, Value::ServerError(_)) => near.renew(sent),
+            Ok(Ok(value)) if serves() && !matches!(value, Value::ServerError(_)) => near.renew(sent),
             _ => {
                 near.disconnected();
                 return;
@@ -127,7 +124,7 @@ impl RedisStore {
         reads.add_command(get(self.keys.activity(id)));
         reads.add_command(redis::cmd("CLIENT").arg("CACHING").arg("YES").clone());
         reads.add_command(get(self.keys.session(id)));
-        let answers = timeout(self.limits.response, connection.send_packed_commands(&reads, 0, 3)).await;
+        let answers = timeout(self.limits.response, connection.send_all(&reads)).await;
         let Ok(Ok(answers)) = answers else {
             // In doubt until a ping is answered again; the other connection may be better.
             near.suspend();

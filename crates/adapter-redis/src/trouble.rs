@@ -12,14 +12,40 @@ pub(crate) enum Trouble {
     Lost(String),
     /// The server refused it and did nothing.
     Refused(String),
-    /// The server refuses now what it may take later, or what another server may take; it did nothing.
+    /// The server is not one for requests, or not yet: another one may be. It did nothing.
     Elsewhere(String),
+    /// The server refuses now what it will take later; it did nothing.
+    Later(String),
+    /// Another node of the cluster serves this slot. Nothing was done.
+    Moved(Redirect),
+    /// The slot is on its way to another node, which is to be asked this once. Nothing was done.
+    Ask(Redirect),
+    /// The slot is on its way to another node, and the keys are on both. Nothing was done.
+    TryAgain,
     /// The server has no room.
     Full(String),
     /// A key holds something else than was written.
     WrongType,
     /// The server does not know the script.
     NoScript,
+}
+
+/// Where a node of a cluster sends its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Redirect {
+    pub(crate) slot: u16,
+    /// Empty where it is the host that was asked.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Redirect {
+    /// Reads `3999 127.0.0.1:6381`.
+    fn of(text: &str) -> Option<Self> {
+        let (slot, place) = text.split_once(' ')?;
+        let (host, port) = place.rsplit_once(':')?;
+        Some(Self { slot: slot.parse().ok()?, host: host.to_owned(), port: port.parse().ok()? })
+    }
 }
 
 impl Trouble {
@@ -39,9 +65,15 @@ impl Trouble {
                 "the server is a replica and takes no writes; name the primary, or use redis+sentinel://".to_owned(),
             ),
             "MASTERDOWN" => Self::Elsewhere("the server is a replica that lost its primary".to_owned()),
-            "CLUSTERDOWN" => Self::Elsewhere("the cluster does not serve all its slots; see CLUSTER INFO".to_owned()),
-            "TRYAGAIN" | "MOVED" | "ASK" => Self::Elsewhere(told("the cluster is moving slots; try again shortly")),
-            "BUSY" => Self::Elsewhere("the server is busy with a script; try again shortly".to_owned()),
+            "CLUSTERDOWN" => Self::Later("the cluster does not serve all its slots; see CLUSTER INFO".to_owned()),
+            "TRYAGAIN" => Self::TryAgain,
+            "MOVED" | "ASK" => match (Redirect::of(detail), error.code()) {
+                (Some(redirect), "MOVED") => Self::Moved(redirect),
+                (Some(redirect), _) => Self::Ask(redirect),
+                (None, _) => Self::Later(told("the cluster moves its slots; try again shortly")),
+            },
+            "CROSSSLOT" => Self::Refused("the server is part of a cluster; use redis+cluster://".to_owned()),
+            "BUSY" => Self::Later("the server is busy with a script; try again shortly".to_owned()),
             "MISCONF" => Self::Refused(
                 "the server takes no writes because it cannot save to disk; see its log and its free disk space"
                     .to_owned(),
@@ -80,13 +112,37 @@ impl Trouble {
         matches!(self, Self::Lost(_) | Self::Unsent(_) | Self::Elsewhere(_))
     }
 
+    /// The same, saying which of several servers it was.
+    pub(crate) fn at(self, server: &dyn std::fmt::Display) -> Self {
+        let told = |problem: String| format!("{server}: {problem}");
+        match self {
+            Self::Unsent(problem) => Self::Unsent(told(problem)),
+            Self::Lost(problem) => Self::Lost(told(problem)),
+            Self::Refused(problem) => Self::Refused(told(problem)),
+            Self::Elsewhere(problem) => Self::Elsewhere(told(problem)),
+            Self::Later(problem) => Self::Later(told(problem)),
+            Self::Full(problem) => Self::Full(told(problem)),
+            trouble => trouble,
+        }
+    }
+
     /// For a caller of the port; `place` is the server, `key` what was asked for.
     pub(crate) fn into_store_error(self, place: &str, key: impl FnOnce() -> String) -> StoreError {
         let place = place.to_owned();
         match self {
-            Self::Unsent(problem) | Self::Lost(problem) | Self::Refused(problem) | Self::Elsewhere(problem) => {
-                StoreError::Unavailable { place, problem }
-            }
+            Self::Unsent(problem)
+            | Self::Lost(problem)
+            | Self::Refused(problem)
+            | Self::Elsewhere(problem)
+            | Self::Later(problem) => StoreError::Unavailable { place, problem },
+            Self::Moved(_) | Self::Ask(_) => StoreError::Unavailable {
+                place,
+                problem: "the server is part of a cluster that keeps this elsewhere; use redis+cluster://".to_owned(),
+            },
+            Self::TryAgain => StoreError::Unavailable {
+                place,
+                problem: "the cluster is moving these keys to another node; try again shortly".to_owned(),
+            },
             Self::NoScript => StoreError::Unavailable {
                 place,
                 problem: "the server forgets its scripts as fast as they are sent; stop whoever flushes them"

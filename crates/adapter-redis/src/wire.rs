@@ -1,23 +1,26 @@
-//! Requests: plain commands and scripts, one or many, sent again where that is harmless.
+//! Requests: plain commands and scripts, one or many, over whatever servers there are.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use redis::{Cmd, Pipeline, Value};
+use futures_util::future::join_all;
+use redis::{Arg, Cmd, Value};
 use tenure_ports::StoreError;
 use tokio::time::Instant;
 
-use crate::link::Link;
+use crate::errand::{Errand, Tail};
 use crate::scripts::Script;
+use crate::slot;
+use crate::target::{Limits, Target};
 use crate::trouble::Trouble;
+use crate::way::Way;
 
-/// How often a read is sent.
-const READ_TRIES: usize = 3;
 /// Commands in one go; more would make others on the connection wait.
 const BATCH: usize = 256;
 
-/// What is asked of the server.
+/// What is asked of the server. It goes to the node that serves the slot of its first key.
 pub(crate) enum Request {
-    /// A command.
+    /// A command. The key, if it has one, is its first argument.
     Plain(Cmd),
     /// A script with its keys and arguments.
     Script(Invocation),
@@ -52,50 +55,89 @@ impl Invocation {
 }
 
 impl Request {
-    fn command(&self, whole: bool) -> Cow<'_, Cmd> {
+    /// The command for the server; a script `whole` where the server may not know it.
+    pub(crate) fn command(&self, whole: bool) -> Cow<'_, Cmd> {
         match self {
             Self::Plain(command) => Cow::Borrowed(command),
             Self::Script(invocation) => Cow::Owned(invocation.command(whole)),
         }
     }
+
+    /// The slot of its keys; none where any node can answer.
+    pub(crate) fn slot(&self) -> Option<u16> {
+        match self {
+            Self::Script(invocation) => slot::of_tagged(invocation.keys.first()?.as_bytes()),
+            Self::Plain(command) => match command.args_iter().nth(1) {
+                Some(Arg::Simple(key)) => slot::of_tagged(key),
+                _ => None,
+            },
+        }
+    }
+
+    /// The same as commands of one key each, in the order of the keys, where that comes to the same.
+    pub(crate) fn single(&self) -> Option<Vec<Self>> {
+        let Self::Plain(command) = self else {
+            return None;
+        };
+        let mut words = command.args_iter();
+        if !matches!(words.next(), Some(Arg::Simple(b"MGET"))) {
+            return None;
+        }
+        let get = |word| match word {
+            Arg::Simple(key) => {
+                let mut command = redis::cmd("GET");
+                command.arg(key);
+                Some(Self::Plain(command))
+            }
+            _ => None,
+        };
+        words.map(get).collect()
+    }
 }
 
-/// The way to the server.
+/// The way to the servers.
 pub(crate) struct Wire {
-    link: Link,
+    pub(crate) way: Arc<Way>,
+    pub(crate) limits: Limits,
     pub(crate) place: String,
 }
 
 impl Wire {
-    pub(crate) fn new(link: Link, place: String) -> Self {
-        Self { link, place }
+    /// Connects when there is something to send.
+    pub(crate) fn new(target: &Target) -> Self {
+        Self { way: Arc::new(Way::new(target)), limits: target.access.limits, place: target.place.clone() }
+    }
+
+    /// When a call that begins now must have ended.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.limits.operation
     }
 
     /// Sends what changes nothing, or changes the same however often it is sent.
     pub(crate) async fn read(&self, request: &Request) -> Result<Value, Trouble> {
-        let deadline = self.link.deadline();
-        let mut whole = false;
-        let mut last = None;
-        for _ in 0..READ_TRIES {
-            match self.link.send(&request.command(whole), deadline).await {
-                Err(Trouble::NoScript) => {
-                    whole = true;
-                    last = Some(Trouble::NoScript);
-                }
-                Err(trouble @ Trouble::Lost(_)) => last = Some(trouble),
-                answer => return answer,
-            }
-        }
-        Err(last.unwrap_or(Trouble::NoScript))
+        let errand = Errand::new(&self.way, std::slice::from_ref(request), self.deadline());
+        errand.repeatable().run_one().await
     }
 
-    /// Sends what must not be done twice: once, but for a script that the server did not know.
-    pub(crate) async fn write(&self, invocation: &Invocation) -> Result<Value, Trouble> {
-        let deadline = self.link.deadline();
-        match self.link.send(&invocation.command(false), deadline).await {
-            Err(Trouble::NoScript) => self.link.send(&invocation.command(true), deadline).await,
-            answer => answer,
-        }
+    /// Sends what must not be done twice: again only where it certainly was not done.
+    pub(crate) async fn write(&self, invocation: Invocation) -> Result<Value, Trouble> {
+        let request = Request::Script(invocation);
+        Errand::new(&self.way, std::slice::from_ref(&request), self.deadline()).run_one().await
+    }
+
+    #[expect(dead_code, reason = "how a commit waits for a replica")]
+    /// The same, and right after it a command over the same connection, in one go with it; that command's answer is
+    /// the second. A script that was refused has no second answer.
+    pub(crate) async fn write_then(
+        &self,
+        invocation: Invocation,
+        then: &Cmd,
+    ) -> Result<(Value, Result<Value, Trouble>), Trouble> {
+        let request = Request::Script(invocation);
+        let tail = Tail::new(then);
+        let errand = Errand::new(&self.way, std::slice::from_ref(&request), self.deadline());
+        let value = errand.followed_by(&tail).run_one().await?;
+        Ok((value, tail.answer()))
     }
 
     /// Sends many requests, each of which may be sent again.
@@ -103,27 +145,16 @@ impl Wire {
         let mut values = Vec::with_capacity(requests.len());
         for batch in requests.chunks(BATCH) {
             // Each batch has the time of a whole operation: a walk is as long as what it walks through.
-            let deadline = self.link.deadline();
-            let mut answers = self.batch(batch, deadline).await;
-            if matches!(answers, Err(Trouble::Lost(_))) {
-                answers = self.batch(batch, deadline).await;
-            }
-            for (request, answer) in batch.iter().zip(answers?) {
-                values.push(match answer {
-                    Err(Trouble::NoScript) => self.link.send(&request.command(true), deadline).await?,
-                    answer => answer?,
-                });
-            }
+            values.extend(Errand::new(&self.way, batch, self.deadline()).repeatable().run().await?);
         }
         Ok(values)
     }
 
-    async fn batch(&self, requests: &[Request], deadline: Instant) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
-        let mut pipeline = Pipeline::with_capacity(requests.len());
-        for request in requests {
-            pipeline.add_command(request.command(false).into_owned());
-        }
-        self.link.send_all(&pipeline, deadline).await
+    /// Sends the same to every primary there is: one, or each of a cluster's.
+    pub(crate) async fn read_each(&self, command: &Cmd) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
+        let deadline = self.deadline();
+        let links = self.way.links(deadline).await?;
+        Ok(join_all(links.iter().map(|link| link.send(command, deadline))).await)
     }
 
     /// A failed request as the port's error.

@@ -19,7 +19,7 @@ impl RedisStore {
     pub(crate) async fn apply(&self, commit: &Commit) -> Result<Revision, CommitError> {
         let call = self.invocation(commit);
         let place = || self.wire.place.clone();
-        let answer = self.wire.write(&call).await;
+        let answer = self.wire.write(call).await;
         // This process sees its own changes at once, whatever became of them.
         if let Some(near) = &self.near {
             commit.changes.iter().for_each(|change| near.forget(change.session().id));

@@ -1,0 +1,263 @@
+//! The nodes of a cluster, and which of them serves which slot.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::{Mutex, RwLock};
+use redis::{Pipeline, Value};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use crate::dial::Access;
+use crate::link::{Link, Route};
+use crate::slot::SLOTS;
+use crate::trouble::{Redirect, Trouble};
+use crate::url::Address;
+
+/// How long the other nodes have once the first has answered: one of them may know better.
+const GRACE: Duration = Duration::from_millis(50);
+/// How often the map is read again where nothing shows that it is old.
+const READ_EVERY: Duration = Duration::from_secs(2);
+/// How long it is left alone after that: a reader of many slots may find many of them moved.
+const REST: Duration = Duration::from_millis(100);
+/// Nodes that are asked for the map at once.
+const ASKED: usize = 6;
+/// For a slot that nobody serves.
+const NOBODY: u16 = u16::MAX;
+
+pub(crate) struct Cluster {
+    access: Arc<Access>,
+    seeds: Vec<Address>,
+    map: RwLock<Map>,
+    /// One link for each node that was ever asked and is still part of the cluster.
+    links: Mutex<HashMap<Address, Arc<Link>>>,
+    /// When the map was last read; held while it is being read.
+    read_at: tokio::sync::Mutex<Option<Instant>>,
+    outdated: Notify,
+    turn: AtomicUsize,
+}
+
+struct Map {
+    owners: Vec<u16>,
+    primaries: Vec<(Address, Arc<Link>)>,
+}
+
+/// What one node says: ranges of slots and their primaries. The order is that of news.
+struct Said {
+    epoch: u64,
+    covered: usize,
+    ranges: Vec<(u16, u16, Address)>,
+}
+
+impl Cluster {
+    pub(crate) fn new(seeds: Vec<Address>, access: Arc<Access>) -> Arc<Self> {
+        let map = Map { owners: vec![NOBODY; usize::from(SLOTS)], primaries: Vec::new() };
+        let cluster = Arc::new(Self {
+            access,
+            seeds,
+            map: RwLock::new(map),
+            links: Mutex::default(),
+            read_at: tokio::sync::Mutex::default(),
+            outdated: Notify::new(),
+            turn: AtomicUsize::new(0),
+        });
+        tokio::spawn(keep_map(Arc::downgrade(&cluster)));
+        cluster
+    }
+
+    /// The link to the primary of a slot; for no slot, to any. Reads the map where it has none.
+    pub(crate) async fn find(&self, slot: Option<u16>, deadline: Instant) -> Result<Arc<Link>, Trouble> {
+        if let Some(link) = self.link(slot) {
+            return Ok(link);
+        }
+        // Many requests may find the same: one reads, and who waited for it has no need to.
+        let recent = Instant::now().checked_sub(GRACE).unwrap_or_else(Instant::now);
+        self.refresh(recent, deadline).await?;
+        let unserved = || Trouble::Later("no node of the cluster serves this slot; see CLUSTER INFO".to_owned());
+        self.link(slot).ok_or_else(unserved)
+    }
+
+    fn link(&self, slot: Option<u16>) -> Option<Arc<Link>> {
+        let map = self.map.read();
+        match slot {
+            Some(slot) => {
+                let owner = map.owners.get(usize::from(slot))?;
+                map.primaries.get(usize::from(*owner)).map(|(_, link)| Arc::clone(link))
+            }
+            None => {
+                let first = self.turn.fetch_add(1, Ordering::Relaxed);
+                let count = map.primaries.len();
+                let links = || (0..count).map(|at| &map.primaries[(first.wrapping_add(at)) % count].1);
+                links().find(|link| link.is_live()).or_else(|| links().next()).cloned()
+            }
+        }
+    }
+
+    /// All primaries.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.map.read().primaries.iter().map(|(_, link)| Arc::clone(link)).collect()
+    }
+
+    /// Whether a primary of the cluster is there.
+    pub(crate) fn has(&self, address: &Address) -> bool {
+        self.map.read().primaries.iter().any(|(primary, _)| primary == address)
+    }
+
+    /// The link to where a node sent us from `asked`.
+    pub(crate) fn link_to(&self, redirect: &Redirect, asked: &Link) -> Arc<Link> {
+        let host = match (&redirect.host[..], asked.address().as_deref()) {
+            ("" | "?", Some(Address::Tcp { host, .. })) => host.clone(),
+            (host, _) => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        };
+        self.link_at(&Address::Tcp { host, port: redirect.port })
+    }
+
+    /// Learns that another node serves a slot, at once for this slot and soon for the rest.
+    pub(crate) fn moved(&self, redirect: &Redirect, asked: &Link) {
+        let link = self.link_to(redirect, asked);
+        if let Route::Fixed { address, .. } = link.route() {
+            self.map.write().set(redirect.slot, redirect.slot, address, &link);
+        }
+        self.outdated.notify_one();
+    }
+
+    fn link_at(&self, address: &Address) -> Arc<Link> {
+        let new = || {
+            let route = Route::Fixed { access: Arc::clone(&self.access), address: address.clone(), named: true };
+            Arc::new(Link::new(route, self.access.limits))
+        };
+        Arc::clone(self.links.lock().entry(address.clone()).or_insert_with(new))
+    }
+
+    /// Reads the map again, unless that was done since `since`.
+    pub(crate) async fn refresh(&self, since: Instant, deadline: Instant) -> Result<(), Trouble> {
+        let late = |_| Trouble::Unsent("no node of the cluster answers in time; are they running?".to_owned());
+        let mut read_at = timeout_at(deadline, self.read_at.lock()).await.map_err(late)?;
+        if read_at.is_some_and(|at| at >= since) {
+            return Ok(());
+        }
+        let known: Vec<Address> = self.map.read().primaries.iter().map(|(address, _)| address.clone()).collect();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turned = (0..known.len().min(ASKED)).map(|at| &known[first.wrapping_add(at) % known.len()]);
+        let said = match self.ask(turned.collect(), deadline).await {
+            Ok(said) => said,
+            Err(_) => self.ask(self.seeds.iter().take(ASKED).collect(), deadline).await?,
+        };
+        let mut map = Map { owners: vec![NOBODY; usize::from(SLOTS)], primaries: Vec::new() };
+        for (first, last, address) in &said.ranges {
+            map.set(*first, *last, address, &self.link_at(address));
+        }
+        self.links.lock().retain(|address, _| map.primaries.iter().any(|(primary, _)| primary == address));
+        *self.map.write() = map;
+        *read_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Asks several nodes at once, and believes the one that knows of the latest change.
+    async fn ask(&self, nodes: Vec<&Address>, deadline: Instant) -> Result<Said, Trouble> {
+        let mut asked: FuturesUnordered<_> = nodes.into_iter().map(|node| self.ask_one(node, deadline)).collect();
+        let mut best: Option<Said> = None;
+        let mut last = Trouble::Unsent("no node of the cluster answers in time; are they running?".to_owned());
+        let mut until = deadline;
+        loop {
+            tokio::select! {
+                said = asked.next() => match said {
+                    Some(Ok(said)) => {
+                        until = until.min(Instant::now() + GRACE);
+                        let news = |said: &Said| (said.epoch, said.covered);
+                        if best.as_ref().is_none_or(|best| news(best) < news(&said)) {
+                            best = Some(said);
+                        }
+                    }
+                    Some(Err(trouble)) => last = trouble,
+                    None => break,
+                },
+                () = sleep_until(until) => break,
+            }
+        }
+        best.ok_or(last)
+    }
+
+    async fn ask_one(&self, node: &Address, deadline: Instant) -> Result<Said, Trouble> {
+        let mut questions = Pipeline::new();
+        questions.cmd("CLUSTER").arg("INFO");
+        questions.cmd("CLUSTER").arg("SLOTS");
+        let until = deadline.min(Instant::now() + self.access.limits.connect);
+        let answers = self.link_at(node).send_all(&questions, until).await?;
+        let [info, slots] =
+            <[_; 2]>::try_from(answers).map_err(|_| Trouble::Refused("the server sent too few answers".to_owned()))?;
+        let info: String = redis::from_redis_value(info?).unwrap_or_default();
+        let epoch = info.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
+        let ranges = ranges(slots?, node);
+        let covered = ranges.iter().map(|(first, last, _)| usize::from(last - first) + 1).sum();
+        if covered == 0 {
+            return Err(Trouble::Later("the node serves a cluster without slots".to_owned()).at(node));
+        }
+        Ok(Said { epoch: epoch.and_then(|epoch| epoch.trim().parse().ok()).unwrap_or(0), covered, ranges })
+    }
+}
+
+impl Map {
+    fn set(&mut self, first: u16, last: u16, address: &Address, link: &Arc<Link>) {
+        let known = self.primaries.iter().position(|(primary, _)| primary == address);
+        let at = known.unwrap_or_else(|| {
+            self.primaries.push((address.clone(), Arc::clone(link)));
+            self.primaries.len() - 1
+        });
+        if let (Ok(at), Some(owners)) = (u16::try_from(at), self.owners.get_mut(usize::from(first)..=usize::from(last)))
+        {
+            owners.fill(at);
+        }
+    }
+}
+
+/// The ranges in an answer to CLUSTER SLOTS. A node that does not know its own name leaves it out.
+fn ranges(value: Value, asked: &Address) -> Vec<(u16, u16, Address)> {
+    let Value::Array(entries) = value else {
+        return Vec::new();
+    };
+    let range = |entry: Value| {
+        let Value::Array(parts) = entry else {
+            return None;
+        };
+        let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &parts[..] else {
+            return None;
+        };
+        let [host, Value::Int(port), ..] = &primary[..] else {
+            return None;
+        };
+        let host: Option<String> = redis::from_redis_value(host.clone()).ok().flatten();
+        let host = match (host.filter(|host| !host.is_empty() && host != "?"), asked) {
+            (Some(host), _) => host,
+            (None, Address::Tcp { host, .. }) => host.clone(),
+            (None, Address::Unix(_)) => return None,
+        };
+        let slot = |slot: &i64| u16::try_from(*slot).ok().filter(|slot| *slot < SLOTS);
+        let (first, last) = (slot(first)?, slot(last)?);
+        (first <= last).then_some((first, last, Address::Tcp { host, port: u16::try_from(*port).ok()? }))
+    };
+    entries.into_iter().filter_map(range).collect()
+}
+
+/// Reads the map again when it proved old, and now and then.
+async fn keep_map(cluster: Weak<Cluster>) {
+    loop {
+        let Some(held) = cluster.upgrade() else {
+            return;
+        };
+        let outdated = timeout(READ_EVERY, held.outdated.notified()).await.is_ok();
+        let since = Instant::now();
+        if outdated {
+            tracing::debug!("slots have moved; the map of the cluster is read again");
+        }
+        if let Err(trouble) = held.refresh(since, since + held.access.limits.operation).await {
+            tracing::debug!(?trouble, "the map of the cluster could not be read");
+        }
+        drop(held);
+        sleep(REST).await;
+    }
+}

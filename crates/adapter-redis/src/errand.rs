@@ -1,0 +1,301 @@
+//! One or many requests on their way until each has its answer: sent where they belong, and sent again where that is
+//! harmless and may help, as long as there is time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use redis::{Cmd, Pipeline, Value};
+use tokio::time::{Instant, sleep_until};
+
+use crate::link::{Link, jittered};
+use crate::trouble::{Redirect, Trouble};
+use crate::way::Way;
+use crate::wire::Request;
+
+/// How often something is sent whose answers get lost.
+const LOST_TRIES: u32 = 3;
+/// How often a request is sent on by the servers, or its script sent whole, before it rests between two tries.
+const TURNS: u32 = 4;
+/// The first pause before something is sent again, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(60);
+
+/// A command that goes right behind a script, over the same connection.
+pub(crate) struct Tail<'a> {
+    command: &'a Cmd,
+    answer: Mutex<Option<Result<Value, Trouble>>>,
+}
+
+impl<'a> Tail<'a> {
+    pub(crate) fn new(command: &'a Cmd) -> Self {
+        Self { command, answer: Mutex::default() }
+    }
+
+    pub(crate) fn answer(&self) -> Result<Value, Trouble> {
+        self.answer.lock().take().unwrap_or_else(|| Err(too_few()))
+    }
+}
+
+/// Some requests, and what may be done to have them answered.
+pub(crate) struct Errand<'a> {
+    way: &'a Way,
+    requests: &'a [Request],
+    deadline: Instant,
+    repeatable: bool,
+    tail: Option<&'a Tail<'a>>,
+}
+
+/// A request without an answer yet.
+#[derive(Default)]
+struct Pending {
+    at: usize,
+    /// Whether a script goes whole.
+    whole: bool,
+    /// The node to ask instead of the slot's own, this once.
+    instead: Option<Arc<Link>>,
+    lost: u32,
+    turns: u32,
+}
+
+/// What came of sending some requests.
+#[derive(Default)]
+struct Round {
+    /// To be sent again.
+    left: Vec<Pending>,
+    /// To be asked for key by key: their keys are on two nodes.
+    split: Vec<usize>,
+    /// Whether a rest may help.
+    rest: bool,
+    /// Whether the map of the cluster may be old.
+    doubt: bool,
+    last: Option<Trouble>,
+}
+
+impl Round {
+    fn again(&mut self, pending: Pending, why: Trouble) {
+        self.left.push(pending);
+        self.last = Some(why);
+    }
+}
+
+fn too_few() -> Trouble {
+    Trouble::Lost("the server sent too few answers".to_owned())
+}
+
+impl<'a> Errand<'a> {
+    pub(crate) fn new(way: &'a Way, requests: &'a [Request], deadline: Instant) -> Self {
+        Self { way, requests, deadline, repeatable: false, tail: None }
+    }
+
+    /// What may have been done may be done again.
+    pub(crate) fn repeatable(self) -> Self {
+        Self { repeatable: true, ..self }
+    }
+
+    /// For a single request only.
+    pub(crate) fn followed_by(self, tail: &'a Tail<'a>) -> Self {
+        Self { tail: Some(tail), ..self }
+    }
+
+    /// The answer to the first request.
+    pub(crate) async fn run_one(&self) -> Result<Value, Trouble> {
+        let pending = Pending::default();
+        let asked = self.way.link(self.requests[0].slot(), self.deadline).await;
+        let outcome = match &asked {
+            Ok(link) => self.send_one(link, &pending).await,
+            Err(trouble) => Err(trouble.clone()),
+        };
+        if outcome.is_ok() {
+            return outcome;
+        }
+        let (mut round, mut values) = (Round::default(), vec![None]);
+        self.take(&mut round, &mut values, pending, outcome, asked.as_deref().ok())?;
+        self.go_on(round, &mut values).await?;
+        values.pop().flatten().ok_or_else(too_few)
+    }
+
+    /// The answers to all requests.
+    pub(crate) async fn run(&self) -> Result<Vec<Value>, Trouble> {
+        let mut values = vec![None; self.requests.len()];
+        let all = (0..self.requests.len()).map(|at| Pending { at, ..Pending::default() }).collect();
+        let round = self.send(all, &mut values).await?;
+        self.go_on(round, &mut values).await?;
+        values.into_iter().collect::<Option<_>>().ok_or_else(too_few)
+    }
+
+    /// Sends what is left until nothing is.
+    async fn go_on(&self, mut round: Round, values: &mut [Option<Value>]) -> Result<(), Trouble> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            for at in std::mem::take(&mut round.split) {
+                values[at] = Some(self.key_by_key(at).await?);
+            }
+            let Some(last) = round.last else {
+                return Ok(());
+            };
+            if round.doubt {
+                self.way.reconsider(self.deadline).await;
+            }
+            if round.rest {
+                sleep_until(self.deadline.min(Instant::now() + jittered(pause))).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            if Instant::now() >= self.deadline {
+                return Err(last);
+            }
+            round = self.send(round.left, values).await?;
+        }
+    }
+
+    /// Sends each request to where it belongs, those for one server in one go.
+    async fn send(&self, pending: Vec<Pending>, values: &mut [Option<Value>]) -> Result<Round, Trouble> {
+        let mut round = Round::default();
+        let mut groups: Vec<(Arc<Link>, Vec<Pending>)> = Vec::new();
+        for mut pending in pending {
+            let link = match pending.instead.clone() {
+                Some(link) => link,
+                None => match self.way.link(self.requests[pending.at].slot(), self.deadline).await {
+                    Ok(link) => link,
+                    Err(trouble) => {
+                        pending.instead = None;
+                        self.take(&mut round, values, pending, Err(trouble), None)?;
+                        continue;
+                    }
+                },
+            };
+            match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &link)) {
+                Some((_, group)) => group.push(pending),
+                None => groups.push((link, vec![pending])),
+            }
+        }
+        let sent = groups.iter().map(|(link, group)| self.send_group(link, group));
+        let outcomes = join_all(sent).await;
+        for ((link, group), outcomes) in groups.into_iter().zip(outcomes) {
+            for (pending, outcome) in group.into_iter().zip(outcomes) {
+                self.take(&mut round, values, pending, outcome, Some(&link))?;
+            }
+        }
+        Ok(round)
+    }
+
+    async fn send_group(&self, link: &Link, group: &[Pending]) -> Vec<Result<Value, Trouble>> {
+        if let [pending] = group {
+            return vec![self.send_one(link, pending).await];
+        }
+        let mut pipeline = Pipeline::with_capacity(group.len());
+        for pending in group {
+            if pending.instead.is_some() {
+                pipeline.cmd("ASKING");
+            }
+            pipeline.add_command(self.requests[pending.at].command(pending.whole).into_owned());
+        }
+        match link.send_all(&pipeline, self.deadline).await {
+            Ok(answers) => {
+                let mut answers = answers.into_iter();
+                let answer = |pending: &Pending| {
+                    let answer = if pending.instead.is_some() { answers.nth(1) } else { answers.next() };
+                    answer.unwrap_or_else(|| Err(too_few()))
+                };
+                group.iter().map(answer).collect()
+            }
+            Err(trouble) => group.iter().map(|_| Err(trouble.clone())).collect(),
+        }
+    }
+
+    async fn send_one(&self, link: &Link, pending: &Pending) -> Result<Value, Trouble> {
+        let command = self.requests[pending.at].command(pending.whole);
+        if pending.instead.is_none() && self.tail.is_none() {
+            return link.send(&command, self.deadline).await;
+        }
+        let mut pipeline = Pipeline::with_capacity(3);
+        if pending.instead.is_some() {
+            pipeline.cmd("ASKING");
+        }
+        pipeline.add_command(command.into_owned());
+        if let Some(tail) = self.tail {
+            pipeline.add_command(tail.command.clone());
+        }
+        let mut answers = link.send_all(&pipeline, self.deadline).await?.into_iter();
+        let answer = if pending.instead.is_some() { answers.nth(1) } else { answers.next() };
+        if let Some(tail) = self.tail {
+            *tail.answer.lock() = answers.next();
+        }
+        answer.unwrap_or_else(|| Err(too_few()))
+    }
+
+    /// Decides what is to be done about an answer, or about none.
+    fn take(
+        &self,
+        round: &mut Round,
+        values: &mut [Option<Value>],
+        mut pending: Pending,
+        outcome: Result<Value, Trouble>,
+        asked: Option<&Link>,
+    ) -> Result<(), Trouble> {
+        let trouble = match outcome {
+            Ok(value) => {
+                values[pending.at] = Some(value);
+                return Ok(());
+            }
+            Err(trouble) => trouble,
+        };
+        pending.instead = None;
+        let (script, cluster) = match (&self.requests[pending.at], self.way) {
+            (request, Way::Cluster(cluster)) => (matches!(request, Request::Script(_)), Some(cluster)),
+            (request, Way::One(_)) => (matches!(request, Request::Script(_)), None),
+        };
+        match &trouble {
+            Trouble::NoScript if !pending.whole => pending.whole = true,
+            Trouble::Moved(redirect) => match (cluster, asked) {
+                (Some(cluster), Some(asked)) => {
+                    cluster.moved(redirect, asked);
+                    round.rest |= self.turned(&mut pending);
+                }
+                _ => return Err(trouble),
+            },
+            Trouble::Ask(_) | Trouble::TryAgain if self.requests[pending.at].single().is_some() => {
+                round.split.push(pending.at);
+                return Ok(());
+            }
+            Trouble::Ask(redirect) if !script => match (cluster, asked) {
+                (Some(cluster), Some(asked)) => {
+                    pending.instead = Some(cluster.link_to(redirect, asked));
+                    round.rest |= self.turned(&mut pending);
+                }
+                _ => return Err(trouble),
+            },
+            // A script reads keys that it does not declare: while they are on two nodes, neither has them all.
+            Trouble::Ask(Redirect { .. }) | Trouble::TryAgain if cluster.is_some() => round.rest = true,
+            Trouble::Later(_) => (round.rest, round.doubt) = (true, true),
+            Trouble::Unsent(_) | Trouble::Elsewhere(_) if self.way.may_change() => {
+                (round.rest, round.doubt) = (true, true);
+            }
+            Trouble::Lost(_) if self.repeatable && pending.lost + 1 < LOST_TRIES => {
+                pending.lost += 1;
+                round.doubt = true;
+            }
+            _ => return Err(trouble),
+        }
+        round.again(pending, trouble);
+        Ok(())
+    }
+
+    /// Counts a turn, and says whether it is time for a rest.
+    fn turned(&self, pending: &mut Pending) -> bool {
+        pending.turns += 1;
+        pending.turns > TURNS
+    }
+
+    /// Asks for each key of a request by itself, the last one first: an activity before the record that it belongs to,
+    /// so that the record is never older.
+    async fn key_by_key(&self, at: usize) -> Result<Value, Trouble> {
+        let mut requests = self.requests[at].single().ok_or(Trouble::TryAgain)?;
+        requests.reverse();
+        let errand = Errand::new(self.way, &requests, self.deadline).repeatable();
+        let mut values = Box::pin(errand.run()).await?;
+        values.reverse();
+        Ok(Value::Array(values))
+    }
+}

@@ -1,0 +1,179 @@
+//! Finding the primary that the sentinels agree on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use redis::{Pipeline, RedisConnectionInfo, Value};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::dial::{Access, Connection, Pushes};
+use crate::link::Link;
+use crate::trouble::Trouble;
+use crate::url::Address;
+
+/// How long the other sentinels have once the first has answered: one of them may know of a later failover.
+const GRACE: Duration = Duration::from_millis(50);
+/// How often the sentinels are asked whether the primary is still the same. A primary that was cut off from them
+/// answers on as if nothing had happened.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// The sentinels of one service, and how to get into its servers.
+pub(crate) struct Sentinels {
+    addresses: Vec<Address>,
+    service: String,
+    servers: Arc<Access>,
+    open: Mutex<HashMap<Address, Connection>>,
+    /// The primary as of the latest answers.
+    primary: Mutex<Option<Address>>,
+}
+
+/// What one sentinel says. The order is that of news: a failover makes a larger epoch.
+struct Said {
+    epoch: u64,
+    primary: Address,
+}
+
+impl Sentinels {
+    pub(crate) fn new(addresses: Vec<Address>, service: String, servers: Arc<Access>) -> Self {
+        Self { addresses, service, servers, open: Mutex::default(), primary: Mutex::default() }
+    }
+
+    /// Connects to the primary, and makes sure that it is one.
+    pub(crate) async fn dial(
+        &self,
+        pushes: Option<Pushes>,
+        deadline: Instant,
+    ) -> Result<(Connection, Address), Trouble> {
+        let address = self.resolve(deadline).await?;
+        let at = |trouble: Trouble| trouble.at(&address);
+        let mut connection = self.servers.dial(&address, pushes, deadline).await.map_err(at)?;
+        let until = deadline.min(Instant::now() + self.servers.limits.response);
+        // What ROLE says too, but every user may ask it.
+        let answer = timeout_at(until, connection.send(&redis::cmd("HELLO"))).await;
+        let role = match answer {
+            Ok(Ok(value)) => field(value, "role"),
+            Ok(Err(error)) => return Err(at(Trouble::of(&error, false))),
+            Err(_) => return Err(at(Trouble::Unsent("no answer in time".to_owned()))),
+        };
+        if role.as_deref() == Some("master") {
+            return Ok((connection, address));
+        }
+        Err(at(Trouble::Elsewhere(
+            "the sentinels name it as primary, but it is none yet; try again shortly".to_owned(),
+        )))
+    }
+
+    /// Whether the primary, as far as the sentinels are known to say, is there.
+    pub(crate) fn is_primary(&self, address: &Address) -> bool {
+        self.primary.lock().as_ref().is_none_or(|primary| primary == address)
+    }
+
+    /// Asks all sentinels at once, and believes the one that knows of the latest failover.
+    async fn resolve(&self, deadline: Instant) -> Result<Address, Trouble> {
+        let mut asked: FuturesUnordered<_> =
+            self.addresses.iter().map(|sentinel| self.ask(sentinel, deadline)).collect();
+        let mut best: Option<Said> = None;
+        let mut last = Trouble::Unsent("no sentinel answers in time; are they running?".to_owned());
+        let mut until = deadline;
+        loop {
+            tokio::select! {
+                said = asked.next() => match said {
+                    Some(Ok(said)) => {
+                        until = until.min(Instant::now() + GRACE);
+                        if best.as_ref().is_none_or(|best| best.epoch < said.epoch) {
+                            best = Some(said);
+                        }
+                    }
+                    Some(Err(trouble)) => last = trouble,
+                    None => break,
+                },
+                () = sleep_until(until) => break,
+            }
+        }
+        let Some(best) = best else {
+            return Err(last);
+        };
+        *self.primary.lock() = Some(best.primary.clone());
+        Ok(best.primary)
+    }
+
+    async fn ask(&self, sentinel: &Address, deadline: Instant) -> Result<Said, Trouble> {
+        let at = |trouble: Trouble| trouble.at(&format_args!("sentinel at {sentinel}"));
+        let open = self.open.lock().get(sentinel).filter(|open| !open.is_closed()).cloned();
+        let mut connection = match open {
+            Some(open) => open,
+            None => self.connect(sentinel, deadline).await.map_err(at)?,
+        };
+        let mut questions = Pipeline::new();
+        questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
+        questions.cmd("SENTINEL").arg("MASTER").arg(&self.service);
+        let until = deadline.min(Instant::now() + self.servers.limits.response);
+        let said = match timeout_at(until, connection.send_all(&questions)).await {
+            Ok(Ok(answers)) => self.understand(answers),
+            Ok(Err(error)) => Err(Trouble::of(&error, false)),
+            Err(_) => Err(Trouble::Unsent("no answer in time".to_owned())),
+        };
+        if said.is_err() {
+            self.open.lock().remove(sentinel);
+        } else {
+            self.open.lock().insert(sentinel.clone(), connection);
+        }
+        said.map_err(at)
+    }
+
+    /// Sentinels often have no password where the servers have one; those that have take the same.
+    async fn connect(&self, sentinel: &Address, deadline: Instant) -> Result<Connection, Trouble> {
+        let servers = &self.servers;
+        let open = Access { sign_in: RedisConnectionInfo::default(), ..(**servers).clone() };
+        match open.dial(sentinel, None, deadline).await {
+            Err(Trouble::Refused(_)) if servers.sign_in.password().is_some() => {
+                let closed = Access { sign_in: servers.sign_in.clone().set_db(0), ..open };
+                closed.dial(sentinel, None, deadline).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn understand(&self, answers: Vec<Value>) -> Result<Said, Trouble> {
+        let unknown = || Trouble::Refused(format!("it knows no service {}; check redis.url", self.service));
+        let [address, details] = <[Value; 2]>::try_from(answers).map_err(|_| unknown())?;
+        let (host, port): (String, u16) = match address {
+            Value::ServerError(error) => return Err(Trouble::of_server(&error)),
+            address => redis::from_redis_value(address).map_err(|_| unknown())?,
+        };
+        let epoch = field(details, "config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+        Ok(Said { epoch, primary: Address::tcp(&host, port) })
+    }
+}
+
+/// One field of an answer that is a list of names and values, or a map.
+fn field(value: Value, name: &str) -> Option<String> {
+    let pairs: Vec<(Value, Value)> = match value {
+        Value::Map(pairs) => pairs,
+        Value::Array(items) => {
+            let (names, values): (Vec<_>, Vec<_>) = items.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+            names.into_iter().map(|(_, name)| name).zip(values.into_iter().map(|(_, value)| value)).collect()
+        }
+        _ => return None,
+    };
+    let text = |value: Value| redis::from_redis_value::<String>(value).ok();
+    pairs.into_iter().find(|(key, _)| text(key.clone()).as_deref() == Some(name)).and_then(|(_, value)| text(value))
+}
+
+/// Gives the link's connection up when the sentinels name another primary than the one it leads to.
+pub(crate) async fn watch(sentinels: Weak<Sentinels>, link: Weak<Link>) {
+    loop {
+        sleep(ASK_EVERY).await;
+        let (Some(sentinels), Some(link)) = (sentinels.upgrade(), link.upgrade()) else {
+            return;
+        };
+        if let Err(trouble) = sentinels.resolve(Instant::now() + sentinels.servers.limits.operation).await {
+            tracing::debug!(?trouble, "the sentinels do not answer");
+        }
+        link.leave_unless(|address| sentinels.is_primary(address));
+    }
+}

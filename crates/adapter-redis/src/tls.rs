@@ -1,0 +1,79 @@
+//! Whom to trust, and how to be trusted, over TLS.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::options::Options;
+
+/// What is wrong with a TLS setting: its name, and the problem.
+pub(crate) type Problem = (&'static str, String);
+
+/// The TLS settings, read once: the files are not looked at again.
+pub(crate) fn config(options: &Options) -> Result<Arc<ClientConfig>, Problem> {
+    let roots = match &options.tls_ca {
+        Some(file) => given(file)?,
+        None => system()?,
+    };
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ("redis.url", format!("TLS cannot be set up: {error}")))?
+        .with_root_certificates(roots);
+    let config = match (&options.tls_cert, &options.tls_key) {
+        (None, None) => builder.with_no_client_auth(),
+        (Some(certificate), Some(key)) => {
+            let chain = certificates("redis.tls_cert", certificate)?;
+            let read = PrivateKeyDer::from_pem_file(key);
+            let read = read.map_err(|error| ("redis.tls_key", unreadable(key, "private key", &error)))?;
+            builder.with_client_auth_cert(chain, read).map_err(|error| {
+                ("redis.tls_key", format!("{}: it is no key for redis.tls_cert: {error}", key.display()))
+            })?
+        }
+        (Some(_), None) => return Err(("redis.tls_key", "it is missing: redis.tls_cert needs its key".to_owned())),
+        (None, Some(_)) => return Err(("redis.tls_cert", "it is missing: redis.tls_key is set".to_owned())),
+    };
+    Ok(Arc::new(config))
+}
+
+fn given(file: &Path) -> Result<RootCertStore, Problem> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("redis.tls_ca", file)? {
+        roots.add(certificate).map_err(|error| {
+            ("redis.tls_ca", format!("{}: a certificate in it is of no use: {error}", file.display()))
+        })?;
+    }
+    Ok(roots)
+}
+
+fn system() -> Result<RootCertStore, Problem> {
+    let mut roots = RootCertStore::empty();
+    let (taken, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if taken == 0 {
+        let problem = "this system trusts no certificate authorities; name the server's in it".to_owned();
+        return Err(("redis.tls_ca", problem));
+    }
+    Ok(roots)
+}
+
+fn certificates(setting: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = read.map_err(|error| (setting, unreadable(file, "certificate", &error)))?;
+    if found.is_empty() {
+        return Err((setting, format!("{}: it holds no certificate (PEM)", file.display())));
+    }
+    Ok(found)
+}
+
+fn unreadable(file: &Path, what: &str, error: &rustls::pki_types::pem::Error) -> String {
+    use rustls::pki_types::pem::Error;
+    match error {
+        Error::Io(error) => format!("could not read {}: {error}", file.display()),
+        Error::NoItemsFound => format!("{}: it holds no {what} (PEM)", file.display()),
+        // The error may repeat a line of the file.
+        _ => format!("{}: it is no {what} (PEM)", file.display()),
+    }
+}

@@ -1,0 +1,92 @@
+//! The servers, however many there are.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::dial::{Connection, Pushes};
+use crate::link::{Link, Route};
+use crate::sentinel::{self, Sentinels};
+use crate::target::Target;
+use crate::trouble::Trouble;
+use crate::url::{Address, Topology};
+
+/// The servers, however many there are.
+pub(crate) enum Way {
+    /// One that is always there, or the primary that sentinels name.
+    One(Arc<Link>),
+    Cluster(Arc<Cluster>),
+}
+
+impl Way {
+    pub(crate) fn new(target: &Target) -> Self {
+        let limits = target.access.limits;
+        let access = Arc::clone(&target.access);
+        match &target.topology {
+            Topology::One(address) => {
+                let route = Route::Fixed { access, address: address.clone(), named: false };
+                Self::One(Arc::new(Link::new(route, limits)))
+            }
+            Topology::Sentinel { sentinels, service } => {
+                let sentinels = Arc::new(Sentinels::new(sentinels.clone(), service.clone(), access));
+                let link = Arc::new(Link::new(Route::Sentinel(Arc::clone(&sentinels)), limits));
+                tokio::spawn(sentinel::watch(Arc::downgrade(&sentinels), Arc::downgrade(&link)));
+                Self::One(link)
+            }
+            Topology::Cluster(seeds) => Self::Cluster(Cluster::new(seeds.clone(), access)),
+        }
+    }
+
+    /// Whether it may change by itself which server answers, so that it is worth trying again at once.
+    pub(crate) fn may_change(&self) -> bool {
+        match self {
+            Self::One(link) => matches!(link.route(), Route::Sentinel(_)),
+            Self::Cluster(_) => true,
+        }
+    }
+
+    /// The link to the server of a slot, or to any.
+    pub(crate) async fn link(&self, slot: Option<u16>, deadline: Instant) -> Result<Arc<Link>, Trouble> {
+        match self {
+            Self::One(link) => Ok(Arc::clone(link)),
+            Self::Cluster(cluster) => cluster.find(slot, deadline).await,
+        }
+    }
+
+    /// Finds out whether something changed, after it seemed so.
+    pub(crate) async fn reconsider(&self, deadline: Instant) {
+        if let Self::Cluster(cluster) = self
+            && let Err(trouble) = cluster.refresh(Instant::now(), deadline).await
+        {
+            tracing::debug!(?trouble, "the map of the cluster could not be read");
+        }
+    }
+
+    /// All primaries.
+    pub(crate) async fn links(&self, deadline: Instant) -> Result<Vec<Arc<Link>>, Trouble> {
+        match self {
+            Self::One(link) => Ok(vec![Arc::clone(link)]),
+            Self::Cluster(cluster) => {
+                cluster.find(None, deadline).await?;
+                Ok(cluster.links())
+            }
+        }
+    }
+
+    /// A connection of its own to any server on which pushes arrive, and where it leads.
+    pub(crate) async fn dial(&self, pushes: Pushes, deadline: Instant) -> Result<(Connection, Address), Trouble> {
+        self.link(None, deadline).await?.route().dial(Some(pushes), deadline).await
+    }
+
+    /// Whether a server is still one that has all news.
+    pub(crate) fn serves(&self, address: &Address) -> bool {
+        match self {
+            Self::One(link) => match link.route() {
+                Route::Fixed { .. } => true,
+                Route::Sentinel(sentinels) => sentinels.is_primary(address),
+            },
+            Self::Cluster(cluster) => cluster.has(address),
+        }
+    }
+}
