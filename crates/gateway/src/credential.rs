@@ -1,7 +1,7 @@
 //! The token of a request, wherever it stands.
 
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderValue};
 use tenure_domain::Token;
 use zeroize::Zeroizing;
 
@@ -56,29 +56,51 @@ impl Credential {
 }
 
 fn bearers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
-        let (scheme, rest) = value.to_str().ok()?.trim().split_once(' ')?;
-        let text = rest.trim();
-        (scheme.eq_ignore_ascii_case("bearer") && text.starts_with(PREFIX)).then_some(text)
-    })
+    headers.get_all(AUTHORIZATION).iter().filter_map(bearer)
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, rest) = value.to_str().ok()?.trim().split_once(' ')?;
+    let text = rest.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && text.starts_with(PREFIX)).then_some(text)
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().strip_prefix(SUBPROTOCOL))
+    values.flat_map(|value| value.split(',')).filter_map(protocol)
+}
+
+fn protocol(name: &str) -> Option<&str> {
+    name.trim().strip_prefix(SUBPROTOCOL)
 }
 
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(';')).filter_map(|pair| {
-        let (name, text) = pair.split_once('=')?;
-        [SECURE_COOKIE, PLAIN_COOKIE].contains(&name.trim()).then_some(text.trim())
-    })
+    values.flat_map(|value| value.split(';')).filter_map(cookie)
+}
+
+fn cookie(pair: &str) -> Option<&str> {
+    let (name, text) = pair.split_once('=')?;
+    [SECURE_COOKIE, PLAIN_COOKIE].contains(&name.trim()).then_some(text.trim())
+}
+
+/// Whether an `Authorization` carries a Tenure token.
+pub(crate) fn is_token_scheme(value: &HeaderValue) -> bool {
+    bearer(value).is_some()
+}
+
+/// Whether a cookie pair carries a Tenure token.
+pub(crate) fn is_token_cookie(pair: &str) -> bool {
+    cookie(pair).is_some()
+}
+
+/// Whether a WebSocket subprotocol carries a Tenure token.
+pub(crate) fn is_token_protocol(name: &str) -> bool {
+    protocol(name).is_some()
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use tenure_domain::{Bucket, DeviceId, Family, Fresh, Secret, SessionId};
 
     use super::*;

@@ -4,14 +4,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use tenure_domain::Refusal;
 use tenure_service::{Sessions, Usage, Verified};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::credential::Credential;
+use crate::describe::Describer;
+use crate::failures::Failures;
 use crate::live::Live;
 use crate::metrics::{Metrics, Outcome};
 use crate::options::Options;
+use crate::peer::Peer;
 use crate::problem::{Problem, Refused};
 
 /// The use cases and how they are enforced, shared by all connections.
@@ -20,6 +25,19 @@ pub struct Gate {
     options: ArcSwap<Options>,
     metrics: Metrics,
     live: Live,
+    failures: Failures,
+    describer: Describer,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A request whose token holds.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// What the verification came to.
+    pub(crate) verified: Verified,
+    /// What was presented.
+    pub(crate) credential: Credential,
 }
 
 impl Gate {
@@ -27,7 +45,16 @@ impl Gate {
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, options: Options) -> Arc<Self> {
         let live = Live::new(Arc::clone(&sessions), options.store_loss_grace);
-        Arc::new(Self { sessions, options: ArcSwap::from_pointee(options), metrics: Metrics::new(), live })
+        Arc::new(Self {
+            sessions,
+            options: ArcSwap::from_pointee(options),
+            metrics: Metrics::new(),
+            live,
+            failures: Failures::default(),
+            describer: Describer::default(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
     }
 
     /// The use cases.
@@ -60,6 +87,21 @@ impl Gate {
         self.options.store(Arc::new(options));
     }
 
+    /// Failed attempts per client address.
+    pub(crate) const fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// Cancelled when the gateway shuts down: what lasts should end.
+    pub(crate) const fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// The tasks that a shutdown waits for.
+    pub(crate) const fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
     /// The session that a request presents the token of; counts as its use.
     ///
     /// # Errors
@@ -81,5 +123,32 @@ impl Gate {
         let token = credential.token.as_ref().ok_or(Problem::from(Refusal::Malformed))?;
         let verified = self.sessions.verify(token, Usage::Counts).await?;
         Ok((verified, credential))
+    }
+
+    /// Lets a request in, or says why not: [`Gate::authenticate`], and besides that a cookie is not taken for a change
+    /// that another site may have asked for, a failure counts against the client's address, and the session records
+    /// where it is used from.
+    ///
+    /// # Errors
+    /// [`Problem`]; 429 instead of 401 after too many failures. A token that holds is let in all the same.
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        peer: &Peer,
+        _method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, Problem> {
+        match self.authenticate(headers).await {
+            Ok((verified, credential)) => {
+                self.describer.note(self, &verified.session, peer, headers);
+                Ok(Admitted { verified, credential })
+            }
+            Err(problem @ Problem::Unauthorized(Refused::Token(_))) => Err(self.failed(peer, problem)),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Counts a failure, and says 429 in place of `problem` after too many.
+    pub(crate) fn failed(&self, peer: &Peer, problem: Problem) -> Problem {
+        self.failures.note(peer.address).map_or(problem, |left| Problem::TooMany(left.as_secs().max(1)))
     }
 }

@@ -12,23 +12,38 @@
 
 pub mod admin;
 pub mod api;
+mod auth;
 mod cookie;
 mod credential;
+mod describe;
+#[expect(dead_code, reason = "the proxy, which follows, uses it")]
 mod enforce;
 mod exchange;
+#[expect(dead_code, reason = "the proxy, which follows, uses it")]
+mod failures;
+mod front;
+#[expect(dead_code, reason = "the proxy, which follows, uses it")]
+mod headers;
 mod html;
 mod live;
 mod metrics;
 pub mod openapi;
 mod options;
 mod origin;
+mod peer;
 mod problem;
 mod secret;
+mod server;
+mod stall;
+mod tls;
 
 pub use credential::{Credential, CredentialError};
 pub use enforce::Gate;
 pub use live::{Counts, Cut, Guard, Live};
 pub use metrics::{Metrics, Outcome};
 pub use options::{Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
+pub use peer::{Connection, Peer};
 pub use problem::{Problem, Refused};
 pub use secret::SharedSecret;
+pub use server::{ServeError, Server};
+pub use tls::TlsError;

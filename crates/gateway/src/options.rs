@@ -92,7 +92,50 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+impl PublicPath {
+    /// Whether a request's path is this one, after `%xx` is read. A path that servers read differently never is: with
+    /// dot segments, empty segments, encoded slashes or percent signs, backslashes, or what is no text.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        let (Some(own), Some(path)) = (plain(&self.0), plain(path)) else { return false };
+        own == path || (own.ends_with('/') && path.starts_with(&own))
+    }
+}
+
+/// A path with `%xx` read, where all servers read it alike.
+fn plain(path: &str) -> Option<String> {
+    let mut bytes = path.bytes();
+    let mut read = Vec::with_capacity(path.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            read.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        let byte = u8::try_from(digit()? * 16 + digit()?).ok()?;
+        // Encoded, these mean something else than bare.
+        if matches!(byte, b'/' | b'%' | b';' | b'?' | b'#') {
+            return None;
+        }
+        read.push(byte);
+    }
+    let text = String::from_utf8(read).ok()?;
+    let ambiguous = |segment: &str| matches!(segment.split(';').next(), Some("." | ".." | ""));
+    let segments = text.strip_prefix('/')?;
+    let (all, last) = segments.rsplit_once('/').map_or(("", segments), |(all, last)| (all, last));
+    let inner = segments.contains('/') && all.split('/').any(ambiguous);
+    let end = !last.is_empty() && ambiguous(last);
+    let odd = text.contains('\\') || text.chars().any(char::is_control);
+    (!inner && !end && !odd).then_some(text)
+}
+
 impl Options {
+    /// Whether a request's path needs no token.
+    #[must_use]
+    pub fn is_public(&self, path: &str) -> bool {
+        self.public_paths.iter().any(|public| public.matches(path))
+    }
+
     /// The defaults, for the loopback interface, with this admin secret.
     #[must_use]
     pub fn new(admin_secret: SharedSecret) -> Self {
@@ -111,5 +154,68 @@ impl Options {
             tls: None,
             auto_rotate_cookies: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_path_is_itself_or_what_is_below_it() {
+        let (one, below) = (PublicPath("/health".to_owned()), PublicPath("/assets/".to_owned()));
+        for path in ["/health", "/%68ealth"] {
+            assert!(one.matches(path), "{path}");
+        }
+        for path in ["/health/", "/healthz", "/Health", "/", ""] {
+            assert!(!one.matches(path), "{path}");
+        }
+        for path in ["/assets/", "/assets/a", "/assets/a/b.css", "/assets/a/", "/assets/%41%20b", "/assets/a;v=1"] {
+            assert!(below.matches(path), "{path}");
+        }
+        for path in ["/assets", "/assetsx/", "/x/assets/a"] {
+            assert!(!below.matches(path), "{path}");
+        }
+        assert!(PublicPath("/".to_owned()).matches("/anything/at/all"));
+    }
+
+    #[test]
+    fn a_path_that_servers_read_differently_is_never_public() {
+        for public in ["/assets/", "/"] {
+            let public = PublicPath(public.to_owned());
+            for tail in [
+                "../admin",
+                "./a",
+                "a/..",
+                "a/.",
+                "..",
+                "%2e%2e/admin",
+                "%2E./admin",
+                ".%2e",
+                "..;/admin",
+                ";/a",
+                "..%2fadmin",
+                "a%2Fb",
+                "/a",
+                "a//b",
+                "a//",
+                "..\\admin",
+                "..%5cadmin",
+                "%252e%252e/admin",
+                "a%00",
+                "a%0d%0a",
+                "%",
+                "%2",
+                "%zz",
+                "%ff",
+                "a%3bb",
+                "a%3f",
+                "a%23",
+            ] {
+                let path = format!("/assets/{tail}");
+                assert!(!public.matches(&path), "{path}");
+            }
+        }
+        assert!(!PublicPath("/".to_owned()).matches("*"));
     }
 }

@@ -1,0 +1,86 @@
+//! What clients ask for: Tenure's own paths, or the upstream.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
+use http::{HeaderValue, Method, Request, Version};
+use hyper::body::Incoming;
+use tower::ServiceExt as _;
+
+use crate::auth;
+use crate::enforce::Gate;
+use crate::peer::{Connection, Peer};
+use crate::problem::Problem;
+
+/// Everything below this is Tenure's own and never reaches an upstream.
+const OWN: &str = "/_tenure";
+
+/// The client listener's site.
+pub(crate) struct Front {
+    gate: Arc<Gate>,
+    api: Router,
+}
+
+impl Front {
+    pub(crate) fn new(gate: Arc<Gate>) -> Arc<Self> {
+        let nothing = async || Problem::NotFound("Tenure has no such page".to_owned());
+        let api = crate::api::router(gate.clone()).fallback(nothing);
+        Arc::new(Self { gate, api })
+    }
+
+    pub(crate) async fn answer(&self, connection: &Connection, request: Request<Incoming>) -> Response {
+        if let Err(problem) = check(&request) {
+            let mut response = problem.into_response();
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
+        match own(request.uri().path()) {
+            Some(path) if auth::is_asked(path) => auth::answer(&self.gate, connection, &request).await,
+            Some(_) => ask_router(self.api.clone(), connection, &self.gate, request).await,
+            None => Problem::NotFound("no upstream is set: this gateway only answers /_tenure/auth".to_owned())
+                .into_response(),
+        }
+    }
+}
+
+/// What follows `/_tenure` where the path is Tenure's own.
+fn own(path: &str) -> Option<&str> {
+    path.strip_prefix(OWN).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Shapes that two servers could read differently, or that make no sense here. hyper refuses the others: two lengths
+/// that differ, a coding that does not end with chunked, bad names, too much of anything.
+fn check<B>(request: &Request<B>) -> Result<(), Problem> {
+    let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
+    let headers = request.headers();
+    let hosts = headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11 && request.uri().authority().is_none()) {
+        return bad("a request needs exactly one Host");
+    }
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return bad("a request has one Content-Length");
+    }
+    if *request.method() == Method::CONNECT {
+        return bad("this is no forward proxy: CONNECT is not taken");
+    }
+    if !request.uri().path().starts_with('/') {
+        return bad("the path of a request starts with a slash");
+    }
+    Ok(())
+}
+
+/// Hands a request to a router, with [`Peer`] among its extensions.
+pub(crate) async fn ask_router(
+    router: Router,
+    connection: &Connection,
+    gate: &Gate,
+    request: Request<Incoming>,
+) -> Response {
+    let peer = Peer::of(connection, request.headers(), &gate.options());
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    router.oneshot(request).await.unwrap_or_else(|never| match never {})
+}

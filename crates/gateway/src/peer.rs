@@ -1,0 +1,166 @@
+//! Who is at the other end of a connection, as far as that is believed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{HOST, HeaderName};
+use http::{HeaderMap, HeaderValue};
+use ipnet::IpNet;
+
+use crate::options::Options;
+
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// So many addresses of a chain of proxies are looked at.
+const CHAIN: usize = 32;
+
+/// One connection, as the system sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    remote: IpAddr,
+    tls: bool,
+}
+
+impl Connection {
+    /// A connection from there, over TLS or not.
+    #[must_use]
+    pub fn new(remote: SocketAddr, tls: bool) -> Self {
+        Self { remote: remote.ip().to_canonical(), tls }
+    }
+
+    /// The address at its other end.
+    #[must_use]
+    pub const fn remote(&self) -> IpAddr {
+        self.remote
+    }
+}
+
+/// Who asks: the client, and not the proxy in front of it, where that proxy is trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The client's address: behind trusted proxies the last of `X-Forwarded-For` that is none of them.
+    pub address: IpAddr,
+    /// Whether the connection comes from a trusted proxy, whose forwarding headers are believed.
+    pub trusted: bool,
+    /// Whether the client came over TLS.
+    pub secure: bool,
+    /// The host that the client asked for, with the port where it gave one.
+    pub host: Option<HeaderValue>,
+}
+
+impl Peer {
+    /// Reads who asks off a connection and a request's headers.
+    #[must_use]
+    pub fn of(connection: &Connection, headers: &HeaderMap, options: &Options) -> Self {
+        let proxies = &options.trusted_proxies;
+        let trusted = is_trusted(connection.remote, proxies);
+        let host = headers.get(HOST);
+        if !trusted {
+            let address = connection.remote;
+            return Self { address, trusted, secure: connection.tls, host: host.cloned() };
+        }
+        let proto = last(headers, &X_FORWARDED_PROTO);
+        Self {
+            address: client_address(connection.remote, headers, proxies),
+            trusted,
+            secure: proto.map_or(connection.tls, |proto| proto.eq_ignore_ascii_case("https")),
+            host: headers.get(X_FORWARDED_HOST).or(host).cloned(),
+        }
+    }
+
+    /// `https` or `http`.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+}
+
+fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
+    proxies.iter().any(|net| net.contains(&address))
+}
+
+/// What the nearest proxy wrote: earlier entries may be the client's own.
+fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+    value.rsplit(',').next().map(str::trim)
+}
+
+/// Walks the chain from its near end while it passes through trusted proxies. Where it breaks off or says nonsense,
+/// the last address that was understood is the client's: nothing beyond can be believed.
+fn client_address(remote: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
+    let mut address = remote;
+    let values = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let hops = values.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+    for hop in hops.take(CHAIN) {
+        let Some(next) = parse_hop(hop.trim()) else { break };
+        address = next;
+        if !is_trusted(address, proxies) {
+            break;
+        }
+    }
+    address
+}
+
+/// An address as proxies write it: bare, in brackets, or with a port.
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(hop, |(address, _)| address);
+    let parsed = bare.parse::<IpAddr>().ok().or_else(|| bare.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    parsed.map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SharedSecret;
+
+    fn peer(remote: &str, proxies: &[&str], pairs: &[(&'static str, &str)]) -> Peer {
+        let mut options = Options::new(SharedSecret::new("x").unwrap());
+        options.trusted_proxies = proxies.iter().map(|net| net.parse().unwrap()).collect();
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::try_from(*value).unwrap());
+        }
+        Peer::of(&Connection::new(SocketAddr::new(remote.parse().unwrap(), 1), false), &headers, &options)
+    }
+
+    fn address(remote: &str, proxies: &[&str], chain: &[&str]) -> String {
+        let pairs: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
+        peer(remote, proxies, &pairs).address.to_string()
+    }
+
+    #[test]
+    fn forwarding_headers_of_an_untrusted_peer_are_not_believed() {
+        let pairs = [("x-forwarded-for", "9.9.9.9"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "evil")];
+        let peer = peer("203.0.113.5", &["10.0.0.0/8"], &pairs);
+        assert_eq!(peer, Peer { address: "203.0.113.5".parse().unwrap(), trusted: false, secure: false, host: None });
+    }
+
+    #[test]
+    fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
+        let trusted = ["10.0.0.0/8", "2001:db8:1::/48"];
+        for (chain, client) in [
+            (vec!["203.0.113.7"], "203.0.113.7"),
+            (vec!["1.1.1.1, 203.0.113.7"], "203.0.113.7"),
+            (vec!["1.1.1.1, 203.0.113.7, 10.3.3.3"], "203.0.113.7"),
+            (vec!["1.1.1.1", "203.0.113.7", "10.3.3.3"], "203.0.113.7"),
+            (vec!["203.0.113.7:4711"], "203.0.113.7"),
+            (vec!["[2001:db8::9]:4711, 2001:db8:1::5"], "2001:db8::9"),
+            (vec!["::ffff:203.0.113.7"], "203.0.113.7"),
+            (vec!["10.4.4.4, 10.3.3.3"], "10.4.4.4"),
+            (vec!["203.0.113.7, nonsense, 10.3.3.3"], "10.3.3.3"),
+            (vec![], "10.0.0.1"),
+        ] {
+            assert_eq!(address("10.0.0.1", &trusted, &chain), client, "{chain:?}");
+        }
+        assert_eq!(address("::ffff:10.0.0.1", &trusted, &["203.0.113.7"]), "203.0.113.7");
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_how_the_client_came() {
+        let pairs = [("x-forwarded-proto", "https"), ("x-forwarded-host", "tenure.example"), ("host", "127.0.0.1")];
+        let peer = peer("10.0.0.1", &["10.0.0.0/8"], &pairs);
+        assert!(peer.secure);
+        assert_eq!(peer.host.unwrap(), "tenure.example");
+    }
+}

@@ -1,0 +1,345 @@
+//! The listeners: connections accepted, bounded in number and time, and let end their work at shutdown.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::enforce::Gate;
+use crate::front::Front;
+use crate::peer::Connection;
+use crate::stall::Stall;
+use crate::tls::{Certificate, TlsError};
+
+/// Connections that wait in the kernel until they are accepted.
+const BACKLOG: u32 = 4096;
+/// Open connections of clients at once; more wait in the backlog.
+const CLIENTS: usize = 16_384;
+/// Open connections of operators at once.
+const OPERATORS: usize = 256;
+/// How long a client may take to send the header of a request, and how long a connection may be idle between two.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest header: request line and fields. hyper takes 100 fields at most.
+const HEADER_MAX: usize = 64 * 1024;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 128;
+/// How long a client may take none of what is sent to it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long requests under way may take to end at shutdown.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How often noted activity is written.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How long to wait before accepting again where the process has no descriptors left.
+const BREATHER: Duration = Duration::from_millis(100);
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("could not listen on {address} ({key}): {}", bind_advice(.source))]
+    Bind {
+        /// The setting that names the address.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+fn bind_advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "something else listens there: stop it, or choose another port".to_owned(),
+        io::ErrorKind::PermissionDenied => "not permitted: ports below 1024 need root, choose a higher one".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose one of its own".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A gateway that listens: connections are accepted by the system, and answered once [`Server::run`] is called.
+pub struct Server {
+    gate: Arc<Gate>,
+    clients: TcpListener,
+    operators: TcpListener,
+    certificate: Option<Certificate>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("clients", &self.clients).field("operators", &self.operators).finish()
+    }
+}
+
+impl Server {
+    /// Listens on the addresses of the gate's options, and reads certificate and key where they name some. Port 0 is
+    /// any free port: ask [`Server::client_addr`]. Later changes of these options have no effect.
+    ///
+    /// # Errors
+    /// [`ServeError`] that names the setting and what to do.
+    pub async fn bind(gate: Arc<Gate>) -> Result<Self, ServeError> {
+        let options = gate.options();
+        let certificate = options.tls.as_ref().map(Certificate::load).transpose()?;
+        let clients = listen("gateway.listen", options.listen)?;
+        let operators = listen("gateway.admin_listen", options.admin_listen)?;
+        Ok(Self { gate, clients, operators, certificate })
+    }
+
+    /// Where clients connect.
+    ///
+    /// # Panics
+    /// Where the system does not know the address of its own listening socket.
+    #[must_use]
+    pub fn client_addr(&self) -> SocketAddr {
+        self.clients.local_addr().expect("a listening socket has an address")
+    }
+
+    /// Where operators connect.
+    ///
+    /// # Panics
+    /// As [`Server::client_addr`].
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.operators.local_addr().expect("a listening socket has an address")
+    }
+
+    /// Answers until `shutdown` is ready. Then accepts no more, lets requests under way end within 20 s, closes
+    /// WebSockets with 1001, and writes the activity noted so far.
+    ///
+    /// # Errors
+    /// None at present: what befalls one connection does not end the server.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self { gate, clients, operators, certificate } = self;
+        let ends = Ends { soft: gate.closing().clone(), hard: CancellationToken::new(), tasks: gate.tasks().clone() };
+        let background = TaskTracker::new();
+        background.spawn(flush(gate.clone(), ends.hard.clone()));
+        if let Some(certificate) = &certificate {
+            background.spawn(certificate.clone().follow(ends.hard.clone()));
+        }
+        let front = Front::new(gate.clone());
+        let tls = certificate.map(|certificate| certificate.acceptor());
+        let clients = Listener { listener: clients, limit: CLIENTS, tls, ends: ends.clone() };
+        background.spawn(clients.accept(Site::Clients(front)));
+        let operators = Listener { listener: operators, limit: OPERATORS, tls: None, ends: ends.clone() };
+        background.spawn(operators.accept(Site::Operators(gate.clone(), crate::admin::router(gate.clone()))));
+
+        shutdown.await;
+        tracing::info!("shutting down: requests under way may end");
+        ends.soft.cancel();
+        gate.live().shut_down();
+        ends.tasks.close();
+        if tokio::time::timeout(DRAIN, ends.tasks.wait()).await.is_err() {
+            tracing::warn!(connections = ends.tasks.len(), "cutting connections that did not end in time");
+        }
+        ends.hard.cancel();
+        background.close();
+        ends.tasks.wait().await;
+        background.wait().await;
+        Ok(())
+    }
+}
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let fail = |source| ServeError::Bind { key, address, source };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(fail)?;
+    socket.set_reuseaddr(true).map_err(fail)?;
+    // Connections inherit it: a peer that is gone without a word is noticed at last.
+    socket.set_keepalive(true).map_err(fail)?;
+    socket.bind(address).map_err(fail)?;
+    socket.listen(BACKLOG).map_err(fail)
+}
+
+/// Writes noted activity every second, and what is left at the end. A failure denies nobody: the activity is kept for
+/// the next time.
+async fn flush(gate: Arc<Gate>, end: CancellationToken) {
+    let mut failing = false;
+    let mut last = false;
+    while !last {
+        last = tokio::time::timeout(FLUSH_EVERY, end.cancelled()).await.is_ok();
+        match gate.sessions().flush_activity().await {
+            Ok(touches) => {
+                gate.metrics().flushed(touches);
+                failing = false;
+            }
+            Err(error) => {
+                gate.metrics().store_failed();
+                if !failing || last {
+                    tracing::warn!(%error, "the store does not take activity: it is kept for later");
+                }
+                failing = true;
+            }
+        }
+    }
+}
+
+/// How connections are told to end.
+#[derive(Clone)]
+struct Ends {
+    /// End after the request under way.
+    soft: CancellationToken,
+    /// End now.
+    hard: CancellationToken,
+    /// Every connection, also those that became WebSockets.
+    tasks: TaskTracker,
+}
+
+/// Whom a listener is for.
+#[derive(Clone)]
+enum Site {
+    Clients(Arc<Front>),
+    Operators(Arc<Gate>, Router),
+}
+
+struct Listener {
+    listener: TcpListener,
+    limit: usize,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    ends: Ends,
+}
+
+impl Listener {
+    async fn accept(self, site: Site) {
+        let permits = Arc::new(Semaphore::new(self.limit));
+        loop {
+            let next = async {
+                let permit = permits.clone().acquire_owned().await.ok()?;
+                Some((self.listener.accept().await, permit))
+            };
+            let accepted = tokio::select! {
+                biased;
+                () = self.ends.soft.cancelled() => return,
+                accepted = next => accepted,
+            };
+            match accepted {
+                Some((Ok((stream, remote)), permit)) => self.spawn(stream, remote, permit, site.clone()),
+                Some((Err(error), _)) if is_of_one_connection(&error) => {}
+                Some((Err(error), _)) => {
+                    tracing::error!(%error, "cannot accept connections: trying again");
+                    tokio::time::sleep(BREATHER).await;
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit, site: Site) {
+        let (tls, ends) = (self.tls.clone(), self.ends.clone());
+        let hard = ends.hard.clone();
+        let serve = async move {
+            // Without it, small answers wait for the client's acknowledgements.
+            let _ = stream.set_nodelay(true);
+            match tls {
+                None => {
+                    serve_http1(Stall::new(stream, STALL_TIMEOUT), Connection::new(remote, false), site, ends).await
+                }
+                Some(tls) => serve_tls(tls, stream, remote, site, ends).await,
+            }
+            drop(permit);
+        };
+        self.ends.tasks.spawn(async move {
+            tokio::select! {
+                () = serve => {}
+                () = hard.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Whether a failure to accept is about that connection only.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn serve_tls(tls: tokio_rustls::TlsAcceptor, stream: TcpStream, remote: SocketAddr, site: Site, ends: Ends) {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(Stall::new(stream, STALL_TIMEOUT)));
+    let stream = match handshake.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%remote, %error, "no TLS handshake"),
+        Err(_) => return tracing::debug!(%remote, "TLS handshake took too long"),
+    };
+    let connection = Connection::new(remote, true);
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_http2(stream, connection, site, ends).await;
+    } else {
+        serve_http1(stream, connection, site, ends).await;
+    }
+}
+
+async fn serve_http1<S>(stream: S, connection: Connection, site: Site, ends: Ends)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let connection = Arc::new(connection);
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_header_size(HEADER_MAX);
+    let service = service_fn(|request| answer(site.clone(), connection.clone(), request));
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let outcome = tokio::select! {
+        outcome = serving.as_mut() => outcome,
+        () = ends.soft.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(remote = %connection.remote(), %error, "connection ended");
+    }
+}
+
+async fn serve_http2<S>(stream: S, connection: Connection, site: Site, ends: Ends)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let connection = Arc::new(connection);
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_MAX as u32)
+        .keep_alive_interval(HEADER_TIMEOUT)
+        .keep_alive_timeout(HANDSHAKE_TIMEOUT);
+    let service = {
+        let connection = connection.clone();
+        service_fn(move |request| answer(site.clone(), connection.clone(), request))
+    };
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let outcome = tokio::select! {
+        outcome = serving.as_mut() => outcome,
+        () = ends.soft.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(remote = %connection.remote(), %error, "connection ended");
+    }
+}
+
+async fn answer(
+    site: Site,
+    connection: Arc<Connection>,
+    request: http::Request<Incoming>,
+) -> Result<axum::response::Response, std::convert::Infallible> {
+    match site {
+        Site::Clients(front) => Ok(front.answer(&connection, request).await),
+        Site::Operators(gate, router) => Ok(crate::front::ask_router(router, &connection, &gate, request).await),
+    }
+}
