@@ -21,6 +21,7 @@ mod enforce;
 mod exchange;
 #[expect(dead_code, reason = "the proxy, which follows, uses it")]
 mod failures;
+mod frames;
 mod front;
 #[expect(dead_code, reason = "the proxy, which follows, uses it")]
 mod headers;
@@ -32,9 +33,13 @@ mod options;
 mod origin;
 mod peer;
 mod problem;
+#[cfg_attr(not(test), expect(dead_code, reason = "the proxy calls it once it is there"))]
+mod relay;
 mod secret;
 mod server;
 mod stall;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 pub use credential::{Credential, CredentialError};

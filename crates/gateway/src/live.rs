@@ -378,3 +378,6 @@ impl Drop for Guard {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

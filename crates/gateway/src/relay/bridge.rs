@@ -1,0 +1,217 @@
+//! Bytes from one side to the other, with back-pressure and without buffers while nothing moves.
+
+use std::future::{Future, poll_fn};
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::ending;
+use crate::frames::{CLOSE, Frames, Head};
+use crate::live::Guard;
+
+/// So many bytes are read at once, on the stack.
+const CHUNK: usize = 16 * 1024;
+/// How long one side may go on after the other has closed its half.
+const HALF_OPEN: Duration = Duration::from_secs(10);
+
+/// One side of a WebSocket.
+pub(crate) type Wire = TokioIo<Upgraded>;
+
+/// Both sides and what is under way between them.
+pub(crate) struct Bridge {
+    pub(crate) client: Wire,
+    pub(crate) upstream: Wire,
+    /// From the client to the upstream.
+    pub(crate) up: Flow,
+    /// From the upstream to the client.
+    pub(crate) down: Flow,
+}
+
+/// Why a bridge must be looked after.
+enum Event {
+    /// Something is to pass, and the clock may have ended the session.
+    Ask,
+    /// One side has closed its half, and the other was told.
+    HalfClosed,
+    /// The connection broke, or both halves are closed.
+    Gone,
+    /// The end of a frame cannot be told.
+    Broken,
+}
+
+/// How a bridge came to its end.
+pub(crate) enum End {
+    /// The session, the store or the gateway ended it.
+    Cut(crate::live::Cut),
+    /// A frame made no sense.
+    Broken,
+    /// The sides ended it themselves.
+    Gone,
+}
+
+impl Bridge {
+    pub(crate) const fn new(client: Wire, upstream: Wire) -> Self {
+        Self { client, upstream, up: Flow::new(), down: Flow::new() }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, guard: &Guard) -> Poll<Event> {
+        let note = |head: Head| {
+            if head.is_data() {
+                guard.note_activity();
+            }
+        };
+        let (client, upstream) = (Pin::new(&mut self.client), Pin::new(&mut self.upstream));
+        if let Poll::Ready(event) = self.up.poll(cx, client, upstream, guard, note) {
+            return Poll::Ready(event);
+        }
+        let (client, upstream) = (Pin::new(&mut self.client), Pin::new(&mut self.upstream));
+        if let Poll::Ready(event) = self.down.poll(cx, upstream, client, guard, |_| ()) {
+            return Poll::Ready(event);
+        }
+        if self.up.shut && self.down.shut { Poll::Ready(Event::Gone) } else { Poll::Pending }
+    }
+
+    /// Relays until there is nothing more to relay, or it must not go on.
+    pub(crate) async fn relay(&mut self, guard: &Guard) -> End {
+        let mut ended = pin!(guard.ended());
+        let mut half_open: Option<Pin<Box<Sleep>>> = None;
+        loop {
+            let turn = poll_fn(|cx| {
+                if let Poll::Ready(cut) = ended.as_mut().poll(cx) {
+                    return Poll::Ready(Err(cut));
+                }
+                if half_open.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready()) {
+                    return Poll::Ready(Ok(Event::Gone));
+                }
+                self.poll(cx, guard).map(Ok)
+            });
+            match turn.await {
+                Err(cut) => return End::Cut(cut),
+                Ok(Event::Ask) => {
+                    if let Err(cut) = guard.pass().await {
+                        return End::Cut(cut);
+                    }
+                }
+                Ok(Event::HalfClosed) => half_open = Some(Box::pin(sleep(HALF_OPEN))),
+                Ok(Event::Broken) => return End::Broken,
+                Ok(Event::Gone) => return End::Gone,
+            }
+        }
+    }
+}
+
+/// Relays, and closes as the end asks for.
+pub(crate) async fn run(mut bridge: Bridge, guard: &Guard) {
+    let end = bridge.relay(guard).await;
+    // Apart, so that a connection that only idles does not carry the room that its end takes.
+    match end {
+        End::Cut(cut) => Box::pin(ending::close(bridge, cut.close_code(), cut.reason())).await,
+        End::Broken => Box::pin(ending::close(bridge, 1002, "a frame of impossible length")).await,
+        End::Gone => {}
+    }
+}
+
+/// One direction.
+pub(crate) struct Flow {
+    /// Where the receiver's end stands: by what was written to it, not by what was read.
+    pub(crate) frames: Frames,
+    /// Read, and not written yet.
+    pub(crate) pending: Bytes,
+    /// A close frame has gone through, and is the last there may be.
+    pub(crate) closing: bool,
+    /// The sender is at its end.
+    over: bool,
+    /// The receiver was told so.
+    shut: bool,
+    /// Written, and perhaps not sent.
+    unsent: bool,
+}
+
+impl Flow {
+    pub(crate) const fn new() -> Self {
+        let pending = Bytes::new();
+        Self { frames: Frames::new(), pending, closing: false, over: false, shut: false, unsent: false }
+    }
+
+    /// Takes in that these bytes were written; false where the frames make no sense.
+    pub(crate) fn wrote(&mut self, bytes: &[u8], mut tell: impl FnMut(Head)) -> bool {
+        let closing = &mut self.closing;
+        self.unsent = true;
+        let told = self.frames.advance(bytes, |head| {
+            *closing |= head.opcode == CLOSE;
+            tell(head);
+        });
+        told.is_ok()
+    }
+
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut from: Pin<&mut R>,
+        mut to: Pin<&mut W>,
+        guard: &Guard,
+        mut tell: impl FnMut(Head),
+    ) -> Poll<Event>
+    where
+        R: AsyncRead,
+        W: AsyncWrite,
+    {
+        while !self.shut {
+            if !self.pending.is_empty() {
+                if !guard.is_open() {
+                    return Poll::Ready(Event::Ask);
+                }
+                let Ok(n) = ready!(to.as_mut().poll_write(cx, &self.pending)) else { return Poll::Ready(Event::Gone) };
+                let written = self.pending.split_to(n);
+                if n == 0 || !self.wrote(&written, &mut tell) {
+                    return Poll::Ready(if n == 0 { Event::Gone } else { Event::Broken });
+                }
+                continue;
+            }
+            if self.over {
+                let _ = ready!(to.as_mut().poll_shutdown(cx));
+                self.shut = true;
+                return Poll::Ready(Event::HalfClosed);
+            }
+            let mut space = [const { MaybeUninit::<u8>::uninit() }; CHUNK];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            match from.as_mut().poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Event::Gone),
+                Poll::Pending => {
+                    if self.unsent {
+                        let Ok(()) = ready!(to.as_mut().poll_flush(cx)) else { return Poll::Ready(Event::Gone) };
+                        self.unsent = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+            let mut bytes = buffer.filled();
+            self.over = bytes.is_empty();
+            if !bytes.is_empty() && guard.is_open() {
+                // Straight through, as nearly always.
+                match to.as_mut().poll_write(cx, bytes) {
+                    Poll::Ready(Ok(n)) => {
+                        if !self.wrote(&bytes[..n], &mut tell) {
+                            return Poll::Ready(Event::Broken);
+                        }
+                        bytes.advance(n);
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Event::Gone),
+                    Poll::Pending => {}
+                }
+            }
+            if !bytes.is_empty() {
+                self.pending = Bytes::copy_from_slice(bytes);
+            }
+        }
+        Poll::Pending
+    }
+}

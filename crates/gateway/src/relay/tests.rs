@@ -1,0 +1,6 @@
+//! The relay between real sockets: a small server in front of it, and upstreams that speak WebSocket or only bytes.
+
+mod ends;
+mod heads;
+mod rig;
+mod traffic;

@@ -1,0 +1,182 @@
+//! A gateway of a few lines, and raw WebSocket peers.
+
+use std::net::SocketAddr;
+
+use axum::response::IntoResponse as _;
+use http::HeaderValue;
+use hyper::service::service_fn;
+use tenure_domain::Session;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::super::*;
+use crate::testing::World;
+use crate::{Options, SharedSecret};
+
+pub(super) const SOON: Duration = Duration::from_secs(10);
+
+/// A world, and a gate over it whose clients all have the same session.
+pub(super) struct Rig {
+    pub(super) world: World,
+    pub(super) gate: Arc<Gate>,
+    pub(super) session: Session,
+    pub(super) address: SocketAddr,
+}
+
+impl Rig {
+    /// A gateway in front of `upstream`, for a session of this length.
+    pub(super) async fn new(upstream: SocketAddr, ttl: Duration) -> Self {
+        let world = World::new();
+        let session = world.issue("laptop", ttl).await.session;
+        let options = Options::new(SharedSecret::new("admin").unwrap());
+        let gate = Gate::new(Arc::clone(&world.sessions), options);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (serving, served) = (Arc::clone(&gate), session.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
+                let (gate, session) = (Arc::clone(&serving), served.clone());
+                let service = service_fn(move |request: Request<Incoming>| {
+                    answer(Arc::clone(&gate), session.clone(), upstream, request.map(Body::new))
+                });
+                tokio::spawn(async move {
+                    let server = hyper::server::conn::http1::Builder::new();
+                    let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+                });
+            }
+        });
+        Self { world, gate, session, address }
+    }
+
+    /// A WebSocket through the gateway.
+    pub(super) async fn connect(&self) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
+        let config = WebSocketConfig::default();
+        let url = format!("ws://{}/chat?room=1", self.address);
+        let connected = tokio_tungstenite::connect_async_with_config(url, Some(config), true).await;
+        connected.unwrap().0
+    }
+
+    /// The same, as bytes.
+    pub(super) async fn connect_raw(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        stream
+    }
+
+    /// Waits until no connection is left.
+    pub(super) async fn emptied(&self) {
+        let deadline = Instant::now() + SOON;
+        while self.gate.live().counts().connections > 0 {
+            assert!(Instant::now() < deadline, "{:?}", self.gate.live().counts());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(self.gate.metrics().render().lines().any(|line| line == "tenure_live_connections 0"));
+    }
+}
+
+pub(super) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+async fn answer(
+    gate: Arc<Gate>,
+    session: Session,
+    upstream: SocketAddr,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, std::convert::Infallible> {
+    request.headers_mut().insert("x-seen", HeaderValue::from_static("gateway"));
+    let guard = gate.live().register(&session);
+    let Ok(io) = TcpStream::connect(upstream).await else {
+        return Ok(Problem::BadGateway("the upstream cannot be reached".to_owned()).into_response());
+    };
+    io.set_nodelay(true).unwrap();
+    Ok(match open(&gate, request, io, guard).await {
+        Ok(Opened::Switched(response)) => response,
+        Ok(Opened::Declined(response, guard)) => {
+            drop(guard);
+            response.map(Body::new)
+        }
+        Err(problem) => problem.into_response(),
+    })
+}
+
+/// An upstream that sends back each message.
+pub(super) async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                use futures_util::{SinkExt as _, StreamExt as _};
+                let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
+                while let Some(Ok(message)) = socket.next().await {
+                    if matches!(message, Message::Text(_) | Message::Binary(_)) && socket.send(message).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// An upstream whose one connection is the test's to play.
+pub(super) struct Played {
+    listener: TcpListener,
+    pub(super) address: SocketAddr,
+}
+
+impl Played {
+    pub(super) async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, address }
+    }
+
+    /// Takes the next connection, with the head of its request.
+    pub(super) async fn accept(&self) -> (TcpStream, String) {
+        let (mut stream, _) = timeout(SOON, self.listener.accept()).await.expect("nobody came").unwrap();
+        stream.set_nodelay(true).unwrap();
+        let head = read_head(&mut stream).await;
+        (stream, head)
+    }
+
+    /// Takes the next connection and switches it to WebSocket, with further lines in the answer.
+    pub(super) async fn switch(&self, lines: &str) -> (TcpStream, String) {
+        let (mut stream, head) = self.accept().await;
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n{lines}\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        (stream, head)
+    }
+}
+
+/// The head of a message, byte by byte, so that nothing after it is taken.
+pub(super) async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let byte = timeout(SOON, stream.read_u8()).await.expect("no head").unwrap();
+        head.push(byte);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// All that still comes, and whether the connection was closed and not reset.
+pub(super) async fn read_rest(stream: &mut TcpStream) -> (Vec<u8>, bool) {
+    let (mut rest, mut room) = (Vec::new(), [0; 4096]);
+    loop {
+        match timeout(SOON, stream.read(&mut room)).await.expect("it stays open") {
+            Ok(0) => return (rest, true),
+            Ok(n) => rest.extend(&room[..n]),
+            Err(_) => return (rest, false),
+        }
+    }
+}

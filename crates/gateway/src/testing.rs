@@ -1,0 +1,183 @@
+//! A small store in memory for the tests of this crate, which name no adapter.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tenure_domain::{ClientInfo, Device, DeviceId, Millis, Policy, Revision, Session, SessionId, Subject, Timestamp};
+use tenure_domain::{PolicySettings, Token};
+use tenure_ports::{ChangeKind, Clock, Entropy, EntropyError, FeedItem, MockSessionRepository, StoreError};
+use tenure_service::{IssueRequest, Issued, Sessions, Target};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+/// A store that can be made to fail, and its use cases. Its clock is tokio's, so that paused time moves it.
+pub(crate) struct World {
+    pub(crate) sessions: Arc<Sessions>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    records: Mutex<HashMap<SessionId, Session>>,
+    news: broadcast::Sender<FeedItem>,
+    down: Mutex<bool>,
+    silent: Mutex<bool>,
+    finds: AtomicU64,
+}
+
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_000_000 + self.0.elapsed().as_millis() as u64)
+    }
+}
+
+struct Counting(AtomicU64);
+
+impl Entropy for Counting {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+        for byte in buffer {
+            *byte = ((self.0.fetch_add(1, Ordering::Relaxed) * 37) >> 3) as u8;
+        }
+        Ok(())
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable { place: "the store".to_owned(), problem: "is down".to_owned() }
+}
+
+impl Inner {
+    fn up(&self) -> Result<(), StoreError> {
+        if *self.down.lock() { Err(gone()) } else { Ok(()) }
+    }
+
+    fn device(&self, id: &DeviceId) -> Device {
+        let sessions = self.records.lock().values().filter(|session| session.device == *id).cloned().collect();
+        Device::new(id.clone(), Revision::new(1), sessions, None)
+    }
+}
+
+fn repository(inner: &Arc<Inner>) -> MockSessionRepository {
+    let mut repository = MockSessionRepository::new();
+    let world = Arc::clone(inner);
+    repository.expect_find().returning(move |id| {
+        world.finds.fetch_add(1, Ordering::Relaxed);
+        world.up().map(|()| world.records.lock().get(&id).cloned())
+    });
+    let world = Arc::clone(inner);
+    repository.expect_load().returning(move |id| world.up().map(|()| world.device(id)));
+    let world = Arc::clone(inner);
+    repository.expect_load_of().returning(move |id| {
+        world.up()?;
+        let device = world.records.lock().get(&id).map(|session| session.device.clone());
+        Ok(device.map(|device| world.device(&device)))
+    });
+    let world = Arc::clone(inner);
+    repository.expect_commit().returning(move |commit| {
+        world.up()?;
+        for change in &commit.changes {
+            let session = change.session().clone();
+            let (id, kind) = (session.id, ChangeKind::of(change));
+            world.records.lock().insert(id, session);
+            if !*world.silent.lock() {
+                let _ = world.news.send(FeedItem::Changed { session: id, kind, at: Timestamp::EPOCH });
+            }
+        }
+        Ok(Revision::new(1))
+    });
+    let world = Arc::clone(inner);
+    repository.expect_touch().returning(move |touches| {
+        world.up()?;
+        let mut records = world.records.lock();
+        for touch in touches {
+            if let Some(session) = records.get_mut(&touch.session) {
+                *session = session.clone().touched(touch.at);
+            }
+        }
+        Ok(())
+    });
+    let world = Arc::clone(inner);
+    repository.expect_subscribe().returning(move || {
+        world.up()?;
+        let news = futures_util::stream::unfold(world.news.subscribe(), |mut news| async move {
+            let item = news.recv().await;
+            Some((item.unwrap_or(FeedItem::Missed), news))
+        });
+        Ok(Box::pin(news))
+    });
+    repository
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(Policy::default())
+    }
+
+    /// A world in which sessions end when they are left unused for so long.
+    pub(crate) fn idling(timeout: Millis) -> Self {
+        let settings = PolicySettings { idle_timeout: Some(timeout), ..PolicySettings::default() };
+        Self::with(Policy::new(&settings).unwrap())
+    }
+
+    fn with(policy: Policy) -> Self {
+        let inner = Arc::new(Inner {
+            records: Mutex::default(),
+            news: broadcast::channel(4096).0,
+            down: Mutex::new(false),
+            silent: Mutex::new(false),
+            finds: AtomicU64::new(0),
+        });
+        let clock = Arc::new(TokioClock(Instant::now()));
+        let sessions =
+            Sessions::new(Arc::new(repository(&inner)), clock, Arc::new(Counting(AtomicU64::new(7))), policy);
+        Self { sessions: Arc::new(sessions), inner }
+    }
+
+    pub(crate) async fn issue(&self, device: &str, ttl: Duration) -> Issued {
+        let request = IssueRequest {
+            device: DeviceId::new(device).unwrap(),
+            subject: Subject::default(),
+            client: ClientInfo::default(),
+            ttl: Some(Millis::new(ttl.as_millis() as u64)),
+        };
+        self.sessions.issue(request).await.unwrap()
+    }
+
+    pub(crate) async fn revoke(&self, id: SessionId) {
+        let target = Target::Ids(vec![id]);
+        self.sessions.revoke(&target, None, &Sessions::revocation(None, None)).await.unwrap();
+    }
+
+    pub(crate) async fn rotate(&self, token: &Token) -> Token {
+        self.sessions.rotate(token).await.unwrap().token
+    }
+
+    /// Whether calls fail from now on.
+    pub(crate) fn set_down(&self, down: bool) {
+        *self.inner.down.lock() = down;
+    }
+
+    /// Whether changes make no news from now on.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        *self.inner.silent.lock() = silent;
+    }
+
+    /// The news that some may have been missed.
+    pub(crate) fn miss_news(&self) {
+        let _ = self.inner.news.send(FeedItem::Missed);
+    }
+
+    /// How often a session was looked for.
+    pub(crate) fn finds(&self) -> u64 {
+        self.inner.finds.load(Ordering::Relaxed)
+    }
+
+    /// What is recorded of a session.
+    pub(crate) fn record(&self, id: SessionId) -> Session {
+        self.inner.records.lock()[&id].clone()
+    }
+}
