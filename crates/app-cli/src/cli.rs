@@ -41,6 +41,9 @@ pub(crate) struct Global {
     /// Where the redis backend is [env: TENURE_REDIS_URL] [default: redis://127.0.0.1:6379]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
+    /// When a change in redis counts as made: once the server has it, or a replica too [default: local]
+    #[arg(long, global = true, value_name = "WHEN", value_parser = ["local", "replicated"])]
+    pub(crate) durability: Option<String>,
     /// Settings file [env: TENURE_CONFIG] [default: $XDG_CONFIG_HOME/tenure/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

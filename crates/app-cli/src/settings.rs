@@ -101,6 +101,7 @@ impl Settings {
             ("backend", "--backend", global.backend.as_deref()),
             ("json.store", "--store", global.store.as_deref()),
             ("redis.url", "--redis-url", global.redis_url.as_deref()),
+            ("redis.durability", "--durability", global.durability.as_deref()),
         ];
         let mut set = layers::from_flags(&flags, &mut problems);
         set.extend(layers::from_environment(std::env::vars_os(), &mut problems));
@@ -139,12 +140,14 @@ impl Settings {
                 problems.push(format!("{one} and {other} belong together; only one of them is set"));
             }
         }
-        let (useless, wanted) = match self.backend() {
-            Backend::Json => ("--redis-url", "redis"),
-            Backend::Redis => ("--store", "json"),
+        let (useless, wanted): (&[_], _) = match self.backend() {
+            Backend::Json => (&["--redis-url", "--durability"], "redis"),
+            Backend::Redis => (&["--store"], "json"),
         };
-        if self.set.iter().any(|setting| setting.source == Source::Flag(useless)) {
-            problems.push(format!("{useless} has no effect on this backend; add --backend {wanted}"));
+        for flag in useless {
+            if self.set.iter().any(|setting| setting.source == Source::Flag(flag)) {
+                problems.push(format!("{flag} has no effect on this backend; add --backend {wanted}"));
+            }
         }
         problems
     }
