@@ -17,6 +17,10 @@ use crate::output::Output;
 use crate::settings::{Backend, Settings, SettingsError};
 use crate::system::{SystemClock, SystemEntropy};
 
+mod repair;
+
+pub(crate) use repair::Repair;
+
 /// A store that was opened, to be closed.
 enum Opened {
     Json(Arc<JsonStore>),
