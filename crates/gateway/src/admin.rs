@@ -82,6 +82,7 @@ pub(crate) fn oauth_routes() -> OpenApiRouter<Arc<Admin>> {
 #[utoipa::path(
     get,
     path = "/metrics",
+    operation_id = "metrics",
     tag = "operator",
     security(("admin_secret" = [])),
     responses((status = 200, description = "The counters.", body = String, content_type = "text/plain"))

@@ -53,6 +53,7 @@ pub(crate) struct ChangeEvent {
 #[utoipa::path(
     get,
     path = "/events",
+    operation_id = "followEvents",
     tag = "operator",
     security(("admin_secret" = [])),
     responses(

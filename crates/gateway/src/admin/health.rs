@@ -23,6 +23,7 @@ pub(crate) struct Ready(Mutex<Option<(Instant, Result<(), StoreError>)>>);
 #[utoipa::path(
     get,
     path = "/healthz",
+    operation_id = "healthz",
     tag = "operator",
     responses((status = 200, description = "It does.", body = String, content_type = "text/plain"))
 )]
@@ -34,6 +35,7 @@ pub(super) async fn healthz() -> Response {
 #[utoipa::path(
     get,
     path = "/readyz",
+    operation_id = "readyz",
     tag = "operator",
     responses(
         (status = 200, description = "It would.", body = String, content_type = "text/plain"),

@@ -136,6 +136,7 @@ fn answer<T: Serialize>(status: StatusCode, value: &T) -> Response {
 #[utoipa::path(
     post,
     path = "/oauth2/introspect",
+    operation_id = "introspectToken",
     tag = "oauth",
     security(("admin_secret" = []), ("client_secret_basic" = []), ()),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
@@ -197,6 +198,7 @@ fn active(verified: &Verified) -> Introspection {
 #[utoipa::path(
     post,
     path = "/oauth2/revoke",
+    operation_id = "revokeToken",
     tag = "oauth",
     security(("admin_secret" = []), ("client_secret_basic" = []), ()),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),

@@ -25,12 +25,15 @@ pub(crate) struct ListQuery {
     subject: Option<String>,
     /// Only those in this state; `all` for every one that is retained.
     #[serde(default)]
+    #[param(inline)]
     state: Wanted,
     /// What to sort by: newest first, or soonest expiry first.
     #[serde(default)]
+    #[param(inline)]
     sort: Sort,
     /// At most so many: 1 to 1000, 100 where it is not given.
     #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next` of the page before.
     #[serde(default)]

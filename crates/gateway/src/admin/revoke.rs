@@ -71,6 +71,7 @@ pub(crate) struct WhyQuery {
 #[utoipa::path(
     delete,
     path = "/api/v1/sessions/{id}",
+    operation_id = "revokeSession",
     tag = "operator",
     security(("admin_secret" = [])),
     params(("id" = String, Path, description = "A session's id, or a start of it that no other session has."), WhyQuery),
@@ -97,6 +98,7 @@ pub(super) async fn one(
 #[utoipa::path(
     post,
     path = "/api/v1/sessions/revoke",
+    operation_id = "revokeSessions",
     tag = "operator",
     security(("admin_secret" = [])),
     request_body = RevokeBody,

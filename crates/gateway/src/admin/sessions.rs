@@ -36,6 +36,7 @@ pub(crate) struct SessionPage {
 #[utoipa::path(
     get,
     path = "/api/v1/sessions",
+    operation_id = "listSessions",
     tag = "operator",
     security(("admin_secret" = [])),
     params(ListQuery),
@@ -104,6 +105,7 @@ async fn settle(sessions: &Sessions, found: &[Session]) -> Result<bool, Problem>
 #[utoipa::path(
     get,
     path = "/api/v1/sessions/{id}",
+    operation_id = "showSession",
     tag = "operator",
     security(("admin_secret" = [])),
     params(("id" = String, Path, description = "A session's id, or a start of it that no other session has.")),

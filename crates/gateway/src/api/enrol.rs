@@ -67,6 +67,7 @@ pub(crate) struct Enrolled {
 #[utoipa::path(
     post,
     path = "/_tenure/v1/sessions",
+    operation_id = "enrol",
     tag = "client",
     security(("enrolment_secret" = [])),
     request_body = EnrolBody,

@@ -31,6 +31,7 @@ pub(crate) struct OwnQuery {
     all: bool,
     /// At most so many: 1 to 1000, 100 where it is not given.
     #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
@@ -54,6 +55,7 @@ pub(crate) struct OwnSession {
 #[utoipa::path(
     get,
     path = "/_tenure/v1/sessions",
+    operation_id = "listOwnSessions",
     tag = "client",
     security(("token" = []), ("cookie" = [])),
     params(OwnQuery),
@@ -95,6 +97,7 @@ pub(super) async fn list(
 #[utoipa::path(
     delete,
     path = "/_tenure/v1/sessions/{id}",
+    operation_id = "revokeOwnSession",
     tag = "client",
     security(("token" = []), ("cookie" = [])),
     params(("id" = String, Path, description = "The whole id of a session.")),
@@ -124,6 +127,7 @@ pub(super) async fn revoke(
 #[utoipa::path(
     post,
     path = "/_tenure/v1/sessions/revoke-others",
+    operation_id = "revokeOtherSessions",
     tag = "client",
     security(("token" = []), ("cookie" = [])),
     responses(
@@ -139,7 +143,6 @@ pub(super) async fn revoke_others(
     Authenticated { verified, .. }: Authenticated,
 ) -> Result<Response, Problem> {
     api.walks.check(verified.session.id)?;
-    let Session { .. } = &verified.session;
     let target = Target::Subject(verified.session.subject.clone());
     Ok(end(&api, &target, Some(verified.session.id), &by_owner(&verified.session)).await)
 }
@@ -148,6 +151,7 @@ pub(super) async fn revoke_others(
 #[utoipa::path(
     delete,
     path = "/_tenure/v1/session",
+    operation_id = "logOut",
     tag = "client",
     security(("token" = []), ("cookie" = [])),
     responses(

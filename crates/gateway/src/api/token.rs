@@ -34,6 +34,7 @@ pub(crate) struct RotatedBody {
 #[utoipa::path(
     post,
     path = "/_tenure/v1/token/rotate",
+    operation_id = "rotateToken",
     tag = "client",
     security(("token" = []), ("cookie" = [])),
     responses(
