@@ -15,7 +15,7 @@ use super::{Api, Arrival};
 use crate::credential::Credential;
 use crate::exchange::Form;
 use crate::origin::{self, Sender};
-use crate::problem::{Problem, Refused};
+use crate::problem::Problem;
 use crate::{cookie, html};
 
 /// Where the page is.
@@ -77,14 +77,12 @@ pub(super) async fn log_in(State(api): State<Arc<Api>>, arrival: Arrival, reques
             cookie::give(response.headers_mut(), &token.to_text(), lives, arrival.secure);
             response
         }
+        Err(_) if text.is_empty() => show(StatusCode::BAD_REQUEST, back, Some("paste a token first"), None),
         Err(problem) => show(problem.status(), back, Some(&problem.detail()), None),
     }
 }
 
 async fn verify(api: &Api, text: &str) -> Result<(Token, Verified), Problem> {
-    if text.is_empty() {
-        return Err(Problem::Unauthorized(Refused::Missing));
-    }
     let token = Token::parse(text).map_err(|_| Problem::from(Refusal::Malformed))?;
     // As any request that carries it does, so that failures here count with all others.
     let mut headers = HeaderMap::new();

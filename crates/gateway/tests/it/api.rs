@@ -2,8 +2,9 @@
 
 use http::Method;
 use serde_json::json;
+use tenure_domain::{Policy, PolicySettings};
 
-use crate::support::{ENROL, House, ask};
+use crate::support::{ADMIN, ENROL, House, ask};
 
 #[tokio::test]
 async fn a_client_enrols_rotates_lists_and_logs_out() {
@@ -106,4 +107,171 @@ async fn what_a_body_gets_wrong_is_named() {
     large.body(" ".repeat(16 * 1024 + 1)).send(&house.api).await.is_problem(413, "too_large");
     let typeless = ask(Method::POST, "/_tenure/v1/sessions").bearer(ENROL).body("{}");
     typeless.send(&house.api).await.is_problem(415, "unsupported_media_type");
+}
+
+#[tokio::test]
+async fn enrolling_needs_its_own_secret_and_is_off_without_one() {
+    let house = House::new();
+    let (_, token) = house.issue("laptop", "alice").await;
+    let body = json!({"deviceId": "laptop"});
+    for presented in ["wrong", ADMIN, &token] {
+        let answer = ask(Method::POST, "/_tenure/v1/sessions").bearer(presented).json(&body).send(&house.api).await;
+        answer.is_problem(401, "secret_required");
+        assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"tenure\"");
+    }
+    ask(Method::POST, "/_tenure/v1/sessions").json(&body).send(&house.api).await.is_problem(401, "secret_required");
+    let off = House::with(Policy::default(), |options| options.enrolment = None);
+    ask(Method::POST, "/_tenure/v1/sessions")
+        .bearer(ENROL)
+        .json(&body)
+        .send(&off.api)
+        .await
+        .is_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn the_cap_holds_for_whoever_enrols_and_says_whom_it_displaced() {
+    let settings = PolicySettings { max_sessions_per_device: Some(2), ..PolicySettings::default() };
+    let house = House::with(Policy::new(&settings).unwrap(), |_| {});
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        house.clock.advance(1);
+        let body = json!({"deviceId": "laptop"});
+        let answer = ask(Method::POST, "/_tenure/v1/sessions").bearer(ENROL).json(&body).send(&house.api).await.json();
+        assert_eq!(answer["evicted"], if n < 2 { json!([]) } else { json!([ids[0]]) });
+        ids.push(answer["session"]["sessionId"].clone());
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_session_is_as_good_as_none() {
+    let house = House::new();
+    let (own, token) = house.issue("laptop", "alice").await;
+    let (second, _) = house.issue("phone", "alice").await;
+    let (foreign, _) = house.issue("phone", "bob").await;
+    let delete = |id: &str| ask(Method::DELETE, &format!("/_tenure/v1/sessions/{id}")).bearer(&token);
+    let mut answers = Vec::new();
+    let unknown = "00000000000000000000";
+    for id in [&foreign.session.id.to_string(), unknown, "nonsense", &foreign.session.id.to_string()[..4]] {
+        let answer = delete(id).send(&house.api).await;
+        answer.is_problem(404, "not_found");
+        answers.push(answer.text);
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+    let bobs = house.sessions.get(foreign.session.id).await.unwrap().unwrap();
+    assert!(bobs.end.is_none());
+
+    let id = second.session.id.to_string();
+    let ended = delete(&id).send(&house.api).await.json();
+    assert_eq!((&ended["endedCount"], &ended["ended"][0]["state"]), (&json!(1), &json!("revoked")));
+    assert_eq!(ended["ended"][0]["endActor"], "alice");
+    let again = delete(&id).send(&house.api).await.json();
+    assert_eq!((&again["endedCount"], &again["already"][0]["sessionId"]), (&json!(0), &json!(id)));
+    assert_eq!(delete(&own.session.id.to_string()).send(&house.api).await.status, 200);
+    delete(&id).send(&house.api).await.is_problem(401, "revoked");
+}
+
+#[tokio::test]
+async fn revoke_others_leaves_the_one_that_asks_and_other_subjects() {
+    let house = House::new();
+    let (own, token) = house.issue("laptop", "alice").await;
+    for device in ["laptop", "phone", "tablet"] {
+        house.issue(device, "alice").await;
+    }
+    let (bobs, _) = house.issue("laptop", "bob").await;
+    let answer = ask(Method::POST, "/_tenure/v1/sessions/revoke-others").bearer(&token).send(&house.api).await.json();
+    assert_eq!((&answer["endedCount"], answer["ended"].as_array().unwrap().len()), (&json!(3), 3));
+    for id in [own.session.id, bobs.session.id] {
+        assert!(house.sessions.get(id).await.unwrap().unwrap().end.is_none());
+    }
+    let listed = ask(Method::GET, "/_tenure/v1/sessions").bearer(&token).send(&house.api).await.json();
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
+    let all = ask(Method::GET, "/_tenure/v1/sessions?all=true&limit=3").bearer(&token).send(&house.api).await.json();
+    assert_eq!(all["sessions"].as_array().unwrap().len(), 3);
+    for query in ["limit=0", "limit=1001", "limit=x", "all=maybe", "state=all"] {
+        let path = format!("/_tenure/v1/sessions?{query}");
+        let answer = ask(Method::GET, &path).bearer(&token).send(&house.api).await;
+        answer.is_problem(400, "bad_request");
+        assert!(answer.json()["detail"].as_str().unwrap().contains(query.split('=').next().unwrap()), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_alone_changes_nothing_that_another_site_asks_for() {
+    let house = House::new();
+    let (issued, token) = house.issue("laptop", "alice").await;
+    let cookie = format!("tenure={token}");
+    house.clock.advance(1_000);
+    for (method, path) in [
+        (Method::POST, "/_tenure/v1/token/rotate"),
+        (Method::POST, "/_tenure/v1/sessions/revoke-others"),
+        (Method::DELETE, "/_tenure/v1/session"),
+        (Method::DELETE, "/_tenure/v1/sessions/00000000000000000000"),
+    ] {
+        for headers in [&[][..], &[("origin", "https://evil.test")], &[("sec-fetch-site", "cross-site")]] {
+            let ask = ask(method.clone(), path).header("cookie", &cookie);
+            let ask = headers.iter().fold(ask, |ask, (name, value)| ask.header(name, value));
+            ask.send(&house.api).await.is_problem(403, "forbidden");
+        }
+    }
+    let session = house.sessions.get(issued.session.id).await.unwrap().unwrap();
+    assert_eq!((session.end.is_none(), session.generation), (true, 1));
+    assert_eq!(house.sessions.flush_activity().await, Ok(0), "and it keeps no session alive");
+    assert_eq!(ask(Method::GET, "/_tenure/v1/sessions").header("cookie", &cookie).send(&house.api).await.status, 200);
+
+    // A page of this host may: and the new token goes where the old one was, out of scripts' reach.
+    let rotated = ask(Method::POST, "/_tenure/v1/token/rotate").header("cookie", &cookie);
+    let rotated = rotated.header("sec-fetch-site", "same-origin").send(&house.api).await;
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    assert!(rotated.json().get("token").is_none());
+    let set = rotated.header("set-cookie");
+    assert!(set.starts_with("tenure=tnr_") && set.contains("; HttpOnly; SameSite=Lax"), "{set}");
+    let new = set.split(';').next().unwrap();
+    assert_eq!(ask(Method::GET, "/_tenure/v1/sessions").header("cookie", new).send(&house.api).await.status, 200);
+}
+
+#[tokio::test]
+async fn of_many_rotations_of_one_token_one_is_made() {
+    let house = House::new();
+    let (_, token) = house.issue("laptop", "alice").await;
+    let rotations = (0..16).map(|_| ask(Method::POST, "/_tenure/v1/token/rotate").bearer(&token).send(&house.api));
+    let mut codes: Vec<_> = futures_util::future::join_all(rotations).await.iter().map(|a| a.status.as_u16()).collect();
+    codes.sort_unstable();
+    assert_eq!((codes[0], &codes[1..]), (200, &[401; 15][..]));
+}
+
+#[tokio::test]
+async fn a_session_that_asks_too_fast_is_told_to_wait() {
+    let house = House::new();
+    let (_, token) = house.issue("laptop", "alice").await;
+    let (_, other) = house.issue("laptop", "alice").await;
+    let mut limited = None;
+    for _ in 0..2_000 {
+        let answer = ask(Method::GET, "/_tenure/v1/sessions").bearer(&token).send(&house.api).await;
+        if answer.status == 429 {
+            limited = Some(answer);
+            break;
+        }
+        assert_eq!(answer.status, 200);
+    }
+    let limited = limited.expect("2,000 calls in a row are too fast");
+    limited.is_problem(429, "too_many_requests");
+    assert!(limited.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert_eq!(ask(Method::GET, "/_tenure/v1/sessions").bearer(&other).send(&house.api).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_what_is_ambiguous_is_said_as_a_problem() {
+    let house = House::new();
+    let (_, one) = house.issue("laptop", "alice").await;
+    let (_, two) = house.issue("laptop", "alice").await;
+    ask(Method::GET, "/_tenure/v1/nothing").send(&house.api).await.is_problem(404, "not_found");
+    let wrong = ask(Method::GET, "/_tenure/v1/token/rotate").send(&house.api).await;
+    wrong.is_problem(405, "method_not_allowed");
+    assert_eq!(wrong.header("allow"), "POST");
+    let both = ask(Method::GET, "/_tenure/v1/sessions").bearer(&one).header("cookie", &format!("tenure={two}"));
+    both.send(&house.api).await.is_problem(400, "bad_request");
+    let none = ask(Method::GET, "/_tenure/v1/sessions").send(&house.api).await;
+    none.is_problem(401, "token_required");
+    assert_eq!(none.header("www-authenticate"), "Bearer realm=\"tenure\"");
 }

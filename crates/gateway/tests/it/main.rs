@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod admin;
+mod admin_events;
+mod admin_oauth;
 mod api;
+mod api_login;
 mod memory;
 mod support;

@@ -143,6 +143,8 @@ impl SessionRepository for Memory {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Revision, CommitError> {
+        // Others get their turn between a decision and its commit, as they do in front of every real store.
+        tokio::task::yield_now().await;
         self.up()?;
         let now = self.clock.now();
         let mut records = self.records.lock();

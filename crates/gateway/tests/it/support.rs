@@ -65,10 +65,15 @@ pub(crate) struct Ask {
 }
 
 pub(crate) fn ask(method: Method, path: &str) -> Ask {
-    Ask { request: Request::builder().method(method).uri(path).header("host", "127.0.0.1:8470"), body: Body::empty() }
+    Ask::of(method, path).header("host", "127.0.0.1:8470")
 }
 
 impl Ask {
+    /// One without a host.
+    pub(crate) fn of(method: Method, path: &str) -> Self {
+        Self { request: Request::builder().method(method).uri(path), body: Body::empty() }
+    }
+
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
         self
