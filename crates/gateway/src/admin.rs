@@ -31,7 +31,7 @@ pub(crate) struct Admin {
     streams: events::Streams,
 }
 
-/// The endpoints of the admin listener.
+/// The endpoints of the admin listener. Each request has to carry its [`crate::Peer`] among its extensions.
 pub fn router(gate: Arc<Gate>) -> Router {
     let admin = Arc::new(Admin {
         own: guard::OwnNames::new(),
@@ -88,6 +88,7 @@ pub(crate) fn oauth_routes() -> OpenApiRouter<Arc<Admin>> {
     responses((status = 200, description = "The counters.", body = String, content_type = "text/plain"))
 )]
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    admin.gate.metrics().live(admin.gate.live().counts().connections);
     crate::html::file("text/plain; version=0.0.4; charset=utf-8", admin.gate.metrics().render())
 }
 

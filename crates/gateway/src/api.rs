@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
+use http::Extensions;
 use http::request::Parts;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -20,8 +21,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::credential::Credential;
-use crate::enforce::Gate;
-use crate::origin;
+use crate::enforce::{Admitted, Gate};
+use crate::peer::Peer;
 use crate::problem::Problem;
 
 use pace::Pace;
@@ -35,7 +36,8 @@ pub(crate) struct Api {
     walks: Pace,
 }
 
-/// The endpoints under `/_tenure/` of the client listener. Other paths are not answered here.
+/// The endpoints under `/_tenure/` of the client listener. Other paths are not answered here. Each request has to carry
+/// its [`Peer`] among its extensions.
 pub fn router(gate: Arc<Gate>) -> Router {
     let api = Arc::new(Api { gate, walks: Pace::new() });
     let (router, _) = documented().split_for_parts();
@@ -66,33 +68,26 @@ async fn nothing() -> Problem {
 pub(crate) struct Authenticated {
     verified: Verified,
     credential: Credential,
+    peer: Peer,
 }
 
 impl FromRequestParts<Arc<Api>> for Authenticated {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-        // Before the token is judged, so that another site's page keeps no session alive.
-        if Credential::of(&parts.headers).is_ok_and(|found| found.is_some_and(|found| found.from_cookie)) {
-            origin::guard(&parts.method, &parts.headers, origin::host(parts))?;
-        }
-        let (verified, credential) = api.gate.authenticate(&parts.headers).await?;
-        Ok(Self { verified, credential })
+        let peer = peer(&parts.extensions)?;
+        let Admitted { verified, credential } = api.gate.admit(&peer, &parts.method, &parts.headers).await?;
+        Ok(Self { verified, credential, peer })
     }
 }
 
-/// How the client came.
-pub(crate) struct Arrival {
-    /// Over TLS.
-    secure: bool,
-}
-
-impl FromRequestParts<Arc<Api>> for Arrival {
-    type Rejection = Problem;
-
-    async fn from_request_parts(_parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-        Ok(Self { secure: api.gate.options().tls.is_some() })
-    }
+/// Who asks, as the listener found out.
+///
+/// # Errors
+/// [`Problem::Internal`] where a router is used without it.
+pub(crate) fn peer(extensions: &Extensions) -> Result<Peer, Problem> {
+    let nobody = || Problem::Internal("nobody said who asks: put a Peer into the request's extensions".to_owned());
+    extensions.get::<Peer>().cloned().ok_or_else(nobody)
 }
 
 /// Sessions that were ended, or would be.

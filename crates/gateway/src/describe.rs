@@ -38,7 +38,7 @@ impl Default for Describer {
 impl Describer {
     /// Compares where the session is used from with what it has recorded, and has a difference written meanwhile.
     pub(crate) fn note(&self, gate: &Arc<Gate>, session: &Session, peer: &Peer, headers: &HeaderMap) {
-        let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let agent = agent(headers);
         if !differs(&session.client, peer.address, agent) || !self.is_due(session.id) {
             return;
         }
@@ -81,6 +81,15 @@ fn shown(agent: &str) -> std::borrow::Cow<'_, str> {
         return agent.into();
     }
     agent.chars().map(|c| if c == '\t' { ' ' } else { c }).take(AGENT_MAX).collect::<String>().into()
+}
+
+/// Where a request comes from, as it can be recorded.
+pub(crate) fn seen(peer: &Peer, headers: &HeaderMap) -> ClientInfo {
+    describe(peer.address, agent(headers))
+}
+
+fn agent(headers: &HeaderMap) -> &str {
+    headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn describe(address: IpAddr, agent: &str) -> ClientInfo {

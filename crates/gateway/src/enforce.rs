@@ -16,8 +16,10 @@ use crate::failures::Failures;
 use crate::live::Live;
 use crate::metrics::{Metrics, Outcome};
 use crate::options::Options;
+use crate::origin;
 use crate::peer::Peer;
 use crate::problem::{Problem, Refused};
+use crate::secret::SharedSecret;
 
 /// The use cases and how they are enforced, shared by all connections.
 pub struct Gate {
@@ -107,8 +109,17 @@ impl Gate {
     /// # Errors
     /// [`Problem`].
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<(Verified, Credential), Problem> {
+        self.authenticate_where(headers, |_| Ok(())).await
+    }
+
+    /// The same where `may`, which is asked before the token is judged, allows for what the token came in.
+    async fn authenticate_where(
+        &self,
+        headers: &HeaderMap,
+        may: impl FnOnce(&Credential) -> Result<(), Problem>,
+    ) -> Result<(Verified, Credential), Problem> {
         let start = Instant::now();
-        let outcome = self.judge(headers).await;
+        let outcome = self.judge(headers, may).await;
         self.metrics.verified(start.elapsed());
         match &outcome {
             Ok(_) => self.metrics.passed(Outcome::Admitted),
@@ -117,9 +128,14 @@ impl Gate {
         outcome
     }
 
-    async fn judge(&self, headers: &HeaderMap) -> Result<(Verified, Credential), Problem> {
+    async fn judge(
+        &self,
+        headers: &HeaderMap,
+        may: impl FnOnce(&Credential) -> Result<(), Problem>,
+    ) -> Result<(Verified, Credential), Problem> {
         let credential = Credential::of(headers).map_err(|error| Problem::BadRequest(error.to_string()))?;
         let credential = credential.ok_or(Problem::Unauthorized(Refused::Missing))?;
+        may(&credential)?;
         let token = credential.token.as_ref().ok_or(Problem::from(Refusal::Malformed))?;
         let verified = self.sessions.verify(token, Usage::Counts).await?;
         Ok((verified, credential))
@@ -134,16 +150,36 @@ impl Gate {
     pub(crate) async fn admit(
         self: &Arc<Self>,
         peer: &Peer,
-        _method: &Method,
+        method: &Method,
         headers: &HeaderMap,
     ) -> Result<Admitted, Problem> {
-        match self.authenticate(headers).await {
+        let may = |credential: &Credential| match credential.from_cookie && origin::may_change(method, headers) {
+            true => origin::guard(headers, peer.host()),
+            false => Ok(()),
+        };
+        match self.authenticate_where(headers, may).await {
             Ok((verified, credential)) => {
                 self.describer.note(self, &verified.session, peer, headers);
                 Ok(Admitted { verified, credential })
             }
             Err(problem @ Problem::Unauthorized(Refused::Token(_))) => Err(self.failed(peer, problem)),
             Err(problem) => Err(problem),
+        }
+    }
+
+    /// Asks whoever shares a secret for it. After too many failures it is not even looked at.
+    ///
+    /// # Errors
+    /// [`Problem::Secret`], [`Problem::TooMany`].
+    pub(crate) fn ask_secret(&self, peer: &Peer, shown: Option<&str>, secret: &SharedSecret) -> Result<(), Problem> {
+        if let Some(left) = self.failures.locked(peer.address) {
+            return Err(Problem::TooMany(left.as_secs().max(1)));
+        }
+        match shown {
+            Some(text) if secret.is(text.as_bytes()) => Ok(()),
+            Some(_) => Err(self.failed(peer, Problem::Secret)),
+            // Nothing was guessed.
+            None => Err(Problem::Secret),
         }
     }
 

@@ -19,7 +19,6 @@ mod describe;
 #[expect(dead_code, reason = "the proxy, which follows, uses it")]
 mod enforce;
 mod exchange;
-#[expect(dead_code, reason = "the proxy, which follows, uses it")]
 mod failures;
 mod frames;
 mod front;

@@ -189,14 +189,10 @@ impl Metrics {
         self.verify.record(took);
     }
 
-    /// Counts a connection that is watched from now on, until [`Metrics::closed`].
-    pub fn opened(&self) {
-        self.connections.increment(1);
-    }
-
-    /// A watched connection is gone.
-    pub fn closed(&self) {
-        self.connections.decrement(1);
+    /// How many connections are watched now.
+    pub fn live(&self, connections: usize) {
+        // No machine holds so many that a float could not tell them apart.
+        self.connections.set(connections as f64);
     }
 
     /// Counts the touches that a flush wrote, and sorts the latencies since the last one into their buckets: called
@@ -231,7 +227,7 @@ mod tests {
         }
         metrics.answered(&Problem::Store("gone".to_owned()));
         metrics.passed(Outcome::Public);
-        metrics.opened();
+        metrics.live(1);
         metrics.flushed(3);
         metrics.verified(Duration::from_micros(30));
         let text = metrics.render();

@@ -1,7 +1,7 @@
 //! Whether a browser sent a request on behalf of a page of this very host. A cookie goes along with whatever any page
 //! asks for, so where a cookie is all that speaks for a request, the page has to be ours.
 
-use http::header::{HOST, ORIGIN};
+use http::header::{HOST, ORIGIN, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
@@ -56,12 +56,17 @@ pub(crate) fn host(parts: &Parts) -> Option<&str> {
     }
 }
 
+/// Whether a request may change something, or opens a connection on which it may.
+pub(crate) fn may_change(method: &Method, headers: &HeaderMap) -> bool {
+    !method.is_safe() || headers.contains_key(UPGRADE)
+}
+
 /// Refuses a change that only a cookie speaks for, unless a page of ours asked for it.
 ///
 /// # Errors
 /// [`Problem::Forbidden`].
-pub(crate) fn guard(method: &Method, headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
-    if method.is_safe() || sender(headers, host) == Sender::Same {
+pub(crate) fn guard(headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
+    if sender(headers, host) == Sender::Same {
         return Ok(());
     }
     Err(Problem::Forbidden(
@@ -107,9 +112,10 @@ mod tests {
 
     #[test]
     fn only_a_page_of_ours_may_change_with_a_cookie() {
-        assert!(guard(&Method::GET, &of(&[("sec-fetch-site", "cross-site")]), Some("a")).is_ok());
-        assert!(guard(&Method::POST, &of(&[("sec-fetch-site", "cross-site")]), Some("a")).is_err());
-        assert!(guard(&Method::POST, &of(&[]), Some("a")).is_err());
-        assert!(guard(&Method::DELETE, &of(&[("origin", "https://a")]), Some("a")).is_ok());
+        assert!(guard(&of(&[("sec-fetch-site", "cross-site")]), Some("a")).is_err());
+        assert!(guard(&of(&[]), Some("a")).is_err());
+        assert!(guard(&of(&[("origin", "https://a")]), Some("a")).is_ok());
+        assert!(!may_change(&Method::GET, &of(&[])) && may_change(&Method::DELETE, &of(&[])));
+        assert!(may_change(&Method::GET, &of(&[("upgrade", "websocket")])));
     }
 }

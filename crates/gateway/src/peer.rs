@@ -69,6 +69,12 @@ impl Peer {
         }
     }
 
+    /// The host that the client asked for, as text.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_ref()?.to_str().ok()
+    }
+
     /// `https` or `http`.
     #[must_use]
     pub const fn scheme(&self) -> &'static str {

@@ -72,6 +72,7 @@ pub(super) async fn events(State(admin): State<Arc<Admin>>) -> Result<Response, 
         let _held = &permit;
         Ok::<_, Infallible>(event(&item))
     }));
+    let events = events.take_until(admin.gate.closing().clone().cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("alive"));
     let mut response = sse.into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

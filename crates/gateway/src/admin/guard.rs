@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Admin;
+use crate::api::peer;
 use crate::exchange;
 use crate::origin::{self, Sender};
 use crate::problem::Problem;
@@ -55,10 +56,8 @@ pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, nex
 
 /// Lets nobody in without the admin secret.
 pub(super) async fn secret(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
-    let presented = exchange::bearer(request.headers()).unwrap_or_default();
-    if !admin.gate.options().admin_secret.is(presented.as_bytes()) {
-        return Err(Problem::Secret);
-    }
+    let peer = peer(request.extensions())?;
+    admin.gate.ask_secret(&peer, exchange::bearer(request.headers()), &admin.gate.options().admin_secret)?;
     Ok(next.run(request).await)
 }
 

@@ -18,6 +18,7 @@ use tenure_service::{Sessions, Target, Usage, Verified, VerifyError};
 use utoipa::ToSchema;
 
 use super::Admin;
+use crate::api::peer;
 use crate::exchange::{self, Form};
 use crate::problem::{Problem, ProblemBody};
 
@@ -103,6 +104,7 @@ impl From<Problem> for Failure {
             Problem::BadRequest(text) | Problem::MediaType(text) | Problem::TooLarge(text) => {
                 Self::invalid_request(text)
             }
+            Problem::Secret => Self::invalid_client(),
             other => Self::Other(other),
         }
     }
@@ -235,8 +237,10 @@ pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) ->
 
 /// The form of a client that proved itself, and the client's name for itself.
 async fn authenticated(admin: &Admin, request: Request) -> Result<(Form, String), Failure> {
-    let headers = request.headers().clone();
+    let (peer, headers) = (peer(request.extensions())?, request.headers().clone());
     let form = Form::read(request).await?;
-    let client = client::authenticate(&admin.gate.options().admin_secret, &headers, &form)?;
-    Ok((form, client))
+    let client = client::presented(&headers, &form)?;
+    let (name, secret) = client.ok_or_else(Failure::invalid_client)?;
+    admin.gate.ask_secret(&peer, Some(&secret), &admin.gate.options().admin_secret)?;
+    Ok((form, name))
 }

@@ -4,19 +4,17 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::header::USER_AGENT;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tenure_domain::{ClientField, ClientInfo, DeviceId, Millis, TextError};
 use tenure_service::{IssueError, IssueRequest, Issued, SessionView};
 use utoipa::ToSchema;
 
 use super::{Api, token};
+use crate::describe::seen;
 use crate::exchange::{self, JsonBody};
+use crate::metrics::Outcome;
 use crate::problem::{Problem, ProblemBody};
-
-/// The longest `User-Agent` that is kept.
-const USER_AGENT_MAX: usize = 256;
 
 /// Who asks for a session.
 #[derive(Deserialize, ToSchema)]
@@ -83,30 +81,34 @@ pub(crate) struct Enrolled {
         (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
     )
 )]
-pub(super) async fn enrol(
-    State(api): State<Arc<Api>>,
-    headers: HeaderMap,
-    request: axum::extract::Request,
-) -> Result<Response, Problem> {
+pub(super) async fn enrol(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
+    let outcome = try_enrol(&api, request).await;
+    match &outcome {
+        Ok(_) => api.gate.metrics().passed(Outcome::Admitted),
+        Err(problem) => api.gate.metrics().answered(problem),
+    }
+    outcome
+}
+
+async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Response, Problem> {
     let options = api.gate.options();
     let Some(enrolment) = &options.enrolment else {
         let text = "clients cannot enrol themselves here: gateway.enrol_secret_file is not set";
         return Err(Problem::NotFound(text.to_owned()));
     };
-    let presented = exchange::bearer(&headers).unwrap_or_default();
-    if !enrolment.secret.is(presented.as_bytes()) {
-        return Err(Problem::Secret);
-    }
+    let peer = super::peer(request.extensions())?;
+    api.gate.ask_secret(&peer, exchange::bearer(request.headers()), &enrolment.secret)?;
+    let headers = request.headers().clone();
     // Only now: a body is not read for somebody who may not send it.
     let JsonBody(body) = <JsonBody<EnrolBody> as axum::extract::FromRequest<()>>::from_request(request, &()).await?;
     let request = IssueRequest {
         device: DeviceId::new(&body.device_id).map_err(|error| field("deviceId", &error))?,
         subject: enrolment.subject.clone(),
-        client: seen(body.client_info.check()?, &headers),
+        client: body.client_info.check()?.updated_by(&seen(&peer, &headers)),
         ttl: body.ttl.map(|text| text.parse::<Millis>()).transpose().map_err(|error| field("ttl", &error))?,
     };
     match api.gate.sessions().enrol(request).await {
-        Ok(issued) => Ok(exchange::json(StatusCode::CREATED, &enrolled(&api, &issued))),
+        Ok(issued) => Ok(exchange::json(StatusCode::CREATED, &enrolled(api, &issued))),
         Err(IssueError::Policy(error)) => Err(Problem::BadRequest(error.to_string())),
         Err(IssueError::Write(interrupted)) => match interrupted.intended {
             Some(issued) => {
@@ -147,11 +149,4 @@ impl ClientSays {
             None => Ok(info),
         })
     }
-}
-
-/// What the gateway sees for itself. A user agent that cannot be shown is no reason to refuse anybody.
-fn seen(info: ClientInfo, headers: &HeaderMap) -> ClientInfo {
-    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let agent: String = agent.chars().take(USER_AGENT_MAX).collect();
-    info.clone().with(ClientField::UserAgent, &agent).unwrap_or(info)
 }

@@ -7,14 +7,15 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tenure_domain::{Refusal, Token};
 use tenure_service::Verified;
 
-use super::{Api, Arrival};
+use super::{Api, peer};
 use crate::credential::Credential;
 use crate::exchange::Form;
 use crate::origin::{self, Sender};
+use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::{cookie, html};
 
@@ -45,13 +46,14 @@ struct LoggedIn {
 }
 
 /// The page: a form for a token, or who is logged in and a button to log out.
-pub(super) async fn page(State(api): State<Arc<Api>>, headers: HeaderMap, uri: Uri) -> Response {
-    let back = wanted(uri.query().unwrap_or_default());
-    if !matches!(Credential::of(&headers), Ok(Some(_))) {
+pub(super) async fn page(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let back = wanted(parts.uri.query().unwrap_or_default());
+    if !matches!(Credential::of(&parts.headers), Ok(Some(_))) {
         return show(StatusCode::OK, &back, None, None);
     }
-    match api.gate.authenticate(&headers).await {
-        Ok((verified, _)) => show(StatusCode::OK, &back, None, Some(&verified)),
+    match admit(&api, &parts, &parts.headers).await {
+        Ok(verified) => show(StatusCode::OK, &back, None, Some(&verified)),
         // What holds no longer is no news to whoever comes to log in.
         Err(Problem::Unauthorized(_)) => show(StatusCode::OK, &back, None, None),
         Err(problem) => show(problem.status(), &back, Some(&problem.detail()), None),
@@ -59,22 +61,23 @@ pub(super) async fn page(State(api): State<Arc<Api>>, headers: HeaderMap, uri: U
 }
 
 /// Takes a pasted token, and gives it back as a cookie.
-pub(super) async fn log_in(State(api): State<Arc<Api>>, arrival: Arrival, request: Request) -> Response {
+pub(super) async fn log_in(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    if let Err(problem) = ours(&parts) {
-        return show(problem.status(), "/", Some(&problem.detail()), None);
-    }
-    let form = match Form::read(Request::from_parts(parts, body)).await {
+    let secure = match ours(&parts) {
+        Ok(peer) => peer.secure,
+        Err(problem) => return show(problem.status(), "/", Some(&problem.detail()), None),
+    };
+    let form = match Form::read(Request::from_parts(parts.clone(), body)).await {
         Ok(form) => form,
         Err(problem) => return show(problem.status(), "/", Some(&problem.detail()), None),
     };
     let back = form.get("return").filter(|path| is_local(path)).unwrap_or("/");
     let text = form.get("token").unwrap_or_default().trim();
-    match verify(&api, text).await {
+    match verify(&api, &parts, text).await {
         Ok((token, verified)) => {
             let mut response = go(back);
             let lives = verified.session.expires_at.since(verified.at);
-            cookie::give(response.headers_mut(), &token.to_text(), lives, arrival.secure);
+            cookie::give(response.headers_mut(), &token.to_text(), lives, secure);
             response
         }
         Err(_) if text.is_empty() => show(StatusCode::BAD_REQUEST, back, Some("paste a token first"), None),
@@ -82,25 +85,37 @@ pub(super) async fn log_in(State(api): State<Arc<Api>>, arrival: Arrival, reques
     }
 }
 
-async fn verify(api: &Api, text: &str) -> Result<(Token, Verified), Problem> {
-    let token = Token::parse(text).map_err(|_| Problem::from(Refusal::Malformed))?;
-    // As any request that carries it does, so that failures here count with all others.
-    let mut headers = HeaderMap::new();
+async fn verify(api: &Api, parts: &Parts, text: &str) -> Result<(Token, Verified), Problem> {
+    let malformed = || Problem::from(Refusal::Malformed);
+    let Ok(token) = Token::parse(text) else {
+        let problem = api.gate.failed(&peer(&parts.extensions)?, malformed());
+        api.gate.metrics().answered(&problem);
+        return Err(problem);
+    };
+    // As a request that carries it and nothing else.
+    let mut headers = parts.headers.clone();
+    headers.remove(header::COOKIE);
     let bearer = zeroize::Zeroizing::new(format!("Bearer {}", token.to_text().expose()));
-    let value = HeaderValue::try_from(bearer.as_str()).map_err(|_| Problem::from(Refusal::Malformed))?;
+    let value = HeaderValue::try_from(bearer.as_str()).map_err(|_| malformed())?;
     headers.insert(header::AUTHORIZATION, value);
-    let (verified, _) = api.gate.authenticate(&headers).await?;
-    Ok((token, verified))
+    Ok((token, admit(api, parts, &headers).await?))
+}
+
+/// Lets a request in as any other, so that failures here count with all others.
+async fn admit(api: &Api, parts: &Parts, headers: &HeaderMap) -> Result<Verified, Problem> {
+    let peer = peer(&parts.extensions)?;
+    Ok(api.gate.admit(&peer, &parts.method, headers).await?.verified)
 }
 
 /// Ends the session of the cookie, and takes the cookie.
-pub(super) async fn log_out(State(api): State<Arc<Api>>, arrival: Arrival, request: Request) -> Response {
+pub(super) async fn log_out(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    if let Err(problem) = ours(&parts) {
-        return show(problem.status(), "/", Some(&problem.detail()), None);
-    }
-    let ended = match api.gate.authenticate(&parts.headers).await {
-        Ok((verified, _)) => api.gate.sessions().log_out(&verified.session).await.map_err(|error| error.error.into()),
+    let secure = match ours(&parts) {
+        Ok(peer) => peer.secure,
+        Err(problem) => return show(problem.status(), "/", Some(&problem.detail()), None),
+    };
+    let ended = match admit(&api, &parts, &parts.headers).await {
+        Ok(verified) => api.gate.sessions().log_out(&verified.session).await.map_err(|error| error.error.into()),
         Err(problem) => Err(problem),
     };
     let mut response = match ended {
@@ -111,7 +126,7 @@ pub(super) async fn log_out(State(api): State<Arc<Api>>, arrival: Arrival, reque
             show(problem.status(), "/", Some(&text), None)
         }
     };
-    cookie::clear(response.headers_mut(), arrival.secure);
+    cookie::clear(response.headers_mut(), secure);
     response
 }
 
@@ -120,11 +135,11 @@ pub(super) async fn style() -> Response {
     html::file("text/css; charset=utf-8", include_str!("../../static/login.css"))
 }
 
-/// Whether a page of ours sent the form. Where no browser says, it must not be one that would: none sends a form
-/// without an origin.
-fn ours(parts: &Parts) -> Result<(), Problem> {
-    match origin::sender(&parts.headers, origin::host(parts)) {
-        Sender::Same => Ok(()),
+/// Who sent the form, if a page of ours did: a browser says so with every form.
+fn ours(parts: &Parts) -> Result<Peer, Problem> {
+    let peer = peer(&parts.extensions)?;
+    match origin::sender(&parts.headers, peer.host().or_else(|| origin::host(parts))) {
+        Sender::Same => Ok(peer),
         Sender::Other | Sender::Person | Sender::Unknown => {
             Err(Problem::Forbidden("the form must come from this page: open it and try again".to_owned()))
         }

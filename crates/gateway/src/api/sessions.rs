@@ -11,7 +11,7 @@ use tenure_domain::{Actor, Cause, Filter, Scope, Session, SessionId, SortKey};
 use tenure_service::{SessionView, Sessions, Target};
 use utoipa::ToSchema;
 
-use super::{Api, Arrival, Authenticated, Ended, stopped};
+use super::{Api, Authenticated, Ended, stopped};
 use crate::cookie;
 use crate::exchange::{self, QueryOf};
 use crate::problem::{Problem, ProblemBody};
@@ -163,14 +163,13 @@ pub(super) async fn revoke_others(
 )]
 pub(super) async fn log_out(
     State(api): State<Arc<Api>>,
-    arrival: Arrival,
-    Authenticated { verified, .. }: Authenticated,
+    Authenticated { verified, peer, .. }: Authenticated,
 ) -> Result<Response, Problem> {
     match api.gate.sessions().log_out(&verified.session).await {
         Ok(_) => {
             let mut response = StatusCode::NO_CONTENT.into_response();
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            cookie::clear(response.headers_mut(), arrival.secure);
+            cookie::clear(response.headers_mut(), peer.secure);
             Ok(response)
         }
         Err(error) => Err(error.error.into()),

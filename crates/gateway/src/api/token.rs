@@ -11,7 +11,8 @@ use tenure_domain::{Refusal, Token};
 use tenure_service::{Interrupted, RotateError, Rotated, SessionView, WriteError};
 use utoipa::ToSchema;
 
-use super::{Api, Arrival, Authenticated};
+use super::{Api, Authenticated};
+use crate::peer::Peer;
 use crate::problem::{Problem, ProblemBody};
 use crate::{cookie, exchange};
 
@@ -48,8 +49,7 @@ pub(crate) struct RotatedBody {
 )]
 pub(super) async fn rotate(
     State(api): State<Arc<Api>>,
-    arrival: Arrival,
-    Authenticated { credential, .. }: Authenticated,
+    Authenticated { credential, peer, .. }: Authenticated,
 ) -> Result<Response, Problem> {
     let from_cookie = credential.from_cookie;
     let old = credential.token.ok_or(Problem::from(Refusal::Malformed))?;
@@ -62,12 +62,12 @@ pub(super) async fn rotate(
             let mut response = exchange::json(StatusCode::OK, &body);
             if from_cookie {
                 let lives = rotated.session.expires_at.since(now);
-                cookie::give(response.headers_mut(), &text, lives, arrival.secure);
+                cookie::give(response.headers_mut(), &text, lives, peer.secure);
             }
             Ok(response)
         }
         Err(RotateError::Refused(refusal)) => Err(refusal.into()),
-        Err(RotateError::Write(interrupted)) => Ok(interrupted_rotation(&api, interrupted, from_cookie, &arrival)),
+        Err(RotateError::Write(interrupted)) => Ok(interrupted_rotation(&api, interrupted, from_cookie, &peer)),
         Err(error) => Err(Problem::Internal(error.to_string())),
     }
 }
@@ -77,7 +77,7 @@ fn interrupted_rotation(
     api: &Api,
     Interrupted { error, intended }: Interrupted<Rotated>,
     from_cookie: bool,
-    arrival: &Arrival,
+    peer: &Peer,
 ) -> Response {
     let Some(rotated) = intended else {
         return axum::response::IntoResponse::into_response(Problem::from(error));
@@ -86,7 +86,7 @@ fn interrupted_rotation(
     let problem = uncertain("the rotation", &error);
     if from_cookie {
         let mut response = axum::response::IntoResponse::into_response(problem);
-        cookie::give(response.headers_mut(), &rotated.token.to_text(), lives, arrival.secure);
+        cookie::give(response.headers_mut(), &rotated.token.to_text(), lives, peer.secure);
         return response;
     }
     problem.with(with_token(&rotated.token))

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tenure_domain::{Millis, Policy, PolicySettings};
 
-use crate::support::{ADMIN, Ask, House, ask};
+use crate::support::{ADMIN, Ask, House, ask, wear_out};
 
 #[tokio::test]
 async fn what_needs_the_secret_is_refused_without_it() {
@@ -280,4 +280,21 @@ async fn the_page_is_a_shell_that_runs_only_its_own_script() {
     let script = ask(Method::GET, "/static/admin.js").send(&house.admin).await;
     assert_eq!(script.header("content-type"), "text/javascript; charset=utf-8");
     assert!(!script.text.contains("innerHTML") && !script.text.contains("localStorage"));
+}
+
+#[tokio::test]
+async fn after_ten_failures_the_admin_secret_is_locked_for_that_address() {
+    let ways: [fn(&str) -> Ask; 2] = [
+        |secret| ask(Method::GET, "/api/v1/sessions").bearer(secret),
+        |secret| ask(Method::POST, "/oauth2/introspect").form(&[("token", "x"), ("client_secret", secret)]),
+    ];
+    for way in ways {
+        let house = House::new();
+        wear_out(&house.admin, || way("wrong")).await;
+        way(ADMIN).send(&house.admin).await.is_problem(429, "too_many_requests");
+        let elsewhere = "198.51.100.1".parse().unwrap();
+        assert_eq!(way(ADMIN).from(elsewhere).send(&house.admin).await.status, 200);
+        // Asking without any secret is no guess.
+        ask(Method::GET, "/metrics").from(elsewhere).send(&house.admin).await.is_problem(401, "secret_required");
+    }
 }

@@ -1,12 +1,7 @@
 //! `/_tenure/login`: a browser's way in and out.
 
-use std::path::PathBuf;
-
-use http::Method;
-use tenure_domain::Policy;
-use tenure_gateway::TlsFiles;
-
 use crate::support::{Ask, House, ask};
+use http::Method;
 
 const ORIGIN: &str = "http://127.0.0.1:8470";
 
@@ -53,12 +48,11 @@ async fn a_pasted_token_becomes_a_cookie_that_logs_out_again() {
 
 #[tokio::test]
 async fn over_tls_the_cookie_is_bound_to_the_host() {
-    let tls = TlsFiles { cert: PathBuf::from("c"), key: PathBuf::from("k") };
-    let house = House::with(Policy::default(), |options| options.tls = Some(tls));
+    let house = House::new();
     let (_, token) = house.issue("laptop", "alice").await;
     let entered =
         ask(Method::POST, "/_tenure/login").header("origin", "https://127.0.0.1:8470").form(&[("token", &token)]);
-    let entered = entered.send(&house.api).await;
+    let entered = entered.header("x-test-tls", "1").send(&house.api).await;
     let set = entered.header("set-cookie");
     assert_eq!(set, format!("__Host-tenure={token}; Max-Age=86400; Path=/; HttpOnly; SameSite=Lax; Secure"));
 }

@@ -1,5 +1,6 @@
 //! A gateway's routers over a store in memory.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -9,7 +10,7 @@ use axum::response::Response;
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
-use tenure_gateway::{Enrolment, Gate, Options, SharedSecret};
+use tenure_gateway::{Enrolment, Gate, Options, Peer, SharedSecret};
 use tenure_service::{IssueRequest, Issued, Sessions};
 use tower::ServiceExt as _;
 
@@ -62,7 +63,11 @@ impl Answer {
 pub(crate) struct Ask {
     request: http::request::Builder,
     body: Body,
+    from: IpAddr,
 }
+
+/// Where requests come from, if nothing else is said.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
 pub(crate) fn ask(method: Method, path: &str) -> Ask {
     Ask::of(method, path).header("host", "127.0.0.1:8470")
@@ -71,7 +76,13 @@ pub(crate) fn ask(method: Method, path: &str) -> Ask {
 impl Ask {
     /// One without a host.
     pub(crate) fn of(method: Method, path: &str) -> Self {
-        Self { request: Request::builder().method(method).uri(path), body: Body::empty() }
+        Self { request: Request::builder().method(method).uri(path), body: Body::empty(), from: ADDRESS }
+    }
+
+    /// From another address.
+    pub(crate) const fn from(mut self, address: IpAddr) -> Self {
+        self.from = address;
+        self
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -101,7 +112,12 @@ impl Ask {
 
     /// The response as it comes, for what does not end.
     pub(crate) async fn open(self, router: &Router) -> Response {
-        router.clone().oneshot(self.request.body(self.body).unwrap()).await.unwrap()
+        let mut request = self.request.body(self.body).unwrap();
+        // As the listener does.
+        let secure = request.headers().get("x-test-tls").is_some();
+        let host = request.headers().get("host").cloned();
+        request.extensions_mut().insert(Peer { address: self.from, trusted: false, secure, host });
+        router.clone().oneshot(request).await.unwrap()
     }
 
     pub(crate) async fn send(self, router: &Router) -> Answer {
@@ -144,5 +160,13 @@ impl House {
             .unwrap();
         let text = issued.token.to_text().expose().to_owned();
         (issued, text)
+    }
+}
+
+/// Shows something wrong so often that its address must wait.
+pub(crate) async fn wear_out(router: &Router, wrong: impl Fn() -> Ask) {
+    for n in 1..=11 {
+        let answer = wrong().send(router).await;
+        assert_eq!(answer.status.as_u16(), if n <= 10 { 401 } else { 429 }, "failure {n}: {answer:?}");
     }
 }

@@ -8,42 +8,29 @@ use zeroize::Zeroizing;
 
 use super::Failure;
 use crate::exchange::{self, Form};
-use crate::secret::SharedSecret;
 
 /// A client that gives itself no name.
 const UNNAMED: &str = "oauth2";
 
-/// What the client presents, by one of the three ways.
-struct Presented {
-    name: Option<String>,
-    secret: Zeroizing<String>,
-}
-
-/// The name of a client that presents the secret, by exactly one way.
+/// The client's name for itself and the secret that it presents, by exactly one way; `None` where it presents none.
 ///
 /// # Errors
-/// `invalid_client`; `invalid_request` for a client that authenticates twice.
-pub(super) fn authenticate(secret: &SharedSecret, headers: &HeaderMap, form: &Form) -> Result<String, Failure> {
-    let in_header = headers.contains_key(AUTHORIZATION);
-    let in_form = form.get("client_secret");
-    let presented = match (in_header, in_form) {
-        (true, Some(_)) => return Err(Failure::invalid_request("the client authenticates twice: use one way")),
-        (true, None) => from_header(headers),
+/// `invalid_request` for a client that authenticates twice.
+pub(super) fn presented(headers: &HeaderMap, form: &Form) -> Result<Option<(String, Zeroizing<String>)>, Failure> {
+    match (headers.contains_key(AUTHORIZATION), form.get("client_secret")) {
+        (true, Some(_)) => Err(Failure::invalid_request("the client authenticates twice: use one way")),
+        (true, None) => Ok(from_header(headers)),
         (false, Some(text)) => {
-            Some(Presented { name: form.get("client_id").map(str::to_owned), secret: Zeroizing::new(text.to_owned()) })
+            let name = form.get("client_id").unwrap_or(UNNAMED).to_owned();
+            Ok(Some((name, Zeroizing::new(text.to_owned()))))
         }
-        (false, None) => None,
-    };
-    let presented = presented.ok_or_else(Failure::invalid_client)?;
-    if !secret.is(presented.secret.as_bytes()) {
-        return Err(Failure::invalid_client());
+        (false, None) => Ok(None),
     }
-    Ok(presented.name.unwrap_or_else(|| UNNAMED.to_owned()))
 }
 
-fn from_header(headers: &HeaderMap) -> Option<Presented> {
+fn from_header(headers: &HeaderMap) -> Option<(String, Zeroizing<String>)> {
     if let Some(bearer) = exchange::bearer(headers) {
-        return Some(Presented { name: None, secret: Zeroizing::new(bearer.to_owned()) });
+        return Some((UNNAMED.to_owned(), Zeroizing::new(bearer.to_owned())));
     }
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else {
@@ -55,7 +42,7 @@ fn from_header(headers: &HeaderMap) -> Option<Presented> {
     }
     let pair = Zeroizing::new(STANDARD.decode(rest.trim()).ok()?);
     let (name, secret) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
-    Some(Presented { name: Some(decoded(name).to_string()), secret: decoded(secret) })
+    Some((decoded(name).to_string(), decoded(secret)))
 }
 
 /// Undoes the form encoding that both halves have inside the Basic credentials.
@@ -77,16 +64,21 @@ mod tests {
         HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::try_from(value).unwrap())])
     }
 
-    fn outcome(secret: &str, headers: &HeaderMap) -> Option<String> {
-        authenticate(&SharedSecret::new(secret).unwrap(), headers, &Form::default()).ok()
+    fn shown(pair: &str) -> Option<(String, String)> {
+        let shown = presented(&basic(pair), &Form::default()).ok().flatten();
+        shown.map(|(name, secret)| (name, secret.to_string()))
     }
 
     #[test]
     fn both_halves_of_basic_credentials_are_form_encoded() {
-        assert_eq!(outcome("p:w+d &=%", &basic("my%3Aapp:p%3Aw%2Bd+%26%3D%25")).as_deref(), Some("my:app"));
-        assert_eq!(outcome("plain", &basic("app:plain")).as_deref(), Some("app"));
-        assert_eq!(outcome("a&b=c", &basic("app:a&b=c")).as_deref(), Some("app"));
-        assert_eq!(outcome("plain", &basic("app:wrong")), None);
-        assert_eq!(outcome("plain", &basic("plain")), None);
+        for (pair, name, secret) in [
+            ("my%3Aapp:p%3Aw%2Bd+%26%3D%25", "my:app", "p:w+d &=%"),
+            ("app:plain", "app", "plain"),
+            ("app:a&b=c", "app", "a&b=c"),
+            (":s", "", "s"),
+        ] {
+            assert_eq!(shown(pair), Some((name.to_owned(), secret.to_owned())), "{pair}");
+        }
+        assert_eq!(shown("plain"), None);
     }
 }
