@@ -14,6 +14,7 @@ const REQUESTS: &str = "tenure_requests_total";
 const REFUSALS: &str = "tenure_refusals_total";
 const VERIFY: &str = "tenure_verify_seconds";
 const CONNECTIONS: &str = "tenure_live_connections";
+const WEBSOCKETS: &str = "tenure_websockets";
 const STORE_FAILURES: &str = "tenure_store_failures_total";
 const TOUCHES: &str = "tenure_touches_flushed_total";
 
@@ -102,6 +103,7 @@ pub struct Metrics {
     refusals: [Counter; CODES],
     verify: Histogram,
     connections: Gauge,
+    websockets: Gauge,
     store_failures: Counter,
     touches: Counter,
 }
@@ -144,7 +146,9 @@ impl Metrics {
         describe(STORE_FAILURES, "Answers that failed because the sessions could not be read or changed.");
         describe(TOUCHES, "Sessions whose activity was written to the store.");
         recorder.describe_histogram(VERIFY.into(), None, "Seconds that judging a token took.".into());
-        recorder.describe_gauge(CONNECTIONS.into(), None, "Watched connections that are open now.".into());
+        let connections = "Connections that are watched now: WebSockets and long responses.";
+        recorder.describe_gauge(CONNECTIONS.into(), None, connections.into());
+        recorder.describe_gauge(WEBSOCKETS.into(), None, "WebSockets that are open now.".into());
         let labelled = |name: &'static str, label: &'static str, value: &'static str| {
             recorder.register_counter(&Key::from_parts(name, vec![Label::from_static_parts(label, value)]), &METADATA)
         };
@@ -155,6 +159,7 @@ impl Metrics {
             refusals: refusals().map(|refusal| labelled(REFUSALS, "code", refusal.code())),
             verify: recorder.register_histogram(&plain(VERIFY), &METADATA),
             connections: recorder.register_gauge(&plain(CONNECTIONS), &METADATA),
+            websockets: recorder.register_gauge(&plain(WEBSOCKETS), &METADATA),
             store_failures: recorder.register_counter(&plain(STORE_FAILURES), &METADATA),
             touches: recorder.register_counter(&plain(TOUCHES), &METADATA),
         }
@@ -189,7 +194,17 @@ impl Metrics {
         self.verify.record(took);
     }
 
-    /// How many connections are watched now.
+    /// Counts a WebSocket that is open from now on, until [`Metrics::closed`].
+    pub fn opened(&self) {
+        self.websockets.increment(1);
+    }
+
+    /// A WebSocket is closed.
+    pub fn closed(&self) {
+        self.websockets.decrement(1);
+    }
+
+    /// How many connections are watched now: WebSockets and long responses.
     pub fn live(&self, connections: usize) {
         // No machine holds so many that a float could not tell them apart.
         self.connections.set(connections as f64);
@@ -227,7 +242,10 @@ mod tests {
         }
         metrics.answered(&Problem::Store("gone".to_owned()));
         metrics.passed(Outcome::Public);
-        metrics.live(1);
+        metrics.live(3);
+        metrics.opened();
+        metrics.opened();
+        metrics.closed();
         metrics.flushed(3);
         metrics.verified(Duration::from_micros(30));
         let text = metrics.render();
@@ -240,7 +258,8 @@ mod tests {
             "tenure_refusals_total{code=\"malformed\"} 1",
             "tenure_store_failures_total 1",
             "tenure_touches_flushed_total 3",
-            "tenure_live_connections 1",
+            "tenure_live_connections 3",
+            "tenure_websockets 1",
             "tenure_verify_seconds_bucket{le=\"0.000025\"} 0",
             "tenure_verify_seconds_bucket{le=\"0.00005\"} 1",
             "tenure_verify_seconds_count 1",
