@@ -6,7 +6,6 @@
 
 mod cluster;
 mod dial;
-mod ends;
 mod errand;
 mod examine;
 mod feed;
@@ -18,7 +17,6 @@ mod options;
 mod purge;
 mod read;
 mod record;
-mod replicate;
 mod scripts;
 mod sentinel;
 mod slot;

@@ -6,8 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Failure;
 
-/// Resolves once this process is asked to end.
-pub(crate) async fn asked_to_stop() {
+async fn asked_to_stop() {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     match signals {
         (Ok(mut interrupt), Ok(mut terminate)) => {

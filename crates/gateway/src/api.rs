@@ -27,6 +27,8 @@ use crate::problem::Problem;
 
 use pace::Pace;
 
+pub(crate) use login::PATH as LOGIN;
+
 /// So many sessions are named in one answer; the counts are always whole.
 pub(crate) const NAMED: usize = 1_000;
 

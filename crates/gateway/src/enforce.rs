@@ -89,11 +89,6 @@ impl Gate {
         self.options.store(Arc::new(options));
     }
 
-    /// Failed attempts per client address.
-    pub(crate) const fn failures(&self) -> &Failures {
-        &self.failures
-    }
-
     /// Cancelled when the gateway shuts down: what lasts should end.
     pub(crate) const fn closing(&self) -> &CancellationToken {
         &self.closing

@@ -14,6 +14,7 @@ use crate::auth;
 use crate::enforce::Gate;
 use crate::peer::{Connection, Peer};
 use crate::problem::Problem;
+use crate::proxy::Proxy;
 
 /// Everything below this is Tenure's own and never reaches an upstream.
 const OWN: &str = "/_tenure";
@@ -22,17 +23,19 @@ const OWN: &str = "/_tenure";
 pub(crate) struct Front {
     gate: Arc<Gate>,
     api: Router,
+    proxy: Proxy,
 }
 
 impl Front {
     pub(crate) fn new(gate: Arc<Gate>) -> Arc<Self> {
         let nothing = async || Problem::NotFound("Tenure has no such page".to_owned());
         let api = crate::api::router(gate.clone()).fallback(nothing);
-        Arc::new(Self { gate, api })
+        let proxy = Proxy::new(gate.clone());
+        Arc::new(Self { gate, api, proxy })
     }
 
-    pub(crate) async fn answer(&self, connection: &Connection, request: Request<Incoming>) -> Response {
-        if let Err(problem) = check(&request) {
+    pub(crate) async fn answer(&self, connection: &Connection, mut request: Request<Incoming>) -> Response {
+        if let Err(problem) = check(&mut request) {
             let mut response = problem.into_response();
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return response;
@@ -40,8 +43,16 @@ impl Front {
         match own(request.uri().path()) {
             Some(path) if auth::is_asked(path) => auth::answer(&self.gate, connection, &request).await,
             Some(_) => ask_router(self.api.clone(), connection, &self.gate, request).await,
-            None => Problem::NotFound("no upstream is set: this gateway only answers /_tenure/auth".to_owned())
-                .into_response(),
+            None => {
+                let options = self.gate.options();
+                match &options.upstream {
+                    Some(upstream) => self.proxy.answer(connection, request, upstream, &options).await,
+                    None => {
+                        Problem::NotFound("no upstream is set: this gateway only answers below /_tenure/".to_owned())
+                            .into_response()
+                    }
+                }
+            }
         }
     }
 }
@@ -52,8 +63,9 @@ fn own(path: &str) -> Option<&str> {
 }
 
 /// Shapes that two servers could read differently, or that make no sense here. hyper refuses the others: two lengths
-/// that differ, a coding that does not end with chunked, bad names, too much of anything.
-fn check<B>(request: &Request<B>) -> Result<(), Problem> {
+/// that differ, a coding that does not end with chunked, bad names, too much of anything. Where the host stands in the
+/// request line (HTTP/2, absolute form), that one counts.
+fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
     let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
     let headers = request.headers();
     let hosts = headers.get_all(HOST).iter().count();
@@ -68,6 +80,10 @@ fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     }
     if !request.uri().path().starts_with('/') {
         return bad("the path of a request starts with a slash");
+    }
+    if let Some(authority) = request.uri().authority() {
+        let Ok(host) = HeaderValue::try_from(authority.as_str()) else { return bad("the host is none") };
+        request.headers_mut().insert(HOST, host);
     }
     Ok(())
 }

@@ -13,39 +13,43 @@
 pub mod admin;
 pub mod api;
 mod auth;
+mod bodies;
 mod cookie;
 mod credential;
 mod describe;
-#[expect(dead_code, reason = "the proxy, which follows, uses it")]
 mod enforce;
 mod exchange;
 mod failures;
 mod frames;
 mod front;
-#[expect(dead_code, reason = "the proxy, which follows, uses it")]
 mod headers;
 mod html;
 mod live;
+mod login;
 mod metrics;
 pub mod openapi;
 mod options;
 mod origin;
 mod peer;
 mod problem;
-#[cfg_attr(not(test), expect(dead_code, reason = "the proxy calls it once it is there"))]
+mod proxy;
 mod relay;
+mod request_id;
+mod rotation;
 mod secret;
 mod server;
 mod stall;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod upstream;
+mod watch;
 
 pub use credential::{Credential, CredentialError};
 pub use enforce::Gate;
 pub use live::{Counts, Cut, Guard, Live};
 pub use metrics::{Metrics, Outcome};
-pub use options::{Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
+pub use options::{Enrolment, Limits, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
 pub use peer::{Connection, Peer};
 pub use problem::{Problem, Refused};
 pub use secret::SharedSecret;

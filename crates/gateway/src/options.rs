@@ -40,6 +40,35 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// Whether a cookie whose token is due is rotated with the response.
     pub auto_rotate_cookies: bool,
+    /// How long things may take. Later changes have no effect.
+    pub limits: Limits,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A client may take so long to send a request's header, and keep a connection open between two requests (30 s).
+    pub header: Duration,
+    /// A client may take so long to take any of what is sent to it (60 s).
+    pub stall: Duration,
+    /// The upstream may take so long to accept a connection (5 s).
+    pub connect: Duration,
+    /// The upstream may take so long to begin its answer, counted from the last piece of the request's body (120 s).
+    pub response: Duration,
+    /// Requests under way may take so long to end at shutdown (20 s).
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(120),
+            drain: Duration::from_secs(20),
+        }
+    }
 }
 
 /// The server behind the gateway.
@@ -153,6 +182,7 @@ impl Options {
             profile: None,
             tls: None,
             auto_rotate_cookies: false,
+            limits: Limits::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::enforce::Gate;
 use crate::front::Front;
+use crate::options::Limits;
 use crate::peer::Connection;
 use crate::stall::Stall;
 use crate::tls::{Certificate, TlsError};
@@ -29,18 +30,12 @@ const BACKLOG: u32 = 4096;
 const CLIENTS: usize = 16_384;
 /// Open connections of operators at once.
 const OPERATORS: usize = 256;
-/// How long a client may take to send the header of a request, and how long a connection may be idle between two.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest header: request line and fields. hyper takes 100 fields at most.
 const HEADER_MAX: usize = 64 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 128;
-/// How long a client may take none of what is sent to it.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long requests under way may take to end at shutdown.
-const DRAIN: Duration = Duration::from_secs(20);
 /// How often noted activity is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before accepting again where the process has no descriptors left.
@@ -120,14 +115,16 @@ impl Server {
         self.operators.local_addr().expect("a listening socket has an address")
     }
 
-    /// Answers until `shutdown` is ready. Then accepts no more, lets requests under way end within 20 s, closes
+    /// Answers until `shutdown` is ready. Then accepts no more, lets requests under way end within [`Limits::drain`], closes
     /// WebSockets with 1001, and writes the activity noted so far.
     ///
     /// # Errors
     /// None at present: what befalls one connection does not end the server.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { gate, clients, operators, certificate } = self;
-        let ends = Ends { soft: gate.closing().clone(), hard: CancellationToken::new(), tasks: gate.tasks().clone() };
+        let limits = gate.options().limits;
+        let ends =
+            Ends { soft: gate.closing().clone(), hard: CancellationToken::new(), tasks: gate.tasks().clone(), limits };
         let background = TaskTracker::new();
         background.spawn(flush(gate.clone(), ends.hard.clone()));
         if let Some(certificate) = &certificate {
@@ -145,7 +142,7 @@ impl Server {
         ends.soft.cancel();
         gate.live().shut_down();
         ends.tasks.close();
-        if tokio::time::timeout(DRAIN, ends.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(limits.drain, ends.tasks.wait()).await.is_err() {
             tracing::warn!(connections = ends.tasks.len(), "cutting connections that did not end in time");
         }
         ends.hard.cancel();
@@ -198,6 +195,7 @@ struct Ends {
     hard: CancellationToken,
     /// Every connection, also those that became WebSockets.
     tasks: TaskTracker,
+    limits: Limits,
 }
 
 /// Whom a listener is for.
@@ -247,7 +245,7 @@ impl Listener {
             let _ = stream.set_nodelay(true);
             match tls {
                 None => {
-                    serve_http1(Stall::new(stream, STALL_TIMEOUT), Connection::new(remote, false), site, ends).await
+                    serve_http1(Stall::new(stream, ends.limits.stall), Connection::new(remote, false), site, ends).await
                 }
                 Some(tls) => serve_tls(tls, stream, remote, site, ends).await,
             }
@@ -269,7 +267,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn serve_tls(tls: tokio_rustls::TlsAcceptor, stream: TcpStream, remote: SocketAddr, site: Site, ends: Ends) {
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(Stall::new(stream, STALL_TIMEOUT)));
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(Stall::new(stream, ends.limits.stall)));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%remote, %error, "no TLS handshake"),
@@ -289,7 +287,7 @@ where
 {
     let connection = Arc::new(connection);
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_header_size(HEADER_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(ends.limits.header).max_header_size(HEADER_MAX);
     let service = service_fn(|request| answer(site.clone(), connection.clone(), request));
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let outcome = tokio::select! {
@@ -314,7 +312,7 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_MAX as u32)
-        .keep_alive_interval(HEADER_TIMEOUT)
+        .keep_alive_interval(ends.limits.header)
         .keep_alive_timeout(HANDSHAKE_TIMEOUT);
     let service = {
         let connection = connection.clone();

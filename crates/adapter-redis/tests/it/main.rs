@@ -5,7 +5,6 @@
 mod connection;
 mod contract;
 mod damage;
-mod durability;
 mod expiry;
 mod feed;
 mod near;

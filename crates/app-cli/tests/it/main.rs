@@ -4,7 +4,6 @@
 mod config;
 mod doctor;
 mod exit_codes;
-mod gateway;
 mod home;
 mod model;
 mod moving;

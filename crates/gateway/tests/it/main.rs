@@ -8,4 +8,6 @@ mod admin_oauth;
 mod api;
 mod api_login;
 mod memory;
+mod proxy;
+mod site;
 mod support;

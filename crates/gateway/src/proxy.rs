@@ -1,0 +1,293 @@
+//! The way to the upstream: who may, what it is told, and what comes back.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::bodies::{Progress, Upload, Watched};
+use crate::credential::is_token_cookie;
+use crate::enforce::{Admitted, Gate};
+use crate::headers::{
+    TENURE_ROTATE, set_forwarding, set_identity, set_upstream_auth, strip_claims, strip_hop_by_hop, strip_token,
+};
+use crate::live::Cut;
+use crate::login;
+use crate::metrics::Outcome;
+use crate::options::{Limits, Options, Upstream};
+use crate::peer::{Connection, Peer};
+use crate::problem::Problem;
+use crate::relay::{self, Opened, Shaken};
+use crate::request_id::{self, X_REQUEST_ID};
+use crate::rotation;
+use crate::upstream::{Dial, Pool, Wire, pool};
+use crate::watch::Watch;
+
+/// The type of an answer without an end.
+const EVENTS: &[u8] = b"text/event-stream";
+
+/// Forwards requests to the upstream.
+pub(crate) struct Proxy {
+    gate: Arc<Gate>,
+    pool: Pool,
+    dial: Dial,
+    limits: Limits,
+}
+
+impl Proxy {
+    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+        let limits = gate.options().limits;
+        let dial = Dial::new(limits.connect);
+        Self { gate, pool: pool(dial.clone()), dial, limits }
+    }
+
+    /// Answers a request for the upstream.
+    pub(crate) async fn answer(
+        &self,
+        connection: &Connection,
+        request: Request<Incoming>,
+        upstream: &Upstream,
+        options: &Options,
+    ) -> Response {
+        let peer = Peer::of(connection, request.headers(), options);
+        let id = request_id::of(request.headers(), peer.trusted);
+        let mut response = match self.admit(&peer, &request, options).await {
+            Ok(admitted) => self.let_through(connection, &peer, request, upstream, options, admitted, &id).await,
+            Err(problem) => login::redirect(&request, &problem).unwrap_or_else(|| problem.into_response()),
+        };
+        response.headers_mut().insert(X_REQUEST_ID, id);
+        response
+    }
+
+    /// Who asks; `None` where the path is public.
+    async fn admit<B>(
+        &self,
+        peer: &Peer,
+        request: &Request<B>,
+        options: &Options,
+    ) -> Result<Option<Admitted>, Problem> {
+        if options.is_public(request.uri().path()) {
+            self.gate.metrics().passed(Outcome::Public);
+            return Ok(None);
+        }
+        self.gate.admit(peer, request.method(), request.headers()).await.map(Some)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one fact about the request")]
+    async fn let_through(
+        &self,
+        connection: &Connection,
+        peer: &Peer,
+        mut request: Request<Incoming>,
+        upstream: &Upstream,
+        options: &Options,
+        admitted: Option<Admitted>,
+        id: &HeaderValue,
+    ) -> Response {
+        let upgrade = relay::is_upgrade(request.method(), request.headers());
+        let session = admitted.as_ref().map(|admitted| &admitted.verified.session);
+        if let Err(problem) = readdress(&mut request, upstream) {
+            return problem.into_response();
+        }
+        let headers = request.headers_mut();
+        strip_hop_by_hop(headers);
+        strip_claims(headers, peer.trusted, options);
+        strip_token(headers);
+        set_forwarding(headers, connection, peer, options);
+        headers.insert(X_REQUEST_ID, id.clone());
+        if let Some(session) = session {
+            set_identity(headers, session, options);
+            // A path that is open to everybody does not open what the upstream's own token guards.
+            set_upstream_auth(headers, options);
+        }
+        let watch = Watch::new(&self.gate, session.cloned());
+        let outcome = if upgrade { self.upgrade(request, watch).await } else { self.forward(request, watch).await };
+        let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem));
+        if let Some(admitted) = &admitted {
+            if admitted.verified.rotation_due {
+                response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
+            }
+            if options.auto_rotate_cookies && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                rotation::renew(&self.gate, admitted, peer.secure, response.headers_mut()).await;
+            }
+        }
+        response
+    }
+
+    fn failed(&self, problem: &Problem) -> Response {
+        self.gate.metrics().answered(problem);
+        let mut response = problem.clone().into_response();
+        // What is left of the request's body is not read to its end.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+
+    async fn forward(&self, request: Request<Incoming>, mut watch: Watch) -> Result<Response, Problem> {
+        let (mut parts, body) = request.into_parts();
+        parts.extensions.clear();
+        let (upload, progress) = Upload::new(body);
+        let answer = self.pool.request(Request::from_parts(parts, upload));
+        let answer = self.wait(answer, &progress, &mut watch).await?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Problem::BadGateway("the upstream switched protocols unasked".to_owned()));
+        }
+        Ok(pass_on(answer, watch))
+    }
+
+    /// Waits for the header of the answer, as long as the request's body moves or the patience lasts, and the session
+    /// holds.
+    async fn wait(
+        &self,
+        answer: impl Future<Output = Result<http::Response<Incoming>, hyper_util::client::legacy::Error>>,
+        progress: &Progress,
+        watch: &mut Watch,
+    ) -> Result<http::Response<Incoming>, Problem> {
+        let mut answer = pin!(answer);
+        let mut patience: Option<Pin<Box<Sleep>>> = None;
+        let mut seen = progress.pieces();
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer.map_err(|error| no_answer(&error)));
+            }
+            if let Poll::Ready(cut) = watch.poll_cut(cx)
+                && let Some(problem) = cut_short(cut)
+            {
+                return Poll::Ready(Err(problem));
+            }
+            // Most answers come before there is anything to wait for.
+            if !watch.lasts() {
+                return Poll::Pending;
+            }
+            let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limits.response)));
+            while patience.as_mut().poll(cx).is_ready() {
+                let now = progress.pieces();
+                if now == seen {
+                    return Poll::Ready(Err(too_late(now)));
+                }
+                seen = now;
+                patience.as_mut().reset(Instant::now() + self.limits.response);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn upgrade(&self, request: Request<Incoming>, watch: Watch) -> Result<Response, Problem> {
+        let io = self.dial.connect(request.uri()).await.map_err(|error| no_connection(&error))?;
+        let request = request.map(Body::new);
+        let Some(guard) = watch.into_guard() else { return self.upgrade_unguarded(request, io).await };
+        match relay::open(&self.gate, request, io, guard).await? {
+            Opened::Switched(mut response) => {
+                strip_own(response.headers_mut());
+                Ok(response)
+            }
+            Opened::Declined(answer, guard) => Ok(pass_on(answer, Watch::with(&self.gate, Some(guard)))),
+        }
+    }
+
+    /// Opens a WebSocket on a public path: there is no session that could end.
+    async fn upgrade_unguarded(&self, request: Request<Body>, io: Wire) -> Result<Response, Problem> {
+        let (switching, mut response) = match relay::shake_hands(request, io).await? {
+            Shaken::Declined(answer) => return Ok(pass_on(answer, Watch::with(&self.gate, None))),
+            Shaken::Switching(switching, response) => (switching, response),
+        };
+        let closing = self.gate.closing().clone();
+        self.gate.tasks().spawn(async move {
+            let Ok((mut client, mut upstream)) = switching.finish().await else { return };
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {}
+                () = closing.cancelled() => {}
+            }
+        });
+        strip_own(response.headers_mut());
+        Ok(response)
+    }
+}
+
+/// Makes a request of a client one for the upstream: its address, and the path as it stands.
+fn readdress(request: &mut Request<Incoming>, upstream: &Upstream) -> Result<(), Problem> {
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let builder = Uri::builder().scheme(upstream.scheme.clone()).authority(upstream.authority.clone());
+    *request.uri_mut() =
+        builder.path_and_query(path).build().map_err(|_| Problem::BadRequest("the path is none".to_owned()))?;
+    *request.version_mut() = Version::HTTP_11;
+    Ok(())
+}
+
+/// The upstream's answer as the client gets it.
+fn pass_on(answer: http::Response<Incoming>, watch: Watch) -> Response {
+    let (mut parts, body) = answer.into_parts();
+    parts.extensions.clear();
+    parts.version = Version::HTTP_11;
+    strip_hop_by_hop(&mut parts.headers);
+    strip_own(&mut parts.headers);
+    let endless = parts.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(EVENTS));
+    if body.is_end_stream() {
+        return Response::from_parts(parts, Body::new(body));
+    }
+    Response::from_parts(parts, Body::new(Watched::new(body, watch, endless)))
+}
+
+/// Removes from an answer what only the gateway says: that a token is due, and its cookies.
+fn strip_own(headers: &mut HeaderMap) {
+    headers.remove(TENURE_ROTATE);
+    let ours = |value: &HeaderValue| value.to_str().is_ok_and(is_token_cookie);
+    if headers.get_all(SET_COOKIE).iter().any(ours) {
+        let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|value| !ours(value)).cloned().collect();
+        headers.remove(SET_COOKIE);
+        for value in kept {
+            headers.append(SET_COOKIE, value);
+        }
+    }
+}
+
+/// What a client is told whose answer may not come any more; `None` where it may after all.
+fn cut_short(cut: Cut) -> Option<Problem> {
+    match cut {
+        Cut::Ended(refusal) => Some(refusal.into()),
+        Cut::StoreLost => Some(Problem::Store("the sessions cannot be read at the moment: try again".to_owned())),
+        // Requests under way may end.
+        Cut::Shutdown => None,
+    }
+}
+
+fn too_late(pieces: Option<u64>) -> Problem {
+    match pieces {
+        None => Problem::GatewayTimeout("the upstream did not answer in time".to_owned()),
+        Some(_) => Problem::BadRequest("the request's body did not arrive, or was not taken, in time".to_owned()),
+    }
+}
+
+fn no_answer(error: &hyper_util::client::legacy::Error) -> Problem {
+    if error.is_connect() {
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return no_connection(error);
+            }
+            cause = error.source();
+        }
+    }
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(%error, cause, "the upstream gave no answer");
+    Problem::BadGateway("the upstream broke off without an answer".to_owned())
+}
+
+fn no_connection(error: &io::Error) -> Problem {
+    tracing::warn!(%error, "the upstream cannot be reached");
+    if error.kind() == io::ErrorKind::TimedOut {
+        Problem::GatewayTimeout("the upstream cannot be reached in time".to_owned())
+    } else {
+        Problem::BadGateway("the upstream cannot be reached".to_owned())
+    }
+}

@@ -1,0 +1,48 @@
+//! What names one request in the logs of everybody who handles it.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id that is taken over.
+const LONGEST: usize = 128;
+
+/// Differs from process to process, so that two of them make different ids. Nothing secret hangs on it.
+static PROCESS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// A request's id: the one it has, where a trusted proxy gave it, else a new one.
+pub(crate) fn of(headers: &HeaderMap, trusted: bool) -> HeaderValue {
+    let given = headers.get(X_REQUEST_ID).filter(|id| trusted && is_sound(id));
+    given.cloned().unwrap_or_else(fresh)
+}
+
+fn is_sound(id: &HeaderValue) -> bool {
+    (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+fn fresh() -> HeaderValue {
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let id = format!("{:016x}", PROCESS.hash_one(count));
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_kept_from_a_trusted_proxy_only_and_only_if_it_is_sound() {
+        let given = |id: &str| HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::try_from(id).unwrap())]);
+        assert_eq!(of(&given("abc-1"), true), "abc-1");
+        assert_ne!(of(&given("abc-1"), false), "abc-1");
+        for odd in ["", "two words", &"x".repeat(129)] {
+            assert_ne!(of(&given(odd), true), odd);
+        }
+        assert_ne!(of(&HeaderMap::new(), true), of(&HeaderMap::new(), true));
+    }
+}
