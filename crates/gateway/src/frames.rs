@@ -34,6 +34,17 @@ impl Head {
 #[error("a frame of impossible length")]
 pub(crate) struct BrokenFrame;
 
+/// What some bytes of a stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Part of a header.
+    Header,
+    /// A header, or its last part: a frame begins.
+    Begins(Head),
+    /// A masking key, a payload, or part of it.
+    Body,
+}
+
 /// A place in a stream of frames. Takes the stream in pieces of any size.
 #[derive(Clone, Debug)]
 pub(crate) struct Frames {
@@ -66,25 +77,38 @@ impl Frames {
     /// [`BrokenFrame`]; the place is lost then.
     pub(crate) fn advance(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Head)) -> Result<(), BrokenFrame> {
         while !bytes.is_empty() {
-            if self.left > 0 {
-                let skip = self.left.min(bytes.len() as u64);
-                self.left -= skip;
-                // No more than there are bytes.
-                bytes = &bytes[skip as usize..];
-                continue;
+            let (taken, step) = self.step(bytes)?;
+            bytes = &bytes[taken..];
+            if let Step::Begins(head) = step {
+                tell(head);
             }
-            while self.have < self.header_length() {
-                let Some((&byte, rest)) = bytes.split_first() else { return Ok(()) };
-                self.header[usize::from(self.have)] = byte;
-                self.have += 1;
-                bytes = rest;
-            }
-            let head = self.head()?;
-            self.have = 0;
-            self.left = head.length + if head.masked { 4 } else { 0 };
-            tell(head);
         }
         Ok(())
+    }
+
+    /// Goes on to the end of the header or the frame under way, or to that of the bytes; says by how many bytes, of
+    /// which there must be some.
+    ///
+    /// # Errors
+    /// [`BrokenFrame`]; the place is lost then.
+    pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<(usize, Step), BrokenFrame> {
+        if self.left > 0 {
+            let skip = self.left.min(bytes.len() as u64);
+            self.left -= skip;
+            // No more than there are bytes.
+            return Ok((skip as usize, Step::Body));
+        }
+        for (n, byte) in bytes.iter().enumerate() {
+            self.header[usize::from(self.have)] = *byte;
+            self.have += 1;
+            if self.have == self.header_length() {
+                let head = self.head()?;
+                self.have = 0;
+                self.left = head.length + if head.masked { 4 } else { 0 };
+                return Ok((n + 1, Step::Begins(head)));
+            }
+        }
+        Ok((bytes.len(), Step::Header))
     }
 
     /// How long the header under way is without its key, as far as can be told by now.

@@ -26,8 +26,11 @@ mod headers;
 mod html;
 mod live;
 mod login;
+mod messages;
 mod metrics;
 pub mod openapi;
+#[cfg_attr(not(test), expect(dead_code, reason = "the proxy calls it once it is there"))]
+mod openclaw;
 mod options;
 mod origin;
 mod peer;

@@ -1,7 +1,7 @@
 //! WebSockets: the handshake with the upstream, then bytes as they are, both ways, for as long as the session holds.
 
 pub(crate) mod bridge;
-mod ending;
+pub(crate) mod ending;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +37,8 @@ const SWITCH_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Opened {
     /// The answer that lets the client switch; what comes after is relayed.
     Switched(Response<Body>),
-    /// The upstream answers something else, for the client to see, and for as long as the guard holds.
-    Declined(Response<Incoming>, Guard),
+    /// The upstream answers something else, for the client to see, for as long as the guard holds.
+    Declined(Response<Incoming>, Option<Guard>),
 }
 
 /// Whether a request asks for a WebSocket.
@@ -71,7 +71,7 @@ where
         shaken = shake_hands(request, io) => shaken?,
     };
     let (switching, response) = match shaken {
-        Shaken::Declined(response) => return Ok(Opened::Declined(response, guard)),
+        Shaken::Declined(response) => return Ok(Opened::Declined(response, Some(guard))),
         Shaken::Switching(switching, response) => (switching, response),
     };
     let open = Open::new(gate);
@@ -206,4 +206,4 @@ fn take_own_protocol(headers: &mut HeaderMap) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

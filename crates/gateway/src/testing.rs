@@ -68,6 +68,7 @@ fn repository(inner: &Arc<Inner>) -> MockSessionRepository {
         world.finds.fetch_add(1, Ordering::Relaxed);
         world.up().map(|()| world.records.lock().get(&id).cloned())
     });
+    repository.expect_recall().returning(|_| None);
     let world = Arc::clone(inner);
     repository.expect_load().returning(move |id| world.up().map(|()| world.device(id)));
     let world = Arc::clone(inner);

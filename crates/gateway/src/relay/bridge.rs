@@ -32,10 +32,11 @@ pub(crate) struct Bridge {
     pub(crate) up: Flow,
     /// From the upstream to the client.
     pub(crate) down: Flow,
+    pub(crate) listener: Option<Listener>,
 }
 
 /// Why a bridge must be looked after.
-enum Event {
+pub(crate) enum Event {
     /// Something is to pass, and the clock may have ended the session.
     Ask,
     /// One side has closed its half, and the other was told.
@@ -58,21 +59,26 @@ pub(crate) enum End {
 
 impl Bridge {
     pub(crate) const fn new(client: Wire, upstream: Wire) -> Self {
-        Self { client, upstream, up: Flow::new(), down: Flow::new() }
+        Self { client, upstream, up: Flow::new(), down: Flow::new(), listener: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, guard: &Guard) -> Poll<Event> {
-        let note = |head: Head| {
-            if head.is_data() {
-                guard.note_activity();
-            }
+        let note = |told: Told<'_>| match told {
+            Told::Head(head) if head.is_data() => guard.note_activity(),
+            Told::Head(_) | Told::Bytes(_) => {}
         };
+        let open = || guard.is_open();
         let (client, upstream) = (Pin::new(&mut self.client), Pin::new(&mut self.upstream));
-        if let Poll::Ready(event) = self.up.poll(cx, client, upstream, guard, note) {
+        if let Poll::Ready(event) = self.up.poll(cx, client, upstream, open, note) {
             return Poll::Ready(event);
         }
         let (client, upstream) = (Pin::new(&mut self.client), Pin::new(&mut self.upstream));
-        if let Poll::Ready(event) = self.down.poll(cx, upstream, client, guard, |_| ()) {
+        let listener = &mut self.listener;
+        let hear = |told: Told<'_>| match told {
+            Told::Bytes(bytes) if listener.as_mut().is_some_and(|hear| hear(bytes)) => *listener = None,
+            Told::Head(_) | Told::Bytes(_) => {}
+        };
+        if let Poll::Ready(event) = self.down.poll(cx, upstream, client, open, hear) {
             return Poll::Ready(event);
         }
         if self.up.shut && self.down.shut { Poll::Ready(Event::Gone) } else { Poll::Pending }
@@ -112,11 +118,23 @@ pub(crate) async fn run(mut bridge: Bridge, guard: &Guard) {
     let end = bridge.relay(guard).await;
     // Apart, so that a connection that only idles does not carry the room that its end takes.
     match end {
-        End::Cut(cut) => Box::pin(ending::close(bridge, cut.close_code(), cut.reason())).await,
-        End::Broken => Box::pin(ending::close(bridge, 1002, "a frame of impossible length")).await,
+        End::Cut(cut) => Box::pin(ending::close(bridge, None, cut.close_code(), cut.reason())).await,
+        End::Broken => Box::pin(ending::close(bridge, None, 1002, "a frame of impossible length")).await,
         End::Gone => {}
     }
 }
+
+/// What has gone through.
+#[derive(Clone, Copy)]
+pub(crate) enum Told<'a> {
+    /// The header of a frame.
+    Head(Head),
+    /// Some bytes.
+    Bytes(&'a [u8]),
+}
+
+/// Hears what goes to the client, until it answers that it has heard enough.
+pub(crate) type Listener = Box<dyn FnMut(&[u8]) -> bool + Send>;
 
 /// One direction.
 pub(crate) struct Flow {
@@ -141,23 +159,24 @@ impl Flow {
     }
 
     /// Takes in that these bytes were written; false where the frames make no sense.
-    pub(crate) fn wrote(&mut self, bytes: &[u8], mut tell: impl FnMut(Head)) -> bool {
+    pub(crate) fn wrote(&mut self, bytes: &[u8], mut tell: impl FnMut(Told<'_>)) -> bool {
         let closing = &mut self.closing;
         self.unsent = true;
         let told = self.frames.advance(bytes, |head| {
             *closing |= head.opcode == CLOSE;
-            tell(head);
+            tell(Told::Head(head));
         });
+        tell(Told::Bytes(bytes));
         told.is_ok()
     }
 
-    fn poll<R, W>(
+    pub(crate) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         mut from: Pin<&mut R>,
         mut to: Pin<&mut W>,
-        guard: &Guard,
-        mut tell: impl FnMut(Head),
+        open: impl Fn() -> bool,
+        mut tell: impl FnMut(Told<'_>),
     ) -> Poll<Event>
     where
         R: AsyncRead,
@@ -165,7 +184,7 @@ impl Flow {
     {
         while !self.shut {
             if !self.pending.is_empty() {
-                if !guard.is_open() {
+                if !open() {
                     return Poll::Ready(Event::Ask);
                 }
                 let Ok(n) = ready!(to.as_mut().poll_write(cx, &self.pending)) else { return Poll::Ready(Event::Gone) };
@@ -195,7 +214,7 @@ impl Flow {
             }
             let mut bytes = buffer.filled();
             self.over = bytes.is_empty();
-            if !bytes.is_empty() && guard.is_open() {
+            if !bytes.is_empty() && open() {
                 // Straight through, as nearly always.
                 match to.as_mut().poll_write(cx, bytes) {
                     Poll::Ready(Ok(n)) => {

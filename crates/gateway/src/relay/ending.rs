@@ -19,11 +19,13 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 const GOING_AWAY: u16 = 1001;
 const ROOM: usize = 4 * 1024;
 
-/// Closes both sides. To the client goes at most the rest of the frame under way, and then a close frame with this
-/// code and reason; to the upstream nothing but a close frame, where it stands between two frames.
-pub(crate) async fn close(bridge: Bridge, code: u16, reason: &str) {
-    let Bridge { mut client, mut upstream, up, mut down } = bridge;
-    let told = timeout(REST_LIMIT, tell_client(&mut client, &mut upstream, &mut down, code, reason)).await;
+/// Closes both sides. To the client goes at most the rest of the frame under way, then the last word (a frame) where
+/// there is one, and then a close frame with this code and reason; to the upstream nothing but a close frame, where it stands between two frames.
+pub(crate) async fn close(bridge: Bridge, last_word: Option<Vec<u8>>, code: u16, reason: &str) {
+    let Bridge { mut client, mut upstream, up, mut down, .. } = bridge;
+    let mut words = last_word.unwrap_or_default();
+    words.extend(close_frame(code, reason));
+    let told = timeout(REST_LIMIT, tell_client(&mut client, &mut upstream, &mut down, &words)).await;
     if up.frames.at_boundary() && !up.closing {
         let _ = timeout(REST_LIMIT, farewell(&mut upstream, &masked_close_frame(GOING_AWAY, reason))).await;
     }
@@ -33,13 +35,7 @@ pub(crate) async fn close(bridge: Bridge, code: u16, reason: &str) {
     }
 }
 
-async fn tell_client(
-    client: &mut Wire,
-    upstream: &mut Wire,
-    down: &mut Flow,
-    code: u16,
-    reason: &str,
-) -> io::Result<()> {
+async fn tell_client(client: &mut Wire, upstream: &mut Wire, down: &mut Flow, words: &[u8]) -> io::Result<()> {
     while !down.frames.at_boundary() {
         let wanted = usize::try_from(down.frames.wanted()).unwrap_or(usize::MAX);
         if down.pending.is_empty() {
@@ -58,7 +54,7 @@ async fn tell_client(
         }
     }
     if !down.closing {
-        client.write_all(&close_frame(code, reason)).await?;
+        client.write_all(words).await?;
     }
     client.shutdown().await
 }

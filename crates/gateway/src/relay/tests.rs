@@ -2,5 +2,5 @@
 
 mod ends;
 mod heads;
-mod rig;
+pub(crate) mod rig;
 mod traffic;

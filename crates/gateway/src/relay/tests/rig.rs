@@ -14,22 +14,32 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::super::*;
+use crate::openclaw;
 use crate::testing::World;
-use crate::{Options, SharedSecret};
+use crate::{Options, Peer, SharedSecret};
 
-pub(super) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// A world, and a gate over it whose clients all have the same session.
-pub(super) struct Rig {
-    pub(super) world: World,
-    pub(super) gate: Arc<Gate>,
-    pub(super) session: Session,
-    pub(super) address: SocketAddr,
+pub(crate) struct Rig {
+    pub(crate) world: World,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) session: Session,
+    pub(crate) address: SocketAddr,
 }
 
 impl Rig {
     /// A gateway in front of `upstream`, for a session of this length.
-    pub(super) async fn new(upstream: SocketAddr, ttl: Duration) -> Self {
+    pub(crate) async fn new(upstream: SocketAddr, ttl: Duration) -> Self {
+        Self::with(upstream, ttl, false).await
+    }
+
+    /// A gateway in front of an OpenClaw.
+    pub(crate) async fn openclaw(upstream: SocketAddr) -> Self {
+        Self::with(upstream, Duration::from_secs(3_600), true).await
+    }
+
+    async fn with(upstream: SocketAddr, ttl: Duration, openclaw: bool) -> Self {
         let world = World::new();
         let session = world.issue("laptop", ttl).await.session;
         let options = Options::new(SharedSecret::new("admin").unwrap());
@@ -42,7 +52,8 @@ impl Rig {
                 stream.set_nodelay(true).unwrap();
                 let (gate, session) = (Arc::clone(&serving), served.clone());
                 let service = service_fn(move |request: Request<Incoming>| {
-                    answer(Arc::clone(&gate), session.clone(), upstream, request.map(Body::new))
+                    let session = (!openclaw).then(|| session.clone());
+                    answer(Arc::clone(&gate), session, upstream, request.map(Body::new))
                 });
                 tokio::spawn(async move {
                     let server = hyper::server::conn::http1::Builder::new();
@@ -54,7 +65,7 @@ impl Rig {
     }
 
     /// A WebSocket through the gateway.
-    pub(super) async fn connect(&self) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
         let config = WebSocketConfig::default();
         let url = format!("ws://{}/chat?room=1", self.address);
         let connected = tokio_tungstenite::connect_async_with_config(url, Some(config), true).await;
@@ -62,7 +73,7 @@ impl Rig {
     }
 
     /// The same, as bytes.
-    pub(super) async fn connect_raw(&self) -> TcpStream {
+    pub(crate) async fn connect_raw(&self) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(HANDSHAKE.as_bytes()).await.unwrap();
         let head = read_head(&mut stream).await;
@@ -71,7 +82,7 @@ impl Rig {
     }
 
     /// Waits until no connection is left.
-    pub(super) async fn emptied(&self) {
+    pub(crate) async fn emptied(&self) {
         let deadline = Instant::now() + SOON;
         while self.gate.live().counts().connections > 0 {
             assert!(Instant::now() < deadline, "{:?}", self.gate.live().counts());
@@ -81,22 +92,30 @@ impl Rig {
     }
 }
 
-pub(super) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+pub(crate) const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 async fn answer(
     gate: Arc<Gate>,
-    session: Session,
+    session: Option<Session>,
     upstream: SocketAddr,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, std::convert::Infallible> {
     request.headers_mut().insert("x-seen", HeaderValue::from_static("gateway"));
-    let guard = gate.live().register(&session);
+    let guard = session.map(|session| gate.live().register(&session));
     let Ok(io) = TcpStream::connect(upstream).await else {
         return Ok(Problem::BadGateway("the upstream cannot be reached".to_owned()).into_response());
     };
     io.set_nodelay(true).unwrap();
-    Ok(match open(&gate, request, io, guard).await {
+    let opened = match guard {
+        Some(guard) => open(&gate, request, io, guard).await,
+        None => {
+            request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("203.0.113.9"));
+            let peer = Peer { address: [203, 0, 113, 9].into(), trusted: false, secure: false, host: None };
+            openclaw::open(&gate, &peer, request, io).await
+        }
+    };
+    Ok(match opened {
         Ok(Opened::Switched(response)) => response,
         Ok(Opened::Declined(response, guard)) => {
             drop(guard);
@@ -107,7 +126,7 @@ async fn answer(
 }
 
 /// An upstream that sends back each message.
-pub(super) async fn echo() -> SocketAddr {
+pub(crate) async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -127,20 +146,20 @@ pub(super) async fn echo() -> SocketAddr {
 }
 
 /// An upstream whose one connection is the test's to play.
-pub(super) struct Played {
+pub(crate) struct Played {
     listener: TcpListener,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Played {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         Self { listener, address }
     }
 
     /// Takes the next connection, with the head of its request.
-    pub(super) async fn accept(&self) -> (TcpStream, String) {
+    pub(crate) async fn accept(&self) -> (TcpStream, String) {
         let (mut stream, _) = timeout(SOON, self.listener.accept()).await.expect("nobody came").unwrap();
         stream.set_nodelay(true).unwrap();
         let head = read_head(&mut stream).await;
@@ -148,7 +167,7 @@ impl Played {
     }
 
     /// Takes the next connection and switches it to WebSocket, with further lines in the answer.
-    pub(super) async fn switch(&self, lines: &str) -> (TcpStream, String) {
+    pub(crate) async fn switch(&self, lines: &str) -> (TcpStream, String) {
         let (mut stream, head) = self.accept().await;
         let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -160,7 +179,7 @@ impl Played {
 }
 
 /// The head of a message, byte by byte, so that nothing after it is taken.
-pub(super) async fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = timeout(SOON, stream.read_u8()).await.expect("no head").unwrap();
@@ -170,7 +189,7 @@ pub(super) async fn read_head(stream: &mut TcpStream) -> String {
 }
 
 /// All that still comes, and whether the connection was closed and not reset.
-pub(super) async fn read_rest(stream: &mut TcpStream) -> (Vec<u8>, bool) {
+pub(crate) async fn read_rest(stream: &mut TcpStream) -> (Vec<u8>, bool) {
     let (mut rest, mut room) = (Vec::new(), [0; 4096]);
     loop {
         match timeout(SOON, stream.read(&mut room)).await.expect("it stays open") {

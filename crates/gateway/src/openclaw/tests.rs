@@ -1,0 +1,307 @@
+//! Clients that show their token in the first frame, through the gateway to a small upstream that speaks as OpenClaw
+//! does.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tenure_service::{IssueRequest, Issued};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request as Upgrade, Response as Answer};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::*;
+use crate::relay::tests::rig::{HANDSHAKE, Played, Rig, SOON, read_head, read_rest};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What a fake OpenClaw has seen.
+#[derive(Default)]
+struct Seen {
+    upgrades: Mutex<Vec<HeaderMap>>,
+    first: Mutex<Vec<String>>,
+}
+
+/// An upstream with the shapes of OpenClaw 2026.9 behind a trusted proxy: it refuses a client on loopback, challenges,
+/// says hello to whoever connects, and answers requests. `pads` makes its hello long.
+async fn fake_openclaw(pads: usize) -> (SocketAddr, Arc<Seen>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, seen) = (listener.local_addr().unwrap(), Arc::new(Seen::default()));
+    let shared = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, Arc::clone(&shared), pads));
+        }
+    });
+    (address, seen)
+}
+
+async fn serve(stream: TcpStream, seen: Arc<Seen>, pads: usize) -> Option<()> {
+    let shared = Arc::clone(&seen);
+    #[expect(clippy::result_large_err, reason = "the shape that tungstenite asks for")]
+    let check = move |request: &Upgrade, answer: Answer| {
+        let client = request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok());
+        let client: Option<std::net::IpAddr> = client.and_then(|text| text.parse().ok());
+        shared.upgrades.lock().push(request.headers().clone());
+        match client {
+            Some(address) if !address.is_loopback() => Ok(answer),
+            _ => {
+                let mut refused = ErrorResponse::new(None);
+                *refused.status_mut() = http::StatusCode::FORBIDDEN;
+                Err(refused)
+            }
+        }
+    };
+    let mut socket = tokio_tungstenite::accept_hdr_async(stream, check).await.ok()?;
+    let challenge = json!({"type": "event", "event": "connect.challenge", "payload": {"nonce": "n", "ts": 1}});
+    socket.send(Message::text(challenge.to_string())).await.ok()?;
+    let Message::Text(first) = socket.next().await?.ok()? else { return None };
+    seen.first.lock().push(first.to_string());
+    let id = serde_json::from_str::<Value>(&first).ok()?["id"].clone();
+    let tick = json!({"type": "event", "event": "tick"});
+    socket.send(Message::text(tick.to_string())).await.ok()?;
+    let padding = "x".repeat(pads);
+    let hello = format!(
+        r#"{{"type":"res","id":{id},"ok":true,"payload":{{"type":"hello-ok","protocol":4,"padding":"{padding}"}}}}"#
+    );
+    socket.send(Message::text(hello)).await.ok()?;
+    while let Some(Ok(Message::Text(text))) = socket.next().await {
+        let id = serde_json::from_str::<Value>(&text).ok()?["id"].clone();
+        let answer = json!({"type": "res", "id": id, "ok": true, "payload": {"status": "ok"}});
+        socket.send(Message::text(answer.to_string())).await.ok()?;
+    }
+    Some(())
+}
+
+fn connect_with(token: &str) -> String {
+    json!({
+        "type": "req", "id": "c1", "method": "connect",
+        "params": {
+            "minProtocol": 4, "maxProtocol": 4,
+            "client": {"id": "cli", "version": "2026.9.6", "platform": "linux", "mode": "cli", "displayName": "laptop"},
+            "role": "operator", "scopes": [], "auth": {"token": token},
+            "device": {"id": "d3adb33f", "publicKey": "k", "signature": "s", "signedAt": 1, "nonce": "n"},
+        },
+    })
+    .to_string()
+}
+
+async fn issue(rig: &Rig) -> Issued {
+    rig.world.issue("phone", Duration::from_secs(3_600)).await
+}
+
+async fn next(socket: &mut Socket) -> Message {
+    timeout(SOON, socket.next()).await.expect("nothing comes").unwrap().unwrap()
+}
+
+async fn next_json(socket: &mut Socket) -> Value {
+    match next(socket).await {
+        Message::Text(text) => serde_json::from_str(&text).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A client that has seen the challenge and sends this first.
+async fn begin(rig: &Rig, first: &str) -> Socket {
+    let mut socket = rig.connect().await;
+    assert_eq!(next_json(&mut socket).await["event"], "connect.challenge");
+    socket.send(Message::text(first)).await.unwrap();
+    socket
+}
+
+fn closed(code: u16, reason: &str) -> Message {
+    Message::Close(Some(CloseFrame { code: code.into(), reason: Utf8Bytes::from(reason) }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_connects_and_its_session_shows_it_and_is_cut() {
+    for pads in [0, 200_000] {
+        let (upstream, seen) = fake_openclaw(pads).await;
+        let rig = Rig::openclaw(upstream).await;
+        let issued = issue(&rig).await;
+        let first = connect_with(issued.token.to_text().expose());
+        let mut socket = begin(&rig, &first).await;
+        assert_eq!(next_json(&mut socket).await["event"], "tick");
+        assert_eq!(next_json(&mut socket).await["payload"]["type"], "hello-ok");
+        assert_eq!(seen.first.lock().as_slice(), [first], "it must arrive as it was sent");
+        let upgrades = std::mem::take(&mut *seen.upgrades.lock());
+        assert_eq!(upgrades[0]["x-forwarded-user"], "operator");
+        assert!(!upgrades[0].contains_key("sec-websocket-extensions"));
+        socket.send(Message::text(r#"{"type":"req","id":"2","method":"health"}"#)).await.unwrap();
+        assert_eq!(next_json(&mut socket).await["id"], "2");
+        let deadline = Instant::now() + SOON;
+        let client = loop {
+            let client = rig.world.record(issued.session.id).client.clone();
+            if client.get(ClientField::DeviceKey).is_some() {
+                break client;
+            }
+            assert!(Instant::now() < deadline, "{client:?}");
+            sleep(Duration::from_millis(5)).await;
+        };
+        for (field, text) in [
+            (ClientField::Id, "cli"),
+            (ClientField::DisplayName, "laptop"),
+            (ClientField::Platform, "linux"),
+            (ClientField::Version, "2026.9.6"),
+            (ClientField::DeviceKey, "d3adb33f"),
+            (ClientField::Address, "203.0.113.9"),
+        ] {
+            assert_eq!(client.get(field), Some(text));
+        }
+        rig.world.revoke(issued.session.id).await;
+        assert_eq!(next(&mut socket).await, closed(4401, "revoked"));
+        drop(socket);
+        rig.emptied().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_does_not_hold_is_answered_with_the_reason_and_reaches_nobody() {
+    let (upstream, seen) = fake_openclaw(0).await;
+    let rig = Rig::openclaw(upstream).await;
+    let revoked = issue(&rig).await;
+    rig.world.revoke(revoked.session.id).await;
+    let rotated = issue(&rig).await;
+    rig.world.rotate(&rotated.token).await;
+    let request = IssueRequest {
+        device: tenure_domain::DeviceId::new("d").unwrap(),
+        subject: Subject::new("alice").unwrap(),
+        client: ClientInfo::default(),
+        ttl: None,
+    };
+    let others = rig.world.sessions.issue(request).await.unwrap();
+    let text = |issued: &Issued| issued.token.to_text().expose().to_owned();
+    for (first, message, reason) in [
+        (connect_with(&text(&revoked)), "token revoked", "revoked"),
+        (connect_with(&text(&rotated)), "token rotated", "rotated"),
+        (connect_with("sk-something-else"), "token malformed", "malformed"),
+        (connect_with("").replace(r#""auth""#, r#""nothing""#), "a token is needed", "token_required"),
+        (connect_with(&text(&others)), "the session belongs to alice", "forbidden"),
+    ] {
+        let mut socket = begin(&rig, &first).await;
+        let answer = next_json(&mut socket).await;
+        assert_eq!((&answer["type"], &answer["id"], &answer["ok"]), (&json!("res"), &json!("c1"), &json!(false)));
+        let error = &answer["error"];
+        assert_eq!(error["code"], "INVALID_REQUEST");
+        assert_eq!(error["details"]["code"], "AUTH_TOKEN_MISMATCH");
+        assert!(error["message"].as_str().unwrap().starts_with(message), "{error}");
+        assert_eq!(next(&mut socket).await, closed(1008, reason));
+    }
+    rig.world.set_down(true);
+    let mut socket = begin(&rig, &connect_with(&text(&rotated))).await;
+    let error = &next_json(&mut socket).await["error"];
+    assert_eq!((&error["code"], &error["details"]), (&json!("UNAVAILABLE"), &Value::Null), "it should try again");
+    assert_eq!(next(&mut socket).await, closed(1013, "the sessions cannot be read at the moment"));
+    assert!(seen.first.lock().is_empty());
+    rig.emptied().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_guesses_is_told_to_wait_and_whoever_holds_a_token_is_not() {
+    let (upstream, _) = fake_openclaw(0).await;
+    let rig = Rig::openclaw(upstream).await;
+    let guess = connect_with("tnr_guess");
+    let mut messages = Vec::new();
+    for _ in 0..11 {
+        let mut socket = begin(&rig, &guess).await;
+        messages.push(next_json(&mut socket).await["error"]["message"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(messages[9], "token malformed");
+    assert!(messages[10].starts_with("too many requests"), "{}", messages[10]);
+    let mut socket = begin(&rig, &connect_with(issue(&rig).await.token.to_text().expose())).await;
+    assert_eq!(next_json(&mut socket).await["event"], "tick");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_message_that_is_none_closes_the_connection() {
+    let (upstream, seen) = fake_openclaw(0).await;
+    let rig = Rig::openclaw(upstream).await;
+    for (message, code) in [
+        (Message::text("hello"), POLICY),
+        (Message::text(r#"{"type":"req","id":"1","method":"health","params":{}}"#), POLICY),
+        (Message::binary(vec![1, 2]), POLICY),
+        (Message::text(connect_with(&"x".repeat(HELD_MAX))), TOO_LARGE),
+    ] {
+        let mut socket = begin(&rig, "").await;
+        // The empty message before is none either; the next one is on its way already.
+        let _ = socket.send(message.clone()).await;
+        assert!(matches!(next(&mut socket).await, Message::Close(Some(_))));
+        let mut socket = rig.connect().await;
+        next(&mut socket).await;
+        socket.send(message.clone()).await.unwrap();
+        match next(&mut socket).await {
+            Message::Close(Some(close)) => assert_eq!(u16::from(close.code), code, "{close:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(seen.first.lock().is_empty());
+}
+
+/// The bytes of a masked text frame, or of a part of a message.
+fn frame(first: u8, text: &str) -> Vec<u8> {
+    let mut bytes = vec![first, 0x80 | 126];
+    bytes.extend((text.len() as u16).to_be_bytes());
+    bytes.extend([5, 6, 7, 8]);
+    bytes.extend(text.bytes().enumerate().map(|(n, byte)| byte ^ [5, 6, 7, 8][n % 4]));
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_message_may_come_in_any_pieces_and_passes_byte_for_byte() {
+    let upstream = Played::new().await;
+    let rig = Rig::openclaw(upstream.address).await;
+    let first = connect_with(issue(&rig).await.token.to_text().expose());
+    let (one, two) = first.split_at(40);
+    let sent = [frame(0x89, "ping"), frame(0x01, one), frame(0x00, ""), frame(0x80, two), frame(0x81, "next")].concat();
+    for piece in [1, 7, 1000, sent.len()] {
+        let mut client = TcpStream::connect(rig.address).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        let handshake = HANDSHAKE.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n");
+        client.write_all(handshake.as_bytes()).await.unwrap();
+        let (mut server, head) = upstream.switch("").await;
+        assert!(!head.to_ascii_lowercase().contains("extensions"), "{head}");
+        assert!(read_head(&mut client).await.starts_with("HTTP/1.1 101 "));
+        server.write_all(&[0x81, 2, b'h', b'i']).await.unwrap();
+        client.read_exact(&mut [0; 4]).await.unwrap();
+        for piece in sent.chunks(piece) {
+            client.write_all(piece).await.unwrap();
+        }
+        let mut got = vec![0; sent.len()];
+        timeout(SOON, server.read_exact(&mut got)).await.expect("it does not arrive").unwrap();
+        assert_eq!(got, sent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_broken_off_while_they_wait_leave_nothing_behind() {
+    let upstream = Played::new().await;
+    let rig = Rig::openclaw(upstream.address).await;
+    let first = frame(0x81, &connect_with("tnr_"));
+    for (n, by_client) in (0..first.len()).step_by(97).map(|n| (n, n % 2 == 0)) {
+        let (mut client, (server, _)) = tokio::join!(rig.connect_raw(), upstream.switch(""));
+        client.write_all(&first[..n]).await.unwrap();
+        let (leaves, mut stays) = if by_client { (client, server) } else { (server, client) };
+        drop(leaves);
+        assert_eq!(read_rest(&mut stays).await.0, b"", "nothing reaches the other side");
+    }
+    // An unmasked frame, and one whose length is impossible.
+    for broken in [&[0x81, 0x01, b'x'][..], &[0x81, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]] {
+        let (mut client, (mut server, _)) = tokio::join!(rig.connect_raw(), upstream.switch(""));
+        client.write_all(broken).await.unwrap();
+        let (answer, _) = read_rest(&mut client).await;
+        assert_eq!(answer[2..4], PROTOCOL_ERROR.to_be_bytes());
+        drop(client);
+        let (farewell, _) = read_rest(&mut server).await;
+        assert_eq!(farewell[..1], [0x88], "nothing but a close frame");
+    }
+    let deadline = Instant::now() + SOON;
+    while !rig.gate.tasks().is_empty() {
+        assert!(Instant::now() < deadline, "{} tasks are left", rig.gate.tasks().len());
+        sleep(Duration::from_millis(5)).await;
+    }
+}
