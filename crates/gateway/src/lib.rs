@@ -29,7 +29,6 @@ mod login;
 mod messages;
 mod metrics;
 pub mod openapi;
-#[cfg_attr(not(test), expect(dead_code, reason = "the proxy calls it once it is there"))]
 mod openclaw;
 mod options;
 mod origin;

@@ -22,13 +22,15 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::credential::Credential;
 use crate::enforce::Gate;
 use crate::messages::{Got, Messages, NoMessage, text_frame};
 use crate::metrics::Outcome;
+use crate::options::{Options, Profile};
 use crate::peer::Peer;
 use crate::problem::{Problem, Refused};
 use crate::relay::bridge::{self, Bridge, Event, Listener};
-use crate::relay::{Open, Opened, Shaken, Switching, ending, shake_hands};
+use crate::relay::{Open, Opened, Shaken, Switching, ending, is_upgrade, shake_hands};
 
 use connect::Connect;
 
@@ -53,6 +55,13 @@ const TRY_AGAIN: u16 = 1013;
 /// Whose the connections are that show their token only later: the upstream takes the user from the upgrade.
 fn presumed() -> Subject {
     Subject::default()
+}
+
+/// Whether a request is for a WebSocket whose client shows its token only later: one without any, under the profile.
+pub(crate) fn shows_later<B>(request: &Request<B>, options: &Options) -> bool {
+    matches!(options.profile, Some(Profile::OpenClaw { .. }))
+        && is_upgrade(request.method(), request.headers())
+        && matches!(Credential::of(request.headers()), Ok(None))
 }
 
 /// Opens a WebSocket whose client has yet to show its token. `request` is as for [`crate::relay::open`], without a

@@ -24,6 +24,7 @@ use crate::headers::{
 use crate::live::Cut;
 use crate::login;
 use crate::metrics::Outcome;
+use crate::openclaw;
 use crate::options::{Limits, Options, Upstream};
 use crate::peer::{Connection, Peer};
 use crate::problem::Problem;
@@ -35,6 +36,16 @@ use crate::watch::Watch;
 
 /// The type of an answer without an end.
 const EVENTS: &[u8] = b"text/event-stream";
+
+/// What lets a request in.
+enum Entry {
+    /// Its path, which is open to everybody.
+    Public,
+    /// Its token.
+    Admitted(Box<Admitted>),
+    /// Its token is still to come, in the first frame of the WebSocket that it asks for.
+    Later,
+}
 
 /// Forwards requests to the upstream.
 pub(crate) struct Proxy {
@@ -69,18 +80,19 @@ impl Proxy {
         response
     }
 
-    /// Who asks; `None` where the path is public.
-    async fn admit<B>(
-        &self,
-        peer: &Peer,
-        request: &Request<B>,
-        options: &Options,
-    ) -> Result<Option<Admitted>, Problem> {
+    /// Who asks.
+    async fn admit<B>(&self, peer: &Peer, request: &Request<B>, options: &Options) -> Result<Entry, Problem> {
         if options.is_public(request.uri().path()) {
             self.gate.metrics().passed(Outcome::Public);
-            return Ok(None);
+            return Ok(Entry::Public);
         }
-        self.gate.admit(peer, request.method(), request.headers()).await.map(Some)
+        if openclaw::shows_later(request, options) {
+            return Ok(Entry::Later);
+        }
+        self.gate
+            .admit(peer, request.method(), request.headers())
+            .await
+            .map(|admitted| Entry::Admitted(admitted.into()))
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one fact about the request")]
@@ -91,11 +103,15 @@ impl Proxy {
         mut request: Request<Incoming>,
         upstream: &Upstream,
         options: &Options,
-        admitted: Option<Admitted>,
+        entry: Entry,
         id: &HeaderValue,
     ) -> Response {
         let upgrade = relay::is_upgrade(request.method(), request.headers());
-        let session = admitted.as_ref().map(|admitted| &admitted.verified.session);
+        let admitted = match &entry {
+            Entry::Admitted(admitted) => Some(&**admitted),
+            Entry::Public | Entry::Later => None,
+        };
+        let session = admitted.map(|admitted| &admitted.verified.session);
         if let Err(problem) = readdress(&mut request, upstream) {
             return problem.into_response();
         }
@@ -111,9 +127,13 @@ impl Proxy {
             set_upstream_auth(headers, options);
         }
         let watch = Watch::new(&self.gate, session.cloned());
-        let outcome = if upgrade { self.upgrade(request, watch).await } else { self.forward(request, watch).await };
+        let outcome = match entry {
+            Entry::Later => self.upgrade_before_the_token(peer, request).await,
+            Entry::Public | Entry::Admitted(_) if upgrade => self.upgrade(request, watch).await,
+            Entry::Public | Entry::Admitted(_) => self.forward(request, watch).await,
+        };
         let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem));
-        if let Some(admitted) = &admitted {
+        if let Some(admitted) = admitted {
             if admitted.verified.rotation_due {
                 response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
             }
@@ -191,7 +211,19 @@ impl Proxy {
                 strip_own(response.headers_mut());
                 Ok(response)
             }
-            Opened::Declined(answer, guard) => Ok(pass_on(answer, Watch::with(&self.gate, Some(guard)))),
+            Opened::Declined(answer, guard) => Ok(pass_on(answer, Watch::with(&self.gate, guard))),
+        }
+    }
+
+    /// Opens a WebSocket whose client shows its token in the first frame.
+    async fn upgrade_before_the_token(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response, Problem> {
+        let io = self.dial.connect(request.uri()).await.map_err(|error| no_connection(&error))?;
+        match openclaw::open(&self.gate, peer, request.map(Body::new), io).await? {
+            Opened::Switched(mut response) => {
+                strip_own(response.headers_mut());
+                Ok(response)
+            }
+            Opened::Declined(answer, guard) => Ok(pass_on(answer, Watch::with(&self.gate, guard))),
         }
     }
 
