@@ -4,12 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use tenure_domain::Policy;
 use tenure_ports::{Clock, StoreError};
 
 use crate::boot::{Boot as _, SystemBoot};
 use crate::feed::News;
 use crate::guard::{check_directory, parent};
 use crate::journal::{Journal, Tail};
+use crate::repair;
 use crate::time::StoreClock;
 use crate::vfs::{OsFs, Vfs as _};
 
@@ -79,7 +81,7 @@ pub fn examine(path: &Path, wall: Arc<dyn Clock>) -> Vec<Finding> {
             "a clock set back over a restart is not noticed; see that it is set from the network",
         ));
     }
-    let clock = Arc::new(StoreClock::new(wall, Arc::new(SystemBoot)));
+    let clock = Arc::new(StoreClock::new(Arc::clone(&wall), Arc::new(SystemBoot)));
     let news = News::new();
     let opened = Journal::open(vfs, path, Arc::clone(&clock), news.sender).and_then(|mut journal| {
         let tail = journal.refresh()?;
@@ -87,9 +89,23 @@ pub fn examine(path: &Path, wall: Arc<dyn Clock>) -> Vec<Finding> {
     });
     match opened {
         Ok((journal, tail)) => findings.extend(describe(path, &journal, tail, &clock)),
+        Err(error @ StoreError::Corrupt { .. }) => findings.push(damaged(path, wall, &error)),
         Err(error) => findings.push(Finding::fail(&error)),
     }
     findings
+}
+
+fn damaged(path: &Path, wall: Arc<dyn Clock>, error: &StoreError) -> Finding {
+    let finding = Finding::fail(error);
+    // Only what is ended depends on the policy, not what can be said here.
+    let advice = match repair::plan(path, wall, &Policy::default()) {
+        Ok(Some(plan)) => format!(
+            "restore a back-up, or run tenure doctor --repair: it says what is lost, asks, and would keep {} sessions",
+            plan.kept
+        ),
+        _ => "nothing in it can be used: restore a back-up, or move it away to begin a new store".to_owned(),
+    };
+    Finding { advice, ..finding }
 }
 
 fn describe(path: &Path, journal: &Journal, tail: Tail, clock: &StoreClock) -> Vec<Finding> {

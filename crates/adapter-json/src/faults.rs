@@ -18,6 +18,8 @@ use crate::{JsonStore, Options};
 mod common;
 mod disk;
 mod refusals;
+mod repair;
+mod time;
 
 const STEPS: u64 = 45;
 

@@ -12,7 +12,7 @@ mod read;
 mod write;
 
 pub(crate) use cursor::Problem;
-pub(crate) use read::{Client, Head, Op, Patch, Record, Tx, What, may_begin_line, parse_line};
+pub(crate) use read::{Client, Head, Op, Patch, Record, Tx, What, may_begin_line, parse_line, starts_of_lines};
 pub(crate) use write::{Line, Ops};
 
 /// What stands before the checksum's eight digits.

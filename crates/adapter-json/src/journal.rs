@@ -20,7 +20,7 @@ use crate::vfs::{Access, File, Vfs};
 
 mod torn;
 
-pub(crate) use torn::Tail;
+pub(crate) use torn::{Tail, is_torn};
 use torn::{Verdict, judge};
 
 /// How much of the file is read at a time.
@@ -128,6 +128,31 @@ impl Journal {
         };
         journal.refresh()?;
         Ok(journal)
+    }
+
+    /// A journal whose state was put together otherwise, to be written anew: all transactions up to `number` are in it.
+    pub(crate) fn rebuilt(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        clock: Arc<StoreClock>,
+        table: Table,
+        number: u64,
+    ) -> Result<Self, StoreError> {
+        let (file, read_only) = open_file(&*vfs, path)?;
+        Ok(Self {
+            vfs,
+            path: path.to_owned(),
+            clock,
+            file,
+            table,
+            at: Position { number, ..Position::default() },
+            broken: None,
+            denied: HashMap::new(),
+            named: false,
+            read_only,
+            feed: broadcast::channel(1).0,
+            buffer: Vec::new(),
+        })
     }
 
     /// Whether nothing was written since the last look. One system call.

@@ -24,6 +24,7 @@ mod journal;
 mod lock;
 mod purge;
 mod query;
+mod repair;
 mod snapshot;
 mod store;
 mod table;
@@ -33,4 +34,5 @@ mod writer;
 
 pub use boot::{Boot, SystemBoot};
 pub use examine::{Finding, Level, examine};
+pub use repair::{Behind, Loss, Plan, plan, repair};
 pub use store::{JsonStore, Options};

@@ -67,7 +67,7 @@ impl StoreClock {
         (behind > TOLERANCE).then(|| {
             format!(
                 "the machine was restarted, and its clock is {behind} behind the last time that the store recorded; \
-                 set the clock, or wait until it has caught up"
+                 set the clock, wait until it has caught up, or accept it (tenure doctor --repair)"
             )
         })
     }

@@ -19,7 +19,7 @@ use crate::time::StoreClock;
 use crate::vfs::Vfs;
 
 mod batch;
-mod decide;
+pub(crate) mod decide;
 
 /// How long activity waits for company before it is written.
 const TOUCH_DELAY: Duration = Duration::from_millis(50);

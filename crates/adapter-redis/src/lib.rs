@@ -6,6 +6,7 @@
 
 mod cluster;
 mod dial;
+mod ends;
 mod errand;
 mod examine;
 mod feed;
@@ -17,6 +18,7 @@ mod options;
 mod purge;
 mod read;
 mod record;
+mod replicate;
 mod scripts;
 mod sentinel;
 mod slot;

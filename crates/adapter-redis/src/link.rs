@@ -77,6 +77,11 @@ impl Link {
         }
     }
 
+    /// How many connections it has made.
+    pub(crate) fn connections(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
     pub(crate) const fn route(&self) -> &Route {
         &self.route
     }

@@ -15,14 +15,15 @@ impl RedisStore {
     /// One plain read of two strings; only where there is no record, one more to tell absence from damage.
     pub(crate) async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         let Some(near) = &self.near else {
-            return self.find_plainly(id).await;
+            return Ok(self.find_plainly(id).await?.map(|session| self.ends.correct(session)));
         };
         let deadline = Instant::now() + self.limits.operation;
         if let Some(found) = self.find_and_keep(near, id).await {
-            return found.map(Some);
+            return found.map(|session| Some(self.ends.correct(session)));
         }
         let late = |_| Err(self.wire.fail(Trouble::Lost("no answer in time".to_owned()), String::new));
-        timeout_at(deadline, self.find_plainly(id)).await.unwrap_or_else(late)
+        let found = timeout_at(deadline, self.find_plainly(id)).await.unwrap_or_else(late)?;
+        Ok(found.map(|session| self.ends.correct(session)))
     }
 
     async fn find_plainly(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -63,7 +64,37 @@ impl RedisStore {
         record::decode(id, record, activity).map_err(|problem| damaged(self.keys.session(id), &problem))
     }
 
+    /// Decides nothing on a server that has forgotten an end: it is told again first.
     pub(crate) async fn load_device(&self, device: &DeviceId) -> Result<Device, StoreError> {
+        let loaded = self.read_device(device).await?;
+        if self.restore_ends_of(&loaded).await? { self.read_device(device).await } else { Ok(loaded) }
+    }
+
+    /// The same by one of its sessions. That this one has ended may be told to users, so it is made certain where
+    /// the settings ask for a replica.
+    pub(crate) async fn load_device_of(&self, id: SessionId) -> Result<Option<Device>, StoreError> {
+        let mut loaded = self.read_device_of(id).await?;
+        if let Some(device) = &loaded
+            && self.restore_ends_of(device).await?
+        {
+            loaded = self.read_device_of(id).await?;
+        }
+        if loaded.as_ref().and_then(|device| device.session(id)).is_some_and(|session| session.end.is_some()) {
+            self.confirm(id.bucket()).await?;
+        }
+        Ok(loaded)
+    }
+
+    async fn restore_ends_of(&self, device: &Device) -> Result<bool, StoreError> {
+        let forgotten = device.sessions().iter().filter(|session| self.ends.contradict(session));
+        let forgotten: Vec<SessionId> = forgotten.map(|session| session.id).collect();
+        for id in &forgotten {
+            self.restore_end(*id).await?;
+        }
+        Ok(!forgotten.is_empty())
+    }
+
+    async fn read_device(&self, device: &DeviceId) -> Result<Device, StoreError> {
         let key = self.keys.device(device);
         let mut call = Invocation::new(&LOAD, vec![key.clone()]);
         call.arg(self.keys.base(tenure_domain::Bucket::of(device))).arg("");
@@ -73,7 +104,7 @@ impl RedisStore {
         Ok(loaded.into_device(device.clone()))
     }
 
-    pub(crate) async fn load_device_of(&self, id: SessionId) -> Result<Option<Device>, StoreError> {
+    pub(crate) async fn read_device_of(&self, id: SessionId) -> Result<Option<Device>, StoreError> {
         let key = self.keys.session(id);
         let mut call = Invocation::new(&LOAD, vec![key.clone()]);
         call.arg(self.keys.base(id.bucket())).arg(id.to_ascii());

@@ -88,6 +88,11 @@ pub(crate) fn encode(session: &Session) -> Vec<u8> {
     out
 }
 
+/// Whether the first two bytes are those of a session that has not ended.
+pub(crate) fn is_active(head: &[u8]) -> bool {
+    head.get(1) == Some(&ACTIVE)
+}
+
 fn checksum(id: SessionId, body: &[u8]) -> [u8; SUM] {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&id.to_ascii());

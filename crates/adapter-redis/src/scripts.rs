@@ -35,5 +35,6 @@ pub(crate) static TOUCH: LazyLock<Script> = LazyLock::new(|| always(include_str!
 pub(crate) static PURGE: LazyLock<Script> = LazyLock::new(|| always(include_str!("scripts/purge.lua")));
 pub(crate) static LOAD: LazyLock<Script> =
     LazyLock::new(|| Script::new(format!("#!lua flags=no-writes\n{}", include_str!("scripts/load.lua"))));
+pub(crate) static BARRIER: LazyLock<Script> = LazyLock::new(|| always(include_str!("scripts/barrier.lua")));
 /// Does nothing, on a server that would take a write.
 pub(crate) static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new("#!lua\nreturn 1".to_owned()));

@@ -6,9 +6,11 @@ use std::time::Duration;
 use redis::Value;
 use tenure_ports::{Clock, StoreError};
 
+use crate::ends::Ends;
 use crate::keys::Keys;
 use crate::near::Near;
-use crate::options::Options;
+use crate::options::{Durability, Options};
+use crate::replicate::Replicator;
 use crate::target::{Limits, Target};
 use crate::time::{FleetClock, steady};
 use crate::tracking;
@@ -23,6 +25,10 @@ pub struct RedisStore {
     pub(crate) keys: Keys,
     pub(crate) options: Options,
     pub(crate) limits: Limits,
+    /// How commits go where they must reach a replica.
+    pub(crate) replicator: Option<Replicator>,
+    /// What this process has ended lately.
+    pub(crate) ends: Arc<Ends>,
     /// Sessions kept in memory, where the settings ask for it.
     pub(crate) near: Option<Arc<Near>>,
     pub(crate) fleet: Arc<FleetClock>,
@@ -64,12 +70,15 @@ impl RedisStore {
         let wire = Wire::new(&target);
         let fleet = Arc::new(FleetClock::default());
         let limits = wire.limits;
+        let replicator = (options.durability == Durability::Replicated).then(|| Replicator::new(Wire::new(&target)));
+        let ends = Arc::new(Ends::default());
         let near = options.near_cache.then(|| Arc::new(Near::new()));
-        let store = Arc::new(Self { wire, keys, options, limits, near, fleet, wall, own_time });
+        let store = Arc::new(Self { wire, keys, options, limits, replicator, ends, near, fleet, wall, own_time });
         store.sample_time().await?;
         if let Some(near) = &store.near {
             tokio::spawn(tracking::keep(Arc::downgrade(near), Arc::clone(&store.wire.way), limits));
         }
+        tokio::spawn(Self::uphold_ends(Arc::downgrade(&store)));
         tokio::spawn(keep_time(Arc::downgrade(&store)));
         Ok(store)
     }

@@ -7,7 +7,7 @@ use redis::RedisConnectionInfo;
 use tenure_ports::StoreError;
 
 use crate::dial::Access;
-use crate::options::{Durability, Options};
+use crate::options::Options;
 use crate::tls;
 use crate::url::{self, Topology};
 
@@ -45,10 +45,6 @@ impl Target {
         if options.near_cache && matches!(parsed.topology, Topology::Cluster(_)) {
             let problem = "redis.near_cache is not available on a cluster yet; leave it off".to_owned();
             return Err(refuse("redis.near_cache", problem));
-        }
-        if options.durability == Durability::Replicated {
-            let problem = "redis.durability = replicated is not available yet; set it to local".to_owned();
-            return Err(refuse("redis.durability", problem));
         }
         let tls = if parsed.tls {
             Some(tls::config(options).map_err(|(setting, problem)| refuse(setting, problem))?)

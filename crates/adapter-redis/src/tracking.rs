@@ -142,7 +142,7 @@ impl RedisStore {
             Err(error) => return Some(Err(error)),
         };
         // What has ended is never accepted, and so need not be kept.
-        if session.end.is_none() {
+        if session.end.is_none() && !self.ends.contradict(&session) {
             ticket.store(session.clone());
         }
         Some(Ok(session))

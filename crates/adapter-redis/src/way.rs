@@ -38,6 +38,17 @@ impl Way {
         }
     }
 
+    /// A number that changes whenever a connection is made again, and when a cluster's primaries change.
+    pub(crate) fn connections(&self) -> u64 {
+        match self {
+            Self::One(link) => link.connections(),
+            Self::Cluster(cluster) => cluster
+                .links()
+                .iter()
+                .fold(0, |sum, link| u64::wrapping_add(u64::wrapping_mul(sum, 31), link.connections())),
+        }
+    }
+
     /// Whether it may change by itself which server answers, so that it is worth trying again at once.
     pub(crate) fn may_change(&self) -> bool {
         match self {

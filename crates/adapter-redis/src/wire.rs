@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use redis::{Arg, Cmd, Value};
+use redis::{Arg, Cmd, Pipeline, Value};
 use tenure_ports::StoreError;
 use tokio::time::Instant;
 
@@ -125,7 +125,6 @@ impl Wire {
         Errand::new(&self.way, std::slice::from_ref(&request), self.deadline()).run_one().await
     }
 
-    #[expect(dead_code, reason = "how a commit waits for a replica")]
     /// The same, and right after it a command over the same connection, in one go with it; that command's answer is
     /// the second. A script that was refused has no second answer.
     pub(crate) async fn write_then(
@@ -138,6 +137,24 @@ impl Wire {
         let errand = Errand::new(&self.way, std::slice::from_ref(&request), self.deadline());
         let value = errand.followed_by(&tail).run_one().await?;
         Ok((value, tail.answer()))
+    }
+
+    /// Sends several in one go and one command behind them, where there is one server for all: the answers, and that
+    /// of the command. `None` where there are more servers.
+    pub(crate) async fn write_all_then(
+        &self,
+        invocations: &[Invocation],
+        then: &Cmd,
+    ) -> Option<Result<Vec<Result<Value, Trouble>>, Trouble>> {
+        let Way::One(link) = &*self.way else {
+            return None;
+        };
+        let mut pipeline = Pipeline::with_capacity(invocations.len() + 1);
+        for invocation in invocations {
+            pipeline.add_command(invocation.command(false));
+        }
+        pipeline.add_command(then.clone());
+        Some(link.send_all(&pipeline, self.deadline()).await)
     }
 
     /// Sends many requests, each of which may be sent again.

@@ -7,7 +7,7 @@ use tenure_domain::{Bucket, Change, Commit, Revision, Touch};
 use tenure_ports::{ChangeKind, CommitError, StoreError};
 
 use crate::record;
-use crate::scripts::{COMMIT, COMMIT_ALWAYS, PROBE, TOUCH};
+use crate::scripts::{BARRIER, COMMIT, COMMIT_ALWAYS, PROBE, TOUCH};
 use crate::store::RedisStore;
 use crate::trouble::{Trouble, corrupt};
 use crate::wire::{Invocation, Request};
@@ -17,13 +17,65 @@ const TOUCHES: usize = 100;
 
 impl RedisStore {
     pub(crate) async fn apply(&self, commit: &Commit) -> Result<Revision, CommitError> {
-        let call = self.invocation(commit);
-        let place = || self.wire.place.clone();
-        let answer = self.wire.write(call).await;
+        let outcome = self.submit(commit).await;
         // This process sees its own changes at once, whatever became of them.
         if let Some(near) = &self.near {
             commit.changes.iter().for_each(|change| near.forget(change.session().id));
         }
+        if matches!(outcome, Ok(_) | Err(CommitError::NotDurable { .. })) {
+            self.ends.keep(commit);
+        }
+        outcome
+    }
+
+    /// Sends a commit, and waits for a replica where the settings ask for one.
+    pub(crate) async fn submit(&self, commit: &Commit) -> Result<Revision, CommitError> {
+        let call = self.invocation(commit);
+        let Some(replicator) = &self.replicator else {
+            return self.outcome(commit, self.wire.write(call).await);
+        };
+        let replicated = replicator.write(call).await;
+        match self.outcome(commit, replicated.answer) {
+            Ok(revision) => match self.certain(replicated.durable) {
+                Ok(()) => Ok(revision),
+                Err(problem) => Err(CommitError::NotDurable {
+                    place: self.wire.place.clone(),
+                    problem: format!("the change was made, but {problem}; until then a failover can undo it"),
+                }),
+            },
+            Err(error @ (CommitError::Conflict | CommitError::TooLate)) => {
+                // What stood in the way may be told as a fact, so it has to be one.
+                self.confirm(Bucket::of(&commit.device)).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes sure that a replica has all that the server shows for a bucket, where the settings ask for one.
+    pub(crate) async fn confirm(&self, bucket: Bucket) -> Result<(), StoreError> {
+        let Some(replicator) = &self.replicator else {
+            return Ok(());
+        };
+        let replicated = replicator.write(Invocation::new(&BARRIER, vec![self.keys.counter(bucket)])).await;
+        replicated.answer.map_err(|trouble| self.wire.fail(trouble, || self.keys.counter(bucket)))?;
+        self.certain(replicated.durable).map_err(|problem| StoreError::Unavailable {
+            place: self.wire.place.clone(),
+            problem: format!("what the server shows may not last: {problem}"),
+        })
+    }
+
+    /// Why no replica is known to have it.
+    fn certain(&self, durable: Result<bool, Trouble>) -> Result<(), String> {
+        match durable {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("no replica confirmed it in time; check that one is connected (tenure doctor)".to_owned()),
+            Err(trouble) => Err(self.wire.fail(trouble, String::new).to_string()),
+        }
+    }
+
+    fn outcome(&self, commit: &Commit, answer: Result<Value, Trouble>) -> Result<Revision, CommitError> {
+        let place = || self.wire.place.clone();
         match answer {
             Ok(Value::BulkString(text)) => match &text[..] {
                 b"conflict" => Err(CommitError::Conflict),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::commands::{completions, config, doctor, man, sessions, token};
+use crate::commands::{completions, config, doctor, gateway, man, sessions, token};
 
 /// Expiring, rotating, revocable sessions per device, in place of one static token.
 #[derive(Debug, Parser)]
@@ -29,7 +29,7 @@ Exit codes:
   4 token refused   5 store unavailable   6 store corrupt   130 interrupted";
 
 /// Options of every command.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Where sessions are kept [env: TENURE_BACKEND] [default: json]
@@ -41,6 +41,9 @@ pub(crate) struct Global {
     /// Where the redis backend is [env: TENURE_REDIS_URL] [default: redis://127.0.0.1:6379]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
+    /// When a change in redis counts as made: once the server has it, or a replica too [default: local]
+    #[arg(long, global = true, value_name = "WHEN", value_parser = ["local", "replicated"])]
+    pub(crate) durability: Option<String>,
     /// Settings file [env: TENURE_CONFIG] [default: $XDG_CONFIG_HOME/tenure/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -67,6 +70,9 @@ pub(crate) enum Command {
     /// List, show, revoke, clean up and move sessions
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// Stand in front of a service and hold every request and WebSocket to its session
+    #[command(after_help = gateway::EXAMPLES)]
+    Gateway(Box<gateway::GatewayArgs>),
     /// Show, check and edit the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),

@@ -6,7 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Failure;
 
-async fn asked_to_stop() {
+/// Resolves once this process is asked to end.
+pub(crate) async fn asked_to_stop() {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     match signals {
         (Ok(mut interrupt), Ok(mut terminate)) => {

@@ -47,6 +47,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Token(command) => commands::token::run(command, &global, out),
         Command::Sessions(command) => commands::sessions::run(command, &global, out),
+        Command::Gateway(args) => commands::gateway::run(&args, &global, out),
         Command::Config(command) => commands::config::run(command, &global, out),
         Command::Doctor(args) => commands::doctor::run(&args, &global, out),
         Command::Completions(args) => commands::completions::run(&args, out),

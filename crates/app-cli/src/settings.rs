@@ -48,6 +48,9 @@ pub(crate) struct Settings {
     policy: Policy,
 }
 
+/// The setting, the flag that sets it, and the value where it was given.
+pub(crate) type FlagValue<'a> = (&'static str, &'static str, Option<&'a str>);
+
 /// A setting as it holds.
 pub(crate) struct Effective<'a> {
     pub(crate) key: &'static Key,
@@ -95,13 +98,20 @@ fn directories() -> Result<etcetera::base_strategy::Xdg, SettingsError> {
 impl Settings {
     /// Reads and checks all layers.
     pub(crate) fn load(global: &Global) -> Result<Self, SettingsError> {
+        Self::load_with(global, &[])
+    }
+
+    /// Reads and checks all layers, with a command's own flags above them.
+    pub(crate) fn load_with(global: &Global, more: &[FlagValue<'_>]) -> Result<Self, SettingsError> {
         let mut problems = Problems::new();
         let config = ConfigPath::find(global)?;
-        let flags = [
+        let mut flags = vec![
             ("backend", "--backend", global.backend.as_deref()),
             ("json.store", "--store", global.store.as_deref()),
             ("redis.url", "--redis-url", global.redis_url.as_deref()),
+            ("redis.durability", "--durability", global.durability.as_deref()),
         ];
+        flags.extend(more);
         let mut set = layers::from_flags(&flags, &mut problems);
         set.extend(layers::from_environment(std::env::vars_os(), &mut problems));
         if let Some(text) = config.read()? {
@@ -139,12 +149,14 @@ impl Settings {
                 problems.push(format!("{one} and {other} belong together; only one of them is set"));
             }
         }
-        let (useless, wanted) = match self.backend() {
-            Backend::Json => ("--redis-url", "redis"),
-            Backend::Redis => ("--store", "json"),
+        let (useless, wanted): (&[_], _) = match self.backend() {
+            Backend::Json => (&["--redis-url", "--durability"], "redis"),
+            Backend::Redis => (&["--store"], "json"),
         };
-        if self.set.iter().any(|setting| setting.source == Source::Flag(useless)) {
-            problems.push(format!("{useless} has no effect on this backend; add --backend {wanted}"));
+        for flag in useless {
+            if self.set.iter().any(|setting| setting.source == Source::Flag(flag)) {
+                problems.push(format!("{flag} has no effect on this backend; add --backend {wanted}"));
+            }
         }
         problems
     }
@@ -218,6 +230,19 @@ impl Settings {
     /// A setting's span of time; `None` where it has none.
     pub(crate) fn span(&self, name: &str) -> Option<Millis> {
         as_span(&self.value(find(name)?)?)
+    }
+
+    /// A setting's texts; none where it has none.
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        match find(name).and_then(|key| self.value(key)) {
+            Some(Value::List(items)) => items,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a setting is switched on.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        find(name).and_then(|key| self.value(key)) == Some(Value::Flag(true))
     }
 
     /// A setting's text; `None` where it has none.

@@ -17,10 +17,14 @@ use crate::output::Output;
 use crate::settings::{Backend, Settings, SettingsError};
 use crate::system::{SystemClock, SystemEntropy};
 
+mod repair;
+
+pub(crate) use repair::Repair;
+
 /// A store that was opened, to be closed.
-enum Opened {
+pub(crate) enum Opened {
     Json(Arc<JsonStore>),
-    Redis,
+    Redis(Arc<RedisStore>),
 }
 
 /// Runs a command's work over the store that the settings name, and closes it, come what may.
@@ -55,7 +59,7 @@ pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Resul
     runtime.map_err(|error| Failure::Failed(format!("could not start: {error}")))?.block_on(work)
 }
 
-async fn open(settings: &Settings) -> Result<(Sessions, Opened), Failure> {
+pub(crate) async fn open(settings: &Settings) -> Result<(Sessions, Opened), Failure> {
     let wall: Arc<dyn Clock> = Arc::new(SystemClock);
     let (repository, clock, opened): (Arc<dyn SessionRepository>, _, _) = match settings.backend() {
         Backend::Json => {
@@ -66,18 +70,28 @@ async fn open(settings: &Settings) -> Result<(Sessions, Opened), Failure> {
         }
         Backend::Redis => {
             let store = RedisStore::connect(redis_options(settings)?, wall).await?;
-            (store.clone(), store.clock(), Opened::Redis)
+            (store.clone(), store.clock(), Opened::Redis(store))
         }
     };
     Ok((Sessions::new(repository, clock, Arc::new(SystemEntropy), settings.policy()), opened))
 }
 
 impl Opened {
-    async fn close(&self) -> Result<(), StoreError> {
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
         match self {
             Self::Json(store) => store.close().await,
             // Nothing waits in this process: what was written is with the server.
-            Self::Redis => Ok(()),
+            Self::Redis(_) => Ok(()),
+        }
+    }
+
+    /// Says what a server that runs for long should be warned of: a Redis that keeps nothing over a restart.
+    pub(crate) async fn warn(&self, out: Output) {
+        let Self::Redis(store) = self else { return };
+        for found in store.examine().await {
+            if found.level != tenure_adapter_redis::Level::Ok {
+                out.warn(format_args!("{}; {}", found.what, found.advice));
+            }
         }
     }
 }
@@ -91,7 +105,7 @@ fn redis_options(settings: &Settings) -> Result<tenure_adapter_redis::Options, F
     options.tls_ca = path("redis.tls_ca");
     options.tls_cert = path("redis.tls_cert");
     options.tls_key = path("redis.tls_key");
-    options.near_cache = text("redis.near_cache").as_deref() == Some("true");
+    options.near_cache = settings.flag("redis.near_cache");
     options.durability = match text("redis.durability").as_deref() {
         Some("replicated") => Durability::Replicated,
         _ => Durability::Local,

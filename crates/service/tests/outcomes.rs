@@ -262,7 +262,7 @@ async fn nothing_is_refused_or_ended_from_memory() {
     let now = Timestamp::from_millis(900_000);
     let revocation = holding(&session).revoke(&selection, &cause, &Policy::default(), now);
     let left = {
-        let terms = tenure_domain::Terms { idle_timeout: Some(tenure_domain::Millis::new(1)), ..session.terms };
+        let terms = tenure_domain::Terms { idle_timeout: Some(tenure_domain::Millis::ZERO), ..session.terms };
         tenure_domain::SessionParts { terms, ..session.clone().into_parts() }
     };
     let left = Session::from_parts(left).unwrap();

@@ -174,6 +174,11 @@ pub(crate) fn may_begin_line(bytes: &[u8]) -> bool {
     framed && bytes.iter().all(|byte| *byte >= b' ')
 }
 
+/// Where lines may begin in these bytes: no text in a line has such a start, since its quotation marks are escaped.
+pub(crate) fn starts_of_lines(bytes: &[u8]) -> Vec<usize> {
+    memchr::memmem::find_iter(bytes, BEFORE_CRC).collect()
+}
+
 fn parse_tx(text: &str) -> Result<Tx<'_>, Problem> {
     let mut json = Json::new(text);
     let mut tx = Tx::default();

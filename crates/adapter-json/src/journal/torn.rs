@@ -52,6 +52,11 @@ pub(super) fn judge(rest: &[u8], offset: u64, number: u64) -> Verdict {
     }
 }
 
+/// Whether the bytes from `offset` to the end of the file were never promised, and a writer would cut them.
+pub(crate) fn is_torn(rest: &[u8], offset: u64, number: u64) -> bool {
+    judge(rest, offset, number) == Verdict::Torn
+}
+
 /// Whether some sector, as far as it lies in `rest`, ends in zeros that no flipped bit explains: no line has a zero
 /// byte, and a byte that ends the file is a newline, which is two bits from zero.
 fn has_lost_sector(rest: &[u8], offset: u64) -> bool {

@@ -38,7 +38,7 @@ pub(super) fn check(table: &Table, commit: &Commit, now: Timestamp) -> Result<()
 }
 
 /// Writes a checked commit's operations.
-pub(super) fn write(ops: &mut Ops<'_>, table: &Table, commit: &Commit) {
+pub(crate) fn write(ops: &mut Ops<'_>, table: &Table, commit: &Commit) {
     let device = table.devices.find(commit.device.as_str());
     let known = device.and_then(|device| table.devices.get(device)).and_then(|row| row.horizon);
     if commit.horizon != known || commit.changes.is_empty() {

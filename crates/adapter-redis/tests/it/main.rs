@@ -5,6 +5,7 @@
 mod connection;
 mod contract;
 mod damage;
+mod durability;
 mod expiry;
 mod feed;
 mod near;

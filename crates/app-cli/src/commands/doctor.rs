@@ -14,14 +14,32 @@ use crate::exit::Failure;
 use crate::output::{BAD, CAREFUL, GOOD, Output, styled};
 use crate::settings::{Backend, ConfigPath, Settings};
 use crate::system::SystemClock;
-use crate::wiring;
+use crate::wiring::{self, Repair};
+
+mod repair;
 
 /// Check settings, store, permissions and clock, and say what to do.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit code 0 where nothing fails, 1 otherwise.\n\nExample:\n  tenure doctor --json | jq '.findings[] | select(.level != \"ok\")'"
-)]
-pub(crate) struct DoctorArgs {}
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DoctorArgs {
+    /// Repair the json backend's file: show what would be lost, ask, keep the file as it is beside it, and do it
+    #[arg(long)]
+    repair: bool,
+    /// Do not ask
+    #[arg(short, long, requires = "repair")]
+    yes: bool,
+}
+
+const EXAMPLES: &str = "\
+Exit code 0 where nothing fails, 1 otherwise. Nothing is changed without --repair and a yes.
+
+A repair keeps every line that checks out, sets a single changed bit right, and ends the sessions that lost lines name,
+since a revocation may be among what is lost. It also accepts a clock that is behind after a restart of the machine.
+
+Examples:
+  tenure doctor
+  tenure doctor --json | jq '.findings[] | select(.level != \"ok\")'
+  tenure doctor --repair";
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +72,8 @@ impl Level {
     }
 }
 
-pub(crate) fn run(_args: &DoctorArgs, global: &Global, out: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(), Failure> {
+    let done = if args.repair { repair::run(&Settings::load(global)?, args.yes, out)? } else { None };
     let mut findings = vec![clock()];
     match Settings::load(global) {
         Ok(settings) => {
@@ -66,7 +85,7 @@ pub(crate) fn run(_args: &DoctorArgs, global: &Global, out: Output) -> Result<()
             findings.extend(error.0.iter().map(|problem| Finding::new(Level::Fail, problem.as_str(), advice)));
         }
     }
-    print(&findings, out)?;
+    print(&findings, done.as_ref(), out)?;
     if findings.iter().any(|finding| finding.level == Level::Fail) { Err(Failure::Partly) } else { Ok(()) }
 }
 
@@ -112,7 +131,7 @@ fn secret_file(path: &Path) -> Option<Finding> {
     (mode & 0o077 != 0).then(|| Finding::new(Level::Warn, what, format!("chmod 600 {}", path.display())))
 }
 
-fn print(findings: &[Finding], out: Output) -> Result<(), Failure> {
+fn print(findings: &[Finding], done: Option<&Repair>, out: Output) -> Result<(), Failure> {
     if out.json {
         let list = findings.iter().map(|finding| {
             let mut value = json!({ "level": finding.level.word(), "what": finding.what });
@@ -122,7 +141,11 @@ fn print(findings: &[Finding], out: Output) -> Result<(), Failure> {
             value
         });
         let ok = findings.iter().all(|finding| finding.level != Level::Fail);
-        return out.value(&json!({ "ok": ok, "findings": list.collect::<Vec<_>>() }));
+        let mut answer = json!({ "ok": ok, "findings": list.collect::<Vec<_>>() });
+        if let Some(done) = done {
+            answer["repair"] = done.json();
+        }
+        return out.value(&answer);
     }
     let mut text = String::new();
     for Finding { level, what, advice } in findings {

@@ -262,6 +262,18 @@ pub(crate) const KEYS: &[Key] = &[
         Fallback::Unset,
         "How the upstream's clients send their token, where they do not send it in a header.",
     ),
+    Key::new(
+        "gateway.openclaw_client_address",
+        Kind::IpAddress,
+        Fallback::Is("192.0.2.1"),
+        "The client address that OpenClaw is told for a client on loopback, which it would refuse.",
+    ),
+    Key::new(
+        "gateway.auto_rotate_cookies",
+        Kind::Flag,
+        Fallback::Is("false"),
+        "Whether a browser's cookie gets a new token with the response once a rotation is due.",
+    ),
     Key::new("gateway.tls_cert", Kind::Path, Fallback::Unset, "The gateway's certificate chain (PEM)."),
     Key::new("gateway.tls_key", Kind::Path, Fallback::Unset, "The key of the gateway's certificate (PEM)."),
 ];

@@ -111,6 +111,7 @@ fn property(key: &Key) -> Json {
         | Kind::KeyPrefix
         | Kind::HttpUrl
         | Kind::Address
+        | Kind::IpAddress
         | Kind::Subject
         | Kind::Header
         | Kind::HeaderScheme => json!({ "type": "string", "minLength": 1 }),

@@ -78,6 +78,8 @@ pub(crate) enum Kind {
     HttpUrl,
     /// An IP address and a port to listen on.
     Address,
+    /// An IP address.
+    IpAddress,
     /// Who a session belongs to.
     Subject,
     /// The name of a header.
@@ -104,8 +106,9 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::RedisUrl => format!("a URL that starts with {}", REDIS_SCHEMES.join(", ")),
             Self::KeyPrefix => "1 to 64 letters, digits and any of . _ : -".to_owned(),
-            Self::HttpUrl => "a URL such as http://127.0.0.1:18789".to_owned(),
+            Self::HttpUrl => "a URL without a path, such as http://127.0.0.1:18789".to_owned(),
             Self::Address => "an IP address and a port, such as 127.0.0.1:8470 or [::1]:8470".to_owned(),
+            Self::IpAddress => "an IP address, such as 192.0.2.1".to_owned(),
             Self::Subject => "1 to 128 characters".to_owned(),
             Self::Header => "the name of a header".to_owned(),
             Self::HeaderScheme => {
@@ -161,6 +164,7 @@ impl Kind {
             }
             Self::HttpUrl => is_http_url(text),
             Self::Address => text.parse::<SocketAddr>().is_ok(),
+            Self::IpAddress => text.parse::<IpAddr>().is_ok(),
             Self::Header => is_header_name(text),
             Self::HeaderScheme => text.split_once(": ").map_or_else(
                 || is_header_name(text),
@@ -224,8 +228,8 @@ fn is_url_path(text: &str) -> bool {
 fn is_http_url(text: &str) -> bool {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     rest.is_some_and(|rest| {
-        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        !host.is_empty() && !host.contains('@') && text.bytes().all(|byte| byte.is_ascii_graphic())
+        let host = rest.strip_suffix('/').unwrap_or(rest);
+        !host.is_empty() && !host.contains(['@', '/', '?', '#']) && text.bytes().all(|byte| byte.is_ascii_graphic())
     })
 }
 
@@ -244,7 +248,7 @@ mod tests {
         assert!(!is_network("10.0.0.0/33") && !is_network("example.org") && !is_network("10.0.0.0/"));
         assert!(is_url_path("/healthz") && !is_url_path("healthz") && !is_url_path("/a b"));
         assert!(is_http_url("http://127.0.0.1:1") && !is_http_url("ftp://a") && !is_http_url("http://"));
-        assert!(!is_http_url("http://user:word@host"));
+        assert!(is_http_url("https://host/") && !is_http_url("http://user:word@host") && !is_http_url("http://a/b"));
         assert!(is_header_name("X-Forwarded-User") && !is_header_name("X Y") && !is_header_name(""));
         assert!(Kind::HeaderScheme.fits("Authorization: Bearer") && Kind::HeaderScheme.fits("X-Token"));
         assert!(!Kind::HeaderScheme.fits("Authorization: ") && !Kind::HeaderScheme.fits("A: b\u{7f}"));

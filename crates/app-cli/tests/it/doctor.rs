@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::home::Home;
+use crate::home::{Home, id_of, mode};
 
 #[test]
 fn a_store_that_is_well_is_said_to_be_so() {
@@ -54,4 +54,141 @@ fn a_redis_is_examined_and_one_that_is_not_there_fails() {
     let ran = home.run(&["--redis-url", &url, "doctor"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.out.contains("fail"), "{ran:?}");
+}
+
+/// Changes the store's bytes.
+fn damage(home: &Home, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = fs::read(home.store()).unwrap();
+    change(&mut bytes);
+    fs::write(home.store(), &bytes).unwrap();
+    bytes
+}
+
+fn position(bytes: &[u8], part: &str) -> usize {
+    bytes.windows(part.len()).position(|window| window == part.as_bytes()).unwrap()
+}
+
+fn backup(home: &Home) -> std::path::PathBuf {
+    home.path("state/tenure/sessions.jsonl.before-repair")
+}
+
+#[test]
+fn a_damaged_store_is_explained_and_repaired_only_after_a_yes() {
+    let home = Home::json();
+    let (kept, ended) = (home.issue("laptop"), home.issue("phone"));
+    home.run(&["sessions", "revoke", id_of(&ended)]).succeeds();
+    home.issue("tablet");
+    let damaged = damage(&home, |bytes| {
+        let at = position(bytes, "\"reason\":\"revoked\"");
+        bytes[at..at + 18].copy_from_slice(b"\"reason\":\"#######\"");
+    });
+    let found = home.run(&["doctor"]);
+    found.fails(1, "");
+    assert!(found.out.contains("line 4") && found.out.contains("doctor --repair"), "{found:?}");
+
+    let shown = home.run(&["doctor", "--repair"]);
+    shown.fails(2, "this would change the store: add --yes to do it");
+    for part in
+        ["line 4 (", " bytes at byte ", id_of(&ended), "1 session would be ended", "1 transaction would be lost"]
+    {
+        assert!(shown.out.contains(part), "{part}: {shown:?}");
+    }
+    assert!(shown.out.contains("3 sessions would be kept"), "{shown:?}");
+    assert_eq!(fs::read(home.store()).unwrap(), damaged);
+    assert!(!backup(&home).exists());
+
+    let done = home.run(&["doctor", "--repair", "--yes", "--json"]);
+    let answer = done.succeeds().json();
+    assert_eq!((&answer["ok"], &answer["repair"]["lost"]), (&true.into(), &1.into()), "{answer}");
+    assert_eq!(answer["repair"]["ended"], serde_json::json!([id_of(&ended)]));
+    assert_eq!((fs::read(backup(&home)).unwrap(), mode(&backup(&home))), (damaged, 0o600));
+    assert_eq!(mode(&home.store()), 0o600);
+    home.feed(&["token", "verify"], &kept).succeeds();
+    home.feed(&["token", "verify"], &ended).fails(4, "token revoked");
+    assert!(home.run(&["sessions", "show", id_of(&ended)]).out.contains("the store was repaired"));
+    home.run(&["doctor"]).succeeds();
+    let again = home.run(&["doctor", "--repair"]);
+    assert!(again.succeeds().err.contains("the store needs no repair"), "{again:?}");
+}
+
+#[test]
+fn one_changed_bit_costs_nothing() {
+    let home = Home::json();
+    let (kept, ended) = (home.issue("laptop"), home.issue("phone"));
+    home.run(&["sessions", "revoke", id_of(&ended)]).succeeds();
+    damage(&home, |bytes| {
+        let at = position(bytes, "revoked");
+        bytes[at] ^= 4;
+    });
+    home.feed(&["token", "verify"], &ended).fails(6, "line 4");
+    let done = home.run(&["doctor", "--repair", "--yes"]);
+    assert!(done.succeeds().out.contains("line 4: one bit had changed"), "{done:?}");
+    home.feed(&["token", "verify"], &kept).succeeds();
+    home.feed(&["token", "verify"], &ended).fails(4, "token revoked");
+    assert!(!home.run(&["sessions", "show", id_of(&ended)]).out.contains("repaired"));
+}
+
+#[test]
+fn a_second_repair_keeps_its_own_file() {
+    let home = Home::json();
+    home.issue("laptop");
+    for name in ["sessions.jsonl.before-repair", "sessions.jsonl.before-repair-2"] {
+        let damaged = damage(&home, |bytes| {
+            let last = bytes.len() - 3;
+            bytes[last] ^= 1;
+        });
+        home.run(&["doctor", "--repair", "--yes"]).succeeds();
+        assert_eq!(fs::read(home.path("state/tenure").join(name)).unwrap(), damaged);
+    }
+}
+
+#[test]
+fn what_is_no_store_is_not_repaired() {
+    let home = Home::json();
+    home.issue("laptop");
+    for foreign in ["", "hello\n", "{\"sessions\":{}}\n"] {
+        fs::write(home.store(), foreign).unwrap();
+        home.run(&["doctor", "--repair", "--yes"]).fails(6, "nothing to repair; move it away");
+        assert_eq!(fs::read_to_string(home.store()).unwrap(), foreign);
+        let found = home.run(&["doctor"]);
+        assert!(found.out.contains("restore a back-up, or move it away"), "{found:?}");
+    }
+    fs::set_permissions(home.store(), Permissions::from_mode(0o644)).unwrap();
+    home.run(&["doctor", "--repair", "--yes"]).fails(5, "chmod 600");
+    home.run(&["--backend", "redis", "doctor", "--repair"]).fails(2, "--repair is for the json backend");
+    home.run(&["doctor", "--yes"]).fails(2, "--repair");
+}
+
+/// As the format has it: Castagnoli's, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & 0_u32.wrapping_sub(crc & 1)))
+    })
+}
+
+#[test]
+fn a_clock_that_is_behind_after_a_restart_is_accepted_only_here() {
+    let home = Home::json();
+    let token = home.issue("laptop");
+    // As if another run of the machine had written the last line, an hour later than it is.
+    damage(&home, |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let last = text.lines().last().unwrap();
+        let mut line: serde_json::Value = serde_json::from_str(last).unwrap();
+        let (t, boot) = (line["tx"]["t"].as_u64().unwrap(), line["tx"]["b"].take());
+        let tx = &last[23..last.len() - 1];
+        assert!(last.starts_with("{\"crc\":") && tx.starts_with("{\"q\":"), "{last}");
+        let tx = tx.replacen(&t.to_string(), &(t + 3_600_000).to_string(), 1);
+        let tx = tx.replacen(boot.as_str().unwrap(), "another", 1);
+        let other = format!("{{\"crc\":\"{:08x}\",\"tx\":{tx}}}", crc32c(tx.as_bytes()));
+        *bytes = text.replace(last, &other).into_bytes();
+    });
+    home.feed(&["token", "verify"], &token).fails(5, "its clock is 59m 5");
+    let found = home.run(&["doctor"]);
+    assert!(found.out.contains("doctor --repair") && found.code == Some(1), "{found:?}");
+    let shown = home.run(&["doctor", "--repair"]);
+    assert!(shown.fails(2, "--yes").out.contains("the clock is behind"), "{shown:?}");
+    home.feed(&["token", "verify"], &token).fails(5, "its clock is");
+    home.run(&["doctor", "--repair", "--yes"]).succeeds();
+    home.feed(&["token", "verify"], &token).succeeds();
 }

@@ -153,3 +153,19 @@ fn redis_that_is_not_there_is_5_within_a_second_and_a_half() {
         assert!(!ran.err.contains("geheim"), "{ran:?}");
     }
 }
+
+#[test]
+fn a_revocation_that_no_replica_has_is_1_and_holds() {
+    let home = Home::redis();
+    let token = home.issue("laptop");
+    let id = id_of(&token);
+    let revoke = ["--durability", "replicated", "sessions", "revoke", id];
+    home.run(&revoke).fails(1, "the change was made, but no replica confirmed it in time");
+    home.feed(&["token", "verify"], &token).fails(4, "error: token revoked");
+    // That it is over is told as a fact only once it is one.
+    home.run(&revoke).fails(5, "no replica confirmed it in time");
+    home.run(&["sessions", "revoke", id]).succeeds();
+    let json = Home::json();
+    json.run(&["--durability", "local", "sessions", "list"]).fails(2, "--durability has no effect on this backend");
+    home.run(&["--durability", "always", "sessions", "list"]).fails(2, "replicated");
+}

@@ -50,6 +50,16 @@ impl Home {
         self.server.as_ref().map(Server::url)
     }
 
+    /// Kills its Redis as a power loss would.
+    pub(crate) fn lose_redis(&mut self) {
+        self.server.as_mut().unwrap().kill();
+    }
+
+    /// Starts its Redis again, with the same data.
+    pub(crate) fn find_redis(&mut self) {
+        self.server.as_mut().unwrap().restart();
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

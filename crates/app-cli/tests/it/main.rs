@@ -4,6 +4,7 @@
 mod config;
 mod doctor;
 mod exit_codes;
+mod gateway;
 mod home;
 mod model;
 mod moving;

@@ -117,3 +117,24 @@ fn a_person_is_told_to_paste_the_token() {
     assert!(shown.contains("paste the token"), "{shown}");
     assert_eq!(code, Some(0), "{shown}");
 }
+
+#[test]
+fn a_person_is_asked_before_a_store_is_repaired() {
+    let home = Home::json();
+    home.issue("laptop");
+    let mut damaged = std::fs::read(home.store()).unwrap();
+    let last = damaged.len() - 3;
+    damaged[last] ^= 1;
+    std::fs::write(home.store(), &damaged).unwrap();
+    let mut terminal = Terminal::start(&home, 100, &["doctor", "--repair"]);
+    terminal.answer("\n");
+    let (shown, code) = terminal.finish();
+    assert!(shown.contains("line 2: one bit had changed") && shown.contains("Repair the store so? [y/N]"), "{shown}");
+    assert!(shown.contains("nothing was changed"), "{shown}");
+    assert_eq!((code, std::fs::read(home.store()).unwrap() == damaged), (Some(1), true));
+    let mut terminal = Terminal::start(&home, 100, &["doctor", "--repair"]);
+    terminal.answer("yes\n");
+    let (shown, code) = terminal.finish();
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(home.list(&[]).len(), 1);
+}

@@ -1,0 +1,199 @@
+//! The ends that this process has lately committed, kept in case a server forgets them.
+//!
+//! A server that is restored from an older state, or a replica that takes over, may show as active what was revoked.
+//! This process goes on refusing it, and ends it again there. An end is final, so remembering one is always right.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::Value;
+use tenure_domain::{Change, Commit, Horizon, Revision, Session, SessionId, Timestamp};
+use tenure_ports::{CommitError, StoreError};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::record;
+use crate::store::RedisStore;
+use crate::wire::Request;
+
+/// How long an end is kept: longer than a failover takes, and a restart.
+const KEPT_FOR: Duration = Duration::from_secs(3_600);
+/// How many are kept at most; then the oldest go.
+const KEPT: usize = 65_536;
+/// How often an end is decided anew where others change the device at the same time.
+const ATTEMPTS: usize = 16;
+/// How soon a new connection is noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// An end, and what its commit said beside it.
+#[derive(Clone)]
+struct Ending {
+    session: Session,
+    retain: usize,
+    horizon: Option<Horizon>,
+}
+
+#[derive(Default)]
+struct Kept {
+    by_session: HashMap<SessionId, Ending>,
+    order: VecDeque<(Instant, SessionId)>,
+}
+
+/// The ends kept.
+#[derive(Default)]
+pub(crate) struct Ends {
+    kept: Mutex<Kept>,
+    count: AtomicUsize,
+    contradicted: Notify,
+}
+
+impl Ends {
+    /// Keeps the ends in a commit that was made.
+    pub(crate) fn keep(&self, commit: &Commit) {
+        let ended = commit.changes.iter().map(Change::session).filter(|session| session.end.is_some());
+        let mut kept = self.kept.lock();
+        let now = Instant::now();
+        for session in ended {
+            let ending = Ending { session: session.clone(), retain: commit.retain, horizon: commit.horizon };
+            if kept.by_session.insert(session.id, ending).is_none() {
+                kept.order.push_back((now, session.id));
+            }
+        }
+        while kept.order.front().is_some_and(|(at, _)| kept.order.len() > KEPT || now - *at > KEPT_FOR) {
+            if let Some((_, id)) = kept.order.pop_front() {
+                kept.by_session.remove(&id);
+            }
+        }
+        self.count.store(kept.order.len(), Ordering::Release);
+    }
+
+    fn get(&self, id: SessionId) -> Option<Ending> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.kept.lock().by_session.get(&id).cloned()
+    }
+
+    fn ids(&self) -> Vec<SessionId> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        self.kept.lock().by_session.keys().copied().collect()
+    }
+
+    /// Whether this session, which the server shows as active, was ended by this process.
+    pub(crate) fn contradict(&self, found: &Session) -> bool {
+        found.end.is_none() && self.get(found.id).is_some()
+    }
+
+    /// The session as this process knows it, where the server has forgotten its end.
+    pub(crate) fn correct(&self, found: Session) -> Session {
+        if found.end.is_some() {
+            return found;
+        }
+        match self.get(found.id) {
+            None => found,
+            Some(ending) => {
+                self.contradicted.notify_one();
+                ending.session
+            }
+        }
+    }
+}
+
+impl RedisStore {
+    /// Looks at what is kept whenever the server may be another than before, or was found to have forgotten.
+    pub(crate) async fn uphold_ends(store: std::sync::Weak<Self>) {
+        let mut seen = None;
+        loop {
+            let Some(held) = store.upgrade() else {
+                return;
+            };
+            // Connections are made again after every restart and every failover.
+            let made = held.wire.way.connections();
+            if seen != Some(made) {
+                match held.restore_ends().await {
+                    Ok(()) => seen = Some(made),
+                    Err(error) => tracing::debug!(%error, "recent ends could not be looked after yet"),
+                }
+            }
+            let ends = std::sync::Arc::clone(&held.ends);
+            drop(held);
+            if tokio::time::timeout(LOOK_EVERY, ends.contradicted.notified()).await.is_ok() {
+                seen = None;
+            }
+        }
+    }
+
+    /// Ends again what the server shows as active.
+    async fn restore_ends(&self) -> Result<(), StoreError> {
+        let ids = self.ends.ids();
+        let heads: Vec<Request> = ids
+            .iter()
+            .map(|id| {
+                let mut command = redis::cmd("GETRANGE");
+                command.arg(self.keys.session(*id)).arg(0).arg(1);
+                Request::Plain(command)
+            })
+            .collect();
+        let answers = self.wire.read_all(&heads).await.map_err(|trouble| self.wire.fail(trouble, String::new))?;
+        for (id, answer) in ids.into_iter().zip(answers) {
+            if matches!(answer, Value::BulkString(head) if record::is_active(&head)) {
+                self.restore_end(id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a session again, if the server shows it as active and this process has ended it.
+    pub(crate) async fn restore_end(&self, id: SessionId) -> Result<(), StoreError> {
+        let Some(ending) = self.ends.get(id) else {
+            return Ok(());
+        };
+        for _ in 0..ATTEMPTS {
+            let Some(device) = self.read_device_of(id).await? else {
+                return Ok(());
+            };
+            if device.session(id).is_none_or(|session| session.end.is_some()) {
+                return Ok(());
+            }
+            let commit = ending.again(device.revision(), device.horizon());
+            match self.submit(&commit).await {
+                Ok(_) | Err(CommitError::NotDurable { .. }) => {
+                    tracing::warn!(session = %id, server = %self.wire.place, "the server had forgotten an end; it has it again");
+                    return Ok(());
+                }
+                Err(CommitError::Store(error)) => return Err(error),
+                // Another process changed the device, or the answer was lost: look again.
+                Err(_) => {}
+            }
+        }
+        Err(StoreError::Unavailable {
+            place: self.wire.place.clone(),
+            problem: format!("session {id} was ended and the server has forgotten it; it could not be ended again yet"),
+        })
+    }
+}
+
+impl Ending {
+    fn again(&self, expected: Revision, known: Option<Horizon>) -> Commit {
+        let horizon = match (self.horizon, known) {
+            (Some(a), Some(b)) => {
+                Some(Horizon { created_at: a.created_at.max(b.created_at), until: a.until.max(b.until) })
+            }
+            (a, b) => a.or(b),
+        };
+        Commit {
+            device: self.session.device.clone(),
+            expected,
+            not_after: Timestamp::MAX,
+            guards: Vec::new(),
+            changes: vec![Change::Ended(self.session.clone())],
+            lapsed: Vec::new(),
+            retain: self.retain,
+            horizon,
+        }
+    }
+}

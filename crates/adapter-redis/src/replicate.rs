@@ -1,0 +1,110 @@
+//! Commits that are acknowledged once a replica has them.
+//!
+//! `WAIT` counts what its own connection wrote, and holds that connection up. So commits have a connection of their
+//! own, and those that come while one round is under way share the next: their scripts, then one `WAIT`.
+
+use futures_util::future::join_all;
+use redis::{Cmd, Value};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::target::Limits;
+use crate::trouble::Trouble;
+use crate::wire::{Invocation, Wire};
+
+/// Commits in one round.
+const ROUND: usize = 64;
+/// Commits that may wait for their round.
+const QUEUE: usize = 1_024;
+
+/// What came of a script and its replication.
+pub(crate) struct Replicated {
+    pub(crate) answer: Result<Value, Trouble>,
+    /// Whether a replica has it, and all that was written before.
+    pub(crate) durable: Result<bool, Trouble>,
+}
+
+struct Job {
+    call: Invocation,
+    done: oneshot::Sender<Replicated>,
+}
+
+/// The way of commits to a server and its replicas.
+pub(crate) struct Replicator {
+    queue: mpsc::Sender<Job>,
+    limits: Limits,
+}
+
+impl Replicator {
+    pub(crate) fn new(wire: Wire) -> Self {
+        let limits = wire.limits;
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        tokio::spawn(run(wire, jobs));
+        Self { queue, limits }
+    }
+
+    /// Runs a script once.
+    pub(crate) async fn write(&self, call: Invocation) -> Replicated {
+        let none = |problem: &str, trouble: fn(String) -> Trouble| Replicated {
+            answer: Err(trouble(problem.to_owned())),
+            durable: Ok(false),
+        };
+        let (done, answer) = oneshot::channel();
+        let sent = timeout(self.limits.operation, self.queue.send(Job { call, done })).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return none("too many changes wait for the replicas", Trouble::Unsent);
+        }
+        match timeout(self.limits.operation, answer).await {
+            Ok(Ok(replicated)) => replicated,
+            _ => none("no answer in time", Trouble::Lost),
+        }
+    }
+}
+
+async fn run(wire: Wire, mut queue: mpsc::Receiver<Job>) {
+    let mut wait = redis::cmd("WAIT");
+    // Leaves the answer some time for its way.
+    wait.arg(1).arg(u64::try_from(wire.limits.response.mul_f64(0.8).as_millis()).unwrap_or(1).max(1));
+    let mut jobs = Vec::with_capacity(ROUND);
+    while queue.recv_many(&mut jobs, ROUND).await > 0 {
+        let (calls, waiting): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.call, job.done)).unzip();
+        for (replicated, done) in round(&wire, calls, &wait).await.into_iter().zip(waiting) {
+            // Whoever asked may have given up.
+            let _ = done.send(replicated);
+        }
+    }
+}
+
+async fn round(wire: &Wire, calls: Vec<Invocation>, wait: &Cmd) -> Vec<Replicated> {
+    let shared = if calls.len() > 1 { wire.write_all_then(&calls, wait).await } else { None };
+    let mut answers = match shared {
+        None => return join_all(calls.into_iter().map(|call| one(wire, call, wait))).await,
+        Some(Err(trouble)) => calls.iter().map(|_| Err(trouble.clone())).chain([Ok(Value::Nil)]).collect(),
+        Some(Ok(answers)) => answers,
+    };
+    let durable = answers.pop().unwrap_or(Ok(Value::Nil)).map(|value| has_replica(&value));
+    let outcomes = calls.into_iter().zip(answers).map(|(call, answer)| {
+        let durable = durable.clone();
+        async move {
+            match answer {
+                // Certainly not done: by itself it may find its server, or bring its script along.
+                Err(Trouble::NoScript | Trouble::Unsent(_) | Trouble::Elsewhere(_) | Trouble::Later(_)) => {
+                    one(wire, call, wait).await
+                }
+                answer => Replicated { answer, durable },
+            }
+        }
+    });
+    join_all(outcomes).await
+}
+
+async fn one(wire: &Wire, call: Invocation, wait: &Cmd) -> Replicated {
+    match wire.write_then(call, wait).await {
+        Ok((value, waited)) => Replicated { answer: Ok(value), durable: waited.map(|value| has_replica(&value)) },
+        Err(trouble) => Replicated { answer: Err(trouble), durable: Ok(false) },
+    }
+}
+
+const fn has_replica(value: &Value) -> bool {
+    matches!(value, Value::Int(1..))
+}

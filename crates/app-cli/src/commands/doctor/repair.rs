@@ -1,0 +1,32 @@
+//! `tenure doctor --repair`: what would be lost, a question, and the doing.
+
+use crate::exit::Failure;
+use crate::input;
+use crate::output::Output;
+use crate::settings::Settings;
+use crate::wiring::Repair;
+
+/// What was done; `None` where there was nothing to do.
+pub(super) fn run(settings: &Settings, yes: bool, out: Output) -> Result<Option<Repair>, Failure> {
+    let Some(repair) = Repair::plan(settings)? else {
+        out.note("the store needs no repair");
+        return Ok(None);
+    };
+    let text = repair.describe().join("\n");
+    if out.json {
+        out.note(text);
+    } else {
+        out.data(&(text + "\n"))?;
+    }
+    if !yes {
+        if !input::is_somebody_there() {
+            return Err(Failure::Usage("this would change the store: add --yes to do it".to_owned()));
+        }
+        if !input::confirmed("Repair the store so?") {
+            return Err(Failure::Failed("nothing was changed".to_owned()));
+        }
+    }
+    repair.carry_out(settings)?;
+    out.note(format_args!("repaired; the file as it was is {}", repair.backup()));
+    Ok(Some(repair))
+}

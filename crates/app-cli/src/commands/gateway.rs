@@ -1,0 +1,234 @@
+//! `tenure gateway`
+
+mod options;
+mod reload;
+mod secrets;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+use tenure_gateway::{Gate, Options, Server};
+
+use crate::cli::Global;
+use crate::exit::Failure;
+use crate::interrupt;
+use crate::output::{BOLD, Output, styled};
+use crate::settings::{Backend, FlagValue, Settings};
+use crate::wiring;
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  tenure gateway                                     # answers nginx auth_request, Caddy forward_auth …
+  tenure gateway --upstream http://127.0.0.1:18789   # stands in front of a service
+  tenure gateway --upstream http://127.0.0.1:18789 --profile openclaw
+  tenure gateway --upstream http://127.0.0.1:3000 --public-path /healthz --trusted-proxy 10.0.0.0/8
+
+Clients send their token as Authorization: Bearer, as the cookie that /_tenure/login sets, or as the
+WebSocket subprotocol tenure.bearer.TOKEN. SIGHUP, or a change of the settings file or of a secret's
+file, takes over what can change while it runs; SIGTERM and Ctrl-C finish what is under way first.";
+
+/// Stand in front of a service, or answer for another proxy, and hold every request and WebSocket to its session.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct GatewayArgs {
+    /// Where clients connect [default: 127.0.0.1:8470]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where operators connect [default: 127.0.0.1:8471]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// What stands behind; without it only /_tenure/ is answered, forward auth included
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// How the upstream's clients send their token, where not in a header: openclaw
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// A path that needs no token; one that ends with / means everything below it
+    #[arg(long = "public-path", value_name = "PATH")]
+    public_paths: Vec<String>,
+    /// A peer whose forwarding headers are believed
+    #[arg(long = "trusted-proxy", value_name = "CIDR")]
+    trusted_proxies: Vec<String>,
+    /// The header that tells the upstream the subject [default: X-Forwarded-User]
+    #[arg(long, value_name = "NAME")]
+    user_header: Option<String>,
+    /// A file with the upstream's own token, which clients never learn
+    #[arg(long, value_name = "FILE")]
+    upstream_secret_file: Option<String>,
+    /// The header that carries the upstream's own token [default: Authorization: Bearer]
+    #[arg(long, value_name = "HEADER")]
+    upstream_auth_header: Option<String>,
+    /// A file with the secret by which clients enrol themselves; without it they cannot
+    #[arg(long, value_name = "FILE")]
+    enrol_secret_file: Option<String>,
+    /// Who the sessions of clients that enrol themselves belong to [default: operator]
+    #[arg(long, value_name = "NAME")]
+    enrol_subject: Option<String>,
+    /// The file with the operators' secret [default: $XDG_STATE_HOME/tenure/admin.secret]
+    #[arg(long, value_name = "FILE")]
+    admin_secret_file: Option<String>,
+    /// How long open connections stay when the store is lost [default: 15s]
+    #[arg(long, value_name = "DURATION")]
+    store_loss_grace: Option<String>,
+    /// The client address that OpenClaw is told for a client on loopback [default: 192.0.2.1]
+    #[arg(long, value_name = "IP")]
+    openclaw_client_address: Option<String>,
+    /// Give a browser's cookie a new token with the response once a rotation is due
+    #[arg(long)]
+    auto_rotate_cookies: bool,
+    /// The certificate chain (PEM); read again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The key of the certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+}
+
+impl GatewayArgs {
+    /// Every flag in one text where it can be given several times.
+    fn lists(&self) -> [Option<String>; 2] {
+        [&self.public_paths, &self.trusted_proxies].map(|items| (!items.is_empty()).then(|| items.join(",")))
+    }
+
+    fn flags<'a>(&'a self, [public_paths, trusted_proxies]: &'a [Option<String>; 2]) -> Vec<FlagValue<'a>> {
+        vec![
+            ("gateway.listen", "--listen", self.listen.as_deref()),
+            ("gateway.admin_listen", "--admin-listen", self.admin_listen.as_deref()),
+            ("gateway.upstream", "--upstream", self.upstream.as_deref()),
+            ("gateway.profile", "--profile", self.profile.as_deref()),
+            ("gateway.public_paths", "--public-path", public_paths.as_deref()),
+            ("gateway.trusted_proxies", "--trusted-proxy", trusted_proxies.as_deref()),
+            ("gateway.user_header", "--user-header", self.user_header.as_deref()),
+            ("gateway.upstream_secret_file", "--upstream-secret-file", self.upstream_secret_file.as_deref()),
+            ("gateway.upstream_auth_header", "--upstream-auth-header", self.upstream_auth_header.as_deref()),
+            ("gateway.enrol_secret_file", "--enrol-secret-file", self.enrol_secret_file.as_deref()),
+            ("gateway.enrol_subject", "--enrol-subject", self.enrol_subject.as_deref()),
+            ("gateway.admin_secret_file", "--admin-secret-file", self.admin_secret_file.as_deref()),
+            ("gateway.store_loss_grace", "--store-loss-grace", self.store_loss_grace.as_deref()),
+            ("gateway.openclaw_client_address", "--openclaw-client-address", self.openclaw_client_address.as_deref()),
+            ("gateway.auto_rotate_cookies", "--auto-rotate-cookies", self.auto_rotate_cookies.then_some("true")),
+            ("gateway.tls_cert", "--tls-cert", self.tls_cert.as_deref()),
+            ("gateway.tls_key", "--tls-key", self.tls_key.as_deref()),
+        ]
+    }
+
+    /// The settings with these flags above them.
+    fn settings(&self, global: &Global) -> Result<Settings, Failure> {
+        Ok(Settings::load_with(global, &self.flags(&self.lists()))?)
+    }
+}
+
+pub(crate) fn run(args: &GatewayArgs, global: &Global, out: Output) -> Result<(), Failure> {
+    let settings = args.settings(global)?;
+    let options = options::of(&settings, out)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("could not start: {error}")))?;
+    runtime.block_on(serve(args, global, &settings, options, out))
+}
+
+async fn serve(
+    args: &GatewayArgs,
+    global: &Global,
+    settings: &Settings,
+    options: Options,
+    out: Output,
+) -> Result<(), Failure> {
+    let (sessions, opened) = wiring::open(settings).await?;
+    opened.warn(out).await;
+    let sessions = Arc::new(sessions);
+    let gate = Gate::new(Arc::clone(&sessions), options);
+    let server = Server::bind(Arc::clone(&gate)).await.map_err(|error| Failure::Failed(error.to_string()))?;
+    announce(&server, &gate.options(), global, settings, out)?;
+    let reloading = tokio::spawn(reload::keep(args.clone(), global.clone(), gate, out));
+    let served = server.run(interrupt::asked_to_stop()).await;
+    reloading.abort();
+    if let Err(error) = sessions.flush_activity().await {
+        out.warn(format_args!("the latest activity was not recorded: {error}"));
+    }
+    if let Err(error) = opened.close().await {
+        out.warn(format_args!("the store was not closed properly: {error}"));
+    }
+    out.note("stopped");
+    served.map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// Says where it listens, where its secrets are, and how to try it.
+fn announce(
+    server: &Server,
+    options: &Options,
+    global: &Global,
+    settings: &Settings,
+    out: Output,
+) -> Result<(), Failure> {
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let (clients, operators) =
+        (format!("{scheme}://{}", server.client_addr()), format!("http://{}", server.admin_addr()));
+    let secret = settings.text("gateway.admin_secret_file").unwrap_or_default();
+    if out.json {
+        return out.value(&json!({ "listen": clients, "adminListen": operators, "adminSecretFile": secret }));
+    }
+    let behind = match (settings.text("gateway.upstream"), settings.text("gateway.profile")) {
+        (None, _) => "forward auth only: /_tenure/auth".to_owned(),
+        (Some(upstream), None) => format!("upstream {upstream}"),
+        (Some(upstream), Some(profile)) => format!("upstream {upstream}, profile {profile}"),
+    };
+    let store = match settings.backend() {
+        Backend::Json => settings.store()?.display().to_string(),
+        Backend::Redis => {
+            settings.text("redis.url").map(|url| crate::settings::without_password(&url)).unwrap_or_default()
+        }
+    };
+    let insecure = if options.tls.is_some() { "-k " } else { "" };
+    let tenure = command_line(global);
+    out.note(format_args!("{}   {clients} ({behind})", styled(BOLD, "clients")));
+    out.note(format_args!("{} {operators} (secret in {secret})", styled(BOLD, "operators")));
+    out.note(format_args!("{}  {store}", styled(BOLD, "sessions")));
+    out.note("try it:");
+    out.note(format_args!(
+        "  curl -i {insecure}-H \"Authorization: Bearer $({tenure} token issue -q --device-id laptop)\" {clients}/_tenure/auth"
+    ));
+    out.note(format_args!(
+        "  curl -H \"Authorization: Bearer $(cat {})\" {operators}/api/v1/sessions",
+        quoted(&secret)
+    ));
+    Ok(())
+}
+
+/// How this program was called, with what names the store: for a line that can be pasted.
+fn command_line(global: &Global) -> String {
+    let mut line = quoted(&std::env::args().next().unwrap_or_else(|| "tenure".to_owned()));
+    let config = global.config.as_deref().map(Path::display).map(|path| path.to_string());
+    let flags = [
+        ("--backend", &global.backend),
+        ("--store", &global.store),
+        ("--redis-url", &global.redis_url),
+        ("--config", &config),
+    ];
+    for (name, value) in flags {
+        if let Some(value) = value {
+            line += &format!(" {name} {}", quoted(&crate::settings::without_password(value)));
+        }
+    }
+    line
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_split_them() {
+        assert_eq!(quoted("target/release/tenure"), "target/release/tenure");
+        assert_eq!(quoted("/home/anna's files/x"), r"'/home/anna'\''s files/x'");
+    }
+}

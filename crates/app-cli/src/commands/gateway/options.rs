@@ -1,0 +1,103 @@
+//! From settings to what the gateway takes.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use http::uri::{Authority, Scheme};
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+use tenure_domain::Subject;
+use tenure_gateway::{Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
+
+use super::secrets;
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::settings::{Settings, SettingsError};
+
+/// Reads what the settings name, secrets included; makes the operators' secret where there is none yet.
+///
+/// # Errors
+/// [`Failure`] that names the setting.
+pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, Failure> {
+    let file = settings.text("gateway.admin_secret_file").ok_or_else(|| unset("gateway.admin_secret_file"))?;
+    let mut options = Options::new(secrets::of_operators(Path::new(&file), out)?);
+    options.listen = parsed(settings, "gateway.listen")?;
+    options.admin_listen = parsed(settings, "gateway.admin_listen")?;
+    options.upstream = settings.text("gateway.upstream").map(|url| upstream(&url)).transpose()?;
+    options.enrolment = enrolment(settings, out)?;
+    options.upstream_auth = upstream_auth(settings, out)?;
+    options.store_loss_grace =
+        settings.span("gateway.store_loss_grace").map_or(options.store_loss_grace, std::time::Duration::from);
+    let networks = settings.list("gateway.trusted_proxies");
+    options.trusted_proxies = networks.iter().map(|text| network(text)).collect::<Result<_, _>>()?;
+    options.public_paths = settings.list("gateway.public_paths").into_iter().map(PublicPath).collect();
+    options.user_header = parsed(settings, "gateway.user_header")?;
+    options.profile = profile(settings)?;
+    options.auto_rotate_cookies = settings.flag("gateway.auto_rotate_cookies");
+    if let (Some(cert), Some(key)) = (settings.text("gateway.tls_cert"), settings.text("gateway.tls_key")) {
+        options.tls = Some(TlsFiles { cert: cert.into(), key: key.into() });
+    }
+    Ok(options)
+}
+
+fn unset(name: &str) -> Failure {
+    SettingsError::one(format!("{name} is not set")).into()
+}
+
+/// A setting whose kind has checked it already.
+fn parsed<T: std::str::FromStr>(settings: &Settings, name: &str) -> Result<T, Failure> {
+    let text = settings.text(name).ok_or_else(|| unset(name))?;
+    text.parse().map_err(|_| SettingsError::one(format!("{name} is {text}, which cannot be used")).into())
+}
+
+fn upstream(url: &str) -> Result<Upstream, Failure> {
+    let refuse = || SettingsError::one(format!("gateway.upstream is {url}, which is no URL of a host"));
+    let (scheme, rest) = url.split_once("://").ok_or_else(refuse)?;
+    let scheme = if scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+    let authority: Authority = rest.trim_end_matches('/').parse().map_err(|_| refuse())?;
+    Ok(Upstream { scheme, authority })
+}
+
+fn network(text: &str) -> Result<IpNet, Failure> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>()
+        .or_else(|_| address())
+        .map_err(|_| SettingsError::one(format!("gateway.trusted_proxies has {text}, which is no network")).into())
+}
+
+fn enrolment(settings: &Settings, out: Output) -> Result<Option<Enrolment>, Failure> {
+    let Some(file) = settings.text("gateway.enrol_secret_file") else {
+        return Ok(None);
+    };
+    let secret = secrets::of_tenure("gateway.enrol_secret_file", Path::new(&file), out)?;
+    let subject = settings.text("gateway.enrol_subject").ok_or_else(|| unset("gateway.enrol_subject"))?;
+    Ok(Some(Enrolment { secret, subject: Subject::new(&subject)? }))
+}
+
+fn upstream_auth(settings: &Settings, out: Output) -> Result<Option<UpstreamAuth>, Failure> {
+    let Some(file) = settings.text("gateway.upstream_secret_file") else {
+        return Ok(None);
+    };
+    let secret = secrets::read("gateway.upstream_secret_file", Path::new(&file), out)?;
+    let header = settings.text("gateway.upstream_auth_header").ok_or_else(|| unset("gateway.upstream_auth_header"))?;
+    let refuse = || SettingsError::one(format!("gateway.upstream_auth_header is {header}, which no header can carry"));
+    let (name, value) = match header.split_once(": ") {
+        Some((name, scheme)) => (name, format!("{scheme} {}", secret.expose())),
+        None => (header.as_str(), secret.expose().to_owned()),
+    };
+    let name: HeaderName = name.parse().map_err(|_| refuse())?;
+    let mut value = HeaderValue::try_from(value).map_err(|_| refuse())?;
+    value.set_sensitive(true);
+    Ok(Some(UpstreamAuth { header: name, value }))
+}
+
+fn profile(settings: &Settings) -> Result<Option<Profile>, Failure> {
+    if settings.text("gateway.profile").is_none() {
+        return Ok(None);
+    }
+    if settings.text("gateway.upstream").is_none() {
+        let problem = "gateway.profile is set, but gateway.upstream is not; name what stands behind (--upstream URL)";
+        return Err(SettingsError::one(problem).into());
+    }
+    Ok(Some(Profile::OpenClaw { loopback_as: parsed(settings, "gateway.openclaw_client_address")? }))
+}

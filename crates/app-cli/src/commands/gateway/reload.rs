@@ -1,0 +1,92 @@
+//! Settings that change while the gateway runs: on SIGHUP, and when the settings file or a secret's file changes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tenure_gateway::{Gate, Options};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{GatewayArgs, options};
+use crate::cli::Global;
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::settings::{ConfigPath, KEYS, Settings};
+
+/// How often the files are looked at.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// Settings that are read at the start only.
+const FIXED: [&str; 4] = ["gateway.listen", "gateway.admin_listen", "gateway.tls_cert", "gateway.tls_key"];
+
+/// Takes over new settings for as long as it is polled. Settings that cannot be used change nothing.
+pub(super) async fn keep(args: GatewayArgs, global: Global, gate: Arc<Gate>, out: Output) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        out.warn("SIGHUP cannot be listened for: restart to take over new settings");
+        return;
+    };
+    let Ok(mut settings) = args.settings(&global) else { return };
+    let mut seen = stamps(&global, &settings);
+    loop {
+        let asked = tokio::select! {
+            _ = hangup.recv() => true,
+            () = tokio::time::sleep(PERIOD) => false,
+        };
+        let now = stamps(&global, &settings);
+        if !asked && now == seen {
+            continue;
+        }
+        seen = now;
+        match take_over(&args, &global, &settings, &gate, out) {
+            Ok(new) => {
+                // Another file may be named now.
+                seen = stamps(&global, &new);
+                settings = new;
+            }
+            Err(error) => out.warn(format_args!("the settings stay as they were: {error}")),
+        }
+    }
+}
+
+fn take_over(
+    args: &GatewayArgs,
+    global: &Global,
+    before: &Settings,
+    gate: &Gate,
+    out: Output,
+) -> Result<Settings, Failure> {
+    let settings = args.settings(global)?;
+    let new = options::of(&settings, out)?;
+    let old = gate.options();
+    let fixed = Options { listen: old.listen, admin_listen: old.admin_listen, tls: old.tls.clone(), ..new };
+    gate.set_options(fixed);
+    gate.sessions().set_policy(settings.policy());
+    let changed: Vec<&str> =
+        KEYS.iter().map(|key| key.name).filter(|name| settings.text(name) != before.text(name)).collect();
+    let late = |name: &&str| FIXED.contains(name) || !(name.starts_with("session.") || name.starts_with("gateway."));
+    let (late, taken): (Vec<&str>, Vec<&str>) = changed.into_iter().partition(late);
+    out.note(match taken[..] {
+        [] => "settings and secrets read again".to_owned(),
+        _ => format!("settings taken over: {}", taken.join(", ")),
+    });
+    if !late.is_empty() {
+        out.warn(format_args!("a restart is needed for {}", late.join(", ")));
+    }
+    Ok(settings)
+}
+
+/// What tells that a file changed.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+fn stamps(global: &Global, settings: &Settings) -> Vec<(PathBuf, Stamp)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let secrets = ["gateway.admin_secret_file", "gateway.enrol_secret_file", "gateway.upstream_secret_file"];
+    let mut paths: Vec<PathBuf> = secrets.iter().filter_map(|name| settings.text(name)).map(PathBuf::from).collect();
+    paths.extend(ConfigPath::find(global).ok().map(|config| config.path));
+    let stamp = |path: PathBuf| {
+        let found = std::fs::metadata(&path).ok();
+        let stamp = found.and_then(|found| Some((found.modified().ok()?, found.len(), found.ino())));
+        (path, stamp)
+    };
+    paths.into_iter().map(stamp).collect()
+}

@@ -1,0 +1,87 @@
+//! Secrets that stand in files: never in a flag, never in the environment.
+
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use tenure_gateway::SharedSecret;
+use tenure_ports::Entropy as _;
+use zeroize::Zeroizing;
+
+use crate::exit::Failure;
+use crate::files;
+use crate::output::Output;
+use crate::settings::SettingsError;
+use crate::system::SystemEntropy;
+
+/// A larger file holds no secret.
+const BOUND: u64 = 4_096;
+/// Fewer characters can be guessed.
+const LEAST: usize = 16;
+
+const ADMIN: &str = "gateway.admin_secret_file";
+
+/// The operators' secret; made, for its owner alone, where there is no file.
+///
+/// # Errors
+/// [`Failure`].
+pub(super) fn of_operators(path: &Path, out: Output) -> Result<SharedSecret, Failure> {
+    if let Err(error) = std::fs::symlink_metadata(path)
+        && error.kind() == ErrorKind::NotFound
+    {
+        let mut random = Zeroizing::new([0; 32]);
+        SystemEntropy.fill(&mut *random)?;
+        let hex = random.iter().fold(Zeroizing::new(String::with_capacity(65)), |mut text, byte| {
+            use std::fmt::Write as _;
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        files::make_directories(path)?;
+        files::create(path, format!("{}\n", hex.as_str()).as_bytes())?;
+    }
+    of_tenure(ADMIN, path, out)
+}
+
+/// A secret that opens Tenure itself, and must be hard to guess.
+///
+/// # Errors
+/// [`Failure::Settings`] that names the setting and the file.
+pub(super) fn of_tenure(name: &str, path: &Path, out: Output) -> Result<SharedSecret, Failure> {
+    let secret = read(name, path, out)?;
+    if secret.expose().len() < LEAST {
+        let problem = format!(
+            "{name}: {}: the secret has fewer than {LEAST} characters, so it can be guessed; make one with: openssl \
+             rand -hex 32",
+            path.display()
+        );
+        return Err(SettingsError::one(problem).into());
+    }
+    Ok(secret)
+}
+
+/// The secret in a file that the setting `name` names, whoever asks for it.
+///
+/// # Errors
+/// [`Failure::Settings`] that names both.
+pub(super) fn read(name: &str, path: &Path, out: Output) -> Result<SharedSecret, Failure> {
+    let refuse =
+        |problem: String| Failure::Settings(SettingsError::one(format!("{name}: {}: {problem}", path.display())));
+    let mut file = std::fs::File::open(path).map_err(|error| refuse(format!("could not read it: {error}")))?;
+    let found = file.metadata().map_err(|error| refuse(format!("could not look at it: {error}")))?;
+    if !found.is_file() {
+        return Err(refuse("it is no plain file".to_owned()));
+    }
+    if found.mode() & 0o022 != 0 {
+        return Err(refuse(format!("others can write it (mode {:o}); chmod 600 it", found.mode() & 0o7777)));
+    }
+    if found.mode() & 0o077 != 0 {
+        out.warn(format_args!("others can read {} (mode {:o}); chmod 600 it", path.display(), found.mode() & 0o7777));
+    }
+    let mut text = Zeroizing::new(String::new());
+    let read = (&mut file).take(BOUND + 1).read_to_string(&mut text);
+    read.map_err(|error| refuse(format!("could not read it: {error}")))?;
+    if text.len() as u64 > BOUND {
+        return Err(refuse(format!("it is longer than {BOUND} bytes")));
+    }
+    SharedSecret::new(&text).ok_or_else(|| refuse("it must hold one line of printable ASCII characters".to_owned()))
+}

@@ -1,0 +1,136 @@
+//! A repair of the JSON store's file in words.
+
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tenure_adapter_json::{Behind, Loss, Plan};
+use tenure_service::rfc3339;
+
+use crate::exit::Failure;
+use crate::settings::{Backend, Settings};
+use crate::system::SystemClock;
+use crate::words;
+
+/// How much of each kind a person is shown.
+const SHOWN: usize = 40;
+
+/// What a repair would do, or did.
+pub(crate) struct Repair(Plan);
+
+impl Repair {
+    /// `None` where the store needs none.
+    ///
+    /// # Errors
+    /// [`Failure`] where it cannot be repaired.
+    pub(crate) fn plan(settings: &Settings) -> Result<Option<Self>, Failure> {
+        if settings.backend() == Backend::Redis {
+            return Err(Failure::Usage(
+                "--repair is for the json backend: a Redis server keeps its own files".to_owned(),
+            ));
+        }
+        let plan = tenure_adapter_json::plan(&settings.store()?, Arc::new(SystemClock), &settings.policy())?;
+        Ok(plan.map(Self))
+    }
+
+    /// Does what [`Repair::describe`] says, and nothing else.
+    ///
+    /// # Errors
+    /// [`Failure`] where it could not be done.
+    pub(crate) fn carry_out(&self, settings: &Settings) -> Result<(), Failure> {
+        let (store, clock) = (settings.store()?, Arc::new(SystemClock));
+        Ok(tenure_adapter_json::repair(&store, clock, &settings.policy(), &self.0)?)
+    }
+
+    /// Where the file is kept as it was.
+    pub(crate) fn backup(&self) -> String {
+        self.0.backup.display().to_string()
+    }
+
+    /// For scripts, once it is done.
+    pub(crate) fn json(&self) -> Value {
+        let Self(plan) = self;
+        json!({
+            "what": plan.losses.iter().map(loss).chain(plan.clock.iter().map(clock)).collect::<Vec<_>>(),
+            "lost": plan.lost(),
+            "ended": plan.ended.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "kept": plan.kept,
+            "backup": self.backup(),
+        })
+    }
+
+    /// For the person who is asked, one fact a line.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let Self(plan) = self;
+        let mut lines: Vec<String> = plan.losses.iter().take(SHOWN).map(loss).collect();
+        if plan.losses.len() > SHOWN {
+            lines.push(format!("… and {} more such findings", plan.losses.len() - SHOWN));
+        }
+        if !plan.ended.is_empty() {
+            let ids = words::ids(&plan.ended[..plan.ended.len().min(SHOWN)]);
+            let more = if plan.ended.len() > SHOWN { " …" } else { "" };
+            lines.push(format!(
+                "{} would be ended, since their revocation may be among what is lost: {ids}{more}",
+                words::sessions(plan.ended.len())
+            ));
+        }
+        if plan.unnamed {
+            lines.push(
+                "what is lost does not tell whom it was about; if a revocation may be among it: tenure sessions revoke --all"
+                    .to_owned(),
+            );
+        }
+        lines.extend(plan.clock.iter().map(clock));
+        match plan.lost() {
+            0 => {}
+            1 => lines.push("1 transaction would be lost".to_owned()),
+            lost => lines.push(format!("{lost} transactions would be lost")),
+        }
+        let sessions = words::sessions(plan.kept);
+        lines.push(format!(
+            "{sessions} would be kept, and the file of {} bytes as it is in {}",
+            plan.size,
+            plan.backup.display()
+        ));
+        lines
+    }
+}
+
+fn loss(loss: &Loss) -> String {
+    match loss {
+        Loss::Mended { line } => {
+            format!("line {line}: one bit had changed; it would be set right, and nothing is lost")
+        }
+        Loss::NoNewline { line } => format!("line {line}: lacks only its newline, and would get it"),
+        Loss::Torn { offset, bytes } => format!(
+            "{bytes} bytes after byte {offset}: writing was cut off there, so nobody was told that it was done; they \
+             would be dropped"
+        ),
+        Loss::Dropped { line: 1, .. } => "line 1: damaged; it says what the file is, and would be made anew".to_owned(),
+        Loss::Dropped { line, offset, bytes, problem, sessions } => {
+            let names = match &sessions[..] {
+                [] => "it names no session legibly".to_owned(),
+                ids => format!("it names {}", words::ids(&ids[..ids.len().min(SHOWN)])),
+            };
+            let bytes = if *bytes == 0 { "whole".to_owned() } else { format!("{bytes} bytes at byte {offset}") };
+            format!("line {line} ({bytes}): {problem}; it would be dropped, {names}")
+        }
+        Loss::Missing { from, to } if from == to => format!("transaction {from} is missing"),
+        Loss::Missing { from, to } => format!("transactions {from} to {to} are missing"),
+        Loss::Skipped { line, problem } => format!("line {line}: {problem}; that part would be dropped"),
+    }
+}
+
+fn clock(behind: &Behind) -> String {
+    let mut text = format!(
+        "the clock is behind {}, the last time that the store recorded before the machine's restart; it would be \
+         accepted: what had expired since then by that record holds again until it expires by this clock",
+        rfc3339(behind.recorded)
+    );
+    if behind.early > 0 {
+        let count = words::sessions(behind.early);
+        text += &format!(
+            "; {count} would hold until as late as {}, having been issued or rotated by that later time",
+            rfc3339(behind.until)
+        );
+    }
+    text
+}
