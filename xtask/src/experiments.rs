@@ -3,12 +3,22 @@
 use crate::Result;
 use crate::cargo::{cargo, stream};
 
-/// So many processes are killed in the middle of writing.
-const KILLS: &str = "1000";
+/// The experiments with processes and file systems: 1,000 kills beside 100,000 sessions, a minute of two writers with a
+/// compaction each second, full disks, stopped lock holders.
+const FAULTS: [&[&str]; 4] = [&["kill", "1000", "100000"], &["contend", "60"], &["room", "40"], &["stopped", "10"]];
 
-/// Kills, and whatever else can befall a store, in their full lengths.
+/// Whatever can befall a store, in full length: also those that a failure before them would hide.
 pub(crate) fn faults() -> Result<()> {
-    stream(&mut cargo(&["run", "--release", "--package", "tenure-tests", "--bin", "faults", "--", "kill", KILLS]))
+    let mut failed = Vec::new();
+    for experiment in FAULTS {
+        println!("\n==> faults {}", experiment.join(" "));
+        let run = ["run", "--release", "--package", "tenure-tests", "--bin", "faults", "--"];
+        failed.extend(stream(&mut cargo(&[&run, experiment].concat())).err());
+    }
+    println!("\n==> a cut at every byte and every single changed bit of a journal");
+    let mut damage = cargo(&["test", "--release", "--package", "tenure-adapter-json", "--test", "damage"]);
+    failed.extend(stream(damage.env("TEST_FAULTS", "all")).err());
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
 /// Every benchmark, each beside its bare floor in the same run.

@@ -21,7 +21,7 @@ Commands:
   docs          write the generated files
   docs --check  fail if a generated file differs from what would be written
   bench         measure, each thing beside its bare floor (minutes)
-  faults        kill processes that write, a thousand times (minutes)
+  faults        kill, stop, fill up and damage what a store lives on (a quarter of an hour)
 ";
 
 fn main() -> ExitCode {

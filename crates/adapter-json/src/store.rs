@@ -92,6 +92,14 @@ impl JsonStore {
         self.shared.ask(&self.lock, Job::Flush).await
     }
 
+    /// Writes the journal anew without what is past, as happens by itself once it is twice as large as its content.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be written; the store goes on with the file that it has.
+    pub async fn compact(&self) -> Result<(), StoreError> {
+        self.shared.ask(&self.lock, Job::Compact).await
+    }
+
     /// Waits until what a decision is to be made on is on the disk. What this process wrote is already.
     async fn settle(&self, rules: u64, synced: u64) -> Result<(), StoreError> {
         if rules <= synced { Ok(()) } else { self.shared.ask(&self.lock, Job::Sync).await }

@@ -47,6 +47,8 @@ pub(crate) enum Job {
     Flush(Reply<()>),
     /// A writer could write.
     Probe(Reply<()>),
+    /// The file is written anew.
+    Compact(Reply<()>),
 }
 
 #[derive(Default)]

@@ -73,6 +73,7 @@ struct Waiting {
     purges: Vec<(tenure_ports::Purge, Option<tenure_ports::Cursor>, Reply<Purged>)>,
     syncs: Vec<Reply<()>>,
     others: Vec<Reply<()>>,
+    compactions: Vec<Reply<()>>,
 }
 
 /// Nobody may wait any more: the answer is lost then, and that is fine.
@@ -94,10 +95,12 @@ pub(super) fn run(
             Job::Purge(purge, after, reply) => waiting.purges.push((purge, after, reply)),
             Job::Sync(reply) => waiting.syncs.push(reply),
             Job::Flush(reply) | Job::Probe(reply) => waiting.others.push(reply),
+            Job::Compact(reply) => waiting.compactions.push(reply),
         }
     }
-    let Waiting { commits, purges, syncs, others } = waiting;
-    if commits.is_empty() && purges.is_empty() && others.is_empty() && touches.is_empty() && !state.suspect {
+    let Waiting { commits, purges, syncs, others, compactions } = waiting;
+    let nothing = commits.is_empty() && purges.is_empty() && others.is_empty() && compactions.is_empty();
+    if nothing && touches.is_empty() && !state.suspect {
         let result = sync_only(shared);
         return syncs.into_iter().for_each(|reply| answer(reply, result.clone()));
     }
@@ -107,7 +110,8 @@ pub(super) fn run(
             refuse(shared, commits, &error);
             shared.put_back(touches);
             purges.into_iter().for_each(|(_, _, reply)| answer(reply, Err(error.clone())));
-            return syncs.into_iter().chain(others).for_each(|reply| answer(reply, Err(error.clone())));
+            let rest = syncs.into_iter().chain(others).chain(compactions);
+            return rest.for_each(|reply| answer(reply, Err(error.clone())));
         }
     };
     let written = append(shared, state, commits, &touches, !syncs.is_empty());
@@ -115,7 +119,12 @@ pub(super) fn run(
     for (purge, after, reply) in purges {
         answer(reply, purge::run(shared, &purge, after, |shared, fill| append_line(shared, state, fill)));
     }
-    compact_if_due(shared, state);
+    if compactions.is_empty() {
+        compact_if_due(shared, state);
+    } else {
+        let result = compact(shared, state);
+        compactions.into_iter().for_each(|reply| answer(reply, result.clone()));
+    }
     drop(held);
 }
 
@@ -425,11 +434,15 @@ fn compact_if_due(shared: &Shared, state: &mut State) {
     if !(grown || emptied) || size < state.compact_from {
         return;
     }
-    let result =
-        purge::stale(shared, |shared, fill| append_line(shared, state, fill)).and_then(|()| rewrite(shared, state));
     state.compact_from = 0;
-    if let Err(error) = result {
+    if let Err(error) = compact(shared, state) {
         tracing::warn!(%error, "the store could not be compacted; it goes on growing until it can");
         state.compact_from = size.saturating_add(shared.compact_floor);
     }
+}
+
+/// Removes what nobody may ask about any more, and writes the rest anew.
+fn compact(shared: &Shared, state: &mut State) -> Result<(), StoreError> {
+    purge::stale(shared, |shared, fill| append_line(shared, state, fill))?;
+    rewrite(shared, state)
 }
