@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -81,9 +83,14 @@ impl Access {
         deadline: Instant,
     ) -> Result<Connection, Trouble> {
         let until = deadline.min(Instant::now() + self.limits.connect);
+        let running = if self.tls.is_some() {
+            "no connection in time; is the server running, and does it speak TLS on this port?"
+        } else {
+            "no connection in time; is the server running?"
+        };
         timeout_at(until, self.connect(address, pushes))
             .await
-            .unwrap_or_else(|_| Err(Trouble::Unsent("no connection in time; is the server running?".to_owned())))
+            .unwrap_or_else(|_| Err(Trouble::Unsent(running.to_owned())))
     }
 
     async fn connect(&self, address: &Address, pushes: Option<Pushes>) -> Result<Connection, Trouble> {
@@ -97,7 +104,7 @@ impl Access {
             config = config.set_push_sender(pushes);
         }
         let made = MultiplexedConnection::new_with_config(&sign_in, self.stream(address).await?, config).await;
-        let (calls, driver) = made.map_err(|error| Trouble::of(&error, false))?;
+        let (calls, driver) = made.map_err(|error| self.turned_away(&error))?;
         let mut connection = Connection { calls, driver: Arc::new(Driver(tokio::spawn(driver))) };
         let mut name = redis::cmd("CLIENT");
         name.arg("SETNAME").arg(&self.name);
@@ -105,7 +112,20 @@ impl Access {
         match connection.send(&name).await {
             Ok(Value::ServerError(error)) if error.code() == "NOAUTH" => Err(Trouble::of_server(&error)),
             Ok(_) => Ok(connection),
-            Err(error) => Err(Trouble::of(&error, false)),
+            Err(error) => Err(self.turned_away(&error)),
+        }
+    }
+
+    /// A server that ends the connection before the first answer often could not make sense of it.
+    fn turned_away(&self, error: &RedisError) -> Trouble {
+        match (&self.tls, Trouble::of(error, false)) {
+            (Some(_), Trouble::Unsent(problem)) if problem.contains("alert") => {
+                Trouble::Refused(format!("{problem}; check redis.tls_cert and redis.tls_key"))
+            }
+            (None, Trouble::Unsent(_)) if error.is_connection_dropped() => Trouble::Unsent(
+                "the server ended the connection at once; if it speaks TLS on this port, write rediss://".to_owned(),
+            ),
+            (_, trouble) => trouble,
         }
     }
 

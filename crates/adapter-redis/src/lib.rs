@@ -45,7 +45,7 @@ use tenure_domain::{
 };
 use tenure_ports::{CommitError, Cursor, Feed, Page, Purge, Purged, SessionRepository, StoreError};
 
-pub use url::check_url;
+pub use url::{URL_FORMS, check_url};
 
 #[async_trait]
 impl SessionRepository for RedisStore {

@@ -15,16 +15,17 @@ impl Script {
     }
 }
 
+const SETTLED: &str = include_str!("scripts/settled.lua");
 const SHARED: &str = include_str!("scripts/shared.lua");
 
 /// Refused by a server that is out of memory.
 fn strict(body: &str) -> Script {
-    Script::new(format!("#!lua\n{SHARED}\n{body}"))
+    Script::new(format!("#!lua\n{SETTLED}\n{SHARED}\n{body}"))
 }
 
 /// Runs on a server that is out of memory: what ends, removes or only moves things must always work.
 fn always(body: &str) -> Script {
-    Script::new(format!("#!lua flags=allow-oom\n{SHARED}\n{body}"))
+    Script::new(format!("#!lua flags=allow-oom\n{SETTLED}\n{SHARED}\n{body}"))
 }
 
 /// For decisions that add sessions.
@@ -34,7 +35,7 @@ pub(crate) static COMMIT_ALWAYS: LazyLock<Script> = LazyLock::new(|| always(incl
 pub(crate) static TOUCH: LazyLock<Script> = LazyLock::new(|| always(include_str!("scripts/touch.lua")));
 pub(crate) static PURGE: LazyLock<Script> = LazyLock::new(|| always(include_str!("scripts/purge.lua")));
 pub(crate) static LOAD: LazyLock<Script> =
-    LazyLock::new(|| Script::new(format!("#!lua flags=no-writes\n{}", include_str!("scripts/load.lua"))));
+    LazyLock::new(|| Script::new(format!("#!lua flags=no-writes\n{SETTLED}\n{}", include_str!("scripts/load.lua"))));
 pub(crate) static BARRIER: LazyLock<Script> = LazyLock::new(|| always(include_str!("scripts/barrier.lua")));
 /// Does nothing, on a server that would take a write.
 pub(crate) static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new("#!lua\nreturn 1".to_owned()));

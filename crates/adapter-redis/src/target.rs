@@ -9,7 +9,7 @@ use tenure_ports::StoreError;
 use crate::dial::Access;
 use crate::options::Options;
 use crate::tls;
-use crate::url::{self, Topology};
+use crate::url::{self, Topology, URL_FORMS};
 
 /// The longest waits.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,10 @@ pub(crate) struct Target {
 impl Target {
     pub(crate) fn new(options: &Options) -> Result<Self, StoreError> {
         let refuse = |setting: &str, problem| StoreError::Unavailable { place: setting.to_owned(), problem };
-        let parsed = url::parse(&options.url).map_err(|problem| refuse("redis.url", problem))?;
+        let parsed = url::parse(&options.url).map_err(|problem| {
+            let problem = if problem.is_empty() { problem } else { format!("{problem}; ") };
+            refuse("redis.url", format!("{problem}it takes {URL_FORMS}"))
+        })?;
         if options.near_cache && matches!(parsed.topology, Topology::Cluster(_)) {
             let problem = "redis.near_cache is not available on a cluster yet; leave it off".to_owned();
             return Err(refuse("redis.near_cache", problem));

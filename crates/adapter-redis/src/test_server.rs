@@ -1,4 +1,8 @@
-//! A server of one's own for tests, gone when it is dropped.
+//! Servers of one's own for tests, gone when they are dropped.
+
+mod cluster;
+mod sentinel;
+mod tls;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +10,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub use cluster::Cluster;
+pub use sentinel::Sentinels;
 use tempfile::TempDir;
+pub use tls::Tls;
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(20);
@@ -35,10 +42,18 @@ impl Server {
     /// As [`Server::start`].
     #[must_use]
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_each(|| arguments.iter().map(|&argument| argument.to_owned()).collect())
+    }
+
+    /// The same with arguments that are made anew for each try, since some other port may be taken too.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_each(arguments: impl Fn() -> Vec<String>) -> Self {
         let dir = TempDir::new().unwrap_or_else(|error| panic!("no temporary directory for a test server: {error}"));
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         for _ in 0..5 {
-            let port = free_port();
+            let (port, arguments) = (free_port(), arguments());
             let mut child = spawn(port, dir.path(), &arguments);
             if wait_until_ready(&mut child, port) {
                 return Self { child, dir, port, arguments };
@@ -104,6 +119,14 @@ impl Server {
         self.signal("CONT");
     }
 
+    /// Sends a command past any store.
+    ///
+    /// # Panics
+    /// Where it is refused, or answered by something else than is asked for.
+    pub fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        ask(self.port, words)
+    }
+
     fn signal(&self, name: &str) {
         let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "cannot send SIG{name} to the test server");
@@ -122,6 +145,41 @@ fn stop(child: &mut Child) {
     let _ = child.wait();
 }
 
+fn ask<T: redis::FromRedisValue>(port: u16, words: &[&str]) -> T {
+    try_ask(port, words).unwrap_or_else(|error| panic!("the server on port {port} refuses {words:?}: {error}"))
+}
+
+fn try_ask<T: redis::FromRedisValue>(port: u16, words: &[&str]) -> redis::RedisResult<T> {
+    let client = redis::Client::open(("127.0.0.1", port))?;
+    let mut connection = client.get_connection_with_timeout(START)?;
+    connection.set_read_timeout(Some(START))?;
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    command.query(&mut connection)
+}
+
+/// `master`, or `slave` and the state of its link.
+fn role(port: u16) -> Option<String> {
+    let answer: Vec<redis::Value> = try_ask(port, &["ROLE"]).ok()?;
+    let text = |at: usize| redis::from_redis_value::<String>(answer.get(at)?.clone()).ok();
+    match text(0)?.as_str() {
+        "slave" => Some(format!("slave {}", text(3)?)),
+        other => Some(other.to_owned()),
+    }
+}
+
+/// Waits until something holds.
+///
+/// # Panics
+/// Where it takes longer than a start may.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + START;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {START:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A port of 127.0.0.1 that was free a moment ago.
 ///
 /// # Panics
@@ -132,8 +190,12 @@ pub fn free_port() -> u16 {
     listener.unwrap_or_else(|error| panic!("no free port on 127.0.0.1: {error}")).port()
 }
 
+fn program() -> String {
+    std::env::var("TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 fn spawn(port: u16, dir: &Path, arguments: &[String]) -> Child {
-    let program = std::env::var("TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+    let program = program();
     let mut command = Command::new(&program);
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])

@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 /// What a URL may look like, for messages.
-pub(crate) const FORMS: &str = "it takes redis://[user[:password]@]host[:port][/database], unix:///path[?db=database], \
-     redis+sentinel://host:port,host:port/service[/database] or redis+cluster://host:port,host:port; \
+pub const URL_FORMS: &str = "redis://[user[:password]@]host[:port][/database], unix:///path[?db=database], \
+     redis+sentinel://host:port,host:port/service[/database] or redis+cluster://host:port,host:port, \
      with rediss in place of redis for TLS";
 
 const SERVER_PORT: u16 = 6_379;
@@ -60,7 +60,7 @@ pub(crate) struct Parsed {
 /// Checks that a text names a Redis server, a service behind sentinels, or a cluster.
 ///
 /// # Errors
-/// What it takes instead. Never repeats the text, which may hold a password.
+/// What is wrong with it; empty where [`URL_FORMS`] says it all. Never repeats the text, which may hold a password.
 pub fn check_url(url: &str) -> Result<(), String> {
     parse(url).map(drop)
 }
@@ -70,28 +70,25 @@ pub fn check_url(url: &str) -> Result<(), String> {
 /// # Errors
 /// As [`check_url`].
 pub(crate) fn parse(url: &str) -> Result<Parsed, String> {
-    let wrong = |problem: &str| format!("{problem}; {FORMS}");
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| FORMS.to_owned())?;
+    let other = String::new;
+    let (scheme, rest) = url.split_once("://").ok_or_else(other)?;
     if url.chars().any(|c| c.is_control() || c == ' ') {
-        return Err(wrong("it has a space or a control character"));
+        return Err("it has a space or a control character".to_owned());
     }
     // Valkey's own schemes mean the same.
     let (scheme, tls) = match scheme.split_once('+').unwrap_or((scheme, "")) {
         ("redis" | "valkey", kind) => (kind, false),
         ("rediss" | "valkeys", kind) => (kind, true),
         ("unix", "") => ("unix", false),
-        _ => return Err(FORMS.to_owned()),
+        _ => return Err(other()),
     };
-    if scheme == "unix" {
-        return unix(rest, tls).map_err(|problem| wrong(&problem));
-    }
-    let parsed = match scheme {
+    match scheme {
         "" => single(rest, tls),
+        "unix" => unix(rest, tls),
         "sentinel" => sentinel(rest, tls),
         "cluster" => cluster(rest, tls),
-        _ => return Err(FORMS.to_owned()),
-    };
-    parsed.map_err(|problem| wrong(&problem))
+        _ => Err(other()),
+    }
 }
 
 fn single(rest: &str, tls: bool) -> Result<Parsed, String> {
@@ -300,7 +297,7 @@ mod tests {
             "rediss+unix:///p",
         ] {
             let problem = check_url(url).expect_err(url);
-            assert!(problem.contains("redis+cluster://") && !problem.contains("hunter2"), "{url}: {problem}");
+            assert!(!problem.contains("hunter2"), "{url}: {problem}");
         }
     }
 }

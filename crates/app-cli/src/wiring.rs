@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::{Durability, Password, RedisStore};
+pub(crate) use tenure_adapter_redis::{URL_FORMS as REDIS_URLS, check_url as check_redis_url};
 use tenure_domain::Millis;
 use tenure_ports::{Clock, SessionRepository, StoreError};
 use tenure_service::Sessions;

@@ -8,6 +8,9 @@
 --       lapsed: id
 local device, over, index, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local base, channel = ARGV[1], ARGV[2]
+if not settled(base) then
+  return moving
+end
 local server_now = math.floor(micros() / 1000)
 local now = ARGV[3] == '' and server_now or tonumber(ARGV[3])
 -- Nothing but a time of its own, which tests have, makes this other than zero.

@@ -4,6 +4,9 @@
 -- Answers nothing for an unknown session, else { revision, horizon, id, record, activity, … }.
 local base, asked = ARGV[1], ARGV[2]
 local device, out = KEYS[1], {}
+if not settled(base) then
+  return moving
+end
 
 local function add(id)
   local record = redis.call('GET', base .. 's:' .. id)

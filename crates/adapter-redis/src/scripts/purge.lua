@@ -5,6 +5,9 @@
 -- Answers how many were removed.
 local device, over, counter = KEYS[1], KEYS[2], KEYS[4]
 local base = ARGV[1]
+if not settled(base) then
+  return moving
+end
 redis.call('ZCARD', over)
 redis.call('ZCARD', KEYS[3])
 local revision = redis.call('HGET', device, 'r')

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod cluster;
 mod connection;
 mod contract;
 mod damage;
@@ -9,5 +10,7 @@ mod durability;
 mod expiry;
 mod feed;
 mod near;
+mod sentinel;
 mod support;
+mod tls;
 mod walks;

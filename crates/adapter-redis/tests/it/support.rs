@@ -79,8 +79,12 @@ pub(crate) async fn issue_as(store: &RedisStore, name: &str, policy: &Policy, su
 }
 
 pub(crate) fn revocation(device: &Device, id: SessionId, now: Timestamp) -> Commit {
+    revocation_under(device, id, &Policy::default(), now)
+}
+
+pub(crate) fn revocation_under(device: &Device, id: SessionId, policy: &Policy, now: Timestamp) -> Commit {
     let cause = Cause::rule(EndReason::Revoked);
-    device.revoke(&Selection::one(id), &cause, &Policy::default(), now).commit.unwrap()
+    device.revoke(&Selection::one(id), &cause, policy, now).commit.unwrap()
 }
 
 pub(crate) async fn revoke(store: &RedisStore, id: SessionId) {

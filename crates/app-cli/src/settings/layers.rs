@@ -57,17 +57,23 @@ pub(crate) fn shown(kind: Kind, text: &str) -> String {
     clipped
 }
 
-/// A URL with its password, if it has one, masked.
+/// A URL with its password, if it has one, masked: also where it is no good URL.
 pub(crate) fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
+    let (scheme, rest) =
+        url.split_once("://").map_or((String::new(), url), |(name, rest)| (format!("{name}://"), rest));
+    let masked = match rest.rsplit_once('@') {
+        None => format!("{scheme}{rest}"),
+        Some((user, host)) => match user.split_once(':') {
+            Some((name, _)) => format!("{scheme}{name}:***@{host}"),
+            None => format!("{scheme}***@{host}"),
+        },
     };
-    let Some((user, host)) = rest.rsplit_once('@') else {
-        return url.to_owned();
-    };
-    match user.split_once(':') {
-        Some((name, _)) => format!("{scheme}://{name}:***@{host}"),
-        None => format!("{scheme}://***@{host}"),
+    match masked.split_once("pass=") {
+        None => masked,
+        Some((before, word)) => {
+            let after = word.find('&').map_or("", |at| &word[at..]);
+            format!("{before}pass=***{after}")
+        }
     }
 }
 
@@ -231,6 +237,9 @@ mod tests {
         assert_eq!(without_password("redis://u:p@ss@h:1/2"), "redis://u:***@h:1/2");
         assert_eq!(without_password("redis://:p@h"), "redis://:***@h");
         assert_eq!(without_password("redis://h:1"), "redis://h:1");
+        assert_eq!(without_password("redis+sentinel://u:p@a:1,b:2/main/3"), "redis+sentinel://u:***@a:1,b:2/main/3");
+        assert_eq!(without_password("unix:///run/r.sock?pass=p&db=1"), "unix:///run/r.sock?pass=***&db=1");
+        assert_eq!(without_password("redis:u:p@h"), "redis:***@h");
     }
 
     #[test]

@@ -165,7 +165,7 @@ pub(crate) const KEYS: &[Key] = &[
         "redis.tls_ca",
         Kind::Path,
         Fallback::Unset,
-        "The certificate authority that signed the server's certificate (PEM), beside those of the system.",
+        "The certificate authority that signed the server's certificate (PEM), in place of those that the system trusts.",
     ),
     Key::new("redis.tls_cert", Kind::Path, Fallback::Unset, "The client certificate for Redis (PEM)."),
     Key::new("redis.tls_key", Kind::Path, Fallback::Unset, "The key of the client certificate (PEM)."),

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use tenure_domain::{Millis, Subject};
 
+use crate::wiring;
+
 /// A setting's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
@@ -92,8 +94,6 @@ pub(crate) enum Kind {
     UrlPaths,
 }
 
-const REDIS_SCHEMES: [&str; 3] = ["redis://", "rediss://", "unix://"];
-
 impl Kind {
     /// What it takes, in words, for errors and documentation.
     pub(crate) fn allowed(&self) -> String {
@@ -104,7 +104,7 @@ impl Kind {
             Self::Flag => "true or false".to_owned(),
             Self::Choice(words) => words.join(" or "),
             Self::Path => "a path".to_owned(),
-            Self::RedisUrl => format!("a URL that starts with {}", REDIS_SCHEMES.join(", ")),
+            Self::RedisUrl => wiring::REDIS_URLS.to_owned(),
             Self::KeyPrefix => "1 to 64 letters, digits and any of . _ : -".to_owned(),
             Self::HttpUrl => "a URL without a path, such as http://127.0.0.1:18789".to_owned(),
             Self::Address => "an IP address and a port, such as 127.0.0.1:8470 or [::1]:8470".to_owned(),
@@ -146,6 +146,7 @@ impl Kind {
             _ if text.contains(char::is_control) => Err("it has a control character".to_owned()),
             Self::Path if text.starts_with("~/") => Err("~ is not expanded here; write the path out".to_owned()),
             Self::Path => Ok(Value::Text(text.to_owned())),
+            Self::RedisUrl => wiring::check_redis_url(text).map(|()| Value::Text(text.to_owned())),
             Self::Subject => match Subject::new(text) {
                 Ok(_) => Ok(Value::Text(text.to_owned())),
                 Err(error) => Err(error.to_string()),
@@ -158,7 +159,6 @@ impl Kind {
     fn fits(&self, text: &str) -> bool {
         match self {
             Self::Choice(words) => words.contains(&text),
-            Self::RedisUrl => REDIS_SCHEMES.iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme)),
             Self::KeyPrefix => {
                 text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
             }
@@ -252,6 +252,21 @@ mod tests {
         assert!(is_header_name("X-Forwarded-User") && !is_header_name("X Y") && !is_header_name(""));
         assert!(Kind::HeaderScheme.fits("Authorization: Bearer") && Kind::HeaderScheme.fits("X-Token"));
         assert!(!Kind::HeaderScheme.fits("Authorization: ") && !Kind::HeaderScheme.fits("A: b\u{7f}"));
+    }
+
+    #[test]
+    fn a_redis_is_named_in_every_form_that_the_store_takes() {
+        for url in [
+            "redis://127.0.0.1:6379",
+            "rediss://user:word@host:6379/2",
+            "unix:///run/redis.sock?db=1",
+            "redis+sentinel://a:26379,b:26379/main",
+            "rediss+cluster://:word@a:6379,[::1]:6379",
+        ] {
+            assert_eq!(Kind::RedisUrl.read(url), Ok(Value::Text(url.to_owned())));
+        }
+        assert_eq!(Kind::RedisUrl.read("http://host"), Err(String::new()));
+        assert_eq!(Kind::RedisUrl.read("redis+sentinel://host"), Err("it names no service".to_owned()));
     }
 
     #[test]
