@@ -8,7 +8,7 @@ use tenure_domain::{Bucket, DeviceId, EndReason, Horizon, Revision, SessionId, S
 use tenure_ports::{ChangeKind, FeedItem};
 
 use crate::format::{Client, Op, Patch, Problem, Record, Tx, What};
-use crate::table::{DeviceRow, NONE, Row, SubjectRow, Table, UNLINKED};
+use crate::table::{DeviceRow, NONE, Row, Shares, SubjectRow, Table};
 
 /// What a transaction did that others want to know.
 #[derive(Default)]
@@ -120,7 +120,7 @@ fn revise(table: &mut Table, row: u32, revision: Revision) {
 }
 
 fn device(table: &mut Table, name: &str) -> Result<u32, Problem> {
-    if let Some(at) = table.devices.find(name) {
+    if let Some(at) = table.devices.find_again(name) {
         return Ok(at);
     }
     let name = DeviceId::new(name).map_err(words)?;
@@ -145,7 +145,7 @@ fn device_facts(
 }
 
 fn subject(table: &mut Table, name: &str) -> Result<u32, Problem> {
-    if let Some(at) = table.subjects.find(name) {
+    if let Some(at) = table.subjects.find_again(name) {
         return Ok(at);
     }
     let name = Subject::new(name).map_err(words)?;
@@ -154,7 +154,7 @@ fn subject(table: &mut Table, name: &str) -> Result<u32, Problem> {
 
 fn client(table: &mut Table, client: Option<&Client<'_>>) -> Result<u32, Problem> {
     let key = client.map_or([None; 7], |client| std::array::from_fn(|i| client.0[i].as_deref()));
-    if let Some(at) = table.clients.find(key) {
+    if let Some(at) = table.clients.find_again(key) {
         return Ok(at);
     }
     let built = client.map(Client::build).transpose().map_err(words)?.unwrap_or_default();
@@ -162,7 +162,7 @@ fn client(table: &mut Table, client: Option<&Client<'_>>) -> Result<u32, Problem
 }
 
 fn terms(table: &mut Table, terms: Terms) -> u32 {
-    table.terms.find(terms).unwrap_or_else(|| table.terms.add(terms))
+    table.terms.find_again(terms).unwrap_or_else(|| table.terms.add(terms))
 }
 
 /// Puts a whole record in the place of the session's former one, if there was one. Later activity than its own stays.
@@ -198,27 +198,13 @@ fn put(table: &mut Table, record: &Record<'_>, revision: Option<Revision>) -> Re
     table.subjects.acquire(subject);
     table.clients.acquire(client);
     table.terms.acquire(terms);
-    let mut row = Row {
-        id,
-        current,
-        family: record.family,
-        created: record.created.as_millis(),
-        active,
-        expires: expires.as_millis(),
-        rotated: 0,
-        stops: 0,
-        tolerance: 0,
-        order: record.order,
-        rare: None,
-        generation,
-        device,
-        subject,
-        client,
-        terms,
-        of_device: UNLINKED,
-        of_subject: UNLINKED,
-        lapsed: record.lapsed,
-    };
+    let mut row = Row::new(id, current, record.family, Shares { device, subject, client, terms });
+    row.created = record.created.as_millis();
+    row.active = active;
+    row.expires = expires.as_millis();
+    row.order = record.order;
+    row.generation = generation;
+    row.lapsed = record.lapsed;
     row.set_rotated(patch.rotated);
     row.set_replaced(patch.replaced.as_ref());
     if let Some(end) = &patch.end {

@@ -20,12 +20,15 @@ pub(crate) struct Interner<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     index: HashTable<u32>,
+    /// What was found last: neighbours in the file share much.
+    recent: u32,
     hasher: DefaultHashBuilder,
 }
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), index: HashTable::new(), hasher: DefaultHashBuilder::default() }
+        let hasher = DefaultHashBuilder::default();
+        Self { slots: Vec::new(), free: Vec::new(), index: HashTable::new(), recent: 0, hasher }
     }
 }
 
@@ -33,6 +36,14 @@ impl<T: Keyed> Interner<T> {
     pub(crate) fn find(&self, key: T::Key<'_>) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
         self.index.find(hash, |&at| self.get(at).is_some_and(|value| value.is(key))).copied()
+    }
+
+    /// The same, quickly where it is the same as the last time.
+    pub(crate) fn find_again(&mut self, key: T::Key<'_>) -> Option<u32> {
+        if !self.get(self.recent).is_some_and(|value| value.is(key)) {
+            self.recent = self.find(key)?;
+        }
+        Some(self.recent)
     }
 
     pub(crate) fn get(&self, at: u32) -> Option<&T> {

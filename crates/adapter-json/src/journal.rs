@@ -18,8 +18,11 @@ use crate::table::Table;
 use crate::time::StoreClock;
 use crate::vfs::{Access, File, Vfs};
 
+mod ahead;
+mod sums;
 mod torn;
 
+pub(crate) use sums::Sums;
 pub(crate) use torn::{Tail, is_torn};
 use torn::{Verdict, judge};
 
@@ -50,6 +53,8 @@ pub(crate) struct Position {
     /// Whether another process wrote any of those.
     pub(crate) foreign: bool,
     pub(crate) head: Head,
+    /// Of the file up to `end`, unless the reading began in its middle.
+    pub(crate) sums: Sums,
     /// After a jump into a replacement: the transaction up to which all was applied before, and its checksum.
     skip: Option<(u64, u32)>,
 }
@@ -260,6 +265,7 @@ impl Journal {
     }
 
     fn read_to(&mut self, size: u64) -> Result<Tail, StoreError> {
+        self.read_ahead(size)?;
         let mut chunk = CHUNK;
         let mut patience = PATIENCE;
         while self.at.end < size {
@@ -343,6 +349,7 @@ impl Journal {
             self.at.foreign |= foreign && !self.at.pending.is_empty();
             done += length + 1;
         }
+        self.at.sums.extend(self.at.end - done as u64, &bytes[..done]);
         if let Some((at, boot, elapsed)) = last {
             self.clock.record(at, &boot, elapsed);
         }

@@ -2,20 +2,26 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use tenure_domain::{
     Bucket, ClientInfo, Credential, DeviceId, Digest, End, Horizon, Millis, Replaced, Revision, Session, SessionError,
     SessionId, SessionParts, Subject, Terms, Timestamp,
 };
 
-use crate::intern::{Interner, Keyed, grow};
+use crate::intern::{Interner, Keyed};
+
+mod places;
+mod rows;
+
+use places::Places;
+use rows::Rows;
 
 /// No row, no list.
 pub(crate) const NONE: u32 = u32::MAX;
 /// No time. Later than any.
 const NEVER: u64 = u64::MAX;
 
-/// A session's row. A free one has generation 0.
+/// A session's row. A free one has generation 0. Three lines of cache, which a look-up fetches together.
+#[repr(align(64))]
 pub(crate) struct Row {
     pub(crate) id: SessionId,
     pub(crate) current: [u8; 32],
@@ -26,8 +32,9 @@ pub(crate) struct Row {
     pub(crate) rotated: u64,
     /// Of the directly replaced token; `NEVER` where none was replaced.
     pub(crate) stops: u64,
-    pub(crate) tolerance: u64,
     pub(crate) order: u64,
+    /// The device's own, so that a look-up needs no look at the device. `None` in a free row.
+    pub(crate) name: Option<DeviceId>,
     /// What few rows have.
     pub(crate) rare: Option<Box<Rare>>,
     pub(crate) generation: u32,
@@ -35,8 +42,10 @@ pub(crate) struct Row {
     pub(crate) subject: u32,
     pub(crate) client: u32,
     pub(crate) terms: u32,
-    pub(crate) of_device: Link,
+    /// The device's next row. A device has few, so that nothing leads back.
+    pub(crate) of_device: u32,
     pub(crate) of_subject: Link,
+    tolerance: u32,
     /// Named lapsed by a commit.
     pub(crate) lapsed: bool,
 }
@@ -44,7 +53,18 @@ pub(crate) struct Row {
 #[derive(Clone, Default)]
 pub(crate) struct Rare {
     pub(crate) previous: Option<[u8; 32]>,
+    /// A tolerance for which the row has no room.
+    tolerance: Option<u64>,
     pub(crate) end: Option<End>,
+}
+
+/// The places of what a row shares with others.
+#[derive(Clone, Copy)]
+pub(crate) struct Shares {
+    pub(crate) device: u32,
+    pub(crate) subject: u32,
+    pub(crate) client: u32,
+    pub(crate) terms: u32,
 }
 
 /// A row's place in a list.
@@ -54,7 +74,7 @@ pub(crate) struct Link {
     pub(crate) after: u32,
 }
 
-pub(crate) const UNLINKED: Link = Link { before: NONE, after: NONE };
+const UNLINKED: Link = Link { before: NONE, after: NONE };
 
 pub(crate) struct DeviceRow {
     pub(crate) name: DeviceId,
@@ -119,9 +139,9 @@ impl Keyed for Terms {
 
 #[derive(Default)]
 pub(crate) struct Table {
-    rows: Vec<Row>,
+    rows: Rows,
     free: Vec<u32>,
-    index: HashTable<u32>,
+    index: Places,
     pub(crate) devices: Interner<DeviceRow>,
     pub(crate) subjects: Interner<SubjectRow>,
     pub(crate) clients: Interner<Arc<ClientInfo>>,
@@ -136,6 +156,33 @@ const fn hash(id: SessionId) -> u64 {
 }
 
 impl Row {
+    /// What every session has; the rest is as after an issue.
+    pub(crate) const fn new(id: SessionId, current: [u8; 32], family: [u8; 32], shared: Shares) -> Self {
+        let Shares { device, subject, client, terms } = shared;
+        Self {
+            id,
+            current,
+            family,
+            created: 0,
+            active: 0,
+            expires: 0,
+            rotated: NEVER,
+            stops: NEVER,
+            order: 0,
+            name: None,
+            rare: None,
+            generation: 1,
+            device,
+            subject,
+            client,
+            terms,
+            of_device: NONE,
+            of_subject: UNLINKED,
+            tolerance: 0,
+            lapsed: false,
+        }
+    }
+
     pub(crate) fn end(&self) -> Option<&End> {
         self.rare.as_ref()?.end.as_ref()
     }
@@ -151,10 +198,13 @@ impl Row {
 
     pub(crate) fn set_replaced(&mut self, replaced: Option<&Replaced>) {
         self.stops = replaced.map_or(NEVER, |replaced| replaced.stops_at.as_millis());
-        self.tolerance = replaced.map_or(0, |replaced| replaced.tolerance.get());
+        let tolerance = replaced.map_or(0, |replaced| replaced.tolerance.get());
+        self.tolerance = u32::try_from(tolerance).unwrap_or(u32::MAX);
+        let wide = (tolerance >= u64::from(u32::MAX)).then_some(tolerance);
         let previous = replaced.and_then(|replaced| replaced.digest).map(|digest| *digest.as_bytes());
-        if previous.is_some() || self.rare.as_ref().is_some_and(|rare| rare.previous.is_some()) {
-            self.rare.get_or_insert_default().previous = previous;
+        if previous.is_some() || wide.is_some() || self.rare.is_some() {
+            let rare = self.rare.get_or_insert_default();
+            (rare.previous, rare.tolerance) = (previous, wide);
         }
     }
 
@@ -166,12 +216,18 @@ impl Row {
         self.rare.get_or_insert_default().end = Some(end);
     }
 
-    fn replaced(&self) -> Option<Replaced> {
+    pub(crate) fn replaced(&self) -> Option<Replaced> {
+        let rare = self.rare.as_ref();
+        let wide = rare.and_then(|rare| rare.tolerance);
         (self.stops != NEVER).then(|| Replaced {
-            digest: self.rare.as_ref().and_then(|rare| rare.previous).map(Digest::from_bytes),
+            digest: rare.and_then(|rare| rare.previous).map(Digest::from_bytes),
             stops_at: Timestamp::from_millis(self.stops),
-            tolerance: Millis::new(self.tolerance),
+            tolerance: Millis::new(wide.unwrap_or_else(|| self.tolerance.into())),
         })
+    }
+
+    pub(crate) fn rotated(&self) -> Option<Timestamp> {
+        (self.rotated != NEVER).then(|| Timestamp::from_millis(self.rotated))
     }
 }
 
@@ -186,26 +242,31 @@ impl Table {
     }
 
     pub(crate) fn find(&self, id: SessionId) -> Option<u32> {
-        self.index.find(hash(id), |&at| self.rows[at as usize].id == id).copied()
+        self.index.find(hash(id), |at| self.rows[at].id == id)
+    }
+
+    /// Looks where these sessions are or would be. The processor does that for many at once, and then each is found
+    /// without waiting for memory.
+    pub(crate) fn warm(&self, ids: impl Iterator<Item = SessionId>) {
+        self.index.warm(ids.map(hash));
     }
 
     pub(crate) fn row(&self, at: u32) -> &Row {
-        &self.rows[at as usize]
+        &self.rows[at]
     }
 
     pub(crate) fn row_mut(&mut self, at: u32) -> &mut Row {
-        &mut self.rows[at as usize]
+        &mut self.rows[at]
     }
 
     /// The rows from `from` on, with their places.
     pub(crate) fn rows_from(&self, from: u32) -> impl Iterator<Item = (u32, &Row)> {
-        let rows = self.rows.get(from as usize..).unwrap_or_default();
-        (from..).zip(rows).filter(|(_, row)| !row.is_free())
+        (from..).zip(self.rows.from(from)).filter(|(_, row)| !row.is_free())
     }
 
     pub(crate) fn device_rows(&self, device: u32) -> impl Iterator<Item = (u32, &Row)> {
         let first = self.devices.get(device).map_or(NONE, |device| device.first);
-        self.list(first, |row| row.of_device.after)
+        self.list(first, |row| row.of_device)
     }
 
     pub(crate) fn subject_rows(&self, subject: u32) -> impl Iterator<Item = (u32, &Row)> {
@@ -216,7 +277,7 @@ impl Table {
     fn list(&self, first: u32, after: impl Fn(&Row) -> u32) -> impl Iterator<Item = (u32, &Row)> {
         let mut at = first;
         std::iter::from_fn(move || {
-            let row = self.rows.get(at as usize)?;
+            let row = self.rows.get(at)?;
             let here = at;
             at = after(row);
             Some((here, row))
@@ -225,12 +286,12 @@ impl Table {
 
     /// The session in a row.
     pub(crate) fn session(&self, at: u32) -> Result<Session, SessionError> {
-        let row = &self.rows[at as usize];
+        let row = &self.rows[at];
         let id = row.id;
         let lost = |problem| SessionError { id, problem };
         Session::from_parts(SessionParts {
             id,
-            device: self.devices.get(row.device).ok_or_else(|| lost("its device is not known"))?.name.clone(),
+            device: row.name.clone().ok_or_else(|| lost("its device is not known"))?,
             subject: self.subjects.get(row.subject).ok_or_else(|| lost("its subject is not known"))?.name.clone(),
             client: self.clients.get(row.client).ok_or_else(|| lost("its client is not known"))?.clone(),
             created_at: Timestamp::from_millis(row.created),
@@ -238,7 +299,7 @@ impl Table {
             last_activity: Timestamp::from_millis(row.active),
             expires_at: Timestamp::from_millis(row.expires),
             generation: row.generation,
-            rotated_at: (row.rotated != NEVER).then(|| Timestamp::from_millis(row.rotated)),
+            rotated_at: row.rotated(),
             terms: *self.terms.get(row.terms).ok_or_else(|| lost("its terms are not known"))?,
             credential: Credential {
                 current: Digest::from_bytes(row.current),
@@ -256,51 +317,47 @@ impl Table {
 
     /// Puts a row whose shared values are acquired, and lists it.
     pub(crate) fn insert(&mut self, row: Row) -> u32 {
-        let id = row.id;
-        let (device, subject) = (row.device, row.subject);
+        let (id, device, subject) = (row.id, row.device, row.subject);
         let at = match self.free.pop() {
             Some(at) => {
-                self.rows[at as usize] = row;
+                self.rows[at] = row;
                 at
             }
             None => {
-                grow(&mut self.rows);
                 self.rows.push(row);
                 (self.rows.len() - 1) as u32
             }
         };
-        let Self { rows, index, .. } = self;
-        index.insert_unique(hash(id), at, |&other| hash(rows[other as usize].id));
+        self.index.insert(hash(id), at);
         self.link(at, device, subject);
         at
     }
 
     fn link(&mut self, at: u32, device: u32, subject: u32) {
-        let device = self.devices.get_mut(device).map_or(NONE, |device| std::mem::replace(&mut device.first, at));
+        let device = self.devices.get_mut(device);
+        let (name, next) =
+            device.map_or((None, NONE), |device| (Some(device.name.clone()), std::mem::replace(&mut device.first, at)));
         let subject = self.subjects.get_mut(subject).map_or(NONE, |subject| std::mem::replace(&mut subject.first, at));
-        self.rows[at as usize].of_device = Link { before: NONE, after: device };
-        self.rows[at as usize].of_subject = Link { before: NONE, after: subject };
-        if device != NONE {
-            self.rows[device as usize].of_device.before = at;
-        }
+        let row = &mut self.rows[at];
+        row.name = name;
+        row.of_device = next;
+        row.of_subject = Link { before: NONE, after: subject };
         if subject != NONE {
-            self.rows[subject as usize].of_subject.before = at;
+            self.rows[subject].of_subject.before = at;
         }
     }
 
     fn unlink(&mut self, at: u32) {
-        let row = &self.rows[at as usize];
-        let (device, subject, of_device, of_subject) = (row.device, row.subject, row.of_device, row.of_subject);
-        match of_device.before {
-            NONE => {
+        let row = &self.rows[at];
+        let (device, subject, next, of_subject) = (row.device, row.subject, row.of_device, row.of_subject);
+        let before = self.device_rows(device).find(|(_, row)| row.of_device == at).map(|(at, _)| at);
+        match before {
+            Some(before) => self.rows[before].of_device = next,
+            None => {
                 if let Some(device) = self.devices.get_mut(device) {
-                    device.first = of_device.after;
+                    device.first = next;
                 }
             }
-            before => self.rows[before as usize].of_device.after = of_device.after,
-        }
-        if of_device.after != NONE {
-            self.rows[of_device.after as usize].of_device.before = of_device.before;
         }
         match of_subject.before {
             NONE => {
@@ -308,24 +365,20 @@ impl Table {
                     subject.first = of_subject.after;
                 }
             }
-            before => self.rows[before as usize].of_subject.after = of_subject.after,
+            before => self.rows[before].of_subject.after = of_subject.after,
         }
         if of_subject.after != NONE {
-            self.rows[of_subject.after as usize].of_subject.before = of_subject.before;
+            self.rows[of_subject.after].of_subject.before = of_subject.before;
         }
     }
 
     /// Removes a row and what nobody else shares with it. Its device stays: [`Table::forget`].
     pub(crate) fn remove(&mut self, at: u32) {
         self.unlink(at);
-        let row = &mut self.rows[at as usize];
-        let id = row.id;
-        let (device, subject, client, terms) = (row.device, row.subject, row.client, row.terms);
-        row.generation = 0;
-        row.rare = None;
-        if let Ok(entry) = self.index.find_entry(hash(id), |&other| other == at) {
-            entry.remove();
-        }
+        let row = &mut self.rows[at];
+        let (id, device, subject, client, terms) = (row.id, row.device, row.subject, row.client, row.terms);
+        (row.generation, row.rare, row.name) = (0, None, None);
+        self.index.remove(hash(id), at);
         self.free.push(at);
         self.devices.release(device);
         if self.subjects.release(subject) == 0 {

@@ -85,16 +85,20 @@ impl<'a> Json<'a> {
     pub(crate) fn number(&mut self) -> Result<u64, Problem> {
         self.next_token();
         let from = self.at;
-        let mut sum = 0_u64;
-        while let Some(digit @ b'0'..=b'9') = self.peek() {
-            let wider = sum.checked_mul(10).and_then(|wide| wide.checked_add(u64::from(digit - b'0')));
-            sum = wider.ok_or_else(|| Cow::Owned(format!("the number at byte {from} is too large")))?;
-            self.at += 1;
-        }
-        if self.at == from {
+        let rest = &self.text.as_bytes()[from..];
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
             return Err(Cow::Owned(format!("byte {from} begins no whole number")));
         }
-        Ok(sum)
+        self.at += digits;
+        let rest = &rest[..digits];
+        if digits < 20 {
+            // No 19 digits overflow.
+            return Ok(rest.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')));
+        }
+        let wider = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+        let sum = rest.iter().try_fold(0, wider);
+        sum.ok_or_else(|| Cow::Owned(format!("the number at byte {from} is too large")))
     }
 
     pub(crate) fn truth(&mut self) -> Result<bool, Problem> {
@@ -113,15 +117,16 @@ impl<'a> Json<'a> {
         let from = self.at;
         let mut escaped = false;
         loop {
-            match self.peek() {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    self.at += 2;
-                }
-                Some(_) => self.at += 1,
-                None => return Err(Cow::Owned(format!("the string at byte {from} has no end"))),
+            let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+            let Some(length) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) else {
+                return Err(Cow::Owned(format!("the string at byte {from} has no end")));
+            };
+            self.at += length;
+            if rest[length] == b'"' {
+                break;
             }
+            escaped = true;
+            self.at += 2;
         }
         let to = self.at;
         self.at += 1;

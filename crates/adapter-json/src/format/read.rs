@@ -21,6 +21,17 @@ pub(crate) struct Tx<'a> {
     pub(crate) ops: Vec<Op<'a>>,
 }
 
+impl Tx<'_> {
+    /// The sessions whose records it writes.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.ops.iter().filter_map(|op| match op {
+            Op::Record(_, record) => record.patch.id,
+            Op::Patch(_, patch) => patch.id,
+            _ => None,
+        })
+    }
+}
+
 /// One operation.
 #[derive(Debug)]
 pub(crate) enum Op<'a> {
@@ -115,7 +126,7 @@ impl Client<'_> {
 /// Every field that an operation may have; which it must have follows from its name.
 #[derive(Default)]
 struct Fields<'a> {
-    record: Record<'a>,
+    record: Box<Record<'a>>,
     op: Cow<'a, str>,
     has: u32,
     revision: Option<u64>,
@@ -312,7 +323,7 @@ impl<'a> Fields<'a> {
             && patch.expires.is_some()
             && patch.generation.is_some()
             && patch.current.is_some();
-        if whole { Ok(Op::Record(what, Box::new(self.record))) } else { Err(Cow::Borrowed("a record lacks a member")) }
+        if whole { Ok(Op::Record(what, self.record)) } else { Err(Cow::Borrowed("a record lacks a member")) }
     }
 }
 

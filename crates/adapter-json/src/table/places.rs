@@ -1,0 +1,167 @@
+//! Where each session's row is: one table of 8-byte entries, so that a look-up touches one place in memory before the
+//! row itself, and growing touches no row at all.
+
+/// The upper half of a session's hash, then its row's place plus one; 0 where nothing is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Entry(u64);
+
+impl Entry {
+    const EMPTY: Self = Self(0);
+
+    const fn new(hash: u64, at: u32) -> Self {
+        Self(hash & 0xffff_ffff_0000_0000 | (at as u64 + 1))
+    }
+
+    const fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    const fn at(self) -> u32 {
+        (self.0 as u32).wrapping_sub(1)
+    }
+}
+
+/// Open addressing with linear probing, at most three quarters full. An entry's first choice is given by the highest
+/// bits of its hash, so that the entries lie in the order of their hashes, nearly.
+#[derive(Default)]
+pub(super) struct Places {
+    entries: Vec<Entry>,
+    len: usize,
+}
+
+impl Places {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The first choice of a hash with these upper 32 bits.
+    fn home(&self, tag: u32) -> usize {
+        let bits = self.entries.len().trailing_zeros();
+        ((u64::from(tag) << 32) >> 1 >> (63 - bits)) as usize
+    }
+
+    fn next(&self, slot: usize) -> usize {
+        (slot + 1) & (self.entries.len() - 1)
+    }
+
+    /// Where an entry for `hash` stands that `is` says yes to.
+    fn slot(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<usize> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let tag = (hash >> 32) as u32;
+        let mut slot = self.home(tag);
+        loop {
+            let entry = self.entries[slot];
+            if entry == Entry::EMPTY {
+                return None;
+            }
+            if entry.tag() == tag && is(entry.at()) {
+                return Some(slot);
+            }
+            slot = self.next(slot);
+        }
+    }
+
+    pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
+        self.slot(hash, is).map(|slot| self.entries[slot].at())
+    }
+
+    /// Looks at the first choices of hashes, for nothing but to have them in the processor's cache.
+    pub(super) fn warm(&self, hashes: impl Iterator<Item = u64>) {
+        if !self.entries.is_empty() {
+            let seen = hashes.fold(0, |seen, hash| seen ^ self.entries[self.home((hash >> 32) as u32)].0);
+            std::hint::black_box(seen);
+        }
+    }
+
+    /// Room for so many, without growing on the way.
+    pub(super) fn reserve(&mut self, count: usize) {
+        let capacity = (count + count / 3 + 1).next_power_of_two().max(16);
+        if capacity <= self.entries.len() {
+            return;
+        }
+        let old = std::mem::replace(&mut self.entries, vec![Entry::EMPTY; capacity]);
+        for entry in old {
+            if entry != Entry::EMPTY {
+                self.put(entry);
+            }
+        }
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let mut slot = self.home(entry.tag());
+        while self.entries[slot] != Entry::EMPTY {
+            slot = self.next(slot);
+        }
+        self.entries[slot] = entry;
+    }
+
+    /// Adds what is not there yet.
+    pub(super) fn insert(&mut self, hash: u64, at: u32) {
+        self.reserve(self.len + 1);
+        self.put(Entry::new(hash, at));
+        self.len += 1;
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, at: u32) {
+        let Some(mut hole) = self.slot(hash, |other| other == at) else { return };
+        self.len -= 1;
+        let mask = self.entries.len() - 1;
+        let mut slot = hole;
+        // Whatever would no longer be found past the hole moves into it.
+        loop {
+            slot = self.next(slot);
+            let entry = self.entries[slot];
+            if entry == Entry::EMPTY {
+                break;
+            }
+            let from_home = slot.wrapping_sub(self.home(entry.tag())) & mask;
+            if from_home >= (slot.wrapping_sub(hole) & mask) {
+                self.entries[hole] = entry;
+                hole = slot;
+            }
+        }
+        self.entries[hole] = Entry::EMPTY;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::Places;
+
+    fn hash(key: u16) -> u64 {
+        // Few different upper bits, so that entries crowd and wrap around.
+        u64::from(key % 7) << 61 | u64::from(key) << 40
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps: Vec<(bool, u16)>) {
+            let (mut places, mut model) = (Places::default(), HashMap::new());
+            for (n, (add, key)) in steps.into_iter().enumerate() {
+                let at = n as u32;
+                match model.get(&key) {
+                    None if add => {
+                        places.insert(hash(key), at);
+                        model.insert(key, at);
+                    }
+                    Some(&old) if !add => {
+                        places.remove(hash(key), old);
+                        model.remove(&key);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(places.len(), model.len());
+                for (key, at) in &model {
+                    prop_assert_eq!(places.find(hash(*key), |other| other == *at), Some(*at));
+                }
+                prop_assert_eq!(places.find(hash(key), |other| !model.values().any(|at| *at == other)), None);
+            }
+        }
+    }
+}
