@@ -1,13 +1,20 @@
 //! What is to be said of the server.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use redis::Value;
 use tenure_domain::Millis;
+use tenure_ports::StoreError;
+use tokio::time::Instant;
 
 use crate::finding::{Finding, Level};
+use crate::options::Durability;
+use crate::slot::SLOTS;
 use crate::store::RedisStore;
 use crate::time::steady;
+use crate::trouble::Trouble;
+use crate::way::Way;
 use crate::wire::Request;
 
 /// The oldest servers that have every command the scripts use.
@@ -17,6 +24,8 @@ const OLDEST_VALKEY: (u64, u64) = (7, 2);
 const CLOCKS_APART: u64 = 2_000;
 /// A round trip above this makes every verification slow.
 const SLOW_MICROS: u64 = 5_000;
+/// How many are made to tell.
+const ROUND_TRIPS: usize = 5;
 
 /// What `INFO` says, by name.
 type Info = HashMap<String, String>;
@@ -34,30 +43,34 @@ fn fail(what: impl Into<String>, advice: &str) -> Finding {
 }
 
 impl RedisStore {
-    /// What is to be said of the server: whether it can be used, and what it should be set to.
+    /// What is to be said of the servers: whether they can be used, and what they should be set to.
     pub async fn examine(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let asked = steady();
-        let info = match self.info().await {
-            Ok(info) => info,
-            Err(finding) => return vec![finding],
+        let mut findings = match self.latency().await {
+            Ok(finding) => vec![finding],
+            Err(error) => return vec![fail(error.to_string(), "start the server, or correct redis.url")],
         };
-        let taken = steady().saturating_sub(asked);
-        findings.push(if taken > SLOW_MICROS {
-            warn(
-                format!("a round trip took {:.1} ms", taken as f64 / 1e3),
-                "verification waits for one; move closer to the server",
-            )
-        } else {
-            ok(format!("a round trip took {:.1} ms", taken as f64 / 1e3))
-        });
-        findings.push(version(&info));
-        findings.push(role(&info));
-        findings.push(persistence(&info));
-        findings.push(eviction(&info));
-        findings.push(memory(&info));
-        findings.push(replicas(&info));
+        let deadline = self.wire.deadline();
+        let links = self.wire.way.links(deadline).await.unwrap_or_default();
+        for link in &links {
+            let found = match link.send(&redis::cmd("INFO"), deadline).await {
+                Ok(answer) => self.examine_server(&info(answer)),
+                Err(Trouble::Refused(problem)) => vec![warn(
+                    format!("version, persistence, eviction, replicas and memory cannot be seen: {problem}"),
+                    "give the user +info, or look at INFO as another user",
+                )],
+                Err(trouble) => vec![fail(self.wire.fail(trouble, String::new).to_string(), "start it")],
+            };
+            let node = link.address().filter(|_| links.len() > 1);
+            findings.extend(found.into_iter().map(|found| match &node {
+                Some(address) => Finding { what: format!("node {address}: {}", found.what), ..found },
+                None => found,
+            }));
+        }
+        if matches!(*self.wire.way, Way::Cluster(_)) {
+            findings.push(self.coverage().await);
+        }
         findings.push(self.clocks());
+        findings.extend(self.tracking().await);
         findings.push(match self.check_writable().await {
             Ok(()) => ok("the server takes writes"),
             Err(error) => fail(error.to_string(), "until then tokens are verified, and nothing can be changed"),
@@ -65,19 +78,47 @@ impl RedisStore {
         findings
     }
 
-    async fn info(&self) -> Result<Info, Finding> {
-        let answer = self.wire.read(&Request::Plain(redis::cmd("INFO"))).await;
-        let text = match answer {
-            Ok(Value::BulkString(text)) => String::from_utf8_lossy(&text).into_owned(),
-            Ok(Value::VerbatimString { text, .. }) => text,
-            Ok(_) => return Err(fail(self.strange().to_string(), "check redis.url")),
-            Err(trouble) => {
-                let error = self.wire.fail(trouble, String::new);
-                return Err(fail(error.to_string(), "start the server, or correct redis.url"));
+    fn examine_server(&self, info: &Info) -> Vec<Finding> {
+        let replicated = self.options.durability == Durability::Replicated;
+        vec![
+            version(info),
+            role(info),
+            persistence(info, replicated),
+            eviction(info),
+            memory(info),
+            replicas(info, replicated),
+        ]
+    }
+
+    /// The middle one of several round trips.
+    async fn latency(&self) -> Result<Finding, StoreError> {
+        let mut taken = [0; ROUND_TRIPS];
+        for taken in &mut taken {
+            let asked = steady();
+            let answer = self.wire.read(&Request::Plain(redis::cmd("TIME"))).await;
+            answer.map_err(|trouble| self.wire.fail(trouble, String::new))?;
+            *taken = steady().saturating_sub(asked);
+        }
+        taken.sort_unstable();
+        let taken = taken[ROUND_TRIPS / 2];
+        let said = format!("a round trip takes {:.1} ms", taken as f64 / 1e3);
+        Ok(if taken > SLOW_MICROS {
+            warn(said, "verification waits for one; move closer to the server")
+        } else {
+            ok(said)
+        })
+    }
+
+    async fn coverage(&self) -> Finding {
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("INFO");
+        match self.wire.read(&Request::Plain(command)).await {
+            Ok(answer) => coverage(&info(answer)),
+            Err(Trouble::Refused(problem)) => {
+                warn(format!("the state of the cluster cannot be seen: {problem}"), "give the user +cluster|info")
             }
-        };
-        let lines = text.lines().filter_map(|line| line.split_once(':'));
-        Ok(lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+            Err(trouble) => fail(self.wire.fail(trouble, String::new).to_string(), "see CLUSTER INFO"),
+        }
     }
 
     fn clocks(&self) -> Finding {
@@ -90,6 +131,33 @@ impl RedisStore {
             ok(text)
         }
     }
+
+    async fn tracking(&self) -> Option<Finding> {
+        let near = self.near.as_ref()?;
+        let deadline = self.wire.deadline();
+        while !near.is_usable() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Some(if near.is_usable() {
+            ok("the server tells of changes, so the near cache can be used")
+        } else {
+            warn(
+                "the server does not tell of changes, so the near cache is off",
+                "give the user +client|tracking and +client|caching, and allow RESP3 (HELLO 3)",
+            )
+        })
+    }
+}
+
+/// The lines of an answer, by name.
+fn info(answer: Value) -> Info {
+    let text = match answer {
+        Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        _ => String::new(),
+    };
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }
 
 fn text<'a>(info: &'a Info, name: &str) -> &'a str {
@@ -121,7 +189,7 @@ fn role(info: &Info) -> Finding {
     }
 }
 
-fn persistence(info: &Info) -> Finding {
+fn persistence(info: &Info, replicated: bool) -> Finding {
     if text(info, "aof_enabled") == "1" {
         if text(info, "aof_last_write_status") != "ok" {
             return fail("the append-only file could not be written", "see the server's log and its free disk space");
@@ -130,11 +198,12 @@ fn persistence(info: &Info) -> Finding {
     }
     // Without save points this counter still runs, and nobody writes it out.
     let saved = text(info, "rdb_last_bgsave_status") == "ok" && number(info, "rdb_saves") > 0;
-    let advice = "set appendonly yes: else a restart brings revoked sessions back";
-    if saved {
-        fail("it keeps snapshots only, which lose the latest changes", advice)
+    let said =
+        if saved { "it keeps snapshots only, which lose the latest changes" } else { "it keeps nothing on disk" };
+    if replicated {
+        warn(said, "set appendonly yes: else revoked sessions come back when all servers are restarted at once")
     } else {
-        fail("it keeps nothing on disk", advice)
+        fail(said, "set appendonly yes: else a restart brings revoked sessions back")
     }
 }
 
@@ -162,10 +231,28 @@ fn memory(info: &Info) -> Finding {
     }
 }
 
-fn replicas(info: &Info) -> Finding {
-    match number(info, "connected_slaves") {
+fn replicas(info: &Info, replicated: bool) -> Finding {
+    let online = (0..number(info, "connected_slaves"))
+        .filter(|replica| text(info, &format!("slave{replica}")).contains("state=online"))
+        .count();
+    match online {
+        0 if replicated => fail(
+            "it has no replica, and redis.durability = replicated",
+            "connect a replica (replicaof): until then changes are made and reported as not durable",
+        ),
         0 => warn("it has no replica", "if its machine is lost, every session is"),
         1 => ok("it has 1 replica"),
         count => ok(format!("it has {count} replicas")),
     }
+}
+
+fn coverage(info: &Info) -> Finding {
+    let (served, failing) = (number(info, "cluster_slots_ok"), number(info, "cluster_slots_fail"));
+    if text(info, "cluster_state") == "ok" && served == u64::from(SLOTS) {
+        return ok(format!("the cluster serves all {SLOTS} slots"));
+    }
+    fail(
+        format!("the cluster serves {served} of {SLOTS} slots, {failing} of their nodes failed"),
+        "see CLUSTER NODES; start the failed nodes, or give their slots to others (redis-cli --cluster fix)",
+    )
 }

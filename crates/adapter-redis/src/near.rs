@@ -76,7 +76,8 @@ impl Near {
         if self.is_usable() { self.sessions.get(&id) } else { None }
     }
 
-    fn is_usable(&self) -> bool {
+    /// Whether what is kept may be used now.
+    pub(crate) fn is_usable(&self) -> bool {
         steady() <= self.usable_until.load(Ordering::Acquire)
     }
 

@@ -84,7 +84,7 @@ impl RedisStore {
     }
 
     /// The fleet's time: the server's, sampled at connecting and every second since, carried on by a clock of this
-    /// machine that nobody sets. Never runs backward.
+    /// machine that nobody sets. Never runs backward; where it is ahead it goes slower until it is not.
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
         match &self.own_time {
@@ -100,13 +100,10 @@ impl RedisStore {
         let asked = steady();
         let answers = self.wire.read_each(&redis::cmd("TIME")).await.map_err(fail)?;
         let answered = steady();
-        let (mut learned, mut failed, mut set_back) = (false, None, true);
+        let (mut latest, mut failed) = (None, None);
         for answer in answers {
             match answer.map(micros) {
-                Ok(Some(micros)) => {
-                    set_back &= self.fleet.learn(micros, asked, answered);
-                    learned = true;
-                }
+                Ok(Some(micros)) => latest = latest.max(Some(micros)),
                 Ok(None) => {
                     failed = Some(StoreError::Unavailable {
                         place: self.wire.place.clone(),
@@ -116,11 +113,14 @@ impl RedisStore {
                 Err(trouble) => failed = Some(fail(trouble)),
             }
         }
-        if let Some(error) = failed.filter(|_| !learned) {
-            return Err(error);
-        }
-        if set_back && learned {
-            tracing::warn!(server = %self.wire.place, "the server's clock was set back; this process keeps its time");
+        let Some(latest) = latest else {
+            return failed.map_or(Ok(()), Err);
+        };
+        if self.fleet.learn(latest, asked, answered) {
+            tracing::warn!(
+                server = %self.wire.place,
+                "the server's clock was set back; this process runs at half the pace until it has caught up"
+            );
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenure_adapter_redis::test_server::Server;
-use tenure_adapter_redis::{Durability, Options, RedisStore};
+use tenure_adapter_redis::{Durability, Level, Options, RedisStore};
 use tenure_domain::{Policy, SessionId};
 use tenure_ports::{CommitError, SessionRepository as _, StoreError};
 use tokio::time::Instant;
@@ -180,4 +180,15 @@ async fn what_the_near_cache_reads_after_that_is_not_kept() {
         assert_eq!(ours.recall(id), None);
         assert!(began.elapsed() < SOON, "the end was not made again");
     }
+}
+
+#[tokio::test]
+async fn an_examination_wants_a_replica_where_the_settings_do() {
+    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let store = replicated(&primary.url()).await;
+    let failed = store.examine().await.into_iter().find(|found| found.level == Level::Fail).unwrap();
+    assert!(failed.what.contains("no replica") && failed.advice.contains("replicaof"), "{failed:?}");
+    let _replica = replica_of(&primary).await;
+    eventually("nothing is missing", SOON, async || store.examine().await.iter().all(|found| found.level == Level::Ok))
+        .await;
 }

@@ -1,12 +1,14 @@
 //! Every key but a bounded number of small ones goes by itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tenure_adapter_redis::test_server::Server;
-use tenure_domain::{Filter, Millis, PolicySettings, Scope, Touch};
-use tenure_ports::{Purge, SessionRepository as _};
+use tenure_adapter_redis::{Options, RedisStore};
+use tenure_domain::{Filter, Millis, PolicySettings, Scope, State, Timestamp, Touch};
+use tenure_ports::{Clock as _, Purge, SessionRepository as _};
 
-use crate::support::{eventually, issue, keys, policy, raw, revoke, store};
+use crate::support::{Wall, eventually, issue, keys, policy, raw, revoke, store};
 
 /// Every key has a time to live, but the counters of buckets: at most 1,024 of a few bytes.
 async fn assert_all_expire(server: &Server, within: Millis) {
@@ -104,4 +106,37 @@ async fn indexes_lose_what_expired_while_others_live() {
     let now = store.clock().now();
     let filter = Filter { scope: Scope::Retained, ..Filter::default() };
     assert_eq!(store.page(&filter, now, None, 1_000).await.unwrap().sessions.len(), 60);
+}
+
+/// This machine's clock, off by a minute.
+struct Off(i64);
+
+impl tenure_ports::Clock for Off {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(Wall.now().as_millis().saturating_add_signed(self.0 * 60_000))
+    }
+}
+
+#[tokio::test]
+async fn machines_whose_clocks_are_two_minutes_apart_agree_about_expiry() {
+    let server = Server::start();
+    let connect = async |off| RedisStore::connect(Options::new(&server.url()), Arc::new(Off(off))).await.unwrap();
+    let (behind, ahead) = (connect(-1).await, connect(1).await);
+    let brief = policy(PolicySettings {
+        token_ttl: Some(Millis::seconds(1)),
+        max_lifetime: Some(Millis::seconds(1)),
+        ..PolicySettings::default()
+    });
+    let (session, _) = issue(&behind, "laptop", &brief).await;
+    let expired = async |store: &RedisStore| {
+        eventually("it is expired", Duration::from_secs(10), async || {
+            let found = store.find(session.id).await.unwrap().unwrap();
+            found.state(store.clock().now()) == State::Expired
+        })
+        .await;
+        std::time::Instant::now()
+    };
+    let (one, other) = tokio::join!(expired(&behind), expired(&ahead));
+    let apart = one.max(other) - one.min(other);
+    assert!(apart < Duration::from_millis(500), "{apart:?}");
 }

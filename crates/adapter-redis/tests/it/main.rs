@@ -10,6 +10,7 @@ mod durability;
 mod expiry;
 mod feed;
 mod near;
+mod rights;
 mod sentinel;
 mod support;
 mod tls;

@@ -1,0 +1,201 @@
+//! A user with the rights that the documentation lists, and no more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tenure_adapter_redis::test_server::Server;
+use tenure_adapter_redis::{Level, Options, RedisStore};
+use tenure_domain::{ClientField, ClientInfo, Decision, Filter, Fresh, Policy, Scope, SortKey, Subject, Touch};
+use tenure_ports::{ChangeKind, CommitError, FeedItem, Purge, SessionRepository as _, StoreError};
+use tokio::time::timeout;
+
+use crate::support::{Wall, device, enrolment, eventually, issue, raw, revoke, store_at};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// The words of the documented command.
+fn documented() -> Vec<String> {
+    let page = include_str!("../../../../docs/redis-store.md");
+    let (_, rest) = page.split_once("```text\nACL SETUSER tenure").expect("the documentation lists the rights");
+    let (rights, _) = rest.split_once("```").unwrap();
+    ["ACL", "SETUSER", "tenure"].into_iter().chain(rights.split_whitespace()).map(str::to_owned).collect()
+}
+
+async fn grant(server: &Server, without: &[&str]) -> String {
+    let words = documented();
+    let words: Vec<&[u8]> =
+        words.iter().filter(|word| !without.contains(&word.as_str())).map(|word| word.as_bytes()).collect();
+    let () = raw(server, &words).await;
+    format!("redis://tenure:PASSWORD@127.0.0.1:{}", server.port())
+}
+
+#[tokio::test]
+async fn the_documented_rights_suffice_for_everything() {
+    let server = Server::start();
+    let url = grant(&server, &[]).await;
+    let options = Options { near_cache: true, ..Options::new(&url) };
+    let store = RedisStore::connect(options, Arc::new(Wall)).await.unwrap();
+    let policy = Policy::default();
+    store.probe().await.unwrap();
+    let mut feed = store.subscribe().await.unwrap();
+    let (session, token) = issue(&store, "laptop", &policy).await;
+    let news = timeout(SOON, feed.next()).await.unwrap();
+    assert!(matches!(news, Some(FeedItem::Changed { kind: ChangeKind::Issued, .. })), "{news:?}");
+    eventually("the session is kept", SOON, async || {
+        store.find(session.id).await.unwrap();
+        store.recall(session.id).is_some()
+    })
+    .await;
+    store.touch(&[Touch { session: session.id, at: store.clock().now() }]).await.unwrap();
+    let loaded = store.load(&device("laptop")).await.unwrap();
+    let Decision::Do(rotation) = loaded.rotate(&token, &Fresh::new([9; 16]), &policy, store.clock().now()) else {
+        panic!("not rotated");
+    };
+    store.commit(&rotation.commit).await.unwrap();
+    let client = ClientInfo::default().with(ClientField::UserAgent, "curl/8").unwrap();
+    let loaded = store.load(&device("laptop")).await.unwrap();
+    store.commit(&loaded.describe(session.id, &client, &policy, store.clock().now()).unwrap()).await.unwrap();
+    let now = store.clock().now();
+    for filter in [
+        Filter { scope: Scope::Retained, ..Filter::default() },
+        Filter { subject: Some(Subject::default()), ..Filter::default() },
+        Filter { device: Some(device("laptop")), ..Filter::default() },
+    ] {
+        assert_eq!(store.page(&filter, now, None, 10).await.unwrap().sessions.len(), 1);
+        assert_eq!(store.top(&filter, now, SortKey::Created, 10).await.unwrap().len(), 1);
+    }
+    let start = session.id.to_string()[..6].parse().unwrap();
+    assert_eq!(store.starting_with(start, 5).await.unwrap(), [session.id]);
+    revoke(&store, session.id).await;
+    assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
+    let now = store.clock().now();
+    let (mut removed, mut cursor) = (0, None);
+    loop {
+        let part = store.purge(&Purge { now, over_by: now, dry_run: false }, cursor).await.unwrap();
+        removed += part.removed;
+        cursor = part.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(removed, 1);
+    let findings = store.examine().await;
+    assert!(findings.iter().all(|found| found.level == Level::Ok || found.what.contains("no replica")), "{findings:?}");
+    let denied: Vec<redis::Value> = raw(&server, &[b"ACL", b"LOG"]).await;
+    assert!(denied.is_empty(), "{denied:?}");
+}
+
+#[tokio::test]
+async fn they_allow_nothing_else() {
+    let server = Server::start();
+    let url = grant(&server, &[]).await;
+    let client = redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for line in [
+        "KEYS *",
+        "SCAN 0",
+        "FLUSHALL",
+        "FLUSHDB",
+        "CONFIG GET dir",
+        "SHUTDOWN",
+        "ACL LIST",
+        "MONITOR",
+        "CLIENT LIST",
+        "SCRIPT FLUSH",
+        "REPLICAOF NO ONE",
+        "GET other",
+        "SET other 1",
+        "SUBSCRIBE other",
+        "PUBLISH other x",
+    ] {
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        let outcome = command.query_async::<redis::Value>(&mut connection).await;
+        assert!(outcome.as_ref().is_err_and(|error| error.code() == Some("NOPERM")), "{line}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_see_the_servers_state_is_told_so() {
+    let server = Server::start();
+    let url = grant(&server, &["+info", "+client|tracking"]).await;
+    let options = Options { near_cache: true, ..Options::new(&url) };
+    let store = RedisStore::connect(options, Arc::new(Wall)).await.unwrap();
+    let findings = store.examine().await;
+    let told = |words: &str| {
+        findings.iter().find(|found| found.what.contains(words)).unwrap_or_else(|| panic!("{words}: {findings:?}"))
+    };
+    let unseen = told("persistence, eviction, replicas and memory cannot be seen");
+    assert!(unseen.level == Level::Warn && unseen.advice.contains("+info"));
+    assert!(told("the near cache is off").advice.contains("+client|tracking"));
+    assert_eq!(told("a round trip").level, Level::Ok);
+    assert_eq!(told("takes writes").level, Level::Ok);
+}
+
+/// Fills the server to its limit with keys of others.
+async fn fill(server: &Server) {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut number = 0;
+    for size in [100_000, 1_000, 16] {
+        loop {
+            number += 1;
+            let mut command = redis::cmd("SET");
+            command.arg(format!("ballast {number}")).arg(vec![b'x'; size]);
+            if let Err(error) = command.query_async::<()>(&mut connection).await {
+                assert_eq!(error.code(), Some("OOM"), "{error}");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_memory_ends_and_removes_sessions_and_issues_none() {
+    let server = Server::start_with(&["--maxmemory", "20mb"]);
+    let store = store_at(&grant(&server, &[]).await).await;
+    let policy = Policy::default();
+    let (session, _) = issue(&store, "laptop", &policy).await;
+    let (rotated, token) = issue(&store, "phone", &policy).await;
+    fill(&server).await;
+    // What the server holds for its connections varies, and leaves room for a few at times.
+    let refused = async || {
+        for number in 0..1_000 {
+            let loaded = store.load(&device(&format!("tablet {number}"))).await.unwrap();
+            let commit = loaded.issue(enrolment(&policy), &policy, store.clock().now()).commit;
+            if let Err(error) = store.commit(&commit).await {
+                return Some(error);
+            }
+        }
+        None
+    };
+    match refused().await {
+        Some(CommitError::Store(StoreError::Full { problem, .. })) => {
+            assert!(problem.contains("maxmemory"), "{problem}")
+        }
+        other => panic!("{other:?}"),
+    }
+    let loaded = store.load(&device("phone")).await.unwrap();
+    let Decision::Do(rotation) = loaded.rotate(&token, &Fresh::new([9; 16]), &policy, store.clock().now()) else {
+        panic!("not rotated");
+    };
+    store.commit(&rotation.commit).await.unwrap();
+    store.touch(&[Touch { session: rotated.id, at: store.clock().now() }]).await.unwrap();
+    revoke(&store, session.id).await;
+    assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
+    let now = store.clock().now();
+    let (mut removed, mut cursor) = (0, None);
+    loop {
+        let part = store.purge(&Purge { now, over_by: now, dry_run: false }, cursor).await.unwrap();
+        removed += part.removed;
+        cursor = part.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(removed, 1);
+}
