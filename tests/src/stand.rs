@@ -72,6 +72,15 @@ impl Stand {
         Self::redis_at(tenure_adapter_redis::Options::new(&server.url()), server).await
     }
 
+    /// The same with sessions kept in memory, which may be behind.
+    pub async fn redis_near() -> Self {
+        let server = Server::start();
+        let options =
+            tenure_adapter_redis::Options { near_cache: true, ..tenure_adapter_redis::Options::new(&server.url()) };
+        // The bound, and what scheduling on a busy machine may add.
+        Self::redis_at(options, server).await.with_lag(Duration::from_millis(500 + 400))
+    }
+
     /// Redis as these options reach it, connected twice; `kept` is what answers there.
     pub async fn redis_at(options: tenure_adapter_redis::Options, kept: impl Any + Send + Sync) -> Self {
         let time = TestTime::new();

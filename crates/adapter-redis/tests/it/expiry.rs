@@ -6,7 +6,7 @@ use std::time::Duration;
 use tenure_adapter_redis::test_server::Server;
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{Filter, Millis, PolicySettings, Scope, State, Timestamp, Touch};
-use tenure_ports::{Clock as _, Purge, SessionRepository as _};
+use tenure_ports::{Purge, SessionRepository as _};
 
 use crate::support::{Wall, eventually, issue, keys, policy, raw, revoke, store};
 
