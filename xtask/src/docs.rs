@@ -18,6 +18,7 @@ struct Generated {
 
 const GENERATED: &[Generated] = &[
     Generated { path: "docs/cli.md", args: &["generate", "cli-reference"] },
+    Generated { path: "docs/openapi.json", args: &["generate", "openapi"] },
     Generated { path: "docs/settings.schema.json", args: &["config", "schema"] },
 ];
 

@@ -92,4 +92,6 @@ pub(crate) enum Command {
 pub(crate) enum GenerateCommand {
     /// The reference of all commands, in Markdown
     CliReference,
+    /// The OpenAPI description of the HTTP API, in JSON
+    Openapi,
 }

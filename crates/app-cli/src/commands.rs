@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod gateway;
 pub(crate) mod man;
+pub(crate) mod openapi;
 pub(crate) mod reference;
 pub(crate) mod sessions;
 pub(crate) mod token;

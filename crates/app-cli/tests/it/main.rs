@@ -8,6 +8,7 @@ mod gateway;
 mod home;
 mod model;
 mod moving;
+mod oauth;
 mod processes;
 mod secrets;
 mod snapshots;
