@@ -6,6 +6,7 @@ mod doctor;
 mod exit_codes;
 mod gateway;
 mod home;
+mod http_docs;
 mod model;
 mod moving;
 mod oauth;
