@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
 use crate::enforce::Gate;
 use crate::headers::{TENURE_ROTATE, set_identity};
@@ -20,7 +20,8 @@ const PATH: &str = "/auth";
 /// clients can send those that their proxy does not set.
 const ORIGINALS: [&str; 3] = ["x-original-url", "x-original-uri", "x-forwarded-uri"];
 /// Headers in which a proxy names the method that its client used.
-const METHODS: [&str; 2] = ["x-original-method", "x-forwarded-method"];
+const METHODS: [HeaderName; 2] =
+    [HeaderName::from_static("x-original-method"), HeaderName::from_static("x-forwarded-method")];
 
 /// Whether a path (below `/_tenure`) asks this.
 pub(crate) fn is_asked(path: &str) -> bool {

@@ -12,6 +12,9 @@ use hyper::body::Incoming;
 use crate::live::Cut;
 use crate::watch::Watch;
 
+/// A body up to this size is passed on at once or waited for, whatever its reader does.
+const SMALL: u64 = 64 * 1024;
+
 /// How far a request's body has come.
 #[derive(Default)]
 pub(crate) struct Progress(AtomicU64);
@@ -90,7 +93,11 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(crate) const fn new(body: Incoming, watch: Watch, endless: bool) -> Self {
+    pub(crate) fn new(body: Incoming, mut watch: Watch, endless: bool) -> Self {
+        // A slow reader can make anything else last, without anybody waiting here.
+        if body.size_hint().upper().is_none_or(|most| most > SMALL) {
+            watch.begin();
+        }
         Self { body, watch, endless }
     }
 

@@ -1,11 +1,12 @@
 //! What clients ask for: Tenure's own paths, or the upstream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
@@ -24,6 +25,8 @@ pub(crate) struct Front {
     gate: Arc<Gate>,
     api: Router,
     proxy: Proxy,
+    /// How long a request to Tenure itself may take, its body included.
+    patience: Duration,
 }
 
 impl Front {
@@ -31,7 +34,8 @@ impl Front {
         let nothing = async || Problem::NotFound("Tenure has no such page".to_owned());
         let api = crate::api::router(gate.clone()).fallback(nothing);
         let proxy = Proxy::new(gate.clone());
-        Arc::new(Self { gate, api, proxy })
+        let patience = gate.options().limits.stall;
+        Arc::new(Self { gate, api, proxy, patience })
     }
 
     pub(crate) async fn answer(&self, connection: &Connection, mut request: Request<Incoming>) -> Response {
@@ -42,11 +46,16 @@ impl Front {
         }
         match own(request.uri().path()) {
             Some(path) if auth::is_asked(path) => auth::answer(&self.gate, connection, &request).await,
-            Some(_) => ask_router(self.api.clone(), connection, &self.gate, request).await,
+            // Boxed, so that the path that is asked most moves no memory for the others.
+            Some(_) => {
+                let answer = Box::pin(ask_router(self.api.clone(), connection, &self.gate, request));
+                let late = |_| Problem::BadRequest("the request did not arrive in time".to_owned()).into_response();
+                tokio::time::timeout(self.patience, answer).await.unwrap_or_else(late)
+            }
             None => {
                 let options = self.gate.options();
                 match &options.upstream {
-                    Some(upstream) => self.proxy.answer(connection, request, upstream, &options).await,
+                    Some(upstream) => Box::pin(self.proxy.answer(connection, request, upstream, &options)).await,
                     None => {
                         Problem::NotFound("no upstream is set: this gateway only answers below /_tenure/".to_owned())
                             .into_response()
@@ -63,7 +72,8 @@ fn own(path: &str) -> Option<&str> {
 }
 
 /// Shapes that two servers could read differently, or that make no sense here. hyper refuses the others: two lengths
-/// that differ, a coding that does not end with chunked, bad names, too much of anything. Where the host stands in the
+/// that differ, a coding that does not end with chunked, bad names, too much of anything. A length beside chunked it
+/// drops, and closes the connection afterwards (RFC 9112 section 6.3); the body is framed anew in any case. Where the host stands in the
 /// request line (HTTP/2, absolute form), that one counts.
 fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
     let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
@@ -74,6 +84,11 @@ fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
     }
     if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
         return bad("a request has one Content-Length");
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some_and(|first| !chunked(first) || codings.next().is_some()) {
+        return bad("the only Transfer-Encoding that is taken is chunked");
     }
     if *request.method() == Method::CONNECT {
         return bad("this is no forward proxy: CONNECT is not taken");

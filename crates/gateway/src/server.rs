@@ -1,5 +1,7 @@
 //! The listeners: connections accepted, bounded in number and time, and let end their work at shutdown.
 
+mod serve;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -8,10 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +18,6 @@ use tokio_util::task::TaskTracker;
 use crate::enforce::Gate;
 use crate::front::Front;
 use crate::options::Limits;
-use crate::peer::Connection;
-use crate::stall::Stall;
 use crate::tls::{Certificate, TlsError};
 
 /// Connections that wait in the kernel until they are accepted.
@@ -30,12 +26,6 @@ const BACKLOG: u32 = 4096;
 const CLIENTS: usize = 16_384;
 /// Open connections of operators at once.
 const OPERATORS: usize = 256;
-/// The largest header: request line and fields. hyper takes 100 fields at most.
-const HEADER_MAX: usize = 64 * 1024;
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests at once on one HTTP/2 connection.
-const STREAMS: u32 = 128;
 /// How often noted activity is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before accepting again where the process has no descriptors left.
@@ -239,23 +229,14 @@ impl Listener {
 
     fn spawn(&self, stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit, site: Site) {
         let (tls, ends) = (self.tls.clone(), self.ends.clone());
-        let hard = ends.hard.clone();
-        let serve = async move {
+        self.ends.tasks.spawn(async move {
             // Without it, small answers wait for the client's acknowledgements.
             let _ = stream.set_nodelay(true);
             match tls {
-                None => {
-                    serve_http1(Stall::new(stream, ends.limits.stall), Connection::new(remote, false), site, ends).await
-                }
-                Some(tls) => serve_tls(tls, stream, remote, site, ends).await,
+                None => serve::plain(stream, remote, site, ends).await,
+                Some(tls) => serve::tls(tls, stream, remote, site, ends).await,
             }
             drop(permit);
-        };
-        self.ends.tasks.spawn(async move {
-            tokio::select! {
-                () = serve => {}
-                () = hard.cancelled() => {}
-            }
         });
     }
 }
@@ -264,80 +245,4 @@ impl Listener {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-async fn serve_tls(tls: tokio_rustls::TlsAcceptor, stream: TcpStream, remote: SocketAddr, site: Site, ends: Ends) {
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(Stall::new(stream, ends.limits.stall)));
-    let stream = match handshake.await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%remote, %error, "no TLS handshake"),
-        Err(_) => return tracing::debug!(%remote, "TLS handshake took too long"),
-    };
-    let connection = Connection::new(remote, true);
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        serve_http2(stream, connection, site, ends).await;
-    } else {
-        serve_http1(stream, connection, site, ends).await;
-    }
-}
-
-async fn serve_http1<S>(stream: S, connection: Connection, site: Site, ends: Ends)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let connection = Arc::new(connection);
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(ends.limits.header).max_header_size(HEADER_MAX);
-    let service = service_fn(|request| answer(site.clone(), connection.clone(), request));
-    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let outcome = tokio::select! {
-        outcome = serving.as_mut() => outcome,
-        () = ends.soft.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(remote = %connection.remote(), %error, "connection ended");
-    }
-}
-
-async fn serve_http2<S>(stream: S, connection: Connection, site: Site, ends: Ends)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let connection = Arc::new(connection);
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEADER_MAX as u32)
-        .keep_alive_interval(ends.limits.header)
-        .keep_alive_timeout(HANDSHAKE_TIMEOUT);
-    let service = {
-        let connection = connection.clone();
-        service_fn(move |request| answer(site.clone(), connection.clone(), request))
-    };
-    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let outcome = tokio::select! {
-        outcome = serving.as_mut() => outcome,
-        () = ends.soft.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(remote = %connection.remote(), %error, "connection ended");
-    }
-}
-
-async fn answer(
-    site: Site,
-    connection: Arc<Connection>,
-    request: http::Request<Incoming>,
-) -> Result<axum::response::Response, std::convert::Infallible> {
-    match site {
-        Site::Clients(front) => Ok(front.answer(&connection, request).await),
-        Site::Operators(gate, router) => Ok(crate::front::ask_router(router, &connection, &gate, request).await),
-    }
 }

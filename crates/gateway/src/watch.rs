@@ -46,6 +46,18 @@ impl Watch {
         Self { gate: gate.clone(), state: guard.map_or(State::Off, State::watching) }
     }
 
+    /// Watches from now on, whether somebody waits or not.
+    pub(crate) fn begin(&mut self) {
+        match std::mem::replace(&mut self.state, State::Off) {
+            State::Fresh(session) | State::Waiting(session, _) => {
+                if let Some(session) = session {
+                    self.state = State::watching(self.gate.live().register(&session));
+                }
+            }
+            other => self.state = other,
+        }
+    }
+
     /// The guard for a connection that lasts from the start.
     pub(crate) fn into_guard(self) -> Option<Guard> {
         match self.state {

@@ -9,5 +9,6 @@ mod api;
 mod api_login;
 mod memory;
 mod proxy;
+mod raw;
 mod site;
 mod support;

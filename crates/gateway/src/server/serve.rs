@@ -1,0 +1,222 @@
+//! One connection: its requests answered one after the other (HTTP/1.1) or at once (HTTP/2), until it has nothing to say
+//! any more or the gateway stops.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::{Ends, Site};
+use crate::front::ask_router;
+use crate::peer::Connection;
+use crate::stall::Stall;
+
+/// The largest header: request line and fields. hyper takes 100 fields at most.
+const HEADER_MAX: u32 = 64 * 1024;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 128;
+
+/// A connection and what goes on there.
+struct Line {
+    connection: Connection,
+    /// Requests that are being answered.
+    under_way: AtomicU32,
+    /// Requests that there ever were.
+    begun: AtomicU64,
+}
+
+impl Line {
+    fn new(connection: Connection) -> Arc<Self> {
+        Arc::new(Self { connection, under_way: AtomicU32::new(0), begun: AtomicU64::new(0) })
+    }
+}
+
+/// A request under way, to the last byte of its answer.
+struct UnderWay(Arc<Line>);
+
+impl UnderWay {
+    fn begin(line: &Arc<Line>) -> Self {
+        line.under_way.fetch_add(1, Ordering::Relaxed);
+        line.begun.fetch_add(1, Ordering::Relaxed);
+        Self(line.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(super) async fn plain(stream: TcpStream, remote: SocketAddr, site: Site, ends: Ends) {
+    let stream = TokioIo::new(Stall::new(stream, ends.limits.stall));
+    over_http1(stream, Line::new(Connection::new(remote, false)), site, ends).await;
+}
+
+pub(super) async fn tls(tls: TlsAcceptor, stream: TcpStream, remote: SocketAddr, site: Site, ends: Ends) {
+    let stream = Stall::new(stream, ends.limits.stall);
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => handshake,
+        () = ends.soft.cancelled() => return,
+    };
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%remote, %error, "no TLS handshake"),
+        Err(_) => return tracing::debug!(%remote, "TLS handshake took too long"),
+    };
+    let line = Line::new(Connection::new(remote, true));
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        over_http2(TokioIo::new(stream), line, site, ends).await;
+    } else {
+        over_http1(TokioIo::new(stream), line, site, ends).await;
+    }
+}
+
+/// What both protocols' connections can do.
+trait Serving: Future<Output = hyper::Result<()>> {
+    /// Ends after the requests under way.
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<I, S> Serving for http1::UpgradeableConnection<I, S>
+where
+    I: Read + Write + Unpin + Send + 'static,
+    S: hyper::service::HttpService<Incoming, ResBody = Body>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Serving for http2::Connection<I, S, TokioExecutor>
+where
+    I: Read + Write + Unpin,
+    S: hyper::service::HttpService<Incoming, ResBody = Body>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+async fn over_http1<I>(stream: I, line: Arc<Line>, site: Site, ends: Ends)
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    // hyper's own time-out sets and clears a timer with each request.
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None).max_header_size(HEADER_MAX as usize);
+    let service = service_fn(|request| answer(&site, &line, request));
+    drive(builder.serve_connection(stream, service).with_upgrades(), &line, &ends).await;
+}
+
+async fn over_http2<I>(stream: I, line: Arc<Line>, site: Site, ends: Ends)
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_MAX)
+        .keep_alive_interval(ends.limits.header)
+        .keep_alive_timeout(HANDSHAKE_TIMEOUT);
+    let service = {
+        let line = line.clone();
+        service_fn(move |request| {
+            let (site, line) = (site.clone(), line.clone());
+            async move { answer(&site, &line, request).await }
+        })
+    };
+    drive(builder.serve_connection(stream, service), &line, &ends).await;
+}
+
+/// Serves a connection to its end. It is cut where no request has come for the time that a header may take, whether
+/// nothing came at all or one in drops: one timer for all its requests.
+async fn drive(serving: impl Serving, line: &Line, ends: &Ends) {
+    let mut serving = pin!(serving);
+    // Two in a row without a request are the time, give or take half.
+    let mut tick = tokio::time::interval(ends.limits.header / 2);
+    tick.reset();
+    let (mut seen, mut quiet, mut stopping) = (0, 0, false);
+    loop {
+        tokio::select! {
+            biased;
+            outcome = serving.as_mut() => {
+                if let Err(error) = outcome {
+                    tracing::debug!(remote = %line.connection.remote(), %error, "connection ended");
+                }
+                return;
+            }
+            () = ends.soft.cancelled(), if !stopping => {
+                stopping = true;
+                serving.as_mut().finish();
+            }
+            () = ends.hard.cancelled(), if stopping => return,
+            _ = tick.tick() => {
+                let begun = line.begun.load(Ordering::Relaxed);
+                let idle = line.under_way.load(Ordering::Relaxed) == 0 && begun == seen;
+                (seen, quiet) = (begun, if idle { quiet + 1 } else { 0 });
+                if quiet == 2 {
+                    tracing::debug!(remote = %line.connection.remote(), "no request in time");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn answer(site: &Site, line: &Arc<Line>, request: Request<Incoming>) -> Result<Response, Infallible> {
+    let under_way = UnderWay::begin(line);
+    let response = match site {
+        Site::Clients(front) => front.answer(&line.connection, request).await,
+        Site::Operators(gate, router) => Box::pin(ask_router(router.clone(), &line.connection, gate, request)).await,
+    };
+    if response.body().is_end_stream() {
+        return Ok(response);
+    }
+    Ok(response.map(|body| Body::new(Held { body, _under_way: under_way })))
+}
+
+/// The body of an answer under way.
+struct Held {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
