@@ -141,9 +141,10 @@ impl Nginx {
             .args(["-c", core, "nginx", "-e", "stderr", "-c", &format!("{folder}/nginx.conf")])
             .spawn()
             .unwrap();
+        let nginx = Self { child, address };
         for _ in 0..200 {
-            if std::net::TcpStream::connect(&address).is_ok() {
-                return Self { child, address };
+            if std::net::TcpStream::connect(&nginx.address).is_ok() {
+                return nginx;
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
