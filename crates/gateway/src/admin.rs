@@ -21,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::enforce::Gate;
+use crate::failures::Failures;
 use crate::problem::Problem;
 
 /// What the endpoints share.
@@ -29,6 +30,8 @@ pub(crate) struct Admin {
     own: guard::OwnNames,
     ready: health::Ready,
     streams: events::Streams,
+    /// Apart from those of clients, so that nobody who guesses tokens locks operators out.
+    failures: Failures,
 }
 
 /// The endpoints of the admin listener. Each request has to carry its [`crate::Peer`] among its extensions.
@@ -37,6 +40,7 @@ pub fn router(gate: Arc<Gate>) -> Router {
         own: guard::OwnNames::new(),
         ready: health::Ready::default(),
         streams: events::Streams::default(),
+        failures: Failures::default(),
         gate,
     });
     let guarded = |router: OpenApiRouter<Arc<Admin>>| {

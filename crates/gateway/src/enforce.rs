@@ -19,7 +19,6 @@ use crate::options::Options;
 use crate::origin;
 use crate::peer::Peer;
 use crate::problem::{Problem, Refused};
-use crate::secret::SharedSecret;
 
 /// The use cases and how they are enforced, shared by all connections.
 pub struct Gate {
@@ -87,6 +86,11 @@ impl Gate {
     pub fn set_options(&self, options: Options) {
         self.live.set_grace(options.store_loss_grace);
         self.options.store(Arc::new(options));
+    }
+
+    /// Failed attempts per client address.
+    pub(crate) const fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     /// Cancelled when the gateway shuts down: what lasts should end.
@@ -159,22 +163,6 @@ impl Gate {
             }
             Err(problem @ Problem::Unauthorized(Refused::Token(_))) => Err(self.failed(peer, problem)),
             Err(problem) => Err(problem),
-        }
-    }
-
-    /// Asks whoever shares a secret for it. After too many failures it is not even looked at.
-    ///
-    /// # Errors
-    /// [`Problem::Secret`], [`Problem::TooMany`].
-    pub(crate) fn ask_secret(&self, peer: &Peer, shown: Option<&str>, secret: &SharedSecret) -> Result<(), Problem> {
-        if let Some(left) = self.failures.locked(peer.address) {
-            return Err(Problem::TooMany(left.as_secs().max(1)));
-        }
-        match shown {
-            Some(text) if secret.is(text.as_bytes()) => Ok(()),
-            Some(_) => Err(self.failed(peer, Problem::Secret)),
-            // Nothing was guessed.
-            None => Err(Problem::Secret),
         }
     }
 

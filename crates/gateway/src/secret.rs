@@ -1,10 +1,15 @@
 //! Secrets that operators share with programs: the admin secret, the enrolment secret, the upstream's token.
 
 use std::fmt;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
+
+use crate::failures::Failures;
+use crate::peer::Peer;
+use crate::problem::Problem;
 
 /// A shared secret. Does not print, is wiped when dropped, and is compared in constant time.
 #[derive(Clone)]
@@ -29,6 +34,26 @@ impl SharedSecret {
         // Digests have one length, so that a comparison tells nothing of the secret's.
         let presented: [u8; 32] = Sha256::digest(presented).into();
         presented.ct_eq(&self.digest).into()
+    }
+
+    /// Asks whoever shares the secret for it. After too many failures of one address it is not even looked at.
+    ///
+    /// # Errors
+    /// [`Problem::Secret`], [`Problem::TooMany`].
+    pub(crate) fn ask(&self, shown: Option<&str>, peer: &Peer, failures: &Failures) -> Result<(), Problem> {
+        let wait = |left: Duration| Problem::TooMany(left.as_secs().max(1));
+        if let Some(left) = failures.locked(peer.address) {
+            return Err(wait(left));
+        }
+        match shown {
+            Some(text) if self.is(text.as_bytes()) => Ok(()),
+            Some(_) => {
+                tracing::warn!(address = %peer.address, "somebody showed a wrong secret");
+                Err(failures.note(peer.address).map_or(Problem::Secret, wait))
+            }
+            // Nothing was guessed.
+            None => Err(Problem::Secret),
+        }
     }
 
     /// The text itself. Whoever calls this answers for where it goes.

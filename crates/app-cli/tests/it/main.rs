@@ -10,6 +10,7 @@ mod http_docs;
 mod model;
 mod moving;
 mod oauth;
+mod operators;
 mod processes;
 mod secrets;
 mod snapshots;

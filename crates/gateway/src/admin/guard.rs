@@ -57,7 +57,8 @@ pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, nex
 /// Lets nobody in without the admin secret.
 pub(super) async fn secret(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
     let peer = peer(request.extensions())?;
-    admin.gate.ask_secret(&peer, exchange::bearer(request.headers()), &admin.gate.options().admin_secret)?;
+    let shown = exchange::bearer(request.headers());
+    admin.gate.options().admin_secret.ask(shown, &peer, &admin.failures)?;
     Ok(next.run(request).await)
 }
 

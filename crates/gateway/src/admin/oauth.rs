@@ -225,6 +225,7 @@ pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) ->
             let cause = Sessions::revocation(None, Actor::new(&client).ok());
             let target = Target::Ids(vec![verified.session.id]);
             sessions.revoke(&target, None, &cause).await.map_err(|error| Failure::Other(error.error.into()))?;
+            tracing::info!(session = %verified.session.id, client, "revoked by an OAuth client");
         }
         Err(VerifyError::Refused(_)) => {}
         Err(error) => return Err(Failure::Other(error.into())),
@@ -241,6 +242,6 @@ async fn authenticated(admin: &Admin, request: Request) -> Result<(Form, String)
     let form = Form::read(request).await?;
     let client = client::presented(&headers, &form)?;
     let (name, secret) = client.ok_or_else(Failure::invalid_client)?;
-    admin.gate.ask_secret(&peer, Some(&secret), &admin.gate.options().admin_secret)?;
+    admin.gate.options().admin_secret.ask(Some(&secret), &peer, &admin.failures)?;
     Ok((form, name))
 }

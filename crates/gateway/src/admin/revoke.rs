@@ -157,6 +157,7 @@ async fn target(sessions: &Sessions, body: &RevokeBody) -> Result<Target, Proble
 async fn end(sessions: &Sessions, target: &Target, except: Option<SessionId>, cause: &Cause) -> Response {
     match sessions.revoke(target, except, cause).await {
         Ok(revoked) => {
+            tracing::info!(ended = revoked.ended.len(), "an operator ended sessions");
             let body = RevokedBody { sessions: Ended::new(&revoked, sessions.now()), dry_run: false };
             exchange::json(StatusCode::OK, &body)
         }

@@ -97,7 +97,7 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
         return Err(Problem::NotFound(text.to_owned()));
     };
     let peer = super::peer(request.extensions())?;
-    api.gate.ask_secret(&peer, exchange::bearer(request.headers()), &enrolment.secret)?;
+    enrolment.secret.ask(exchange::bearer(request.headers()), &peer, api.gate.failures())?;
     let headers = request.headers().clone();
     // Only now: a body is not read for somebody who may not send it.
     let JsonBody(body) = <JsonBody<EnrolBody> as axum::extract::FromRequest<()>>::from_request(request, &()).await?;

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::{Api, Authenticated, Ended, stopped};
 use crate::cookie;
 use crate::exchange::{self, QueryOf};
+use crate::headers::TENURE_ROTATE;
 use crate::problem::{Problem, ProblemBody};
 
 /// So many sessions are listed where the client does not say.
@@ -88,7 +89,11 @@ pub(super) async fn list(
         session: SessionView::new(session, now),
         current: session.id == verified.session.id,
     };
-    Ok(exchange::json(StatusCode::OK, &OwnSessions { sessions: found.iter().map(own).collect() }))
+    let mut response = exchange::json(StatusCode::OK, &OwnSessions { sessions: found.iter().map(own).collect() });
+    if verified.rotation_due {
+        response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
+    }
+    Ok(response)
 }
 
 /// End one of the subject's own sessions. Ending one that is over already is fine.

@@ -298,3 +298,10 @@ async fn after_ten_failures_the_admin_secret_is_locked_for_that_address() {
         ask(Method::GET, "/metrics").from(elsewhere).send(&house.admin).await.is_problem(401, "secret_required");
     }
 }
+
+#[tokio::test]
+async fn whoever_guesses_tokens_locks_no_operator_out() {
+    let house = House::new();
+    wear_out(&house.api, || ask(Method::GET, "/_tenure/v1/sessions").bearer("tnr_wrong")).await;
+    assert_eq!(operator(Method::GET, "/api/v1/sessions").send(&house.admin).await.status, 200);
+}

@@ -307,3 +307,14 @@ async fn guesses_at_the_login_page_count_and_a_token_that_holds_is_let_in_all_th
     wear_out(&house.api, || log_in("tnr_wrong")).await;
     assert_eq!(log_in(&token).send(&house.api).await.status, 303);
 }
+
+#[tokio::test]
+async fn that_a_rotation_is_due_is_said_in_a_header() {
+    let house = House::new();
+    let (_, token) = house.issue("laptop", "alice").await;
+    for (advance, due) in [(0, ""), (22 * 3_600_000 - 1, ""), (1, "due")] {
+        house.clock.advance(advance);
+        let answer = ask(Method::GET, "/_tenure/v1/sessions").bearer(&token).send(&house.api).await;
+        assert_eq!((answer.status.as_u16(), answer.header("tenure-rotate")), (200, due));
+    }
+}
