@@ -14,13 +14,21 @@ mod support;
 mod together;
 mod walks;
 
+use std::panic::AssertUnwindSafe;
+
 pub use activity::*;
 pub use commits::*;
+use futures_util::FutureExt as _;
 pub use news::*;
 pub use over::*;
 pub use reading::*;
 pub use together::*;
 pub use walks::*;
+
+/// Whether a promise holds: whether its function ends without a panic.
+pub async fn holds(promise: impl Future<Output = ()>) -> bool {
+    AssertUnwindSafe(promise).catch_unwind().await.is_ok()
+}
 
 /// Stamps the suite: a module with this name, of which each test asks this function for a stand.
 #[macro_export]
@@ -101,6 +109,35 @@ macro_rules! stamp {
             $crate::conformance::$promise(&stand).await;
         }
     )*};
+}
+
+/// Stamps the suite as one test, for stores whose servers take seconds to start: each promise on a stand of its own,
+/// made by this function of the servers and the promise's name.
+#[macro_export]
+macro_rules! conformance_in_one {
+    ($name:ident, $start:expr, $stand:path) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            $crate::promises!(stamp_in_one $start, $stand);
+        }
+    };
+}
+
+/// Runs them one after the other.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! stamp_in_one {
+    (($start:expr, $stand:path) $($promise:ident)*) => {
+        let servers = $start;
+        let mut broken = Vec::new();
+        $(
+            let stand = $stand(&servers, stringify!($promise)).await;
+            if !$crate::conformance::holds($crate::conformance::$promise(&stand)).await {
+                broken.push(stringify!($promise));
+            }
+        )*
+        assert!(broken.is_empty(), "broken promises: {broken:?}");
+    };
 }
 
 /// Names them.

@@ -4,3 +4,4 @@
 
 mod promises;
 mod round_trips;
+mod topologies;

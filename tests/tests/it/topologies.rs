@@ -1,0 +1,32 @@
+//! The conformance suite on every way in which Redis can be run.
+
+use tenure_adapter_redis::Options;
+use tenure_adapter_redis::test_server::{Cluster, Sentinels, Tls};
+use tenure_tests::stand::Stand;
+use tenure_tests::{conformance, conformance_in_one};
+
+/// A server that speaks TLS and asks its clients for certificates.
+async fn over_tls() -> Stand {
+    let tls = Tls::start_asking_for_certificates();
+    let (certificate, key) = tls.client();
+    let mut options = Options::new(&tls.url());
+    (options.tls_ca, options.tls_cert, options.tls_key) = (Some(tls.ca()), Some(certificate), Some(key));
+    Stand::redis_at(options, tls).await
+}
+
+/// Servers that are shared, below a prefix that is not.
+async fn below(url: &str, prefix: &str) -> Stand {
+    Stand::redis_at(Options { prefix: prefix.to_owned(), ..Options::new(url) }, ()).await
+}
+
+async fn behind_sentinels(sentinels: &Sentinels, promise: &str) -> Stand {
+    below(&sentinels.url(), promise).await
+}
+
+async fn in_a_cluster(cluster: &Cluster, promise: &str) -> Stand {
+    below(&cluster.url(), promise).await
+}
+
+conformance!(tls, crate::topologies::over_tls);
+conformance_in_one!(every_promise_holds_behind_sentinels, Sentinels::start(), behind_sentinels);
+conformance_in_one!(every_promise_holds_in_a_cluster, Cluster::start(), in_a_cluster);
