@@ -7,12 +7,17 @@ use crate::cargo::{cargo, stream};
 /// compaction each second, full disks, stopped lock holders.
 const FAULTS: [&[&str]; 4] = [&["kill", "1000", "100000"], &["contend", "60"], &["room", "40"], &["stopped", "10"]];
 
+/// Those with servers: outages, failovers, slots that move, scripts that are forgotten, no memory, no processes left.
+const REDIS_FAULTS: [&[&str]; 6] =
+    [&["stop", "20"], &["failover", "20"], &["slots", "60"], &["flush", "30"], &["full"], &["expire", "20000"]];
+
 /// Whatever can befall a store, in full length: also those that a failure before them would hide.
 pub(crate) fn faults() -> Result<()> {
     let mut failed = Vec::new();
-    for experiment in FAULTS {
-        println!("\n==> faults {}", experiment.join(" "));
-        let run = ["run", "--release", "--package", "tenure-tests", "--bin", "faults", "--"];
+    let all = FAULTS.map(|experiment| ("faults", experiment)).into_iter();
+    for (program, experiment) in all.chain(REDIS_FAULTS.map(|experiment| ("redis_faults", experiment))) {
+        println!("\n==> {program} {}", experiment.join(" "));
+        let run = ["run", "--release", "--package", "tenure-tests", "--bin", program, "--"];
         failed.extend(stream(&mut cargo(&[&run, experiment].concat())).err());
     }
     println!("\n==> a cut at every byte and every single changed bit of a journal");

@@ -1,7 +1,7 @@
 //! The conformance suite on every way in which Redis can be run.
 
 use tenure_adapter_redis::Options;
-use tenure_adapter_redis::test_server::{Cluster, Sentinels, Tls};
+use tenure_adapter_redis::test_server::{Cluster, Sentinels, Server, Tls};
 use tenure_tests::stand::Stand;
 use tenure_tests::{conformance, conformance_in_one};
 
@@ -12,6 +12,17 @@ async fn over_tls() -> Stand {
     let mut options = Options::new(&tls.url());
     (options.tls_ca, options.tls_cert, options.tls_key) = (Some(tls.ca()), Some(certificate), Some(key));
     Stand::redis_at(options, tls).await
+}
+
+/// A user with the rights that the documentation lists, and no more.
+async fn with_the_least_rights() -> Stand {
+    let page = include_str!("../../../docs/redis-store.md");
+    let (_, rest) = page.split_once("```text\nACL SETUSER tenure").expect("the documentation lists the rights");
+    let (rights, _) = rest.split_once("```").unwrap();
+    let words: Vec<&str> = ["ACL", "SETUSER", "tenure"].into_iter().chain(rights.split_whitespace()).collect();
+    let server = Server::start();
+    let () = server.ask(&words);
+    Stand::redis_at(Options::new(&format!("redis://tenure:PASSWORD@127.0.0.1:{}", server.port())), server).await
 }
 
 /// Servers that are shared, below a prefix that is not.
@@ -28,5 +39,6 @@ async fn in_a_cluster(cluster: &Cluster, promise: &str) -> Stand {
 }
 
 conformance!(tls, crate::topologies::over_tls);
+conformance!(least_rights, crate::topologies::with_the_least_rights);
 conformance_in_one!(every_promise_holds_behind_sentinels, Sentinels::start(), behind_sentinels);
 conformance_in_one!(every_promise_holds_in_a_cluster, Cluster::start(), in_a_cluster);
