@@ -211,7 +211,7 @@ impl Device {
             subject,
             client,
             created_at: now,
-            order: self.sessions.iter().map(|session| session.order).max().map_or(0, |last| last + 1),
+            order: self.next_order(now),
             last_activity: now,
             expires_at: now.plus(terms.ttl.min(terms.max_lifetime)).min(expires_by.unwrap_or(Timestamp::MAX)).max(now),
             generation: 1,
@@ -227,6 +227,13 @@ impl Device {
         // A commit that was held up until the session is over would only be noise.
         plan.not_after = last_before(session.expires_at);
         Issue { token: Token::new(session.id, secret), session, evicted, commit: plan.commit() }
+    }
+
+    /// The place after all sessions that were created at `now` too. Others have no say: which of them are loaded is the
+    /// store's business.
+    fn next_order(&self, now: Timestamp) -> u64 {
+        let same = self.sessions.iter().filter(|session| session.created_at == now);
+        same.map(|session| session.order).max().map_or(0, |last| last.saturating_add(1))
     }
 
     /// Gives the token's session a new token and a new expiry, if the token is its current one.
