@@ -167,9 +167,12 @@ impl Sessions {
     async fn read_back(&self, written: &[Session], report: &mut ImportReport) -> Result<(), WriteError> {
         for wanted in written {
             let found = self.repository.find(wanted.id).await?;
-            // The store keeps the later activity, whichever side had it.
-            let equal =
-                found.is_some_and(|found| found == wanted.clone().touched(found.last_activity) || found == *wanted);
+            let equal = match found {
+                // The store keeps the later activity, whichever side had it.
+                Some(found) => found == wanted.clone().touched(found.last_activity) || found == *wanted,
+                // Nobody needs it any more, so the store may have dropped it.
+                None => !wanted.is_retained(self.clock.now()),
+            };
             if !equal {
                 report.changed_since.push(wanted.id);
             }

@@ -43,8 +43,10 @@ impl Device {
         let mut plan = Plan::new(self, policy.retained_per_device(), now);
         let mut outcomes = Vec::with_capacity(incoming.len());
         for session in winners(incoming) {
-            // The device was read later, but shows an ended session only where it was asked for.
-            let here = self.session(session.id).or_else(|| known.iter().find(|known| known.id == session.id));
+            // The device was read later, but shows an ended session only where it was asked for. A record that is not
+            // retained any more says nothing: one store has it still, another has dropped it.
+            let retained = || known.iter().find(|known| known.id == session.id && known.is_retained(now));
+            let here = self.session(session.id).or_else(retained);
             let outcome = self.admit(session, here, now);
             outcomes.push((session.id, outcome));
             if outcome == ImportOutcome::Taken {
