@@ -209,7 +209,7 @@ impl SessionRepository for Model {
         let all = state.sessions.values().map(|record| record.session.clone());
         let over = |session: &Session| session.over_since(purge.now).is_some_and(|since| since <= purge.over_by);
         let over: Vec<Session> = all.filter(over).collect();
-        let removed = over.len() as u64;
+        let removed = over.iter().filter(|session| session.is_retained(purge.now)).count() as u64;
         if !purge.dry_run {
             for session in over {
                 state.sessions.remove(&session.id);

@@ -17,10 +17,12 @@ struct Doomed {
     ids: Vec<SessionId>,
     /// Devices that lose a session which had not ended: what was decided on it must not be applied any more.
     revised: Vec<u32>,
+    /// How many of them are retained, and so could be seen.
+    retained: u64,
 }
 
-/// Gathers what `doomed` picks from the devices from `from` on; answers where to go on.
-fn gather(table: &Table, from: u32, doomed: impl Fn(&Session) -> bool) -> (Doomed, Option<u32>) {
+/// Gathers what `doomed` picks at `now` from the devices from `from` on; answers where to go on.
+fn gather(table: &Table, from: u32, now: Timestamp, doomed: impl Fn(&Session) -> bool) -> (Doomed, Option<u32>) {
     let mut found = Doomed::default();
     let mut seen = 0;
     for device in from..table.devices.bound() {
@@ -36,6 +38,7 @@ fn gather(table: &Table, from: u32, doomed: impl Fn(&Session) -> bool) -> (Doome
             {
                 found.ids.push(session.id);
                 unended |= session.end.is_none();
+                found.retained += u64::from(session.is_retained(now));
             }
         }
         seen += 1;
@@ -67,11 +70,11 @@ pub(crate) fn run(
 ) -> Result<Purged, StoreError> {
     let from = after.map_or(0, |cursor| u32::try_from(cursor.0).unwrap_or(u32::MAX));
     let doomed = |session: &Session| session.over_since(purge.now).is_some_and(|since| since <= purge.over_by);
-    let (found, next) = gather(&shared.journal.read().table, from, doomed);
+    let (found, next) = gather(&shared.journal.read().table, from, purge.now, doomed);
     if !found.ids.is_empty() && !purge.dry_run {
         remove(shared, &found, append)?;
     }
-    Ok(Purged { removed: found.ids.len() as u64, next: next.map(|next| Cursor(next.into())) })
+    Ok(Purged { removed: found.retained, next: next.map(|next| Cursor(next.into())) })
 }
 
 fn remove(
@@ -90,7 +93,7 @@ pub(crate) fn stale(
     let now: Timestamp = shared.clock.now();
     let mut from = Some(0);
     while let Some(place) = from {
-        let (found, next) = gather(&shared.journal.read().table, place, |session| !session.is_retained(now));
+        let (found, next) = gather(&shared.journal.read().table, place, now, |session| !session.is_retained(now));
         if !found.ids.is_empty() {
             remove(shared, &found, &mut append)?;
         }

@@ -37,13 +37,14 @@ impl RedisStore {
                 let session = self.decode(id, &record, &activity)?;
                 if session.over_since(purge.now).is_some_and(|since| since <= purge.over_by) {
                     let sum = record.last_chunk::<SUM>().copied().unwrap_or_default();
-                    let over = Over { id: id.to_ascii(), sum, used: session.last_activity.as_millis() };
+                    let (used, counts) = (session.last_activity.as_millis(), session.is_retained(purge.now));
+                    let over = Over { id: id.to_ascii(), sum, used, counts };
                     devices.entry(session.device.clone()).or_default().push(over);
                 }
             }
         }
         let removed = if purge.dry_run {
-            devices.values().map(|over| over.len() as u64).sum()
+            devices.values().flatten().filter(|over| over.counts).count() as u64
         } else {
             self.remove(&devices).await?
         };
@@ -61,7 +62,7 @@ impl RedisStore {
                 let mut call = Invocation::new(&PURGE, names);
                 call.arg(keys.base(bucket)).arg(keys.channel()).arg(self.script_now());
                 for over in sessions {
-                    call.arg(over.id).arg(over.sum).arg(over.used.to_string());
+                    call.arg(over.id).arg(over.sum).arg(over.used.to_string()).arg(if over.counts { "1" } else { "0" });
                 }
                 Request::Script(call)
             })
@@ -80,4 +81,6 @@ struct Over {
     id: [u8; 20],
     sum: [u8; SUM],
     used: u64,
+    /// Whether it is retained, and so could be seen.
+    counts: bool,
 }

@@ -35,7 +35,8 @@ pub struct Purge {
 /// Some of a purge's work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
-    /// How many records were removed, or would be.
+    /// How many retained records were removed, or would be. Those that are not retained any more go with them and do
+    /// not count: nobody could see them, and a store may have dropped them before.
     pub removed: u64,
     /// Where to go on; `None` at the end.
     pub next: Option<Cursor>,

@@ -1,8 +1,8 @@
 -- Removes records of one device that are still what they were when they were judged.
 --
 -- KEYS: device, over, index of the bucket, counter. ARGV: base, channel, now (empty: the server's own);
--- then for each record: id, its checksum, the latest activity that the judgement knew of.
--- Answers how many were removed.
+-- then for each record: id, its checksum, the latest activity that the judgement knew of, 1 if it counts, else 0.
+-- Answers how many of those that count were removed.
 local device, over, counter = KEYS[1], KEYS[2], KEYS[4]
 local base = ARGV[1]
 if not settled(base) then
@@ -11,8 +11,8 @@ end
 redis.call('ZCARD', over)
 redis.call('ZCARD', KEYS[3])
 local revision = redis.call('HGET', device, 'r')
-local removed, unended, news = 0, false, {}
-for at = 4, #ARGV, 3 do
+local counted, unended, news = 0, false, {}
+for at = 4, #ARGV, 4 do
   local id = ARGV[at]
   local key = base .. 's:' .. id
   local known = head(key)
@@ -22,11 +22,11 @@ for at = 4, #ARGV, 3 do
     drop(base, id)
     redis.call('HDEL', device, id)
     redis.call('ZREM', over, id)
-    removed = removed + 1
+    counted = counted + tonumber(ARGV[at + 3])
     news[#news + 1] = id .. ' purged'
   end
 end
-if removed > 0 then
+if #news > 0 then
   local now = ARGV[3] == '' and math.floor(micros() / 1000) or tonumber(ARGV[3])
   if unended and revision then
     redis.call('HSET', device, 'r', next_revision(counter))
@@ -40,4 +40,4 @@ if removed > 0 then
   end
   redis.pcall('PUBLISH', ARGV[2], int(now) .. ' ' .. table.concat(news, ' '))
 end
-return removed
+return counted
