@@ -78,7 +78,7 @@ pub async fn a_revision_is_never_used_again(stand: &Stand) {
         }
         if round % 3 == 2 {
             // Everything of the device is over, and then gone.
-            stand.time.pass(Millis::days(40));
+            stand.time.pass(Millis::hours(30));
             assert!(purge(stand, now(stand), false).await > 0);
             assert_eq!(walk(&*stand.store, &retained(), now(stand), 10).await, []);
         }
