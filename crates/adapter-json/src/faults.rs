@@ -17,6 +17,7 @@ use crate::{JsonStore, Options};
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod disk;
+mod fuzzed;
 mod refusals;
 mod repair;
 mod time;

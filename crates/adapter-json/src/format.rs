@@ -8,10 +8,12 @@
 //! it had lasted.
 
 mod cursor;
+mod mend;
 mod read;
 mod write;
 
 pub(crate) use cursor::Problem;
+pub(crate) use mend::mended;
 pub(crate) use read::{Client, Head, Op, Patch, Record, Tx, What, may_begin_line, parse_line, starts_of_lines};
 pub(crate) use write::{Line, Ops};
 

@@ -18,6 +18,8 @@ mod examine;
 mod faults;
 mod feed;
 mod format;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod guard;
 mod intern;
 mod journal;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod os;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the fuzzers' entry functions need its files only, not its faults"))]
 pub(crate) mod sim;
 
 pub(crate) use os::OsFs;

@@ -20,6 +20,13 @@ pub(crate) async fn asked_to_stop() {
     }
 }
 
+/// Takes the signal that ends a process at its limit for a file's size, so that the write is an error with words. To be
+/// called inside of a runtime.
+pub(crate) fn outlive_file_limit() {
+    // Without it the process ends at the limit, and the store is valid all the same.
+    let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
+}
+
 /// The work's answer; `None` where it was asked to stop first.
 pub(crate) async fn unless_stopped<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {

@@ -14,6 +14,7 @@ use tenure_service::Sessions;
 use crate::cli::Global;
 use crate::commands::doctor::{self, Finding, Level};
 use crate::exit::Failure;
+use crate::interrupt;
 use crate::output::Output;
 use crate::settings::{Backend, Settings, SettingsError};
 use crate::system::{SystemClock, SystemEntropy};
@@ -57,7 +58,11 @@ where
 /// [`Failure`].
 pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::Failed(format!("could not start: {error}")))?.block_on(work)
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("could not start: {error}")))?;
+    runtime.block_on(async {
+        interrupt::outlive_file_limit();
+        work.await
+    })
 }
 
 pub(crate) async fn open(settings: &Settings) -> Result<(Sessions, Opened), Failure> {

@@ -7,14 +7,9 @@ use tenure_domain::SessionId;
 
 use super::Loss;
 use crate::apply::{News, apply};
-use crate::format::{Op, Problem, Tx, may_begin_line, parse_line, starts_of_lines};
+use crate::format::{Op, Problem, Tx, may_begin_line, mended, parse_line, starts_of_lines};
 use crate::journal::is_torn;
 use crate::table::Table;
-
-/// Looking for one changed bit takes time as the square of the line's length.
-const MENDABLE_LINE: usize = 8 << 10;
-/// And a file with more damage than this was not hit by one.
-const MENDED_MOST: usize = 200;
 
 /// What was read.
 #[derive(Default)]
@@ -33,7 +28,6 @@ pub(super) struct Salvaged {
     bad: u64,
     /// How many lines the first one says the snapshot has.
     snapshot: u64,
-    attempts: usize,
 }
 
 /// Where a piece of the file is.
@@ -78,7 +72,7 @@ pub(super) fn salvage(bytes: &[u8]) -> Salvaged {
         }
         let next = end.map(|end| &bytes[end + 1..]).unwrap_or_default();
         let next = &next[..memchr::memchr(b'\n', next).unwrap_or(next.len())];
-        if let Some(joined) = all.mend_joined(piece, next) {
+        if let Some(joined) = mend_joined(piece, next) {
             all.mended(&joined, place);
             at += joined.len() + 1;
             line += 1;
@@ -144,14 +138,6 @@ impl Salvaged {
         }
     }
 
-    /// The line that a changed bit cut into these two.
-    fn mend_joined(&mut self, piece: &[u8], next: &[u8]) -> Option<Vec<u8>> {
-        if next.is_empty() || !may_begin_line(piece) || parse_line(next).is_ok() {
-            return None;
-        }
-        self.mend(&[piece, b"\n", next].concat())
-    }
-
     /// Keeps what can be kept of a line that does not check out: a changed newline makes two of one.
     fn sift(&mut self, piece: &[u8], place: Place, problem: &Problem) {
         let starts = starts_of_lines(piece);
@@ -177,7 +163,7 @@ impl Salvaged {
         if let Ok((tx, _)) = parse_line(piece) {
             return self.take(tx, place);
         }
-        if let Some(line) = self.mend(piece) {
+        if let Some(line) = mended(piece) {
             return self.mended(&line, place);
         }
         self.drop_line(place, piece.len() as u64, problem.to_string(), ids_in(piece));
@@ -189,24 +175,14 @@ impl Salvaged {
         let Place { line, offset } = place;
         self.losses.push(Loss::Dropped { line, offset, bytes, problem, sessions });
     }
+}
 
-    /// The line as it was before one of its bits changed, where that is all that happened to it.
-    fn mend(&mut self, line: &[u8]) -> Option<Vec<u8>> {
-        if line.len() > MENDABLE_LINE || self.attempts >= MENDED_MOST {
-            return None;
-        }
-        self.attempts += 1;
-        let mut line = line.to_vec();
-        for bit in 0..line.len() * 8 {
-            line[bit / 8] ^= 1 << (bit % 8);
-            // The form and the checksum are looked at first, so that hardly any is read further.
-            if parse_line(&line).is_ok() {
-                return Some(line);
-            }
-            line[bit / 8] ^= 1 << (bit % 8);
-        }
-        None
+/// The line that a changed bit cut into these two.
+fn mend_joined(piece: &[u8], next: &[u8]) -> Option<Vec<u8>> {
+    if next.is_empty() || !may_begin_line(piece) || parse_line(next).is_ok() {
+        return None;
     }
+    mended(&[piece, b"\n", next].concat())
 }
 
 /// An operation on several sessions as several operations.

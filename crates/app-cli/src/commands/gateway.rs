@@ -123,7 +123,10 @@ pub(crate) fn run(args: &GatewayArgs, global: &Global, out: Output) -> Result<()
     let options = options::of(&settings, out)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("could not start: {error}")))?;
-    runtime.block_on(serve(args, global, &settings, options, out))
+    runtime.block_on(async {
+        interrupt::outlive_file_limit();
+        serve(args, global, &settings, options, out).await
+    })
 }
 
 async fn serve(

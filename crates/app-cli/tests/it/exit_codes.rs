@@ -125,6 +125,25 @@ fn a_file_that_is_no_store_is_6_and_stays_as_it_is() {
 }
 
 #[test]
+fn a_limit_to_the_files_size_is_5_and_no_end_by_a_signal() {
+    let home = Home::json();
+    let tokens: Vec<String> = (0..5).map(|n| home.issue(&format!("device-{n}"))).collect();
+    // In blocks of 512 or 1,024 bytes, as the shell has it: in either no further session fits.
+    let script = format!("ulimit -f 2; exec {} token issue --device-id one-more", env!("CARGO_BIN_EXE_tenure"));
+    assert!(fs::metadata(home.store()).unwrap().len() > 1_800);
+    let plain = home.command(&[]);
+    let mut limited = std::process::Command::new("/bin/sh");
+    limited.args(["-c", &script]).env_clear();
+    limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = crate::home::Ran::from(limited.output().unwrap());
+    ran.fails(5, "File too large");
+    for token in &tokens {
+        home.feed(&["token", "verify"], token).succeeds();
+    }
+    home.issue("one-more");
+}
+
+#[test]
 fn a_damaged_line_is_6_and_named() {
     let home = Home::json();
     home.issue("laptop");

@@ -1,0 +1,4 @@
+//! Any bytes as a line of the JSON journal.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tenure_adapter_json::fuzz::line(bytes));
