@@ -74,6 +74,9 @@ pub(crate) struct Journal {
     pub(crate) named: bool,
     /// It could only be opened to read.
     pub(crate) read_only: bool,
+    /// Up to here the file held lines that nobody has said are on the disk when this process opened it. `None` until it
+    /// was read for the first time.
+    unsure: Option<u64>,
     feed: broadcast::Sender<FeedItem>,
     buffer: Vec<u8>,
 }
@@ -128,6 +131,7 @@ impl Journal {
             denied: HashMap::new(),
             named: false,
             read_only,
+            unsure: None,
             feed,
             buffer: Vec::new(),
         };
@@ -155,6 +159,7 @@ impl Journal {
             denied: HashMap::new(),
             named: false,
             read_only,
+            unsure: None,
             feed: broadcast::channel(1).0,
             buffer: Vec::new(),
         })
@@ -178,7 +183,7 @@ impl Journal {
                 return Err(broken.clone());
             }
             (self.file, self.read_only) = open_file(&*self.vfs, &self.path)?;
-            (self.named, self.broken) = (false, None);
+            (self.named, self.broken, self.unsure) = (false, None, None);
             self.reload();
         }
         let result = self.catch_up();
@@ -211,6 +216,7 @@ impl Journal {
                 continue;
             }
             if stat.links != 0 {
+                self.unsure.get_or_insert(if self.at.pending.is_empty() { 0 } else { self.at.end });
                 return Ok(tail);
             }
             // Nobody writes to a file that was replaced, so all of it has been applied.
@@ -235,7 +241,7 @@ impl Journal {
         // The time of the rewriting: later than any line before it, unless an operator accepted a clock that is behind.
         self.clock.record(stamp.0, &stamp.1, stamp.2);
         let mine = (self.at.number, self.at.crc);
-        (self.file, self.named, self.read_only) = (file, false, read_only);
+        (self.file, self.named, self.read_only, self.unsure) = (file, false, read_only, None);
         if mine.0 > head.through || mine == (head.through, head.last) {
             let rules = self.at.rules;
             self.at = Position {
@@ -440,6 +446,12 @@ impl Journal {
         at.foreign &= !at.pending.is_empty();
     }
 
+    /// Whether a sync may be no proof that all is on the disk: another process may have been told of a failure, before
+    /// this one opened the file, and nobody is told twice.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.at.foreign && self.unsure.is_none_or(|unsure| self.at.durable < unsure)
+    }
+
     /// Applies what this process itself has just written at `from`, as far as no other thread did so already.
     pub(crate) fn wrote(&mut self, bytes: &[u8], from: u64) -> Result<(), StoreError> {
         let done = usize::try_from(self.at.end.saturating_sub(from)).unwrap_or(usize::MAX);
@@ -456,7 +468,7 @@ impl Journal {
 
     /// Goes on in a file that this process itself has just put in place of this one, with the very state at hand.
     pub(crate) fn adopt(&mut self, file: Arc<dyn File>, head: Head) {
-        (self.file, self.named, self.read_only) = (file, true, false);
+        (self.file, self.named, self.read_only, self.unsure) = (file, true, false, Some(0));
         self.at = Position {
             end: head.size,
             number: head.through,

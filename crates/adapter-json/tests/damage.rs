@@ -22,11 +22,11 @@ async fn listed(store: &JsonStore) -> Vec<Session> {
     store.top(&all, Timestamp::from_millis(START), SortKey::Created, 10_000).await.unwrap()
 }
 
-/// A journal with every kind of line, and the sessions after each line.
+/// A journal with every kind of line, and the sessions after each line: 200 lines where the long run is asked for.
 async fn journal(path: &Path, time: &Arc<Time>) -> (Vec<u8>, Vec<Vec<Session>>) {
     let store = open(path, time).unwrap();
     let mut states = vec![Vec::new(), Vec::new()];
-    for n in 0..14 {
+    for n in 0..if thorough() { 92 } else { 14 } {
         time.pass(10);
         let issued = issue(&store, &format!("d{}", n % 2), n).await;
         states.push(listed(&store).await);
@@ -97,21 +97,38 @@ async fn a_cut_at_any_byte_leaves_the_lines_before_it() {
     }
 }
 
-#[tokio::test]
-async fn a_flipped_bit_is_never_accepted() {
+#[test]
+fn a_flipped_bit_is_never_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let time = Time::new();
-    let (bytes, states) = journal(&dir.path().join("s.jsonl"), &time).await;
-    let path = dir.path().join("flipped.jsonl");
-    let mut file = private(&path);
-    file.write_all(&bytes).unwrap();
+    let run = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (bytes, states) = run().block_on(journal(&dir.path().join("s.jsonl"), &time));
+    let (bytes, last, time) = (&bytes, states.last().unwrap(), &time);
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    assert!(!thorough() || lines >= 200, "{lines}");
     let stride = if thorough() { 1 } else { 43 };
-    for bit in (0..bytes.len() * 8).step_by(stride) {
+    let threads = if thorough() { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let path = dir.path().join(format!("flipped-{thread}.jsonl"));
+            scope.spawn(move || {
+                let bits = (0..bytes.len() * 8).step_by(stride).skip(thread).step_by(threads);
+                run().block_on(flip(&path, bytes, last, time, bits));
+            });
+        }
+    });
+    println!("{} bits of {lines} lines", (bytes.len() * 8).div_ceil(stride));
+}
+
+async fn flip(path: &Path, bytes: &[u8], last: &[Session], time: &Arc<Time>, bits: impl Iterator<Item = usize>) {
+    let mut file = private(path);
+    file.write_all(bytes).unwrap();
+    for bit in bits {
         let at = bit / 8;
         file.write_all_at(&[bytes[at] ^ (1 << (bit % 8))], at as u64).unwrap();
         let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-        match open(&path, &time) {
-            Ok(store) => assert_eq!(&listed(&store).await, states.last().unwrap(), "bit {bit}"),
+        match open(path, time) {
+            Ok(store) => assert_eq!(&listed(&store).await, last, "bit {bit}"),
             Err(StoreError::Corrupt { place, .. }) => {
                 assert!(place.ends_with(&format!(" line {line}")), "{bit}: {place}")
             }
@@ -119,7 +136,7 @@ async fn a_flipped_bit_is_never_accepted() {
         }
         file.write_all_at(&bytes[at..=at], at as u64).unwrap();
     }
-    assert_eq!(listed(&open(&path, &time).unwrap()).await, *states.last().unwrap());
+    assert_eq!(listed(&open(path, time).unwrap()).await, *last);
 }
 
 #[tokio::test]

@@ -162,8 +162,9 @@ impl File for Handle {
         let inode = &mut disk.inodes[self.inode];
         if to > inode.live.len() {
             inode.live.resize(to, 0);
-            inode.resized = true;
         }
+        // Also where a sync failed that should have brought the size to the disk: writing there again tries again.
+        inode.resized |= to > inode.durable.len();
         inode.live[from..to].copy_from_slice(&bytes[..count]);
         inode.change(from, to);
         match fault {

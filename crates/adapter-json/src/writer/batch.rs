@@ -100,7 +100,7 @@ pub(super) fn run(
     }
     let Waiting { commits, purges, syncs, others, compactions } = waiting;
     let nothing = commits.is_empty() && purges.is_empty() && others.is_empty() && compactions.is_empty();
-    if nothing && touches.is_empty() && !state.suspect {
+    if nothing && touches.is_empty() && !state.suspect && !shared.journal.read().is_unsure() {
         let result = sync_only(shared);
         return syncs.into_iter().for_each(|reply| answer(reply, result.clone()));
     }
