@@ -108,11 +108,13 @@ impl Gate {
     /// # Errors
     /// [`Problem`].
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<(Verified, Credential), Problem> {
-        self.authenticate_where(headers, |_| Ok(())).await
+        let outcome = self.timed(headers, |_| Ok(())).await;
+        self.count(&outcome);
+        outcome
     }
 
     /// The same where `may`, which is asked before the token is judged, allows for what the token came in.
-    async fn authenticate_where(
+    async fn timed(
         &self,
         headers: &HeaderMap,
         may: impl FnOnce(&Credential) -> Result<(), Problem>,
@@ -120,11 +122,14 @@ impl Gate {
         let start = Instant::now();
         let outcome = self.judge(headers, may).await;
         self.metrics.verified(start.elapsed());
-        match &outcome {
+        outcome
+    }
+
+    fn count<T>(&self, outcome: &Result<T, Problem>) {
+        match outcome {
             Ok(_) => self.metrics.passed(Outcome::Admitted),
             Err(problem) => self.metrics.answered(problem),
         }
-        outcome
     }
 
     async fn judge(
@@ -156,14 +161,25 @@ impl Gate {
             true => origin::guard(headers, peer.host()),
             false => Ok(()),
         };
-        match self.authenticate_where(headers, may).await {
+        let outcome = match self.timed(headers, may).await {
             Ok((verified, credential)) => {
                 self.describer.note(self, &verified.session, peer, headers);
                 Ok(Admitted { verified, credential })
             }
-            Err(problem @ Problem::Unauthorized(Refused::Token(_))) => Err(self.failed(peer, problem)),
+            Err(Problem::Unauthorized(Refused::Token(refusal))) => Err(self.refused(peer, refusal)),
             Err(problem) => Err(problem),
+        };
+        self.count(&outcome);
+        outcome
+    }
+
+    /// Counts a refused token as a failure of whoever showed it.
+    fn refused(&self, peer: &Peer, refusal: Refusal) -> Problem {
+        let problem = self.failed(peer, refusal.into());
+        if matches!(problem, Problem::TooMany(_)) {
+            self.metrics.refused(refusal);
         }
+        problem
     }
 
     /// Counts a failure, and says 429 in place of `problem` after too many.

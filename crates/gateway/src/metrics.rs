@@ -141,7 +141,10 @@ impl Metrics {
         };
         let describe =
             |name: &'static str, text: &'static str| recorder.describe_counter(name.into(), None, text.into());
-        describe(REQUESTS, "Requests of clients, by what they came to.");
+        describe(
+            REQUESTS,
+            "Requests of clients, by what they came to; an admitted one whose upstream fails counts as both.",
+        );
         describe(REFUSALS, "Tokens that were refused, by code.");
         describe(STORE_FAILURES, "Answers that failed because the sessions could not be read or changed.");
         describe(TOUCHES, "Sessions whose activity was written to the store.");
@@ -178,10 +181,15 @@ impl Metrics {
     pub fn answered(&self, problem: &Problem) {
         self.passed(Outcome::of(problem));
         match problem {
-            Problem::Unauthorized(Refused::Token(refusal)) => self.refusals[place(*refusal)].increment(1),
+            Problem::Unauthorized(Refused::Token(refusal)) => self.refused(*refusal),
             Problem::Store(_) | Problem::Uncertain(_) => self.store_failures.increment(1),
             _ => {}
         }
+    }
+
+    /// Counts a token that was refused, where the answer says something else: that there were too many.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refusals[place(refusal)].increment(1);
     }
 
     /// Counts a failure of the store that no request saw: a flush, a look at an open connection.

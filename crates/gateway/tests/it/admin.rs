@@ -303,5 +303,13 @@ async fn after_ten_failures_the_admin_secret_is_locked_for_that_address() {
 async fn whoever_guesses_tokens_locks_no_operator_out() {
     let house = House::new();
     wear_out(&house.api, || ask(Method::GET, "/_tenure/v1/sessions").bearer("tnr_wrong")).await;
+    let metrics = operator(Method::GET, "/metrics").send(&house.admin).await.text;
+    for line in [
+        "requests_total{outcome=\"refused\"} 10",
+        "requests_total{outcome=\"limited\"} 1",
+        "refusals_total{code=\"malformed\"} 11",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
+    }
     assert_eq!(operator(Method::GET, "/api/v1/sessions").send(&house.admin).await.status, 200);
 }

@@ -10,5 +10,6 @@ mod api_login;
 mod memory;
 mod proxy;
 mod raw;
+mod robust;
 mod site;
 mod support;
