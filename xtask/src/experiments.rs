@@ -1,7 +1,9 @@
 //! The long experiments, too long for every change: run by a person, their figures written down in `docs/`.
 
+use std::path::PathBuf;
+
 use crate::Result;
-use crate::cargo::{cargo, stream};
+use crate::cargo::{cargo, root, stream};
 
 /// The experiments with processes and file systems: 1,000 kills beside 100,000 sessions, a minute of two writers with a
 /// compaction each second, full disks, stopped lock holders.
@@ -28,5 +30,9 @@ pub(crate) fn faults() -> Result<()> {
 
 /// Every benchmark, each beside its bare floor in the same run.
 pub(crate) fn bench() -> Result<()> {
-    stream(&mut cargo(&["bench", "--workspace", "--benches"]))
+    stream(&mut cargo(&["bench", "--workspace", "--benches"]))?;
+    stream(&mut cargo(&["build", "--release", "--package", "tenure"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let mut sockets = cargo(&["run", "--release", "--package", "tenure-tests", "--bin", "sockets", "--"]);
+    stream(sockets.arg(target.join("release/tenure")))
 }

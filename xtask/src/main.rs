@@ -5,6 +5,7 @@ mod ci;
 mod docs;
 mod experiments;
 mod layers;
+mod openclaw;
 mod tools;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ Commands:
   docs --check  fail if a generated file differs from what would be written
   bench         measure, each thing beside its bare floor (minutes)
   faults        kill, stop, fill up and damage what a store lives on (a quarter of an hour)
+  openclaw      run the real OpenClaw, from npm, behind the gateway (minutes)
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ["docs", "--check"] => docs::check(),
         ["bench"] => experiments::bench(),
         ["faults"] => experiments::faults(),
+        ["openclaw"] => openclaw::run(),
         ["-h" | "--help" | "help", ..] | [_, "-h" | "--help"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -14,6 +14,7 @@ mod operators;
 mod processes;
 mod secrets;
 mod snapshots;
+mod sockets;
 mod stores;
 mod terminals;
 mod tokens;
