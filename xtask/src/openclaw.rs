@@ -17,8 +17,11 @@ use crate::cargo::{cargo, root, stream};
 
 const NODE: &str = "node@24";
 const OPENCLAW: &str = "openclaw@2026.9.6";
+/// What OpenClaw lets the user of the sessions do: also to approve the devices of its own clients.
+const SCOPES: [&str; 5] =
+    ["operator.admin", "operator.read", "operator.write", "operator.approvals", "operator.pairing"];
 /// How long OpenClaw may take to start, and each of its commands.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Issues, connects, lists, revokes, expires and rotates, and says what came of each.
 pub(crate) fn run() -> Result<()> {
@@ -77,7 +80,11 @@ impl<'a> Stand<'a> {
         let port = free_port()?;
         let config = json!({ "gateway": {
             "mode": "local", "bind": "loopback", "port": port,
-            "auth": { "mode": "trusted-proxy", "trustedProxy": { "userHeader": "x-forwarded-user", "allowLoopback": true } },
+            "auth": {
+                "mode": "trusted-proxy",
+                "trustedProxy": { "userHeader": "x-forwarded-user", "allowLoopback": true },
+                "identityScopes": { "operator": SCOPES },
+            },
             "trustedProxies": ["127.0.0.1"],
         }});
         write(&home.join("openclaw/.openclaw/openclaw.json"), &config.to_string())?;
@@ -120,29 +127,45 @@ impl<'a> Stand<'a> {
     }
 
     /// A call of OpenClaw's own command line: its answer, or its complaint.
-    fn call(&self, token: &str) -> Result<std::result::Result<String, String>> {
+    fn call(&self, token: &str, method: &str, params: &str) -> Result<std::result::Result<String, String>> {
         let url = format!("ws://{}", self.clients);
         let mut command = node(self.folder, &self.home.join("client"));
-        let output = command.args(["gateway", "call", "health", "--url", &url, "--token", token]).output();
+        command.args(["gateway", "call", method, "--params", params, "--url", &url, "--token", token]);
+        let output = command.output();
         let output = output.map_err(|error| error.to_string())?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let all = format!("{}{}", out.trim(), err.trim());
         Ok(if output.status.success() { Ok(all) } else { Err(all) })
     }
 
-    /// A client of OpenClaw's that stays connected: its ACP bridge.
-    fn stay(&self, token: &str) -> Result<Running> {
+    /// OpenClaw's ACP bridge: a client that stays connected, with a device identity of its own.
+    fn bridge(&self, token: &str) -> Result<Command> {
         let file = self.home.join("client-token");
         write(&file, token)?;
         let mut command = node(self.folder, &self.home.join("client"));
         let url = format!("ws://{}", self.clients);
-        command.args(["acp", "--verbose", "--url", &url, "--token-file"]).arg(&file).stdin(Stdio::piped());
-        let running = spawn(&mut command, &self.home.join("client.log"))?;
+        command.args(["acp", "--verbose", "--url", &url, "--token-file"]).arg(&file);
+        Ok(command)
+    }
+
+    /// Has the bridge's device approved, which OpenClaw asks for whatever the token.
+    fn pair(&self, token: &str) -> Result<()> {
+        let output = self.bridge(token)?.output().map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let request = said.split_once("requestId: ").and_then(|(_, rest)| rest.split(')').next());
+        let request = request.ok_or_else(|| format!("no device was to be approved: {said}"))?;
+        let params = json!({ "requestId": request }).to_string();
+        let approved = self.call(token, "device.pair.approve", &params)?;
+        approved.map(|_| ()).map_err(|complaint| format!("its device was not approved: {complaint}"))
+    }
+
+    fn stay(&self, token: &str) -> Result<Running> {
+        let running = spawn(self.bridge(token)?.stdin(Stdio::piped()), &self.home.join("client.log"))?;
         wait_for("a client that stays", || self.sockets() == Some(1))?;
         // Connected is not yet admitted: the session says who it is once OpenClaw has said hello.
         let id = token.split('_').nth(1).unwrap_or_default().to_owned();
         wait_for("the client in its session", || {
-            self.session(&id).is_ok_and(|session| session["clientInfo"]["id"].is_string())
+            self.session(&id).is_ok_and(|session| session["clientInfo"]["deviceKey"].is_string())
         })?;
         Ok(running)
     }
@@ -167,14 +190,17 @@ impl<'a> Stand<'a> {
 
     fn shows_up_and_is_cut(&self) -> Result<()> {
         let token = self.issue("laptop", &[])?;
-        let answer = self.call(&token)?.map_err(|complaint| format!("its command line did not get in: {complaint}"))?;
+        let answer = self
+            .call(&token, "health", "{}")?
+            .map_err(|complaint| format!("its command line did not get in: {complaint}"))?;
         println!("called with a Tenure token: {}", first_line(&answer));
+        self.pair(&token)?;
         let client = self.stay(&token)?;
         println!("{}", self.tenure(&["sessions", "list"])?.trim_end());
         let id = token.split('_').nth(1).unwrap_or_default();
         println!("clientInfo: {}", self.session(id)?["clientInfo"]);
         self.tenure(&["sessions", "revoke", id])?;
-        let took = self.cut()?;
+        let took = self.cut("4401: revoked")?;
         println!("revoked in another process: its connection was gone {took:.0?} after the command");
         drop(client);
         self.expect_complaint(&token, "token revoked")
@@ -183,7 +209,7 @@ impl<'a> Stand<'a> {
     fn expires(&self) -> Result<()> {
         let token = self.issue("phone", &["--ttl", "20s"])?;
         let client = self.stay(&token)?;
-        let took = self.cut()?;
+        let took = self.cut("4401: expired")?;
         println!("left to expire: its connection was gone {took:.0?} later");
         drop(client);
         self.expect_complaint(&token, "token expired")
@@ -196,7 +222,8 @@ impl<'a> Stand<'a> {
         rotate.env("TENURE_TOKEN", &old);
         let output = rotate.output().map_err(|error| error.to_string())?;
         let new = succeeded("tenure token rotate", &output)?;
-        self.call(new.trim())?.map_err(|complaint| format!("the new token does not get in: {complaint}"))?;
+        self.call(new.trim(), "health", "{}")?
+            .map_err(|complaint| format!("the new token does not get in: {complaint}"))?;
         if self.sockets() != Some(1) {
             return Err("the rotation dropped a connection".to_owned());
         }
@@ -206,15 +233,17 @@ impl<'a> Stand<'a> {
         Ok(())
     }
 
-    /// Waits until no WebSocket is left, and says how long that took.
-    fn cut(&self) -> Result<Duration> {
+    /// Waits until the bridge says that it was closed so, and says how long that took.
+    fn cut(&self, said: &str) -> Result<Duration> {
         let start = Instant::now();
-        wait_for("a cut", || self.sockets() == Some(0))?;
-        Ok(start.elapsed())
+        wait_for(said, || fs::read_to_string(self.home.join("client.log")).is_ok_and(|log| log.contains(said)))?;
+        let took = start.elapsed();
+        wait_for("an end of the relay", || self.sockets() == Some(0))?;
+        Ok(took)
     }
 
     fn expect_complaint(&self, token: &str, wanted: &str) -> Result<()> {
-        match self.call(token)? {
+        match self.call(token, "health", "{}")? {
             Ok(answer) => Err(format!("a token that does not hold got in: {}", first_line(&answer))),
             Err(complaint) if complaint.contains(wanted) => {
                 println!("its command line then says: {}", first_line(&complaint));
