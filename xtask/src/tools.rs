@@ -10,13 +10,29 @@ use crate::Result;
 use crate::cargo::stream;
 
 /// A program, the version that the tests need, and what each package manager calls it. A new one is one more entry.
-const TOOLS: &[Tool] = &[Tool {
-    programs: &["redis-server", "valkey-server"],
-    version_flag: "--version",
-    minimum: Version(7, 0),
-    variable: "TEST_REDIS_SERVER",
-    packages: Packages { apt: "redis-server", apk: "redis", dnf: "redis", pacman: "valkey", brew: "redis" },
-}];
+const TOOLS: &[Tool] = &[
+    Tool {
+        programs: &["redis-server", "valkey-server"],
+        version_flag: "--version",
+        minimum: Version(7, 0),
+        variable: "TEST_REDIS_SERVER",
+        packages: Packages { apt: "redis-server", apk: "redis", dnf: "redis", pacman: "valkey", brew: "redis" },
+    },
+    Tool {
+        programs: &["nginx"],
+        version_flag: "-v",
+        minimum: Version(1, 18),
+        variable: "TEST_NGINX",
+        packages: Packages { apt: "nginx", apk: "nginx", dnf: "nginx", pacman: "nginx", brew: "nginx" },
+    },
+    Tool {
+        programs: &["caddy"],
+        version_flag: "version",
+        minimum: Version(2, 6),
+        variable: "TEST_CADDY",
+        packages: Packages { apt: "caddy", apk: "caddy", dnf: "caddy", pacman: "caddy", brew: "caddy" },
+    },
+];
 
 struct Tool {
     /// Names under which it is found, the preferred one first.

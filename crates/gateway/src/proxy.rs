@@ -107,11 +107,11 @@ impl Proxy {
         id: &HeaderValue,
     ) -> Response {
         let upgrade = relay::is_upgrade(request.method(), request.headers());
-        let admitted = match &entry {
-            Entry::Admitted(admitted) => Some(&**admitted),
-            Entry::Public | Entry::Later => None,
+        let (later, admitted) = match entry {
+            Entry::Admitted(admitted) => (false, Some(*admitted)),
+            Entry::Public => (false, None),
+            Entry::Later => (true, None),
         };
-        let session = admitted.map(|admitted| &admitted.verified.session);
         if let Err(problem) = readdress(&mut request, upstream) {
             return problem.into_response();
         }
@@ -121,24 +121,31 @@ impl Proxy {
         strip_token(headers);
         set_forwarding(headers, connection, peer, options);
         headers.insert(X_REQUEST_ID, id.clone());
-        if let Some(session) = session {
-            set_identity(headers, session, options);
+        if let Some(admitted) = &admitted {
+            set_identity(headers, &admitted.verified.session, options);
             // A path that is open to everybody does not open what the upstream's own token guards.
             set_upstream_auth(headers, options);
         }
-        let watch = Watch::new(&self.gate, session.cloned());
-        let outcome = match entry {
-            Entry::Later => self.upgrade_before_the_token(peer, request).await,
-            Entry::Public | Entry::Admitted(_) if upgrade => self.upgrade(request, watch).await,
-            Entry::Public | Entry::Admitted(_) => self.forward(request, watch).await,
+        let (session, due) = match admitted {
+            Some(Admitted { verified, credential }) => {
+                let due = verified.rotation_due.then_some((verified.session.id, credential));
+                (Some(verified.session), due)
+            }
+            None => (None, None),
+        };
+        let watch = Watch::new(&self.gate, session);
+        let outcome = if later {
+            self.upgrade_before_the_token(peer, request).await
+        } else if upgrade {
+            self.upgrade(request, watch).await
+        } else {
+            self.forward(request, watch).await
         };
         let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem));
-        if let Some(admitted) = admitted {
-            if admitted.verified.rotation_due {
-                response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
-            }
+        if let Some((session, credential)) = due {
+            response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
             if options.auto_rotate_cookies && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                rotation::renew(&self.gate, admitted, peer.secure, response.headers_mut()).await;
+                rotation::renew(&self.gate, session, &credential, peer.secure, response.headers_mut()).await;
             }
         }
         response

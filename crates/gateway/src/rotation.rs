@@ -3,19 +3,24 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use tenure_domain::SessionId;
 use tenure_service::RotateError;
 
 use crate::cookie;
-use crate::enforce::{Admitted, Gate};
+use crate::credential::Credential;
+use crate::enforce::Gate;
 
 /// Rotates a due token that came in a cookie, and gives the new one with the answer. Of several requests at once one
 /// does so; the others were let in already and change nothing. What still travels with the old cookie is refused, or
 /// taken for `session.rotation_overlap`; shown later than `session.replay_tolerance` after that, it ends the session.
-pub(crate) async fn renew(gate: &Arc<Gate>, admitted: &Admitted, secure: bool, headers: &mut HeaderMap) {
-    let Admitted { verified, credential } = admitted;
-    let (true, true, Some(token)) = (verified.rotation_due, credential.from_cookie, credential.token.clone()) else {
-        return;
-    };
+pub(crate) async fn renew(
+    gate: &Arc<Gate>,
+    session: SessionId,
+    credential: &Credential,
+    secure: bool,
+    headers: &mut HeaderMap,
+) {
+    let (true, Some(token)) = (credential.from_cookie, credential.token.clone()) else { return };
     // Goes on if the client leaves, so that no store is left in the middle of a change.
     let rotating = {
         let gate = gate.clone();
@@ -32,7 +37,7 @@ pub(crate) async fn renew(gate: &Arc<Gate>, admitted: &Admitted, secure: bool, h
             }
         }
         Ok(Err(error)) => {
-            tracing::debug!(session = %verified.session.id, %error, "a due cookie was not rotated");
+            tracing::debug!(%session, %error, "a due cookie was not rotated");
             return;
         }
         Err(error) => {

@@ -7,6 +7,7 @@ mod admin_events;
 mod admin_oauth;
 mod api;
 mod api_login;
+mod forward_auth;
 mod memory;
 mod proxy;
 mod raw;

@@ -85,12 +85,7 @@ impl Site {
 
     /// Sends bytes as they are, and answers all that comes until the connection closes.
     pub(crate) async fn raw(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        // A connection that is reset has been answered all the same.
-        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end");
-        String::from_utf8_lossy(&answer).into_owned()
+        send(self.address, request).await
     }
 
     /// A request without a body, with these lines of header, on a connection of its own.
@@ -119,6 +114,16 @@ impl Site {
     pub(crate) fn begin_stop(&mut self) {
         drop(self.stop.take());
     }
+}
+
+/// Sends bytes as they are, and answers all that comes until the connection closes.
+pub(crate) async fn send(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A connection that is reset has been answered all the same.
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// An answer, taken apart.
