@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -73,27 +75,32 @@ impl Body for Upload {
     }
 }
 
+/// Whether an answer has no end of its own.
+pub(crate) fn is_endless(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BrokeOff {
     /// The upstream did.
     #[error("the upstream broke off")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] axum::BoxError),
     /// The session ended.
     #[error("cut: {}", .0.reason())]
     Cut(Cut),
 }
 
 /// A response's body on its way to the client, cut when its session ends.
-pub(crate) struct Watched {
-    body: Incoming,
+pub(crate) struct Watched<B> {
+    body: B,
     watch: Watch,
     /// Has no end of its own (server-sent events), so it ends when the gateway stops.
     endless: bool,
 }
 
-impl Watched {
-    pub(crate) fn new(body: Incoming, mut watch: Watch, endless: bool) -> Self {
+impl<B: Body> Watched<B> {
+    pub(crate) fn new(body: B, mut watch: Watch, endless: bool) -> Self {
         // A slow reader can make anything else last, without anybody waiting here.
         if body.size_hint().upper().is_none_or(|most| most > SMALL) {
             watch.begin();
@@ -109,7 +116,10 @@ impl Watched {
     }
 }
 
-impl Body for Watched {
+impl<B> Body for Watched<B>
+where
+    B: Body<Data = Bytes, Error: Into<axum::BoxError>> + Unpin,
+{
     type Data = Bytes;
     type Error = BrokeOff;
 
@@ -129,7 +139,9 @@ impl Body for Watched {
         match Pin::new(&mut this.body).poll_frame(cx) {
             // What a connection's end said is of that connection.
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
-            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(BrokeOff::Upstream))),
+            Poll::Ready(frame) => {
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| BrokeOff::Upstream(error.into()))))
+            }
             Poll::Pending => match this.watch.poll_cut(cx) {
                 Poll::Ready(cut) if cut != Cut::Shutdown || this.endless => this.ended(cut),
                 _ => Poll::Pending,

@@ -1,7 +1,8 @@
 //! The gate: what every request of every listener goes through.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, Method};
@@ -19,6 +20,9 @@ use crate::options::Options;
 use crate::origin;
 use crate::peer::Peer;
 use crate::problem::{Problem, Refused};
+
+/// How often noted activity is written.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// The use cases and how they are enforced, shared by all connections.
 pub struct Gate {
@@ -101,6 +105,30 @@ impl Gate {
     /// The tasks that a shutdown waits for.
     pub(crate) const fn tasks(&self) -> &TaskTracker {
         &self.tasks
+    }
+
+    /// Writes noted activity every second until `end` is ready, and then what is left. A failure denies nobody: the
+    /// activity is kept for the next time. [`crate::Server::run`] does this itself; whoever only uses
+    /// [`crate::TenureLayer`] has it run beside.
+    pub async fn keep(&self, end: impl Future<Output = ()>) {
+        let mut end = pin!(end);
+        let (mut failing, mut last) = (false, false);
+        while !last {
+            last = tokio::time::timeout(FLUSH_EVERY, end.as_mut()).await.is_ok();
+            match self.sessions.flush_activity().await {
+                Ok(touches) => {
+                    self.metrics.flushed(touches);
+                    failing = false;
+                }
+                Err(error) => {
+                    self.metrics.store_failed();
+                    if !failing || last {
+                        tracing::warn!(%error, "the store does not take activity: it is kept for later");
+                    }
+                    failing = true;
+                }
+            }
+        }
     }
 
     /// The session that a request presents the token of; counts as its use.

@@ -24,6 +24,7 @@ mod frames;
 mod front;
 mod headers;
 mod html;
+mod layer;
 mod live;
 mod login;
 mod messages;
@@ -49,6 +50,7 @@ mod watch;
 
 pub use credential::{Credential, CredentialError};
 pub use enforce::Gate;
+pub use layer::{CurrentSession, Tenure, TenureLayer};
 pub use live::{Counts, Cut, Guard, Live};
 pub use metrics::{Metrics, Outcome};
 pub use options::{Enrolment, Limits, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};

@@ -8,14 +8,14 @@ use std::task::Poll;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE};
+use http::header::{CONNECTION, SET_COOKIE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::bodies::{Progress, Upload, Watched};
+use crate::bodies::{Progress, Upload, Watched, is_endless};
 use crate::credential::is_token_cookie;
 use crate::enforce::{Admitted, Gate};
 use crate::headers::{
@@ -33,9 +33,6 @@ use crate::request_id::{self, X_REQUEST_ID};
 use crate::rotation;
 use crate::upstream::{Dial, Pool, Wire, pool};
 use crate::watch::Watch;
-
-/// The type of an answer without an end.
-const EVENTS: &[u8] = b"text/event-stream";
 
 /// What lets a request in.
 enum Entry {
@@ -270,7 +267,7 @@ fn pass_on(answer: http::Response<Incoming>, watch: Watch) -> Response {
     parts.version = Version::HTTP_11;
     strip_hop_by_hop(&mut parts.headers);
     strip_own(&mut parts.headers);
-    let endless = parts.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(EVENTS));
+    let endless = is_endless(&parts.headers);
     if body.is_end_stream() {
         return Response::from_parts(parts, Body::new(body));
     }

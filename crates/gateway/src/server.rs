@@ -26,8 +26,6 @@ const BACKLOG: u32 = 4096;
 const CLIENTS: usize = 16_384;
 /// Open connections of operators at once.
 const OPERATORS: usize = 256;
-/// How often noted activity is written.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before accepting again where the process has no descriptors left.
 const BREATHER: Duration = Duration::from_millis(100);
 
@@ -116,7 +114,11 @@ impl Server {
         let ends =
             Ends { soft: gate.closing().clone(), hard: CancellationToken::new(), tasks: gate.tasks().clone(), limits };
         let background = TaskTracker::new();
-        background.spawn(flush(gate.clone(), ends.hard.clone()));
+        let kept = ends.hard.clone();
+        background.spawn({
+            let gate = gate.clone();
+            async move { gate.keep(kept.cancelled()).await }
+        });
         if let Some(certificate) = &certificate {
             background.spawn(certificate.clone().follow(ends.hard.clone()));
         }
@@ -151,29 +153,6 @@ fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeEr
     socket.set_keepalive(true).map_err(fail)?;
     socket.bind(address).map_err(fail)?;
     socket.listen(BACKLOG).map_err(fail)
-}
-
-/// Writes noted activity every second, and what is left at the end. A failure denies nobody: the activity is kept for
-/// the next time.
-async fn flush(gate: Arc<Gate>, end: CancellationToken) {
-    let mut failing = false;
-    let mut last = false;
-    while !last {
-        last = tokio::time::timeout(FLUSH_EVERY, end.cancelled()).await.is_ok();
-        match gate.sessions().flush_activity().await {
-            Ok(touches) => {
-                gate.metrics().flushed(touches);
-                failing = false;
-            }
-            Err(error) => {
-                gate.metrics().store_failed();
-                if !failing || last {
-                    tracing::warn!(%error, "the store does not take activity: it is kept for later");
-                }
-                failing = true;
-            }
-        }
-    }
 }
 
 /// How connections are told to end.

@@ -1,0 +1,169 @@
+//! The rules as a tower layer, for services in Rust that need no proxy in front of them.
+//!
+//! ```no_run
+//! # async fn serve(gate: std::sync::Arc<tenure_gateway::Gate>) -> std::io::Result<()> {
+//! use axum::{Router, routing::get};
+//! use tenure_gateway::{CurrentSession, TenureLayer};
+//!
+//! async fn hello(session: CurrentSession) -> String {
+//!     format!("hello {}", session.session().subject)
+//! }
+//!
+//! let app = Router::new().route("/", get(hello)).layer(TenureLayer::new(gate.clone()));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! // Activity is written in the background, and failures are counted by the client's address.
+//! tokio::spawn(async move { gate.keep(std::future::pending()).await });
+//! axum::serve(listener, app.into_make_service_with_connect_info::<std::net::SocketAddr>()).await
+//! # }
+//! ```
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts};
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use http::{HeaderValue, Request};
+use http_body::Body as _;
+use tenure_domain::Session;
+use tower::{Layer, Service};
+
+use crate::bodies::{Watched, is_endless};
+use crate::enforce::Gate;
+use crate::headers::{TENURE_ROTATE, strip_claims, strip_token};
+use crate::metrics::Outcome;
+use crate::peer::{Connection, Peer};
+use crate::problem::{Problem, Refused};
+use crate::watch::Watch;
+
+/// Lets requests through to a service whose token holds, with their session as [`CurrentSession`]; answers the others
+/// with a [`Problem`]. As in front of an upstream: public paths need no token, identity and token are removed from the
+/// headers, forwarding headers are believed of trusted proxies only, a cookie allows no change for another site,
+/// `Tenure-Rotate: due` is set, and a response that lasts is cut when its session ends.
+///
+/// The client's address comes from axum's `ConnectInfo<SocketAddr>`; without it all clients count as one where
+/// failures are counted. Does not watch WebSockets: a handler that upgrades has to end with its session itself
+/// ([`crate::Live::register`]).
+#[derive(Clone)]
+pub struct TenureLayer {
+    gate: Arc<Gate>,
+}
+
+impl TenureLayer {
+    /// The layer of this gate.
+    #[must_use]
+    pub const fn new(gate: Arc<Gate>) -> Self {
+        Self { gate }
+    }
+}
+
+impl<S> Layer<S> for TenureLayer {
+    type Service = Tenure<S>;
+
+    fn layer(&self, inner: S) -> Tenure<S> {
+        Tenure { inner, gate: self.gate.clone() }
+    }
+}
+
+/// A service behind the gate: what [`TenureLayer`] makes.
+#[derive(Clone)]
+pub struct Tenure<S> {
+    inner: S,
+    gate: Arc<Gate>,
+}
+
+/// The session of a request that [`TenureLayer`] let through. As `Option<CurrentSession>` it is `None` on public paths.
+#[derive(Clone, Debug)]
+pub struct CurrentSession(Arc<Session>);
+
+impl CurrentSession {
+    /// The session, as it was when the request began.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for CurrentSession {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or(Problem::Unauthorized(Refused::Missing))
+    }
+}
+
+impl<S: Sync> OptionalFromRequestParts<S> for CurrentSession {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned())
+    }
+}
+
+impl<S, B> Service<Request<B>> for Tenure<S>
+where
+    S: Service<Request<B>, Response = Response> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // The one that is ready is used up, and the copy is asked next time.
+        let fresh = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            let let_in = match let_in(&gate, &mut request).await {
+                Ok(let_in) => let_in,
+                Err(problem) => return Ok(problem.into_response()),
+            };
+            let mut response = inner.call(request).await?;
+            response.headers_mut().remove(TENURE_ROTATE);
+            let Some((session, due)) = let_in else { return Ok(response) };
+            if due {
+                response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
+            }
+            if response.body().is_end_stream() {
+                return Ok(response);
+            }
+            let watch = Watch::new(&gate, Some(Arc::unwrap_or_clone(session)));
+            let endless = is_endless(response.headers());
+            Ok(response.map(|body| Body::new(Watched::new(body, watch, endless))))
+        })
+    }
+}
+
+/// The session, and whether its token is due; `None` on a public path.
+async fn let_in<B>(gate: &Arc<Gate>, request: &mut Request<B>) -> Result<Option<(Arc<Session>, bool)>, Problem> {
+    let options = gate.options();
+    let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let remote = remote.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let peer = Peer::of(&Connection::new(remote, false), request.headers(), &options);
+    let found = if options.is_public(request.uri().path()) {
+        gate.metrics().passed(Outcome::Public);
+        None
+    } else {
+        let admitted = gate.admit(&peer, request.method(), request.headers()).await?;
+        Some((Arc::new(admitted.verified.session), admitted.verified.rotation_due))
+    };
+    strip_claims(request.headers_mut(), peer.trusted, &options);
+    strip_token(request.headers_mut());
+    request.extensions_mut().remove::<CurrentSession>();
+    if let Some((session, _)) = &found {
+        request.extensions_mut().insert(CurrentSession(session.clone()));
+    }
+    request.extensions_mut().insert(peer);
+    Ok(found)
+}

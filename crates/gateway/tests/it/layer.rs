@@ -1,0 +1,88 @@
+//! The tower layer in front of an axum service.
+
+use axum::body::Body;
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use axum::{Router, extract::Request};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt as _;
+use tenure_domain::Policy;
+use tenure_gateway::{CurrentSession, PublicPath, TenureLayer};
+use tower::ServiceExt as _;
+
+use crate::site::Site;
+
+async fn site() -> Site {
+    Site::with(None, Policy::default(), |options| options.public_paths = vec![PublicPath("/open".to_owned())]).await
+}
+
+fn app(site: &Site) -> Router {
+    let whoami = async |current: CurrentSession, headers: HeaderMap| {
+        assert!(headers.get("authorization").is_none() && headers.get("x-forwarded-user").is_none(), "{headers:?}");
+        current.session().subject.to_string()
+    };
+    let open = async |current: Option<CurrentSession>| format!("{:?}", current.map(|_| "somebody"));
+    let endless = async || {
+        let ticks = stream::unfold((), |()| async {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            Some((Ok::<_, std::convert::Infallible>(Bytes::from_static(b"tick")), ()))
+        });
+        Body::from_stream(ticks).into_response()
+    };
+    Router::new()
+        .route("/", get(whoami))
+        .route("/open", get(open))
+        .route("/endless", get(endless))
+        .layer(TenureLayer::new(site.gate.clone()))
+}
+
+fn request(path: &str, token: Option<&str>) -> Request {
+    let mut request = Request::builder().uri(path).header("x-forwarded-user", "root");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    request.body(Body::empty()).unwrap()
+}
+
+async fn ask(app: &Router, path: &str, token: Option<&str>) -> (StatusCode, String) {
+    let response = app.clone().oneshot(request(path, token)).await.unwrap();
+    let status = response.status();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[tokio::test]
+async fn a_service_sees_the_session_and_not_the_token() {
+    let site = site().await;
+    let app = app(&site);
+    let (issued, token) = site.issue("laptop").await;
+    assert_eq!(ask(&app, "/", Some(&token)).await, (StatusCode::OK, "alice".to_owned()));
+    let (status, problem) = ask(&app, "/", None).await;
+    assert!(status == StatusCode::UNAUTHORIZED && problem.contains("token_required"), "{problem}");
+    assert_eq!(ask(&app, "/open", None).await, (StatusCode::OK, "None".to_owned()));
+    site.revoke(&issued).await;
+    let (status, problem) = ask(&app, "/", Some(&token)).await;
+    assert!(status == StatusCode::UNAUTHORIZED && problem.contains("revoked"), "{problem}");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_response_that_lasts_is_cut_when_its_session_ends() {
+    let site = site().await;
+    let (issued, token) = site.issue("laptop").await;
+    let response = app(&site).oneshot(request("/endless", Some(&token))).await.unwrap();
+    let mut body = response.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "tick");
+    site.revoke(&issued).await;
+    let cut = tokio::time::timeout(crate::site::PATIENCE, async {
+        loop {
+            if let Err(error) = body.frame().await.expect("no end") {
+                return error.to_string();
+            }
+        }
+    });
+    assert!(cut.await.expect("a cut").contains("revoked"));
+    site.stop().await;
+}
