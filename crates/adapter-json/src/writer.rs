@@ -18,6 +18,7 @@ use crate::lock::Lock;
 use crate::time::StoreClock;
 use crate::vfs::Vfs;
 
+mod append;
 mod batch;
 pub(crate) mod decide;
 
