@@ -1,6 +1,7 @@
 //! Servers of one's own for tests, gone when they are dropped.
 
 mod cluster;
+mod proxy;
 mod sentinel;
 mod tls;
 
@@ -11,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use cluster::Cluster;
+pub use proxy::{Lost, Proxy};
 pub use sentinel::Sentinels;
 use tempfile::TempDir;
 pub use tls::Tls;

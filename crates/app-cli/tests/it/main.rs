@@ -7,6 +7,7 @@ mod exit_codes;
 mod gateway;
 mod home;
 mod http_docs;
+mod lost;
 mod model;
 mod moving;
 mod oauth;
