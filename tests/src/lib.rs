@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 pub mod conformance;
+pub mod history;
 pub mod host;
 pub mod model;
 pub mod stand;

@@ -6,8 +6,10 @@ use crate::Result;
 use crate::cargo::{cargo, root, stream};
 
 /// The experiments with processes and file systems: 1,000 kills beside 100,000 sessions, a minute of two writers with a
-/// compaction each second, full disks, stopped lock holders.
-const FAULTS: [&[&str]; 4] = [&["kill", "1000", "100000"], &["contend", "60"], &["room", "40"], &["stopped", "10"]];
+/// compaction each second, full disks, stopped lock holders; and 20,000 histories of concurrent clients on each
+/// store, judged for linearizability.
+const FAULTS: [&[&str]; 5] =
+    [&["kill", "1000", "100000"], &["contend", "60"], &["room", "40"], &["stopped", "10"], &["histories", "20000"]];
 
 /// Those with servers: outages, failovers, slots that move, scripts that are forgotten, no memory, no processes left.
 const REDIS_FAULTS: [&[&str]; 6] =

@@ -3,6 +3,7 @@
 
 mod child;
 mod contend;
+mod histories;
 mod journal;
 mod kill;
 mod known;
@@ -20,7 +21,8 @@ const USAGE: &str = "\
 usage: faults kill ROUNDS SESSIONS   kill -9 writers; the store holds so many sessions beside theirs
        faults contend SECONDS        two writers, one reader, and a compaction each second
        faults room SIZES             full disks, limits to the file's size, a read-only file system (Linux)
-       faults stopped TIMES          stop whoever holds the lock";
+       faults stopped TIMES          stop whoever holds the lock
+       faults histories TIMES        are many clients' answers what one client could get, on a journal and on a Redis";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ["contend", seconds] => number(seconds).and_then(|seconds| contend::run(Duration::from_secs(seconds))),
         ["room", sizes] => number(sizes).and_then(room::run),
         ["stopped", times] => number(times).and_then(stopped::run),
+        ["histories", times] => number(times).and_then(histories::run),
         // What the experiments start.
         ["write", store, name] => child::write(Path::new(store), name),
         ["verify", store] => child::verify(Path::new(store)),
