@@ -64,6 +64,29 @@ fn a_revoke_that_could_not_be_written_is_refused_by_the_process_that_tried() {
 }
 
 #[test]
+fn also_where_not_even_what_was_written_before_can_be_made_sure_of() {
+    run(async {
+        let (fs, time) = (empty_disk(), Time::new());
+        let id = issue(&mount(&fs, &time).unwrap(), "d", 1).await.session.id;
+        // Another process, which does not know whether that is on the disk; and from now on nothing gets there.
+        let store = mount(&fs, &time).unwrap();
+        fs.set_fault(fs.operations() + 1, Fault::Errors(Errno::IO, 1_000_000));
+        assert!(revoke(&store, id).await.is_err());
+        assert_eq!(end_of(&store, id).await, Some(EndReason::Revoked));
+        // The same in the process whose own sync failed.
+        fs.heal();
+        let (fs, time) = (empty_disk(), Time::new());
+        let store = mount(&fs, &time).unwrap();
+        issue(&store, "d", 1).await;
+        let second = store.load(&device("d")).await.unwrap().issue(enrolment(2), &policy(), store.clock().now());
+        fs.set_fault(fs.operations() + 3, Fault::Errors(Errno::IO, 1_000_000));
+        assert!(matches!(store.commit(&second.commit).await, Err(CommitError::OutcomeUnknown { .. })));
+        assert!(revoke(&store, second.session.id).await.is_err());
+        assert_eq!(end_of(&store, second.session.id).await, Some(EndReason::Revoked));
+    });
+}
+
+#[test]
 fn an_issue_that_fails_evicts_nobody() {
     run(async {
         let (fs, time) = (empty_disk(), Time::new());
