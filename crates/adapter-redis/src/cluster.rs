@@ -97,6 +97,13 @@ impl Cluster {
         }
     }
 
+    /// Looks at the link to the primary of a slot, where it is known.
+    pub(crate) fn with_link<T>(&self, slot: u16, look: impl FnOnce(&Link) -> Option<T>) -> Option<T> {
+        let map = self.map.read();
+        let owner = map.owners.get(usize::from(slot))?;
+        look(&map.primaries.get(usize::from(*owner))?.1)
+    }
+
     /// All primaries.
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {
         self.map.read().primaries.iter().map(|(_, link)| Arc::clone(link)).collect()

@@ -14,6 +14,7 @@ mod finding;
 mod keys;
 mod link;
 mod near;
+mod nears;
 mod options;
 mod purge;
 mod read;

@@ -1,7 +1,7 @@
 //! One connection to one server: made when needed, shared by all calls, given up at the first doubt.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -9,6 +9,7 @@ use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::dial::{Access, Connection, Pushes};
+use crate::near::Near;
 use crate::sentinel::Sentinels;
 use crate::target::Limits;
 use crate::trouble::Trouble;
@@ -41,6 +42,14 @@ impl Route {
             Self::Sentinel(sentinels) => sentinels.dial(pushes, deadline).await,
         }
     }
+
+    /// Whether the server at this address is still the one to ask, as far as is known.
+    pub(crate) fn leads_right(&self, address: &Address) -> bool {
+        match self {
+            Self::Fixed { .. } => true,
+            Self::Sentinel(sentinels) => sentinels.is_primary(address),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -64,6 +73,8 @@ pub(crate) struct Link {
     made: AtomicU64,
     // One attempt at a time; whoever waited for it shares what came of it.
     attempts: tokio::sync::Mutex<Attempts>,
+    /// What is kept in memory by this server's news.
+    near: OnceLock<Arc<Near>>,
 }
 
 impl Link {
@@ -74,12 +85,22 @@ impl Link {
             live: RwLock::new(None),
             made: AtomicU64::new(0),
             attempts: tokio::sync::Mutex::default(),
+            near: OnceLock::new(),
         }
     }
 
     /// How many connections it has made.
     pub(crate) fn connections(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
+    }
+
+    /// What is kept in memory by this server's news, where the settings ask for it.
+    pub(crate) fn near(&self) -> Option<&Arc<Near>> {
+        self.near.get()
+    }
+
+    pub(crate) fn keep_near(&self, near: Arc<Near>) {
+        self.near.get_or_init(|| near);
     }
 
     pub(crate) const fn route(&self) -> &Route {

@@ -25,8 +25,6 @@ use crate::time::steady;
 
 /// How long what is kept may be used after the sending of the last ping that was answered.
 pub(crate) const LEASE: Duration = Duration::from_millis(500);
-/// How many sessions are kept at most; about 0.7 KiB each. Beyond that the least used go.
-const CAPACITY: usize = 131_072;
 
 /// Which reads are under way.
 #[derive(Default)]
@@ -43,7 +41,7 @@ struct Pending {
     outstanding: usize,
 }
 
-/// The sessions kept.
+/// The sessions kept by the news of one server.
 pub(crate) struct Near {
     sessions: Cache<SessionId, Session>,
     // Also held while sessions are stored and removed, so that the two cannot pass each other.
@@ -62,9 +60,10 @@ pub(crate) struct Ticket<'a> {
 }
 
 impl Near {
-    pub(crate) fn new() -> Self {
+    /// Room for so many sessions.
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            sessions: Cache::new(CAPACITY),
+            sessions: Cache::new(capacity),
             reads: Mutex::default(),
             usable_until: AtomicU64::new(0),
             connection: ArcSwapOption::empty(),

@@ -14,11 +14,13 @@ use crate::wire::{Invocation, Request};
 impl RedisStore {
     /// One plain read of two strings; only where there is no record, one more to tell absence from damage.
     pub(crate) async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let Some(near) = &self.near else {
+        let Some(nears) = &self.near else {
             return Ok(self.find_plainly(id).await?.map(|session| self.ends.correct(session)));
         };
         let deadline = Instant::now() + self.limits.operation;
-        if let Some(found) = self.find_and_keep(near, id).await {
+        if let Some(near) = nears.of(id)
+            && let Some(found) = self.find_and_keep(&near, id).await
+        {
             return found.map(|session| Some(self.ends.correct(session)));
         }
         let late = |_| Err(self.wire.fail(Trouble::Lost("no answer in time".to_owned()), String::new));

@@ -8,7 +8,12 @@ pub(crate) fn of_tagged(key: &[u8]) -> Option<u16> {
     let open = key.iter().position(|byte| *byte == b'{')?;
     let tag = &key[open + 1..];
     let close = tag.iter().position(|byte| *byte == b'}')?;
-    (close > 0).then(|| crc16(&tag[..close]) % SLOTS)
+    (close > 0).then(|| of_tag(&tag[..close]))
+}
+
+/// The slot of all keys with this hash tag.
+pub(crate) fn of_tag(tag: &[u8]) -> u16 {
+    crc16(tag) % SLOTS
 }
 
 /// CRC-16/XMODEM, as the cluster specification has it.

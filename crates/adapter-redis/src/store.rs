@@ -8,12 +8,11 @@ use tenure_ports::{Clock, StoreError};
 
 use crate::ends::Ends;
 use crate::keys::Keys;
-use crate::near::Near;
+use crate::nears::Nears;
 use crate::options::{Durability, Options};
 use crate::replicate::Replicator;
 use crate::target::{Limits, Target};
 use crate::time::{FleetClock, steady};
-use crate::tracking;
 use crate::wire::Wire;
 
 /// How often the server is asked for its time.
@@ -30,7 +29,7 @@ pub struct RedisStore {
     /// What this process has ended lately.
     pub(crate) ends: Arc<Ends>,
     /// Sessions kept in memory, where the settings ask for it.
-    pub(crate) near: Option<Arc<Near>>,
+    pub(crate) near: Option<Arc<Nears>>,
     pub(crate) fleet: Arc<FleetClock>,
     /// This machine's clock, to be compared with the fleet's.
     pub(crate) wall: Arc<dyn Clock>,
@@ -72,12 +71,9 @@ impl RedisStore {
         let limits = wire.limits;
         let replicator = (options.durability == Durability::Replicated).then(|| Replicator::new(Wire::new(&target)));
         let ends = Arc::new(Ends::default());
-        let near = options.near_cache.then(|| Arc::new(Near::new()));
+        let near = options.near_cache.then(|| Nears::start(Arc::clone(&wire.way), limits));
         let store = Arc::new(Self { wire, keys, options, limits, replicator, ends, near, fleet, wall, own_time });
         store.sample_time().await?;
-        if let Some(near) = &store.near {
-            tokio::spawn(tracking::keep(Arc::downgrade(near), Arc::clone(&store.wire.way), limits));
-        }
         tokio::spawn(Self::uphold_ends(Arc::downgrade(&store)));
         tokio::spawn(keep_time(Arc::downgrade(&store)));
         Ok(store)

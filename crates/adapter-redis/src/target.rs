@@ -45,10 +45,6 @@ impl Target {
             let problem = if problem.is_empty() { problem } else { format!("{problem}; ") };
             refuse("redis.url", format!("{problem}it takes {URL_FORMS}"))
         })?;
-        if options.near_cache && matches!(parsed.topology, Topology::Cluster(_)) {
-            let problem = "redis.near_cache is not available on a cluster yet; leave it off".to_owned();
-            return Err(refuse("redis.near_cache", problem));
-        }
         let tls = if parsed.tls {
             Some(tls::config(options).map_err(|(setting, problem)| refuse(setting, problem))?)
         } else if options.tls_ca.is_some() || options.tls_cert.is_some() || options.tls_key.is_some() {

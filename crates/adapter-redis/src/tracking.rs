@@ -12,42 +12,76 @@ use tenure_ports::StoreError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::dial::Connection;
+use crate::link::Link;
 use crate::near::{LEASE, Near};
 use crate::store::RedisStore;
 use crate::target::Limits;
 use crate::time::steady;
 use crate::trouble::Trouble;
 use crate::url::Address;
-use crate::way::Way;
 
 /// How often a ping is sent; several are lost before the lease runs out.
 const PING_EVERY: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a server is left alone that gave no sign.
+const REST: Duration = Duration::from_millis(20);
+/// What a node of a cluster says while it is part of the greater part.
+const WHOLE: &str = "cluster_state:ok";
 
-/// Keeps the connection, for as long as somebody keeps `near`.
-pub(crate) async fn keep(near: Weak<Near>, way: Arc<Way>, limits: Limits) {
+/// What shows that a server still tells of every change.
+#[derive(Clone, Copy)]
+pub(crate) enum Sign {
+    /// It answers.
+    Ping,
+    /// It answers that the cluster is whole: a node that was cut off from the others answers too, while another may
+    /// have taken its place; it calls the cluster down when it notices, as it does to whoever reads from it.
+    WholeCluster,
+}
+
+impl Sign {
+    fn question(self) -> Cmd {
+        match self {
+            Self::Ping => redis::cmd("PING"),
+            Self::WholeCluster => redis::cmd("CLUSTER").arg("INFO").clone(),
+        }
+    }
+
+    fn is_given(self, answer: &Value) -> bool {
+        match (self, answer) {
+            (_, Value::ServerError(_)) => false,
+            (Self::Ping, _) => true,
+            (Self::WholeCluster, Value::BulkString(text)) => String::from_utf8_lossy(text).contains(WHOLE),
+            (Self::WholeCluster, Value::VerbatimString { text, .. }) => text.contains(WHOLE),
+            (Self::WholeCluster, _) => false,
+        }
+    }
+}
+
+/// Keeps a connection to the server behind `link`, for as long as somebody keeps both.
+pub(crate) async fn keep(near: Weak<Near>, link: Weak<Link>, sign: Sign, limits: Limits) {
     let mut told = false;
-    while let Some(kept) = near.upgrade() {
-        match connect(&kept, &way, limits).await {
+    while let (Some(kept), Some(server)) = (near.upgrade(), link.upgrade()) {
+        match connect(&kept, &server, limits).await {
             Ok((connection, address)) => {
                 told = false;
                 kept.connected(connection.clone());
-                drop(kept);
-                follow(&near, connection, || way.serves(&address)).await;
+                drop((kept, server));
+                let right = || link.upgrade().is_some_and(|link| link.route().leads_right(&address));
+                follow(&near, connection, sign, right).await;
             }
             Err(trouble) => {
                 if !told {
                     tracing::warn!(?trouble, "the near cache is off for now");
                     told = true;
                 }
-                drop(kept);
+                drop((kept, server));
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-async fn connect(near: &Arc<Near>, way: &Way, limits: Limits) -> Result<(Connection, Address), Trouble> {
+async fn connect(near: &Arc<Near>, link: &Link, limits: Limits) -> Result<(Connection, Address), Trouble> {
     let told = Arc::downgrade(near);
     let learn = move |push: PushInfo| {
         if let Some(near) = told.upgrade() {
@@ -56,7 +90,7 @@ async fn connect(near: &Arc<Near>, way: &Way, limits: Limits) -> Result<(Connect
         Ok::<_, ()>(())
     };
     let deadline = Instant::now() + limits.operation;
-    let (mut connection, address) = way.dial(Arc::new(learn), deadline).await?;
+    let (mut connection, address) = link.route().dial(Some(Arc::new(learn)), deadline).await?;
     let mut tracking = redis::cmd("CLIENT");
     tracking.arg("TRACKING").arg("ON").arg("OPTIN");
     match timeout_at(deadline, connection.send(&tracking)).await {
@@ -67,19 +101,21 @@ async fn connect(near: &Arc<Near>, way: &Way, limits: Limits) -> Result<(Connect
     }
 }
 
-/// Renews the lease while pings are answered by the right server.
-async fn follow(near: &Weak<Near>, mut connection: Connection, serves: impl Fn() -> bool) {
-    let ping = redis::cmd("PING");
+/// Renews the lease while the right server gives its sign.
+async fn follow(near: &Weak<Near>, mut connection: Connection, sign: Sign, right: impl Fn() -> bool) {
+    let question = sign.question();
     loop {
         let sent = steady();
-        let answer = timeout(LEASE, connection.send(&ping)).await;
+        let answer = timeout(LEASE, connection.send(&question)).await;
         let Some(near) = near.upgrade() else {
             return;
         };
         match answer {
-            Ok(Ok(value)) if serves() && !matches!(value, Value::ServerError(_)) => near.renew(sent),
+            Ok(Ok(value)) if right() && sign.is_given(&value) => near.renew(sent),
             _ => {
                 near.disconnected();
+                drop(near);
+                tokio::time::sleep(REST).await;
                 return;
             }
         }

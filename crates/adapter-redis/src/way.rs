@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tenure_domain::SessionId;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::dial::{Connection, Pushes};
 use crate::link::{Link, Route};
 use crate::sentinel::{self, Sentinels};
+use crate::slot;
 use crate::target::Target;
 use crate::trouble::Trouble;
 use crate::url::{Address, Topology};
@@ -74,6 +76,22 @@ impl Way {
         }
     }
 
+    /// Looks at the link to the server of a session, where it is known.
+    pub(crate) fn with_link<T>(&self, id: SessionId, look: impl FnOnce(&Link) -> Option<T>) -> Option<T> {
+        match self {
+            Self::One(link) => look(link),
+            Self::Cluster(cluster) => cluster.with_link(slot::of_tag(&id.to_ascii()[..2]), look),
+        }
+    }
+
+    /// All primaries that are known.
+    pub(crate) fn known(&self) -> Vec<Arc<Link>> {
+        match self {
+            Self::One(link) => vec![Arc::clone(link)],
+            Self::Cluster(cluster) => cluster.links(),
+        }
+    }
+
     /// All primaries.
     pub(crate) async fn links(&self, deadline: Instant) -> Result<Vec<Arc<Link>>, Trouble> {
         match self {
@@ -93,10 +111,7 @@ impl Way {
     /// Whether a server is still one that has all news.
     pub(crate) fn serves(&self, address: &Address) -> bool {
         match self {
-            Self::One(link) => match link.route() {
-                Route::Fixed { .. } => true,
-                Route::Sentinel(sentinels) => sentinels.is_primary(address),
-            },
+            Self::One(link) => link.route().leads_right(address),
             Self::Cluster(cluster) => cluster.has(address),
         }
     }

@@ -245,3 +245,67 @@ async fn a_replica_takes_over_from_a_node_that_is_gone() {
         }
     }
 }
+
+/// A device whose sessions are on this node.
+fn device_on(cluster: &Cluster, node: usize) -> String {
+    let on = |name: &String| cluster.owner(cluster.slot(&format!("{{{}}}", Bucket::of(&device(name))))) == node;
+    (0..).map(|number| format!("device {number}")).find(on).unwrap()
+}
+
+async fn kept(store: &RedisStore, id: SessionId) {
+    eventually("the session is kept", SOON, async || {
+        store.find(id).await.unwrap();
+        store.recall(id).is_some()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_kept_by_the_news_of_their_node() {
+    let mut cluster = Cluster::start();
+    let options = Options { near_cache: true, ..Options::new(&cluster.url()) };
+    let ours = RedisStore::connect(options, Arc::new(Wall)).await.unwrap();
+    let theirs = store_at(&cluster.url()).await;
+    let mut sessions = Vec::new();
+    for node in 0..3 {
+        let session = issue(&theirs, &device_on(&cluster, node), &Policy::default()).await.0;
+        kept(&ours, session.id).await;
+        sessions.push(session.id);
+    }
+    // Each node tells of its own.
+    for id in &sessions {
+        assert!(ours.recall(*id).is_some());
+        revoke(&theirs, *id).await;
+        eventually("its end is told", SOON, async || ours.recall(*id).is_none()).await;
+        assert!(ours.find(*id).await.unwrap().unwrap().end.is_some());
+    }
+    // A slot that moves takes its news along.
+    let moved = issue(&theirs, &device_on(&cluster, 1), &Policy::default()).await.0;
+    kept(&ours, moved.id).await;
+    let slot = cluster.slot(&format!("{{{}}}", moved.id.bucket()));
+    tokio::task::block_in_place(|| cluster.move_slot(slot, 2, 10, Duration::ZERO));
+    kept(&ours, moved.id).await;
+    revoke(&theirs, moved.id).await;
+    eventually("its end is told", SOON, async || ours.recall(moved.id).is_none()).await;
+    // A node that hangs is not believed for longer than the lease.
+    let held = issue(&theirs, &device_on(&cluster, 0), &Policy::default()).await.0;
+    kept(&ours, held.id).await;
+    cluster.nodes()[0].freeze();
+    let frozen = Instant::now();
+    eventually("it is not used any more", SOON, async || ours.recall(held.id).is_none()).await;
+    assert!(frozen.elapsed() < Duration::from_millis(900), "{:?}", frozen.elapsed());
+    cluster.nodes()[0].thaw();
+    cluster.wait_until_whole();
+    kept(&ours, held.id).await;
+    // Nor is one that answers, but is cut off from the rest: another may have taken its place.
+    cluster.node_mut(1).kill();
+    cluster.node_mut(2).kill();
+    eventually("the node calls the cluster down", SOON, async || {
+        matches!(theirs.find(held.id).await, Err(StoreError::Unavailable { .. }))
+    })
+    .await;
+    let down = Instant::now();
+    eventually("it is not used any more", SOON, async || ours.recall(held.id).is_none()).await;
+    assert!(down.elapsed() < Duration::from_millis(900), "{:?}", down.elapsed());
+    assert!(matches!(ours.find(held.id).await, Err(StoreError::Unavailable { .. })));
+}

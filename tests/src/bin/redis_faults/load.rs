@@ -96,14 +96,14 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} tokens held, {} revoked ones refused, {} sessions written; unavailable: {} reads, {} writes; {} writes \
-             of unknown outcome; the slowest call took {:.0?}",
+             of unknown outcome; the slowest call took {} ms",
             count(&self.held),
             count(&self.refused),
             count(&self.written),
             count(&self.unavailable_reads),
             count(&self.unavailable_writes),
             count(&self.unknown),
-            self.slowest()
+            self.slowest().as_millis()
         )
     }
 }

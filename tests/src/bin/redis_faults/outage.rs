@@ -50,8 +50,9 @@ pub(crate) async fn stop(rounds: u64) -> Result<(), Failure> {
     let tally = ended.as_ref().as_ref();
     println!("{rounds} stops and {rounds} kills: {tally}");
     println!(
-        "{} accepted while no server could answer; everything worked again at most {slowest:.0?} after its return",
-        count(&tally.accepted_in_outage)
+        "{} accepted while no server could answer; everything worked again at most {} ms after its return",
+        count(&tally.accepted_in_outage),
+        slowest.as_millis()
     );
     tally.check_answers()
 }
@@ -80,10 +81,11 @@ pub(crate) async fn failover(rounds: u64) -> Result<(), Failure> {
     gaps.sort_unstable();
     println!("{rounds} failovers: {tally}");
     println!(
-        "writers went on by themselves {:.0?} after the kill in the middle, {slowest:.0?} at most (the sentinels wait \
+        "writers went on by themselves {} ms after the kill in the middle, {} ms at most (the sentinels wait \
          500 ms before they call a primary down); with redis.durability = local {} acknowledged revocations came \
          undone and {} acknowledged sessions vanished",
-        gaps.get(gaps.len() / 2).copied().unwrap_or_default(),
+        gaps.get(gaps.len() / 2).copied().unwrap_or_default().as_millis(),
+        slowest.as_millis(),
         count(&tally.undone),
         count(&tally.vanished),
     );
