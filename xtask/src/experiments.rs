@@ -15,6 +15,9 @@ const FAULTS: [&[&str]; 5] =
 const REDIS_FAULTS: [&[&str]; 6] =
     [&["stop", "20"], &["failover", "20"], &["slots", "60"], &["flush", "30"], &["full"], &["expire", "20000"]];
 
+/// So often a primary is lost, killed and cut off by turns; as root, since that takes network namespaces.
+const FAILOVERS: &str = "20";
+
 /// Whatever can befall a store, in full length: also those that a failure before them would hide.
 pub(crate) fn faults() -> Result<()> {
     let mut failed = Vec::new();
@@ -27,6 +30,11 @@ pub(crate) fn faults() -> Result<()> {
     println!("\n==> a cut at every byte and every single changed bit of a journal");
     let mut damage = cargo(&["test", "--release", "--package", "tenure-adapter-json", "--test", "damage"]);
     failed.extend(stream(damage.env("TEST_FAULTS", "all")).err());
+    if cfg!(target_os = "linux") {
+        println!("\n==> acknowledged revocations while a primary is killed or cut off");
+        let run = ["run", "--release", "--package", "tenure-tests", "--bin", "failover", "--", "all", FAILOVERS];
+        failed.extend(stream(&mut cargo(&run)).err());
+    }
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
