@@ -32,6 +32,14 @@ const TOOLS: &[Tool] = &[
         variable: "TEST_CADDY",
         packages: Packages { apt: "caddy", apk: "caddy", dnf: "caddy", pacman: "caddy", brew: "caddy" },
     },
+    // 7.82 is the first to know --json, which the examples of docs/http-api.md use.
+    Tool {
+        programs: &["curl"],
+        version_flag: "--version",
+        minimum: Version(7, 82),
+        variable: "TEST_CURL",
+        packages: Packages { apt: "curl", apk: "curl", dnf: "curl", pacman: "curl", brew: "curl" },
+    },
 ];
 
 struct Tool {

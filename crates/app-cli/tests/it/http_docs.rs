@@ -143,6 +143,10 @@ fn every_example_answers_what_the_page_shows() {
             None => (command.as_str(), false),
         };
         let call = call.replace("127.0.0.1:8470", &gateway.clients).replace("127.0.0.1:8471", &gateway.operators);
+        let call = match std::env::var("TEST_CURL") {
+            Ok(curl) => call.replace("curl -", &format!("{curl} -")),
+            Err(_) => call,
+        };
         let call = call.replace("tenure ", concat!(env!("CARGO_BIN_EXE_tenure"), " "));
         let mut shell = Command::new("sh");
         shell.env_clear().envs(home.command(&[]).get_envs().filter_map(|(name, value)| Some((name, value?))));

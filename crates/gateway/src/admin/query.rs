@@ -130,6 +130,11 @@ impl ListQuery {
 }
 
 impl Wish {
+    /// Whether the filter says it all: the beginning of a listing, of no particular way to be over.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.after.is_none() && matches!(self.state, Wanted::Active | Wanted::All)
+    }
+
     /// Whether `session` belongs on the page or on one after it.
     pub(super) fn takes(&self, session: &Session, now: Timestamp) -> bool {
         self.state.is(session.state(now)) && self.after.is_none_or(|place| place.is_before(session))

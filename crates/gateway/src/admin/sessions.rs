@@ -65,10 +65,13 @@ pub(super) async fn list(
     Ok(exchange::json(StatusCode::OK, &page))
 }
 
-/// The first sessions of the wish, one more than its limit where there are more. Walks all that the filter admits and
-/// holds at most two pages of them.
+/// The first sessions of the wish, one more than its limit where there are more. Where the store cannot tell by itself
+/// which they are, walks all that the filter admits and holds at most two pages of them.
 async fn first(sessions: &Sessions, wish: &Wish) -> Result<Vec<Session>, ReadError> {
     let keep = wish.limit + 1;
+    if wish.is_plain() {
+        return sessions.list(&wish.filter, wish.sort, keep).await;
+    }
     let mut kept: Vec<Session> = Vec::new();
     let mut cursor = None;
     loop {
