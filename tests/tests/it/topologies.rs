@@ -1,5 +1,7 @@
 //! The conformance suite on every way in which Redis can be run.
 
+use std::time::Duration;
+
 use tenure_adapter_redis::Options;
 use tenure_adapter_redis::test_server::{Cluster, Sentinels, Server, Tls};
 use tenure_tests::stand::Stand;
@@ -38,7 +40,14 @@ async fn in_a_cluster(cluster: &Cluster, promise: &str) -> Stand {
     below(&cluster.url(), promise).await
 }
 
+async fn kept_in_memory(cluster: &Cluster, promise: &str) -> Stand {
+    // The bound, and what scheduling on a busy machine may add.
+    let options = Options { prefix: promise.to_owned(), near_cache: true, ..Options::new(&cluster.url()) };
+    Stand::redis_at(options, ()).await.with_lag(Duration::from_millis(500 + 400))
+}
+
 conformance!(tls, crate::topologies::over_tls);
 conformance!(least_rights, crate::topologies::with_the_least_rights);
 conformance_in_one!(every_promise_holds_behind_sentinels, Sentinels::start(), behind_sentinels);
 conformance_in_one!(every_promise_holds_in_a_cluster, Cluster::start(), in_a_cluster);
+conformance_in_one!(every_promise_holds_in_a_cluster_with_a_near_cache, Cluster::start(), kept_in_memory);
