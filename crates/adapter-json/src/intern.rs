@@ -33,6 +33,25 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Keyed> Interner<T> {
+    /// From what each place holds, and how often that is used.
+    pub(crate) fn from_slots(values: Vec<Option<(T, u32)>>) -> Self {
+        let mut interner = Self::default();
+        interner.slots.reserve_exact(values.len());
+        interner.index.reserve(values.len(), |_| 0);
+        for (value, at) in values.into_iter().zip(0..) {
+            let (value, uses) = value.map_or((None, 0), |(value, uses)| (Some(value), uses));
+            match &value {
+                None => interner.free.push(at),
+                Some(value) => {
+                    let hash = interner.hasher.hash_one(value.key());
+                    interner.index.insert_unique(hash, at, |_| 0);
+                }
+            }
+            interner.slots.push(Slot { value, uses });
+        }
+        interner
+    }
+
     pub(crate) fn find(&self, key: T::Key<'_>) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
         self.index.find(hash, |&at| self.get(at).is_some_and(|value| value.is(key))).copied()

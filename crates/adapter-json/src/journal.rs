@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use crate::apply::{News, apply};
 use crate::format::{Head, Op, Problem, Tx, parse_line};
 use crate::guard::{check_file, corrupt, failed, symlink, unavailable};
+use crate::index::{self, Loaded};
 use crate::table::Table;
 use crate::time::StoreClock;
 use crate::vfs::{Access, File, Vfs};
@@ -40,8 +41,8 @@ pub(crate) struct Position {
     pub(crate) end: u64,
     /// That line's transaction, and its checksum.
     pub(crate) number: u64,
-    crc: u32,
-    lines: u64,
+    pub(crate) crc: u32,
+    pub(crate) lines: u64,
     /// The last transaction known to be on the disk.
     pub(crate) synced: u64,
     /// Where that one's line ends.
@@ -55,8 +56,35 @@ pub(crate) struct Position {
     pub(crate) head: Head,
     /// Of the file up to `end`, unless the reading began in its middle.
     pub(crate) sums: Sums,
+    /// What the last line says of the time.
+    pub(crate) recorded: Recorded,
     /// After a jump into a replacement: the transaction up to which all was applied before, and its checksum.
     skip: Option<(u64, u32)>,
+}
+
+/// A time that a line records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    pub(crate) at: u64,
+    pub(crate) boot: String,
+    pub(crate) elapsed: u64,
+}
+
+impl Recorded {
+    fn take(&mut self, at: u64, boot: &str, elapsed: u64) {
+        (self.at, self.elapsed) = (at, elapsed);
+        if self.boot != boot {
+            boot.clone_into(&mut self.boot);
+        }
+    }
+}
+
+impl Position {
+    /// After a jump to a place: what is not known to be on the disk is one lump, and may be anybody's.
+    pub(crate) fn resume(&mut self) {
+        self.foreign = self.number > self.synced;
+        self.pending = if self.foreign { [(self.number, self.end)].into() } else { VecDeque::new() };
+    }
 }
 
 pub(crate) struct Journal {
@@ -77,6 +105,8 @@ pub(crate) struct Journal {
     /// Up to here the file held lines that nobody has said are on the disk when this process opened it. `None` until it
     /// was read for the first time.
     unsure: Option<u64>,
+    /// Up to where an index covers the file that is in place; `None` where none is wanted.
+    pub(crate) indexed: Option<u64>,
     feed: broadcast::Sender<FeedItem>,
     buffer: Vec<u8>,
 }
@@ -119,8 +149,33 @@ impl Journal {
         clock: Arc<StoreClock>,
         feed: broadcast::Sender<FeedItem>,
     ) -> Result<Self, StoreError> {
+        let mut journal = Self::begin(vfs, path, clock, feed)?;
+        journal.refresh()?;
+        Ok(journal)
+    }
+
+    /// The same, from the index where there is one that fits.
+    pub(crate) fn open_indexed(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        clock: Arc<StoreClock>,
+        feed: broadcast::Sender<FeedItem>,
+    ) -> Result<Self, StoreError> {
+        let mut journal = Self::begin(vfs, path, clock, feed)?;
+        journal.indexed = Some(0);
+        journal.take_index();
+        journal.refresh()?;
+        Ok(journal)
+    }
+
+    fn begin(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        clock: Arc<StoreClock>,
+        feed: broadcast::Sender<FeedItem>,
+    ) -> Result<Self, StoreError> {
         let (file, read_only) = open_file(&*vfs, path)?;
-        let mut journal = Self {
+        Ok(Self {
             vfs,
             path: path.to_owned(),
             clock,
@@ -132,11 +187,22 @@ impl Journal {
             named: false,
             read_only,
             unsure: None,
+            indexed: None,
             feed,
             buffer: Vec::new(),
-        };
-        journal.refresh()?;
-        Ok(journal)
+        })
+    }
+
+    /// Begins where the index ends, if it fits the file.
+    fn take_index(&mut self) {
+        if self.indexed.is_none() {
+            return;
+        }
+        self.indexed = Some(0);
+        if let Some(Loaded { table, at }) = index::load(&*self.vfs, &self.path, &*self.file) {
+            self.clock.record(at.recorded.at, &at.recorded.boot, at.recorded.elapsed);
+            (self.table, self.indexed, self.at) = (table, Some(at.end), at);
+        }
     }
 
     /// A journal whose state was put together otherwise, to be written anew: all transactions up to `number` are in it.
@@ -160,6 +226,7 @@ impl Journal {
             named: false,
             read_only,
             unsure: None,
+            indexed: None,
             feed: broadcast::channel(1).0,
             buffer: Vec::new(),
         })
@@ -253,9 +320,11 @@ impl Journal {
                 durable: head.size,
                 rules: rules.min(head.through),
                 head,
+                recorded: Recorded { at: stamp.0, boot: stamp.1, elapsed: stamp.2 },
                 skip: (mine.0 > head.through).then_some(mine),
                 ..Position::default()
             };
+            self.indexed = self.indexed.map(|_| 0);
             return Ok(());
         }
         self.reload();
@@ -266,6 +335,7 @@ impl Journal {
     fn reload(&mut self) {
         self.table = Table::default();
         self.at = Position::default();
+        self.take_index();
         // Nobody listens, or somebody does: both are fine.
         drop(self.feed.send(FeedItem::Missed));
     }
@@ -358,6 +428,7 @@ impl Journal {
         self.at.sums.extend(self.at.end - done as u64, &bytes[..done]);
         if let Some((at, boot, elapsed)) = last {
             self.clock.record(at, &boot, elapsed);
+            self.at.recorded.take(at, &boot, elapsed);
         }
         for item in news.items {
             drop(self.feed.send(item));
@@ -467,7 +538,7 @@ impl Journal {
     }
 
     /// Goes on in a file that this process itself has just put in place of this one, with the very state at hand.
-    pub(crate) fn adopt(&mut self, file: Arc<dyn File>, head: Head) {
+    pub(crate) fn adopt(&mut self, file: Arc<dyn File>, head: Head, sums: Sums, recorded: Recorded) {
         (self.file, self.named, self.read_only, self.unsure) = (file, true, false, Some(0));
         self.at = Position {
             end: head.size,
@@ -478,8 +549,11 @@ impl Journal {
             durable: head.size,
             rules: self.at.rules,
             head,
+            sums,
+            recorded,
             ..Position::default()
         };
+        self.indexed = self.indexed.map(|_| 0);
     }
 
     /// What a compaction writes into the first line.

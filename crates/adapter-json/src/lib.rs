@@ -21,6 +21,7 @@ mod format;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod guard;
+mod index;
 mod intern;
 mod journal;
 mod lock;

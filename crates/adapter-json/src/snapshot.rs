@@ -11,7 +11,7 @@ use tenure_ports::{Clock as _, StoreError};
 
 use crate::format::{Head, Line, Ops};
 use crate::guard::{beside, failed, parent};
-use crate::journal::Journal;
+use crate::journal::{Journal, Recorded, Sums};
 use crate::table::Table;
 use crate::time::StoreClock;
 use crate::vfs::{Access, File, Vfs};
@@ -26,15 +26,23 @@ struct Writer<'a> {
     file: &'a dyn File,
     at: u64,
     bytes: Vec<u8>,
+    /// What was written, in blocks.
+    sums: Vec<(u32, u32)>,
 }
 
 impl Writer<'_> {
     fn flush(&mut self) -> io::Result<()> {
         write_all(self.file, &self.bytes, self.at)?;
+        self.sums.push(block(&self.bytes));
         self.at += self.bytes.len() as u64;
         self.bytes.clear();
         Ok(())
     }
+}
+
+/// Its length and its CRC-32C.
+fn block(bytes: &[u8]) -> (u32, u32) {
+    (u32::try_from(bytes.len()).unwrap_or(u32::MAX), crc32c::crc32c(bytes))
 }
 
 pub(crate) fn write_all(file: &dyn File, bytes: &[u8], at: u64) -> io::Result<()> {
@@ -121,23 +129,25 @@ pub(crate) fn rewrite(
     let doing =
         |renamed| move |error: io::Error| NotReplaced { error: failed(path, "write the store anew", &error), renamed };
     let file = fresh_file(vfs, &from).map_err(doing(false))?;
+    let stamp = Stamp::now(clock);
     let put_in_place = || {
-        let head = write_snapshot(&*file, Stamp::now(clock), journal)?;
+        let written = write_snapshot(&*file, stamp, journal)?;
         file.sync()?;
         vfs.rename(&from, path)?;
-        Ok(head)
+        Ok(written)
     };
-    let head = put_in_place().map_err(|error| {
+    let (head, sums) = put_in_place().map_err(|error| {
         // On a full disk an unfinished copy would take the room that the store's next line needs.
         let _ = file.truncate(0);
         doing(false)(error)
     })?;
     vfs.sync_dir(&parent(path)).map_err(doing(true))?;
-    journal.write().adopt(file, head);
+    let recorded = Recorded { at: stamp.at.as_millis(), boot: stamp.boot.to_owned(), elapsed: stamp.elapsed };
+    journal.write().adopt(file, head, sums, recorded);
     Ok(())
 }
 
-fn write_snapshot(file: &dyn File, stamp: Stamp<'_>, journal: &RwLock<Journal>) -> io::Result<Head> {
+fn write_snapshot(file: &dyn File, stamp: Stamp<'_>, journal: &RwLock<Journal>) -> io::Result<(Head, Sums)> {
     let ((through, last), bound) = {
         let journal = journal.read();
         (journal.last(), journal.table.devices.bound())
@@ -149,7 +159,7 @@ fn write_snapshot(file: &dyn File, stamp: Stamp<'_>, journal: &RwLock<Journal>) 
         head.lines += places.filter(|&device| is_kept(table, device, stamp.at)).count() as u64;
     }
     let width = stamp.head(&head).len() as u64;
-    let mut writer = Writer { file, at: width, bytes: Vec::with_capacity(BUFFER + BUFFER / 4) };
+    let mut writer = Writer { file, at: width, bytes: Vec::with_capacity(BUFFER + BUFFER / 4), sums: vec![(0, 0)] };
     let more = || io::Error::other("it has more devices than transactions");
     let mut number = (through + 1).checked_sub(head.lines).ok_or_else(more)?;
     for from in (0..bound).step_by(DEVICES_AT_ONCE as usize) {
@@ -170,7 +180,8 @@ fn write_snapshot(file: &dyn File, stamp: Stamp<'_>, journal: &RwLock<Journal>) 
     let first = stamp.head(&head);
     debug_assert_eq!(first.len() as u64, width);
     write_all(file, &first, 0)?;
-    Ok(head)
+    writer.sums[0] = block(&first);
+    Ok((head, Sums::of(writer.sums)))
 }
 
 /// Frees the room that an unfinished copy takes whose writer was killed. The caller holds the lock.

@@ -20,7 +20,7 @@ use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::time::StoreClock;
 use crate::vfs::{OsFs, Vfs};
-use crate::writer::{Job, Shared};
+use crate::writer::{Floors, Job, Shared};
 use crate::{purge, query, snapshot};
 
 /// How a store is opened.
@@ -30,13 +30,20 @@ pub struct Options {
     pub lock_timeout: Millis,
     /// The file is left to grow to this many bytes, and to twice what its content needs, before it is written anew.
     pub compact_floor: u64,
+    /// A journal of more bytes than this gets an index beside it, so that the next process need not parse it whole.
+    pub index_floor: u64,
     /// Where the machine's run is read from; another one only in tests.
     pub boot: Arc<dyn Boot>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lock_timeout: Millis::seconds(2), compact_floor: 1 << 20, boot: Arc::new(SystemBoot) }
+        Self {
+            lock_timeout: Millis::seconds(2),
+            compact_floor: 1 << 20,
+            index_floor: 1 << 20,
+            boot: Arc::new(SystemBoot),
+        }
     }
 }
 
@@ -70,8 +77,9 @@ impl JsonStore {
         check_directory(&*vfs, path)?;
         create_if_missing(&*vfs, path, &clock, &mut lock)?;
         let news = News::new();
-        let journal = Journal::open(Arc::clone(&vfs), path, Arc::clone(&clock), news.sender.clone())?;
-        let shared = Arc::new(Shared::new(path.to_owned(), vfs, clock, journal, options.compact_floor));
+        let journal = Journal::open_indexed(Arc::clone(&vfs), path, Arc::clone(&clock), news.sender.clone())?;
+        let floors = Floors { compact: options.compact_floor, index: options.index_floor };
+        let shared = Arc::new(Shared::new(path.to_owned(), vfs, clock, journal, floors));
         Ok(Arc::new(Self { shared, lock: Arc::new(Mutex::new(lock)), news }))
     }
 
@@ -86,10 +94,18 @@ impl JsonStore {
     /// # Errors
     /// [`StoreError`] where it cannot be written.
     pub async fn close(&self) -> Result<(), StoreError> {
-        if self.shared.is_idle() {
+        let wants_index = self.shared.wants_index();
+        if self.shared.is_idle() && !wants_index {
             return Ok(());
         }
-        self.shared.ask(&self.lock, Job::Flush).await
+        if !self.shared.is_idle() {
+            self.shared.ask(&self.lock, Job::Flush).await?;
+        }
+        // Without one the next process only begins more slowly.
+        if wants_index && let Err(error) = self.shared.ask::<_, StoreError>(&self.lock, Job::Index).await {
+            tracing::debug!(%error, "no index was written");
+        }
+        Ok(())
     }
 
     /// Writes the journal anew without what is past, as happens by itself once it is twice as large as its content.

@@ -13,6 +13,7 @@ mod places;
 mod rows;
 
 use places::Places;
+pub(crate) use rows::PIECE;
 use rows::Rows;
 
 /// No row, no list.
@@ -148,6 +149,12 @@ pub(crate) struct Table {
     pub(crate) terms: Interner<Terms>,
 }
 
+/// An id for rows without a session: nobody looks for it.
+const NOBODY: SessionId = match SessionId::from_u128(0) {
+    Some(id) => id,
+    None => unreachable!(),
+};
+
 /// Ids are random already; the multiplication spreads those that are not over all bits.
 const fn hash(id: SessionId) -> u64 {
     let wide = id.as_u128();
@@ -181,6 +188,12 @@ impl Row {
             tolerance: 0,
             lapsed: false,
         }
+    }
+
+    /// A place without a session.
+    pub(crate) fn free() -> Self {
+        let shared = Shares { device: NONE, subject: NONE, client: NONE, terms: NONE };
+        Self { generation: 0, ..Self::new(NOBODY, [0; 32], [0; 32], shared) }
     }
 
     pub(crate) fn end(&self) -> Option<&End> {
@@ -232,6 +245,22 @@ impl Row {
 }
 
 impl Table {
+    /// From rows in pieces of [`PIECE`] and what they share, linked and counted already.
+    pub(crate) fn from_parts(
+        pieces: Vec<Vec<Row>>,
+        devices: Interner<DeviceRow>,
+        subjects: Interner<SubjectRow>,
+        clients: Interner<Arc<ClientInfo>>,
+        terms: Interner<Terms>,
+    ) -> Self {
+        let rows = Rows::from_pieces(pieces);
+        let placed = || (0_u32..).zip(rows.from(0));
+        let free = placed().filter(|(_, row)| row.is_free()).map(|(at, _)| at).collect();
+        let mut index = Places::default();
+        index.fill(placed().filter(|(_, row)| !row.is_free()).map(|(at, row)| (hash(row.id), at)));
+        Self { rows, free, index, devices, subjects, clients, terms }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }

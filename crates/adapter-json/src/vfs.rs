@@ -15,6 +15,8 @@ pub(crate) use os::OsFs;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) size: u64,
+    /// Tells it from all other files at the same time.
+    pub(crate) inode: u64,
     /// 0 once the file was replaced or removed.
     pub(crate) links: u64,
     pub(crate) mode: u32,

@@ -25,13 +25,20 @@ pub(crate) mod decide;
 /// How long activity waits for company before it is written.
 const TOUCH_DELAY: Duration = Duration::from_millis(50);
 
+/// Below these sizes of the file some work is not worth it.
+#[derive(Clone, Copy)]
+pub(crate) struct Floors {
+    pub(crate) compact: u64,
+    pub(crate) index: u64,
+}
+
 /// What a process and its writer share.
 pub(crate) struct Shared {
     pub(crate) path: PathBuf,
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) clock: Arc<StoreClock>,
     pub(crate) journal: RwLock<Journal>,
-    pub(crate) compact_floor: u64,
+    pub(crate) floors: Floors,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -50,6 +57,8 @@ pub(crate) enum Job {
     Probe(Reply<()>),
     /// The file is written anew.
     Compact(Reply<()>),
+    /// The index is written, if one is wanted. It fails for nothing but what every job fails for.
+    Index(Reply<()>),
 }
 
 #[derive(Default)]
@@ -68,10 +77,10 @@ impl Shared {
         vfs: Arc<dyn Vfs>,
         clock: Arc<StoreClock>,
         journal: Journal,
-        compact_floor: u64,
+        floors: Floors,
     ) -> Self {
         let (queue, wake) = (Mutex::default(), Condvar::new());
-        Self { path, vfs, clock, journal: RwLock::new(journal), compact_floor, queue, wake }
+        Self { path, vfs, clock, journal: RwLock::new(journal), floors, queue, wake }
     }
 
     /// Hands a job over and waits for its answer.
@@ -101,6 +110,15 @@ impl Shared {
                 *seen = (*seen).max(at);
             }
         })
+    }
+
+    /// Whether so much was read line by line that the next process should find an index.
+    pub(crate) fn wants_index(&self) -> bool {
+        let journal = self.journal.read();
+        let at = &journal.at;
+        let Some(indexed) = journal.indexed.filter(|_| !journal.read_only) else { return false };
+        let worth = at.end.saturating_sub(indexed) > self.floors.index.saturating_add(indexed / 8);
+        worth && at.sums.through(at.end).is_some()
     }
 
     /// Whether nothing was ever handed to the writer.

@@ -162,6 +162,7 @@ impl Journal {
             }
             if let Some((at, boot, elapsed)) = last {
                 self.clock.record(at, &boot, elapsed);
+                self.at.recorded.take(at, &boot, elapsed);
             }
             if outcome.is_err() {
                 break;

@@ -13,6 +13,11 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
+    pub(crate) fn of(blocks: Vec<(u32, u32)>) -> Self {
+        let end = blocks.iter().map(|(length, _)| u64::from(*length)).sum();
+        Self { blocks, end }
+    }
+
     /// Takes bytes at `from`. Once some were left out, the sums reach no further.
     pub(crate) fn extend(&mut self, from: u64, bytes: &[u8]) {
         if from != self.end || bytes.is_empty() {
@@ -37,7 +42,6 @@ impl Sums {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the index that is made of them comes next"))]
     /// The blocks, if they reach to exactly `end`.
     pub(crate) fn through(&self, end: u64) -> Option<&[(u32, u32)]> {
         (self.end == end).then_some(&self.blocks)

@@ -104,6 +104,29 @@ impl Places {
         self.len += 1;
     }
 
+    /// Of many at once, none of which is there yet. In the order of their hashes, which is that of their places, so
+    /// that each is near the one before.
+    pub(super) fn fill(&mut self, all: impl Iterator<Item = (u64, u32)> + Clone) {
+        const PARTS: usize = 256;
+        let part = |hash: u64| (hash >> 56) as usize;
+        let mut ends = [0; PARTS];
+        all.clone().for_each(|(hash, _)| ends[part(hash)] += 1);
+        let mut count = 0;
+        for end in &mut ends {
+            // For now each part's beginning.
+            count += std::mem::replace(end, count);
+        }
+        let mut sorted = vec![Entry::EMPTY; count];
+        for (hash, at) in all {
+            let place = &mut ends[part(hash)];
+            sorted[*place] = Entry::new(hash, at);
+            *place += 1;
+        }
+        self.reserve(self.len + count);
+        sorted.into_iter().for_each(|entry| self.put(entry));
+        self.len += count;
+    }
+
     pub(super) fn remove(&mut self, hash: u64, at: u32) {
         let Some(mut hole) = self.slot(hash, |other| other == at) else { return };
         self.len -= 1;
@@ -137,6 +160,17 @@ mod tests {
     fn hash(key: u16) -> u64 {
         // Few different upper bits, so that entries crowd and wrap around.
         u64::from(key % 7) << 61 | u64::from(key) << 40
+    }
+
+    #[test]
+    fn many_at_once_are_all_there() {
+        let mut places = Places::default();
+        let hashes: Vec<u64> = (0..10_000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        places.fill(hashes.iter().copied().zip(0..));
+        assert_eq!(places.len(), hashes.len());
+        for (hash, at) in hashes.iter().zip(0..) {
+            assert_eq!(places.find(*hash, |other| other == at), Some(at));
+        }
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use super::Row;
 
 /// How many rows a piece has: a power of two, so that finding one costs no division.
-const PIECE: usize = 4096;
+pub(crate) const PIECE: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Rows {
@@ -12,6 +12,12 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// All pieces are full but for the last.
+    pub(super) fn from_pieces(pieces: Vec<Vec<Row>>) -> Self {
+        let len = pieces.iter().map(Vec::len).sum();
+        Self { pieces, len }
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.len
     }
@@ -32,7 +38,7 @@ impl Rows {
         self.len += 1;
     }
 
-    pub(super) fn from(&self, from: u32) -> impl Iterator<Item = &Row> {
+    pub(super) fn from(&self, from: u32) -> impl Iterator<Item = &Row> + Clone {
         let pieces = self.pieces.get(from as usize / PIECE..).unwrap_or_default();
         let first = pieces.first().and_then(|piece| piece.get(from as usize % PIECE..)).unwrap_or_default();
         first.iter().chain(pieces.iter().skip(1).flatten())

@@ -23,6 +23,7 @@ impl From<rustix::fs::Stat> for Stat {
         };
         Self {
             size: u64::try_from(stat.st_size).unwrap_or_default(),
+            inode: stat.st_ino as u64,
             links: stat.st_nlink as u64,
             mode: stat.st_mode as u32 & 0o7777,
             owner: stat.st_uid,

@@ -135,7 +135,14 @@ impl File for Handle {
         let mut disk = self.fs.0.lock();
         disk.look()?;
         let inode = &disk.inodes[self.inode];
-        Ok(Stat { size: inode.live.len() as u64, links: inode.links, mode: 0o600, owner: USER, kind: Kind::File })
+        Ok(Stat {
+            size: inode.live.len() as u64,
+            inode: self.inode as u64,
+            links: inode.links,
+            mode: 0o600,
+            owner: USER,
+            kind: Kind::File,
+        })
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -255,11 +262,11 @@ impl Vfs for SimFs {
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         let mut disk = self.0.lock();
         disk.look()?;
-        let stat = Stat { size: 0, links: 1, mode: 0o700, owner: USER, kind: Kind::Directory };
+        let stat = Stat { size: 0, inode: u64::MAX, links: 1, mode: 0o700, owner: USER, kind: Kind::Directory };
         match disk.names.get(path) {
             Some(inode) => {
                 let size = disk.inodes[*inode].live.len() as u64;
-                Ok(Stat { size, mode: 0o600, kind: Kind::File, ..stat })
+                Ok(Stat { size, inode: *inode as u64, mode: 0o600, kind: Kind::File, ..stat })
             }
             None if disk.directories.contains(path) => Ok(stat),
             None => Err(io::ErrorKind::NotFound.into()),

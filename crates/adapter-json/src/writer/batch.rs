@@ -11,6 +11,7 @@ use super::append::write;
 use super::{Job, Reply, Shared, decide};
 use crate::format::{Line, Ops};
 use crate::guard::{failed, parent, unavailable};
+use crate::index;
 use crate::journal::{Journal, Tail};
 use crate::lock::{Held, Lock};
 use crate::purge;
@@ -31,6 +32,8 @@ pub(super) struct State {
     compact_from: u64,
     /// What a killed process may have left behind was looked for.
     tidied: bool,
+    /// The index was looked after, once, for what this process had to read.
+    indexed: bool,
 }
 
 /// A commit that was checked and stands in the bytes to write.
@@ -50,6 +53,7 @@ struct Waiting {
     syncs: Vec<Reply<()>>,
     others: Vec<Reply<()>>,
     compactions: Vec<Reply<()>>,
+    indexings: Vec<Reply<()>>,
 }
 
 /// Nobody may wait any more: the answer is lost then, and that is fine.
@@ -72,11 +76,12 @@ pub(super) fn run(
             Job::Sync(reply) => waiting.syncs.push(reply),
             Job::Flush(reply) | Job::Probe(reply) => waiting.others.push(reply),
             Job::Compact(reply) => waiting.compactions.push(reply),
+            Job::Index(reply) => waiting.indexings.push(reply),
         }
     }
-    let Waiting { commits, purges, syncs, others, compactions } = waiting;
+    let Waiting { commits, purges, syncs, others, compactions, indexings } = waiting;
     let nothing = commits.is_empty() && purges.is_empty() && others.is_empty() && compactions.is_empty();
-    if nothing && touches.is_empty() && !state.suspect && !shared.journal.read().is_unsure() {
+    if nothing && indexings.is_empty() && touches.is_empty() && !state.suspect && !shared.journal.read().is_unsure() {
         let result = sync_only(shared);
         return syncs.into_iter().for_each(|reply| answer(reply, result.clone()));
     }
@@ -86,7 +91,7 @@ pub(super) fn run(
             refuse(shared, commits, &error);
             shared.put_back(touches);
             purges.into_iter().for_each(|(_, _, reply)| answer(reply, Err(error.clone())));
-            let rest = syncs.into_iter().chain(others).chain(compactions);
+            let rest = syncs.into_iter().chain(others).chain(compactions).chain(indexings);
             return rest.for_each(|reply| answer(reply, Err(error.clone())));
         }
     };
@@ -101,6 +106,8 @@ pub(super) fn run(
         let result = compact(shared, state);
         compactions.into_iter().for_each(|reply| answer(reply, result.clone()));
     }
+    index_if_due(shared, state);
+    indexings.into_iter().for_each(|reply| answer(reply, Ok(())));
     drop(held);
 }
 
@@ -334,7 +341,7 @@ fn name(shared: &Shared) -> io::Result<()> {
 fn rewrite(shared: &Shared, state: &mut State) -> Result<(), StoreError> {
     match snapshot::rewrite(&*shared.vfs, &shared.path, &shared.clock, &shared.journal) {
         Ok(()) => {
-            state.suspect = false;
+            (state.suspect, state.indexed) = (false, false);
             Ok(())
         }
         Err(failure) => {
@@ -351,15 +358,29 @@ fn compact_if_due(shared: &Shared, state: &mut State) {
         let journal = shared.journal.read();
         (journal.at.end, journal.at.head, journal.table.len() as u64)
     };
-    let grown = size > head.size.saturating_mul(2).saturating_add(shared.compact_floor);
-    let emptied = size > shared.compact_floor && records < head.records / 4;
+    let grown = size > head.size.saturating_mul(2).saturating_add(shared.floors.compact);
+    let emptied = size > shared.floors.compact && records < head.records / 4;
     if !(grown || emptied) || size < state.compact_from {
         return;
     }
     state.compact_from = 0;
     if let Err(error) = compact(shared, state) {
         tracing::warn!(%error, "the store could not be compacted; it goes on growing until it can");
-        state.compact_from = size.saturating_add(shared.compact_floor);
+        state.compact_from = size.saturating_add(shared.floors.compact);
+    }
+}
+
+/// Writes the index anew after the file was, and once for what this process had to read line by line when it began:
+/// at most an eighth of the file (and the floor) beyond what the last index covered. Its own lines it does not index
+/// again, so that each byte costs at most three more in indexes, and none in a process that runs on.
+fn index_if_due(shared: &Shared, state: &mut State) {
+    if std::mem::replace(&mut state.indexed, true) || !shared.wants_index() {
+        return;
+    }
+    match index::write(&*shared.vfs, &shared.path, &shared.journal) {
+        Ok(Some(end)) => shared.journal.write().indexed = Some(end),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, path = %shared.path.display(), "the store's index could not be written"),
     }
 }
 
