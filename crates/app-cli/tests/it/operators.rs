@@ -4,11 +4,17 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::gateway::{Gateway, request};
+use serde_json::Value;
+
+use crate::gateway::{Answer, Gateway, request};
 use crate::home::{Home, id_of};
 use crate::on_both_backends;
 
-on_both_backends!(changes_by_other_processes_are_told_and_a_stop_ends_the_stream, counters_count_what_clients_do,);
+on_both_backends!(
+    changes_by_other_processes_are_told_and_a_stop_ends_the_stream,
+    counters_count_what_clients_do,
+    the_most_talkative_log_tells_no_secret,
+);
 
 /// Reads lines until one has the text, and answers it.
 fn until(lines: &mut impl Iterator<Item = String>, part: &str) -> String {
@@ -60,4 +66,45 @@ fn counters_count_what_clients_do(home: Home) {
         assert!(metrics.lines().any(|found| found == line), "{line} is missing in\n{metrics}");
     }
     assert!(!metrics.contains(id_of(&token)) && !metrics.contains("laptop"));
+}
+
+fn the_most_talkative_log_tells_no_secret(home: Home) {
+    const ENROL: &str = "an enrolment secret of this test";
+    home.write("enrol.secret", ENROL);
+    let mut gateway = Gateway::start(&home, &["-vv", "--enrol-secret-file", "enrol.secret"]);
+    let ask = |address: &str, line: &str, secret: &str, kind: &str, body: &str| {
+        let length = body.len();
+        let text = format!(
+            "{line} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {secret}\r\nContent-Type: {kind}\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        request(address, &text)
+    };
+    let (clients, operators) = (gateway.clients.clone(), gateway.operators.clone());
+    let enrolled = ask(&clients, "POST /_tenure/v1/sessions", ENROL, "application/json", "{\"deviceId\": \"laptop\"}");
+    assert_eq!(enrolled.status, 201, "{enrolled:?}");
+    let token =
+        |answer: &Answer| serde_json::from_str::<Value>(&answer.body).unwrap()["token"].as_str().unwrap().to_owned();
+    let old = token(&enrolled);
+    let rotated = ask(&clients, "POST /_tenure/v1/token/rotate", &old, "text/plain", "");
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    let new = token(&rotated);
+    let form = "application/x-www-form-urlencoded";
+    assert_eq!(ask(&clients, "GET /_tenure/v1/sessions", &old, "text/plain", "").status, 401);
+    let asked = ask(&operators, "POST /oauth2/introspect", &gateway.admin_secret, form, &format!("token={new}"));
+    assert!(asked.body.contains("\"active\":true"), "{asked:?}");
+    assert_eq!(
+        ask(&operators, "POST /oauth2/introspect", "guessed in vain", form, &format!("token={new}")).status,
+        401
+    );
+    assert_eq!(
+        ask(&operators, "POST /oauth2/revoke", &gateway.admin_secret, form, &format!("token={new}")).status,
+        200
+    );
+    assert_eq!(gateway.stop(), Some(0));
+    let log = std::fs::read_to_string(home.path("gateway.log")).unwrap();
+    assert!(log.contains("somebody showed a wrong secret") && log.contains("revoked by an OAuth client"), "{log}");
+    for secret in [&old[25..], &new[25..], &gateway.admin_secret, ENROL, "guessed in vain"] {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
 }
