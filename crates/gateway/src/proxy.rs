@@ -28,6 +28,7 @@ use crate::openclaw;
 use crate::options::{Limits, Options, Upstream};
 use crate::peer::{Connection, Peer};
 use crate::problem::Problem;
+use crate::relay::bridge::{self, Bridge};
 use crate::relay::{self, Opened, Shaken};
 use crate::request_id::{self, X_REQUEST_ID};
 use crate::rotation;
@@ -239,11 +240,8 @@ impl Proxy {
         };
         let closing = self.gate.closing().clone();
         self.gate.tasks().spawn(async move {
-            let Ok((mut client, mut upstream)) = switching.finish().await else { return };
-            tokio::select! {
-                _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {}
-                () = closing.cancelled() => {}
-            }
+            let Ok((client, upstream)) = switching.finish().await else { return };
+            bridge::run_unguarded(Bridge::new(client, upstream), &closing).await;
         });
         strip_own(response.headers_mut());
         Ok(response)

@@ -11,10 +11,11 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::ending;
 use crate::frames::{CLOSE, Frames, Head};
-use crate::live::Guard;
+use crate::live::{Cut, Guard};
 
 /// So many bytes are read at once, on the stack.
 const CHUNK: usize = 16 * 1024;
@@ -48,9 +49,9 @@ pub(crate) enum Event {
 }
 
 /// How a bridge came to its end.
-pub(crate) enum End {
+enum End {
     /// The session, the store or the gateway ended it.
-    Cut(crate::live::Cut),
+    Cut(Cut),
     /// A frame made no sense.
     Broken,
     /// The sides ended it themselves.
@@ -62,12 +63,12 @@ impl Bridge {
         Self { client, upstream, up: Flow::new(), down: Flow::new(), listener: None }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, guard: &Guard) -> Poll<Event> {
-        let note = |told: Told<'_>| match told {
-            Told::Head(head) if head.is_data() => guard.note_activity(),
-            Told::Head(_) | Told::Bytes(_) => {}
+    fn poll(&mut self, cx: &mut Context<'_>, guard: Option<&Guard>) -> Poll<Event> {
+        let note = |told: Told<'_>| match (told, guard) {
+            (Told::Head(head), Some(guard)) if head.is_data() => guard.note_activity(),
+            _ => {}
         };
-        let open = || guard.is_open();
+        let open = || guard.is_none_or(Guard::is_open);
         let (client, upstream) = (Pin::new(&mut self.client), Pin::new(&mut self.upstream));
         if let Poll::Ready(event) = self.up.poll(cx, client, upstream, open, note) {
             return Poll::Ready(event);
@@ -85,8 +86,8 @@ impl Bridge {
     }
 
     /// Relays until there is nothing more to relay, or it must not go on.
-    pub(crate) async fn relay(&mut self, guard: &Guard) -> End {
-        let mut ended = pin!(guard.ended());
+    async fn relay(&mut self, guard: Option<&Guard>, ended: impl Future<Output = Cut>) -> End {
+        let mut ended = pin!(ended);
         let mut half_open: Option<Pin<Box<Sleep>>> = None;
         loop {
             let turn = poll_fn(|cx| {
@@ -101,7 +102,9 @@ impl Bridge {
             match turn.await {
                 Err(cut) => return End::Cut(cut),
                 Ok(Event::Ask) => {
-                    if let Err(cut) = guard.pass().await {
+                    if let Some(guard) = guard
+                        && let Err(cut) = guard.pass().await
+                    {
                         return End::Cut(cut);
                     }
                 }
@@ -115,7 +118,21 @@ impl Bridge {
 
 /// Relays, and closes as the end asks for.
 pub(crate) async fn run(mut bridge: Bridge, guard: &Guard) {
-    let end = bridge.relay(guard).await;
+    let end = bridge.relay(Some(guard), guard.ended()).await;
+    finish(bridge, end).await;
+}
+
+/// The same where there is no session that could end, only the gateway.
+pub(crate) async fn run_unguarded(mut bridge: Bridge, closing: &CancellationToken) {
+    let stops = async {
+        closing.cancelled().await;
+        Cut::Shutdown
+    };
+    let end = bridge.relay(None, stops).await;
+    finish(bridge, end).await;
+}
+
+async fn finish(bridge: Bridge, end: End) {
     // Apart, so that a connection that only idles does not carry the room that its end takes.
     match end {
         End::Cut(cut) => Box::pin(ending::close(bridge, None, cut.close_code(), cut.reason())).await,
