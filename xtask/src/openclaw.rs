@@ -150,8 +150,15 @@ impl<'a> Stand<'a> {
 
     /// Has the bridge's device approved, which OpenClaw asks for whatever the token.
     fn pair(&self, token: &str) -> Result<()> {
-        let output = self.bridge(token)?.output().map_err(|error| error.to_string())?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // With its input open: it ends where that does.
+        let log = self.home.join("client.log");
+        let bridge = spawn(self.bridge(token)?.stdin(Stdio::piped()), &log)?;
+        let mut said = String::new();
+        wait_for("a request to approve a device", || {
+            said = fs::read_to_string(&log).unwrap_or_default();
+            said.contains("requestId: ")
+        })?;
+        drop(bridge);
         let request = said.split_once("requestId: ").and_then(|(_, rest)| rest.split(')').next());
         let request = request.ok_or_else(|| format!("no device was to be approved: {said}"))?;
         let params = json!({ "requestId": request }).to_string();
