@@ -64,9 +64,12 @@ impl Bridge {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, guard: Option<&Guard>) -> Poll<Event> {
+        // Once for all frames that go through together: to note it takes a look at the clock.
+        let mut data = false;
         let note = |told: Told<'_>| match (told, guard) {
-            (Told::Head(head), Some(guard)) if head.is_data() => guard.note_activity(),
-            _ => {}
+            (Told::Head(head), _) => data |= head.is_data(),
+            (Told::Bytes(_), Some(guard)) if std::mem::take(&mut data) => guard.note_activity(),
+            (Told::Bytes(_), _) => {}
         };
         let open = || guard.is_none_or(Guard::is_open);
         let (client, upstream) = (Pin::new(&mut self.client), Pin::new(&mut self.upstream));
