@@ -2,21 +2,22 @@
 
 use std::future::Future;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Failure;
 
-/// Resolves once this process is asked to end.
-pub(crate) async fn asked_to_stop() {
+/// Resolves once this process is asked to end. It listens from the call on, not from the first poll. To be called inside
+/// of a runtime.
+pub(crate) fn asked_to_stop() -> impl Future<Output = ()> {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    match signals {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            let mut stop: [&mut Signal; 2] = [&mut interrupt, &mut terminate];
-            let [one, other] = &mut stop;
-            tokio::select! { _ = one.recv() => {}, _ = other.recv() => {} }
+    async move {
+        match signals {
+            (Ok(mut interrupt), Ok(mut terminate)) => {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            }
+            // Then the signal ends the process as it always did; the store is valid all the same.
+            _ => std::future::pending().await,
         }
-        // Then the signal ends the process as it always did; the store is valid all the same.
-        _ => std::future::pending().await,
     }
 }
 

@@ -141,9 +141,11 @@ async fn serve(
     let sessions = Arc::new(sessions);
     let gate = Gate::new(Arc::clone(&sessions), options);
     let server = Server::bind(Arc::clone(&gate)).await.map_err(|error| Failure::Failed(error.to_string()))?;
+    // Whoever reads where it listens may ask it to stop, and is to meet a clean stop.
+    let stop = interrupt::asked_to_stop();
     announce(&server, &gate.options(), global, settings, out)?;
     let reloading = tokio::spawn(reload::keep(args.clone(), global.clone(), gate, out));
-    let served = server.run(interrupt::asked_to_stop()).await;
+    let served = server.run(stop).await;
     reloading.abort();
     if let Err(error) = sessions.flush_activity().await {
         out.warn(format_args!("the latest activity was not recorded: {error}"));
