@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const BACKLOG: u32 = 4096;
 const CLIENTS: usize = 16_384;
 /// Open connections of operators at once.
 const OPERATORS: usize = 256;
+/// How long a connection on which nothing is asked stays open at shutdown: what its client sends in this moment is answered.
+const LINGER: Duration = Duration::from_millis(100);
 /// How long to wait before accepting again where the process has no descriptors left.
 const BREATHER: Duration = Duration::from_millis(100);
 
@@ -103,8 +106,9 @@ impl Server {
         self.operators.local_addr().expect("a listening socket has an address")
     }
 
-    /// Answers until `shutdown` is ready. Then accepts no more, lets requests under way end within [`Limits::drain`], closes
-    /// WebSockets with 1001, and writes the activity noted so far.
+    /// Answers until `shutdown` is ready. Then takes the connections that wait to be accepted and no more, lets requests
+    /// under way end within [`Limits::drain`], closes connections on which nothing is asked and WebSockets (with 1001),
+    /// and writes the activity noted so far.
     ///
     /// # Errors
     /// None at present: what befalls one connection does not end the server.
@@ -125,14 +129,17 @@ impl Server {
         let front = Front::new(gate.clone());
         let tls = certificate.map(|certificate| certificate.acceptor());
         let clients = Listener { listener: clients, limit: CLIENTS, tls, ends: ends.clone() };
-        background.spawn(clients.accept(Site::Clients(front)));
+        let clients = background.spawn(clients.accept(Site::Clients(front)));
         let operators = Listener { listener: operators, limit: OPERATORS, tls: None, ends: ends.clone() };
-        background.spawn(operators.accept(Site::Operators(gate.clone(), crate::admin::router(gate.clone()))));
+        let operators =
+            background.spawn(operators.accept(Site::Operators(gate.clone(), crate::admin::router(gate.clone()))));
 
         shutdown.await;
         tracing::info!("shutting down: requests under way may end");
         ends.soft.cancel();
         gate.live().shut_down();
+        // They add connections to the last.
+        let _ = tokio::join!(clients, operators);
         ends.tasks.close();
         if tokio::time::timeout(limits.drain, ends.tasks.wait()).await.is_err() {
             tracing::warn!(connections = ends.tasks.len(), "cutting connections that did not end in time");
@@ -191,7 +198,7 @@ impl Listener {
             };
             let accepted = tokio::select! {
                 biased;
-                () = self.ends.soft.cancelled() => return,
+                () = self.ends.soft.cancelled() => return self.accept_rest(&permits, &site),
                 accepted = next => accepted,
             };
             match accepted {
@@ -202,6 +209,25 @@ impl Listener {
                     tokio::time::sleep(BREATHER).await;
                 }
                 None => return,
+            }
+        }
+    }
+
+    /// Takes what waits in the kernel: to its clients it is connected, and closing the listener would reset it.
+    fn accept_rest(&self, permits: &Arc<Semaphore>, site: &Site) {
+        // tokio's own listener asks the system only once it has been told of a connection: this one always does.
+        let Ok(listener) = self.listener.as_fd().try_clone_to_owned().map(std::net::TcpListener::from) else { return };
+        for _ in 0..BACKLOG {
+            let Ok(permit) = permits.clone().try_acquire_owned() else { return };
+            match listener.accept() {
+                Ok((stream, remote)) => {
+                    let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                    if let Ok(stream) = stream {
+                        self.spawn(stream, remote, permit, site.clone());
+                    }
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => return,
             }
         }
     }

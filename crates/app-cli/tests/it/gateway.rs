@@ -39,7 +39,12 @@ pub(crate) struct Answer {
 impl Gateway {
     /// Starts one on free ports, with more arguments.
     pub(crate) fn start(home: &Home, more: &[&str]) -> Self {
-        let args = ["gateway", "--json", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        Self::start_at(home, "127.0.0.1:0", more)
+    }
+
+    /// Starts one whose clients connect to an address.
+    pub(crate) fn start_at(home: &Home, listen: &str, more: &[&str]) -> Self {
+        let args = ["gateway", "--json", "--listen", listen, "--admin-listen", "127.0.0.1:0"];
         let mut command = home.command(&[&args, more].concat());
         let log = std::fs::File::create(home.path("gateway.log")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
@@ -71,6 +76,11 @@ impl Gateway {
     /// Asks it to end, and answers its exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
+        self.exit_code()
+    }
+
+    /// Waits for its end, and answers its exit code.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 

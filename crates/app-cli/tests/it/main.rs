@@ -13,6 +13,7 @@ mod moving;
 mod oauth;
 mod operators;
 mod processes;
+mod restart;
 mod secrets;
 mod snapshots;
 mod sockets;

@@ -2,6 +2,7 @@
 //! any more or the gateway stops.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Ends, Site};
+use super::{Ends, LINGER, Site};
 use crate::front::ask_router;
 use crate::peer::Connection;
 use crate::stall::Stall;
@@ -46,6 +47,16 @@ struct Line {
 impl Line {
     fn new(connection: Connection) -> Arc<Self> {
         Arc::new(Self { connection, under_way: AtomicU32::new(0), begun: AtomicU64::new(0) })
+    }
+
+    /// Ready where a request is under way, or more have begun than so many. Asked whenever the connection moved: it wakes
+    /// nobody by itself.
+    async fn is_asked(&self, begun: u64) {
+        poll_fn(|_| {
+            let asked = self.under_way.load(Ordering::Relaxed) > 0 || self.begun.load(Ordering::Relaxed) > begun;
+            if asked { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
@@ -75,7 +86,7 @@ pub(super) async fn tls(tls: TlsAcceptor, stream: TcpStream, remote: SocketAddr,
     let stream = Stall::new(stream, ends.limits.stall);
     let handshake = tokio::select! {
         handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => handshake,
-        () = ends.soft.cancelled() => return,
+        () = async { ends.soft.cancelled().await; tokio::time::sleep(LINGER).await } => return,
     };
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
@@ -151,6 +162,16 @@ where
     drive(builder.serve_connection(stream, service), &line, &ends).await;
 }
 
+/// How far a connection is.
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Open,
+    /// The gateway stops, and nothing is asked here: a request may be on its way.
+    Lingering,
+    /// Told to end after the requests under way.
+    Ending,
+}
+
 /// Serves a connection to its end. It is cut where no request has come for the time that a header may take, whether
 /// nothing came at all or one in drops: one timer for all its requests.
 async fn drive(serving: impl Serving, line: &Line, ends: &Ends) {
@@ -158,7 +179,7 @@ async fn drive(serving: impl Serving, line: &Line, ends: &Ends) {
     // Two in a row without a request are the time, give or take half.
     let mut tick = tokio::time::interval(ends.limits.header / 2);
     tick.reset();
-    let (mut seen, mut quiet, mut stopping) = (0, 0, false);
+    let (mut seen, mut quiet, mut phase) = (0, 0, Phase::Open);
     loop {
         tokio::select! {
             biased;
@@ -168,12 +189,22 @@ async fn drive(serving: impl Serving, line: &Line, ends: &Ends) {
                 }
                 return;
             }
-            () = ends.soft.cancelled(), if !stopping => {
-                stopping = true;
+            () = ends.soft.cancelled(), if phase == Phase::Open => {
+                phase = Phase::Lingering;
+                seen = line.begun.load(Ordering::Relaxed);
+                tick.reset_after(LINGER);
+            }
+            () = line.is_asked(seen), if phase == Phase::Lingering => {
+                phase = Phase::Ending;
                 serving.as_mut().finish();
             }
-            () = ends.hard.cancelled(), if stopping => return,
+            () = ends.hard.cancelled(), if phase != Phase::Open => return,
             _ = tick.tick() => {
+                if phase == Phase::Lingering {
+                    phase = Phase::Ending;
+                    serving.as_mut().finish();
+                    continue;
+                }
                 let begun = line.begun.load(Ordering::Relaxed);
                 let idle = line.under_way.load(Ordering::Relaxed) == 0 && begun == seen;
                 (seen, quiet) = (begun, if idle { quiet + 1 } else { 0 });
