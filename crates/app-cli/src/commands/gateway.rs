@@ -141,10 +141,11 @@ async fn serve(
     let sessions = Arc::new(sessions);
     let gate = Gate::new(Arc::clone(&sessions), options);
     let server = Server::bind(Arc::clone(&gate)).await.map_err(|error| Failure::Failed(error.to_string()))?;
-    // Whoever reads where it listens may ask it to stop, and is to meet a clean stop.
+    // Whoever reads where it listens may send a signal at once.
     let stop = interrupt::asked_to_stop();
+    let reload = reload::keep(args.clone(), global.clone(), Arc::clone(&gate), out);
     announce(&server, &gate.options(), global, settings, out)?;
-    let reloading = tokio::spawn(reload::keep(args.clone(), global.clone(), gate, out));
+    let reloading = tokio::spawn(reload);
     let served = server.run(stop).await;
     reloading.abort();
     if let Err(error) = sessions.flush_activity().await {

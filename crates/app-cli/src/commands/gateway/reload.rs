@@ -1,11 +1,12 @@
 //! Settings that change while the gateway runs: on SIGHUP, and when the settings file or a secret's file changes.
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tenure_gateway::{Gate, Options};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{GatewayArgs, options};
 use crate::cli::Global;
@@ -19,14 +20,26 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// Settings that are read at the start only.
 const FIXED: [&str; 4] = ["gateway.listen", "gateway.admin_listen", "gateway.tls_cert", "gateway.tls_key"];
 
-/// Takes over new settings for as long as it is polled. Settings that cannot be used change nothing.
-pub(super) async fn keep(args: GatewayArgs, global: Global, gate: Arc<Gate>, out: Output) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        out.warn("SIGHUP cannot be listened for: restart to take over new settings");
-        return;
-    };
-    let Ok(mut settings) = args.settings(&global) else { return };
-    let mut seen = stamps(&global, &settings);
+/// Takes over new settings for as long as it is polled. Settings that cannot be used change nothing. What changes counts
+/// from the call on, and so does SIGHUP, which would end the process before. To be called inside of a runtime.
+pub(super) fn keep(args: GatewayArgs, global: Global, gate: Arc<Gate>, out: Output) -> impl Future<Output = ()> {
+    let hangup = signal(SignalKind::hangup());
+    let settings = args.settings(&global);
+    let seen = settings.as_ref().map(|settings| stamps(&global, settings)).unwrap_or_default();
+    async move {
+        match (hangup, settings) {
+            (Ok(hangup), Ok(settings)) => follow(hangup, settings, seen, (args, global, gate, out)).await,
+            _ => out.warn("new settings cannot be noticed: restart to take them over"),
+        }
+    }
+}
+
+async fn follow(
+    mut hangup: Signal,
+    mut settings: Settings,
+    mut seen: Stamps,
+    (args, global, gate, out): (GatewayArgs, Global, Arc<Gate>, Output),
+) {
     loop {
         let asked = tokio::select! {
             _ = hangup.recv() => true,
@@ -78,7 +91,9 @@ fn take_over(
 /// What tells that a file changed.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
-fn stamps(global: &Global, settings: &Settings) -> Vec<(PathBuf, Stamp)> {
+type Stamps = Vec<(PathBuf, Stamp)>;
+
+fn stamps(global: &Global, settings: &Settings) -> Stamps {
     use std::os::unix::fs::MetadataExt as _;
     let secrets = ["gateway.admin_secret_file", "gateway.enrol_secret_file", "gateway.upstream_secret_file"];
     let mut paths: Vec<PathBuf> = secrets.iter().filter_map(|name| settings.text(name)).map(PathBuf::from).collect();
