@@ -22,7 +22,7 @@ Commands:
   docs          write the generated files
   docs --check  fail if a generated file differs from what would be written
   bench         measure, each thing beside its bare floor (minutes)
-  faults        kill, stop, fill up and damage what a store lives on (a quarter of an hour)
+  faults        kill, stop, fill up and damage what a store lives on (an hour or more)
   openclaw      run the real OpenClaw, from npm, behind the gateway (minutes)
 ";
 
