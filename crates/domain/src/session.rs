@@ -233,8 +233,11 @@ impl Session {
             State::Idle => Verdict::MustEnd(EndReason::Idle),
             State::Active => match shown {
                 Shown::Current => Verdict::Holds(Holds::Current),
-                Shown::Replaced { stopped_at, .. } if now < stopped_at => Verdict::Holds(Holds::Overlap),
-                Shown::Replaced { stopped_at, tolerance } if now.since(stopped_at) > tolerance => {
+                // One without an overlap was refused from its rotation on, also by a clock that lags behind it.
+                Shown::Replaced { overlaps: true, stopped_at, .. } if now < stopped_at => {
+                    Verdict::Holds(Holds::Overlap)
+                }
+                Shown::Replaced { stopped_at, tolerance, .. } if now.since(stopped_at) > tolerance => {
                     Verdict::MustEnd(EndReason::Replayed)
                 }
                 Shown::Replaced { .. } => Verdict::Refused(Refusal::Rotated),
@@ -256,8 +259,9 @@ impl Session {
             return None;
         }
         // A token older than the directly previous one stopped no later than the last rotation.
-        let stopped_at = if replaced.digest == Some(digest) { replaced.stops_at } else { self.rotated_at? };
-        Some(Shown::Replaced { stopped_at, tolerance: replaced.tolerance })
+        let overlaps = replaced.digest == Some(digest);
+        let stopped_at = if overlaps { replaced.stops_at } else { self.rotated_at? };
+        Some(Shown::Replaced { overlaps, stopped_at, tolerance: replaced.tolerance })
     }
 
     /// Whether a rotation is due at `now`: some time is left, no more than the window, and rotating would extend
@@ -338,5 +342,5 @@ impl Session {
 
 enum Shown {
     Current,
-    Replaced { stopped_at: Timestamp, tolerance: Millis },
+    Replaced { overlaps: bool, stopped_at: Timestamp, tolerance: Millis },
 }

@@ -42,6 +42,19 @@ fn gaps() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(prop_oneof![0..500_u64, 0..39_999_u64], 1..6)
 }
 
+/// Another process' clock may lag behind the one that a rotation was made by.
+#[test]
+fn a_replaced_token_is_refused_by_a_clock_that_lags_behind_its_rotation() {
+    let Chain { session, tokens, replaced_at, .. } = chain(&lively(5, 0, 10_000), &[5_000, 5_000]);
+    for behind in [0, 1, 2_000, 7_000] {
+        let now = at(replaced_at[1] - behind);
+        for old in &tokens[..2] {
+            assert_eq!(session.verdict(old, now), Verdict::Refused(Refusal::Rotated), "{behind} ms behind");
+        }
+        assert_eq!(session.verdict(&tokens[2], now), Verdict::Holds(Holds::Current));
+    }
+}
+
 proptest! {
     #[test]
     fn every_token_of_a_chain_is_judged_by_its_age(
