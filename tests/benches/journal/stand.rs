@@ -1,0 +1,205 @@
+//! A store with sessions in it, and what other processes of this program do with it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tenure_adapter_json::{JsonStore, Options};
+use tenure_domain::*;
+use tenure_ports::*;
+use tenure_service::{IssueRequest, Sessions};
+use tenure_tests::host::{OsEntropy, WallClock};
+
+/// Quick and the same each time; nothing here is secret.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        std::array::from_fn(|_| {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 24) as u8
+        })
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (u64::from_le_bytes(self.bytes()) % end as u64) as usize
+    }
+}
+
+pub(crate) fn device(n: usize) -> DeviceId {
+    DeviceId::new(&format!("device-{n}")).unwrap()
+}
+
+pub(crate) fn enrolment(random: &mut Random, subject: usize) -> Enrolment {
+    Enrolment {
+        id: random.bytes(),
+        family: Family::new(random.bytes()),
+        fresh: Fresh::new(random.bytes()),
+        subject: Subject::new(&format!("user-{subject}")).unwrap(),
+        client: Arc::new(ClientInfo::default().with(ClientField::Platform, "linux").unwrap()),
+        terms: Policy::default().terms(None).unwrap(),
+        expires_by: None,
+    }
+}
+
+pub(crate) fn open(path: &Path) -> Arc<JsonStore> {
+    JsonStore::open(path, Arc::new(WallClock), Options::default()).unwrap()
+}
+
+pub(crate) fn service(store: &Arc<JsonStore>) -> Sessions {
+    Sessions::new(Arc::clone(store) as _, store.clock(), Arc::new(OsEntropy), Policy::default())
+}
+
+/// One durable issue on a device that has no session yet.
+pub(crate) async fn issue(store: &JsonStore, random: &mut Random, n: usize) {
+    let loaded = store.load(&device(n)).await.unwrap();
+    let issue = loaded.issue(enrolment(random, 1), &Policy::default(), WallClock.now());
+    store.commit(&issue.commit).await.unwrap();
+}
+
+/// `each` durable issues by each of `tasks` tasks at once, on devices from `first` on.
+pub(crate) async fn issues(store: &Arc<JsonStore>, tasks: usize, each: usize, first: usize) {
+    let tasks = (0..tasks).map(|task| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            let first = first + task * each;
+            let mut random = Random(first as u64);
+            for n in first..first + each {
+                issue(&store, &mut random, n).await;
+            }
+        })
+    });
+    for task in futures_util::future::join_all(tasks.collect::<Vec<_>>()).await {
+        task.unwrap();
+    }
+}
+
+/// A commit of ten new sessions on one device.
+fn ten(random: &mut Random, n: usize) -> Commit {
+    let mut sessions: Vec<Session> = Vec::new();
+    for _ in 0..10 {
+        let loaded = Device::new(device(n), Revision::NONE, sessions.clone(), None);
+        sessions.push(loaded.issue(enrolment(random, n / 10), &Policy::default(), WallClock.now()).session);
+    }
+    Commit {
+        device: device(n),
+        expected: Revision::NONE,
+        not_after: Timestamp::MAX,
+        guards: Vec::new(),
+        changes: sessions.into_iter().map(Change::Imported).collect(),
+        lapsed: Vec::new(),
+        retain: 100,
+        horizon: None,
+    }
+}
+
+async fn fill(path: &Path, count: usize) {
+    let store = open(path);
+    let mut random = Random(42);
+    let commits: Vec<_> = (0..count / 10).map(|n| ten(&mut random, n)).collect();
+    for some in commits.chunks(512) {
+        for answer in futures_util::future::join_all(some.iter().map(|commit| store.commit(commit))).await {
+            answer.unwrap();
+        }
+    }
+    let request = IssueRequest {
+        device: device(usize::MAX),
+        subject: Subject::default(),
+        client: ClientInfo::default(),
+        ttl: None,
+    };
+    let token = service(&store).issue(request).await.unwrap().token;
+    say(token.to_text().expose());
+    store.close().await.unwrap();
+}
+
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+/// What a process does that was started by [`role`].
+pub(crate) fn play(runtime: &tokio::runtime::Runtime, role: &str, path: &Path, number: usize) {
+    match role {
+        "fill" => runtime.block_on(fill(path, number)),
+        "open" => {
+            let before = resident();
+            let start = Instant::now();
+            let store = open(path);
+            say(&format!("{} {}", start.elapsed().as_nanos(), resident().saturating_sub(before)));
+            runtime.block_on(store.close()).unwrap();
+        }
+        "issue" => {
+            let store = open(path);
+            say("ready");
+            std::io::stdin().read_line(&mut String::new()).unwrap();
+            runtime.block_on(issues(&store, EACH.0, EACH.1, number));
+            say("done");
+            runtime.block_on(store.close()).unwrap();
+        }
+        other => panic!("no role {other}"),
+    }
+}
+
+/// Tasks of each of several processes, and the issues of each.
+pub(crate) const EACH: (usize, usize) = (16, 500);
+
+#[expect(clippy::print_stdout, reason = "what the starting process reads")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Runs a process of this program in a role to its end; gives what it says.
+pub(crate) fn role(role: &str, path: &Path, number: usize) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["role", role])
+        .arg(path)
+        .arg(number.to_string())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{role} failed");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// How long a process that just began takes to open the store, and the bytes that are resident for it.
+pub(crate) fn opened(path: &Path) -> (Duration, u64) {
+    let said = role("open", path, 0);
+    let (nanos, bytes) = said.split_once(' ').unwrap();
+    (Duration::from_nanos(nanos.parse().unwrap()), bytes.parse().unwrap())
+}
+
+/// How long `count` processes take for their issues, all begun at once.
+pub(crate) fn together(path: &Path, count: usize) -> Duration {
+    let mut children: Vec<_> = (0..count)
+        .map(|n| {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["role", "issue"])
+                .arg(path)
+                .arg((40_000_000 + n * 1_000_000).to_string())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+            assert_eq!(said.next().unwrap().unwrap(), "ready");
+            (child, said)
+        })
+        .collect();
+    let start = Instant::now();
+    for (child, _) in &mut children {
+        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    }
+    for (_, said) in &mut children {
+        assert_eq!(said.next().unwrap().unwrap(), "done");
+    }
+    let took = start.elapsed();
+    for (mut child, _) in children {
+        assert!(child.wait().unwrap().success());
+    }
+    took
+}
