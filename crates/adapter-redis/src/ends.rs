@@ -4,13 +4,14 @@
 //! This process goes on refusing it, and ends it again there. An end is final, so remembering one is always right.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::Value;
 use tenure_domain::{Change, Commit, Horizon, Revision, Session, SessionId, Timestamp};
-use tenure_ports::{CommitError, StoreError};
+use tenure_ports::{Clock, CommitError, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -42,14 +43,19 @@ struct Kept {
 }
 
 /// The ends kept.
-#[derive(Default)]
 pub(crate) struct Ends {
+    /// The store's time: an end is told for as long as its record is, and no longer.
+    clock: Arc<dyn Clock>,
     kept: Mutex<Kept>,
     count: AtomicUsize,
     contradicted: Notify,
 }
 
 impl Ends {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, kept: Mutex::default(), count: AtomicUsize::new(0), contradicted: Notify::new() }
+    }
+
     /// Keeps the ends in a commit that was made.
     pub(crate) fn keep(&self, commit: &Commit) {
         let ended = commit.changes.iter().map(Change::session).filter(|session| session.end.is_some());
@@ -73,7 +79,8 @@ impl Ends {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.kept.lock().by_session.get(&id).cloned()
+        let ending = self.kept.lock().by_session.get(&id).cloned()?;
+        ending.session.is_retained(self.clock.now()).then_some(ending)
     }
 
     fn ids(&self) -> Vec<SessionId> {
@@ -119,7 +126,7 @@ impl RedisStore {
                     Err(error) => tracing::debug!(%error, "recent ends could not be looked after yet"),
                 }
             }
-            let ends = std::sync::Arc::clone(&held.ends);
+            let ends = Arc::clone(&held.ends);
             drop(held);
             if tokio::time::timeout(LOOK_EVERY, ends.contradicted.notified()).await.is_ok() {
                 seen = None;

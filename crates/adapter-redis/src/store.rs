@@ -70,7 +70,8 @@ impl RedisStore {
         let fleet = Arc::new(FleetClock::default());
         let limits = wire.limits;
         let replicator = (options.durability == Durability::Replicated).then(|| Replicator::new(Wire::new(&target)));
-        let ends = Arc::new(Ends::default());
+        let clock = own_time.clone().unwrap_or_else(|| Arc::clone(&fleet) as Arc<dyn Clock>);
+        let ends = Arc::new(Ends::new(clock));
         let near = options.near_cache.then(|| Nears::start(Arc::clone(&wire.way), limits));
         let store = Arc::new(Self { wire, keys, options, limits, replicator, ends, near, fleet, wall, own_time });
         store.sample_time().await?;
