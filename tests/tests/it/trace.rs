@@ -19,6 +19,8 @@ use steps::Step;
 use world::World;
 
 const STEPS: usize = 10_000;
+/// The seed of the ordinary run. It has found a difference once.
+const SEED: u64 = 17_227_034_526_569_301_935;
 /// The longest trace.
 const LONGEST: usize = 300;
 
@@ -36,7 +38,8 @@ fn any_seed() -> u64 {
 #[test]
 fn all_stores_give_the_same_answers() {
     let goal = setting("TEST_TRACE_STEPS").map_or(STEPS, |steps| usize::try_from(steps).unwrap());
-    let seed = setting("TEST_TRACE_SEED").unwrap_or_else(any_seed);
+    // A change is judged by the same traces each time; longer runs look for new ones.
+    let seed = setting("TEST_TRACE_SEED").unwrap_or_else(|| if goal == STEPS { SEED } else { any_seed() });
     println!("TEST_TRACE_SEED={seed} makes this run again");
     let config = Config { failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SeededEntropy::new(seed).bytes::<32>());
