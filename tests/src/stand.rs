@@ -7,7 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::Server;
+use tenure_adapter_redis::test_server::{BUSY, Server, patient};
 use tenure_domain::Policy;
 use tenure_ports::{Clock, SessionRepository};
 use tenure_service::Sessions;
@@ -15,6 +15,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::model::Model;
 use crate::time::{SeededEntropy, TestTime};
+
+/// How long a session kept near may be outdated, and what a busy machine may add.
+pub const NEAR: Duration = Duration::from_millis(500).saturating_add(BUSY);
 
 /// A store under test, and all that it needs to live.
 pub struct Stand {
@@ -69,16 +72,14 @@ impl Stand {
     /// Redis, with a server of its own and two connections.
     pub async fn redis() -> Self {
         let server = Server::start();
-        Self::redis_at(tenure_adapter_redis::Options::new(&server.url()), server).await
+        Self::redis_at(patient(&server.url()), server).await
     }
 
     /// The same with sessions kept in memory, which may be behind.
     pub async fn redis_near() -> Self {
         let server = Server::start();
-        let options =
-            tenure_adapter_redis::Options { near_cache: true, ..tenure_adapter_redis::Options::new(&server.url()) };
-        // The bound, and what scheduling on a busy machine may add.
-        Self::redis_at(options, server).await.with_lag(Duration::from_millis(500 + 400))
+        let options = tenure_adapter_redis::Options { near_cache: true, ..patient(&server.url()) };
+        Self::redis_at(options, server).await.with_lag(NEAR)
     }
 
     /// Redis as these options reach it, connected twice; `kept` is what answers there.

@@ -15,12 +15,25 @@ pub use cluster::Cluster;
 pub use proxy::{Lost, Proxy};
 pub use sentinel::Sentinels;
 use tempfile::TempDir;
+use tenure_domain::Millis;
 pub use tls::Tls;
+
+use crate::Options;
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(20);
+/// What a machine that is busy with other tests may add to every bound.
+pub const BUSY: Duration = Duration::from_secs(5);
 
-/// A server on a free loopback port, with an append-only file in a directory of its own.
+/// The default settings with limits that a busy machine keeps too: for whatever is not about those limits.
+#[must_use]
+pub fn patient(url: &str) -> Options {
+    let limit = Millis::seconds(20);
+    Options { response_timeout: limit, connect_timeout: limit, operation_timeout: limit, ..Options::new(url) }
+}
+
+/// A server on a free loopback port, with an append-only file in a directory of its own. What it has acknowledged
+/// outlives its process, and not the machine: it never waits for the disk.
 pub struct Server {
     child: Child,
     dir: TempDir,
@@ -200,7 +213,18 @@ fn spawn(port: u16, dir: &Path, arguments: &[String]) -> Child {
     let program = program();
     let mut command = Command::new(&program);
     command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "no",
+        ])
         .args(["--dir", &dir.display().to_string(), "--logfile", "redis.log", "--daemonize", "no"])
         .args(["--unixsocket", &dir.join("redis.sock").display().to_string()])
         .args(arguments)

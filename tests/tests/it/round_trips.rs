@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tenure_adapter_redis::test_server::Server;
+use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_adapter_redis::{Durability, Options, RedisStore};
 use tenure_domain::{Cause, ClientInfo, DeviceId, EndReason, Policy, Subject};
 use tenure_service::{IssueRequest, Sessions, Target, Usage};
@@ -51,7 +51,7 @@ async fn counting(server: u16) -> (u16, Arc<AtomicUsize>) {
 }
 
 async fn sessions(port: u16, durability: Durability) -> Sessions {
-    let options = Options { durability, ..Options::new(&format!("redis://127.0.0.1:{port}")) };
+    let options = Options { durability, ..patient(&format!("redis://127.0.0.1:{port}")) };
     let store = RedisStore::connect(options, Arc::new(WallClock)).await.unwrap();
     Sessions::new(store.clone(), store.clock(), Arc::new(OsEntropy), Policy::default())
 }
@@ -102,7 +102,7 @@ async fn waiting_for_a_replica_adds_none() {
         client: ClientInfo::default(),
         ttl: None,
     };
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     while sessions.issue(request.clone()).await.is_err() {
         assert!(tokio::time::Instant::now() < deadline, "the replica did not connect");
     }

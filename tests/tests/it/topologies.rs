@@ -1,17 +1,15 @@
 //! The conformance suite on every way in which Redis can be run.
 
-use std::time::Duration;
-
 use tenure_adapter_redis::Options;
-use tenure_adapter_redis::test_server::{Cluster, Sentinels, Server, Tls};
-use tenure_tests::stand::Stand;
+use tenure_adapter_redis::test_server::{Cluster, Sentinels, Server, Tls, patient};
+use tenure_tests::stand::{NEAR, Stand};
 use tenure_tests::{conformance, conformance_in_one};
 
 /// A server that speaks TLS and asks its clients for certificates.
 async fn over_tls() -> Stand {
     let tls = Tls::start_asking_for_certificates();
     let (certificate, key) = tls.client();
-    let mut options = Options::new(&tls.url());
+    let mut options = patient(&tls.url());
     (options.tls_ca, options.tls_cert, options.tls_key) = (Some(tls.ca()), Some(certificate), Some(key));
     Stand::redis_at(options, tls).await
 }
@@ -24,12 +22,12 @@ async fn with_the_least_rights() -> Stand {
     let words: Vec<&str> = ["ACL", "SETUSER", "tenure"].into_iter().chain(rights.split_whitespace()).collect();
     let server = Server::start();
     let () = server.ask(&words);
-    Stand::redis_at(Options::new(&format!("redis://tenure:PASSWORD@127.0.0.1:{}", server.port())), server).await
+    Stand::redis_at(patient(&format!("redis://tenure:PASSWORD@127.0.0.1:{}", server.port())), server).await
 }
 
 /// Servers that are shared, below a prefix that is not.
 async fn below(url: &str, prefix: &str) -> Stand {
-    Stand::redis_at(Options { prefix: prefix.to_owned(), ..Options::new(url) }, ()).await
+    Stand::redis_at(Options { prefix: prefix.to_owned(), ..patient(url) }, ()).await
 }
 
 async fn behind_sentinels(sentinels: &Sentinels, promise: &str) -> Stand {
@@ -41,9 +39,8 @@ async fn in_a_cluster(cluster: &Cluster, promise: &str) -> Stand {
 }
 
 async fn kept_in_memory(cluster: &Cluster, promise: &str) -> Stand {
-    // The bound, and what scheduling on a busy machine may add.
-    let options = Options { prefix: promise.to_owned(), near_cache: true, ..Options::new(&cluster.url()) };
-    Stand::redis_at(options, ()).await.with_lag(Duration::from_millis(500 + 400))
+    let options = Options { prefix: promise.to_owned(), near_cache: true, ..patient(&cluster.url()) };
+    Stand::redis_at(options, ()).await.with_lag(NEAR)
 }
 
 conformance!(tls, crate::topologies::over_tls);

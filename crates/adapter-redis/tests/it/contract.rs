@@ -1,9 +1,10 @@
 //! What the port promises of commits and activity.
 
+use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{
-    ClientField, ClientInfo, Decision, Fresh, Millis, Policy, PolicySettings, Revision, SessionId, State, Timestamp,
-    Touch,
+    ClientField, ClientInfo, Decision, Fresh, Issue, Millis, Policy, PolicySettings, Revision, SessionId, State,
+    Timestamp, Touch,
 };
 use tenure_ports::{CommitError, SessionRepository as _};
 
@@ -71,13 +72,18 @@ async fn a_stale_decision_conflicts_and_changes_nothing() {
     assert_eq!(loaded.sessions(), &[second]);
 }
 
+/// A session that is not issued yet.
+async fn decided_issue(store: &RedisStore) -> Issue {
+    let policy = Policy::default();
+    let loaded = store.load(&device("laptop")).await.unwrap();
+    loaded.issue(enrolment(&policy), &policy, store.clock().now())
+}
+
 #[tokio::test]
 async fn the_same_commit_again_is_applied_once() {
     let server = Server::start();
     let store = store(&server).await;
-    let policy = Policy::default();
-    let loaded = store.load(&device("laptop")).await.unwrap();
-    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+    let issue = decided_issue(&store).await;
     store.commit(&issue.commit).await.unwrap();
     assert_eq!(store.commit(&issue.commit).await, Err(CommitError::Conflict));
 }
@@ -86,9 +92,7 @@ async fn the_same_commit_again_is_applied_once() {
 async fn a_session_that_exists_is_not_issued_again_even_on_an_unknown_device() {
     let server = Server::start();
     let store = store(&server).await;
-    let policy = Policy::default();
-    let loaded = store.load(&device("laptop")).await.unwrap();
-    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+    let issue = decided_issue(&store).await;
     store.commit(&issue.commit).await.unwrap();
     let devices: Vec<String> = raw(&server, &[b"KEYS", b"*:d:laptop"]).await;
     let _: i64 = raw(&server, &[b"DEL", devices[0].as_bytes()]).await;

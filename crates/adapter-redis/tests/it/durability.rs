@@ -1,29 +1,32 @@
 //! Changes that a replica must have, and servers that forget.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tenure_adapter_redis::test_server::Server;
-use tenure_adapter_redis::{Durability, Level, Options, RedisStore};
+use tenure_adapter_redis::test_server::{Server, patient};
+use tenure_adapter_redis::{Durability, Finding, Level, Options, RedisStore};
 use tenure_domain::{Policy, SessionId};
 use tenure_ports::{CommitError, SessionRepository as _, StoreError};
 use tokio::time::Instant;
 
-use crate::support::{Wall, device, enrolment, eventually, issue, raw, revocation, revoke, store, store_at};
-
-const SOON: Duration = Duration::from_secs(10);
+use crate::support::{
+    DEADLINE, SOON, brief, device, enrolment, eventually, is_of_speed, issue, open, raw, revocation, revoke, store,
+};
 
 async fn replicated(url: &str) -> Arc<RedisStore> {
-    let options = Options { durability: Durability::Replicated, ..Options::new(url) };
-    RedisStore::connect(options, Arc::new(Wall)).await.unwrap()
+    open(Options { durability: Durability::Replicated, ..patient(url) }).await
 }
 
-/// A replica that has caught up.
+/// The same where the replica is not going to answer.
+async fn replicated_in_vain(url: &str) -> Arc<RedisStore> {
+    open(Options { durability: Durability::Replicated, ..brief(url) }).await
+}
+
+/// A replica that has caught up, and has told the primary so.
 async fn replica_of(primary: &Server) -> Server {
     let replica = Server::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
     eventually("the replica is connected", SOON, async || {
-        let info: String = raw(&replica, &[b"INFO", b"replication"]).await;
-        info.contains("master_link_status:up")
+        let info: String = raw(primary, &[b"INFO", b"replication"]).await;
+        info.contains("state=online")
     })
     .await;
     replica
@@ -64,26 +67,29 @@ async fn what_is_acknowledged_is_on_the_replica() {
 async fn without_a_replica_a_change_is_not_durable_and_holds_here_all_the_same() {
     let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
     let replica = replica_of(&primary).await;
-    let store = replicated(&primary.url()).await;
-    let (session, _) = issue(&store, "laptop", &Policy::default()).await;
-    replica.freeze();
+    let (session, _) = issue(&*replicated(&primary.url()).await, "laptop", &Policy::default()).await;
+    let store = replicated_in_vain(&primary.url()).await;
     let loaded = store.load_of(session.id).await.unwrap().unwrap();
+    replica.freeze();
     let began = Instant::now();
-    match store.commit(&revocation(&loaded, session.id, store.clock().now())).await {
+    let revocation = revocation(&loaded, session.id, store.clock().now());
+    let mut commit = store.commit(&revocation);
+    // Verification goes on meanwhile.
+    tokio::select! {
+        outcome = &mut commit => panic!("{outcome:?} before a verification of the same time"),
+        found = store.find(session.id) => assert!(found.unwrap().is_some()),
+    }
+    match commit.await {
         Err(CommitError::NotDurable { place, problem }) => {
             assert!(place.contains("127.0.0.1") && problem.contains("no replica"), "{place}: {problem}");
         }
         other => panic!("{other:?}"),
     }
-    assert!(began.elapsed() < Duration::from_millis(1_300), "{:?}", began.elapsed());
+    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
     assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
     // That it has ended is no fact yet that could be told.
     let told = store.load_of(session.id).await;
     assert!(matches!(told, Err(StoreError::Unavailable { .. })), "{told:?}");
-    // Verification and activity go on meanwhile.
-    let began = Instant::now();
-    store.find(session.id).await.unwrap();
-    assert!(began.elapsed() < Duration::from_millis(150), "a verification waited for {:?}", began.elapsed());
     replica.thaw();
     eventually("it can be told", SOON, async || store.load_of(session.id).await.is_ok()).await;
     assert!(ended_on(&replica, session.id).await);
@@ -93,8 +99,8 @@ async fn without_a_replica_a_change_is_not_durable_and_holds_here_all_the_same()
 async fn a_conflict_is_told_only_of_what_a_replica_has() {
     let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
     let replica = replica_of(&primary).await;
-    let (ours, theirs) = (replicated(&primary.url()).await, store(&primary).await);
-    let (session, _) = issue(&ours, "laptop", &Policy::default()).await;
+    let (session, _) = issue(&*replicated(&primary.url()).await, "laptop", &Policy::default()).await;
+    let (ours, theirs) = (replicated_in_vain(&primary.url()).await, store(&primary).await);
     let loaded = ours.load_of(session.id).await.unwrap().unwrap();
     replica.freeze();
     revoke(&theirs, session.id).await;
@@ -130,9 +136,13 @@ async fn forgetful(ours: impl AsyncFnOnce(&str) -> Arc<RedisStore>) -> (Server, 
     (server, ours, session.id)
 }
 
+async fn impatient(url: &str) -> Arc<RedisStore> {
+    open(brief(url)).await
+}
+
 #[tokio::test]
 async fn an_end_that_the_server_forgot_is_refused_at_once_and_made_again() {
-    let (server, ours, id) = forgetful(store_at).await;
+    let (server, ours, id) = forgetful(impatient).await;
     let began = Instant::now();
     loop {
         if let Ok(found) = ours.find(id).await {
@@ -151,7 +161,7 @@ async fn an_end_that_the_server_forgot_is_refused_at_once_and_made_again() {
 
 #[tokio::test]
 async fn nothing_is_decided_on_a_device_of_which_an_end_was_forgotten() {
-    let (_server, ours, id) = forgetful(store_at).await;
+    let (_server, ours, id) = forgetful(impatient).await;
     let deadline = Instant::now() + SOON;
     let loaded = loop {
         match ours.load(&device("laptop")).await {
@@ -167,10 +177,7 @@ async fn nothing_is_decided_on_a_device_of_which_an_end_was_forgotten() {
 
 #[tokio::test]
 async fn what_the_near_cache_reads_after_that_is_not_kept() {
-    let near = async |url: &str| {
-        let options = Options { near_cache: true, ..Options::new(url) };
-        RedisStore::connect(options, Arc::new(Wall)).await.unwrap()
-    };
+    let near = async |url: &str| open(Options { near_cache: true, ..brief(url) }).await;
     let (server, ours, id) = forgetful(near).await;
     let began = Instant::now();
     while !ended_on(&server, id).await {
@@ -189,6 +196,6 @@ async fn an_examination_wants_a_replica_where_the_settings_do() {
     let failed = store.examine().await.into_iter().find(|found| found.level == Level::Fail).unwrap();
     assert!(failed.what.contains("no replica") && failed.advice.contains("replicaof"), "{failed:?}");
     let _replica = replica_of(&primary).await;
-    eventually("nothing is missing", SOON, async || store.examine().await.iter().all(|found| found.level == Level::Ok))
-        .await;
+    let fine = |found: &Finding| found.level == Level::Ok || is_of_speed(found);
+    eventually("nothing is missing", SOON, async || store.examine().await.iter().all(fine)).await;
 }

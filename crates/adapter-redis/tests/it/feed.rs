@@ -1,17 +1,15 @@
 //! News of changes.
 
-use std::time::Duration;
-
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{EndReason, Policy};
 use tenure_ports::{ChangeKind, Feed, FeedItem, SessionRepository as _};
 use tokio::time::timeout;
 
-use crate::support::{issue, revoke, store};
+use crate::support::{SOON, issue, revoke, store};
 
 async fn next(feed: &mut Feed) -> FeedItem {
-    timeout(Duration::from_secs(5), feed.next()).await.expect("no news").expect("the feed ended")
+    timeout(SOON, feed.next()).await.expect("no news").expect("the feed ended")
 }
 
 #[tokio::test]

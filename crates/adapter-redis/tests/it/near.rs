@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tenure_adapter_redis::test_server::Server;
+use tenure_adapter_redis::test_server::{BUSY, Server};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{Policy, SessionId, Touch};
 use tenure_ports::SessionRepository as _;
@@ -12,16 +12,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use crate::support::{Wall, eventually, issue, raw, revoke, store, store_at};
+use crate::support::{DEADLINE, SOON, brief, eventually, issue, open, raw, revoke, store, store_at};
 
-/// How long an outdated session may be used, and what scheduling on a busy machine may add.
-const BOUND: Duration = Duration::from_millis(500);
-const SLACK: Duration = Duration::from_millis(400);
-const SOON: Duration = Duration::from_secs(5);
+/// How long an outdated session may be used.
+const BOUND: Duration = Duration::from_millis(500).saturating_add(BUSY);
 
 async fn near_at(url: &str) -> Arc<RedisStore> {
-    let options = Options { near_cache: true, ..Options::new(url) };
-    RedisStore::connect(options, Arc::new(Wall)).await.unwrap()
+    open(Options { near_cache: true, ..brief(url) }).await
 }
 
 /// Reads a session until it is kept.
@@ -35,7 +32,7 @@ async fn keep(store: &RedisStore, id: SessionId) {
 
 async fn forgotten(store: &RedisStore, id: SessionId, since: Instant) {
     eventually("the session is forgotten", SOON, async || store.recall(id).is_none()).await;
-    assert!(since.elapsed() < BOUND + SLACK, "it was used for {:?}", since.elapsed());
+    assert!(since.elapsed() < BOUND, "it was used for {:?}", since.elapsed());
 }
 
 #[tokio::test]
@@ -45,7 +42,7 @@ async fn a_verified_session_is_kept_and_its_revocation_elsewhere_is_told() {
     let (session, _) = issue(&theirs, "laptop", &Policy::default()).await;
     assert_eq!(ours.recall(session.id), None, "it was never read");
     keep(&ours, session.id).await;
-    assert_eq!(ours.recall(session.id), Some(session.clone()));
+    eventually("it is kept as it is", SOON, async || ours.recall(session.id) == Some(session.clone())).await;
     revoke(&theirs, session.id).await;
     let revoked = Instant::now();
     forgotten(&ours, session.id, revoked).await;
@@ -92,7 +89,8 @@ async fn use_of_a_session_does_not_drop_it() {
     // News comes in order: once the later change is told, the touches would have been.
     revoke(&theirs, changed.id).await;
     forgotten(&ours, changed.id, Instant::now()).await;
-    assert_eq!(ours.recall(used.id), Some(used));
+    // While the machine is busy nothing that is kept may be used for a moment.
+    eventually("it is still kept", SOON, async || ours.recall(used.id) == Some(used.clone())).await;
 }
 
 /// How many races of filling against revoking are run.
@@ -163,7 +161,7 @@ async fn a_flushed_server_is_remembered_by_nobody() {
 
 #[tokio::test]
 async fn a_lost_connection_takes_with_it_what_was_kept() {
-    let mut server = Server::start_with(&["--appendfsync", "always"]);
+    let mut server = Server::start();
     let ours = near_at(&server.url()).await;
     for _ in 0..5 {
         let (session, _) = issue(&*store(&server).await, "laptop", &Policy::default()).await;
@@ -200,7 +198,7 @@ async fn a_hanging_server_is_believed_for_the_bound() {
     forgotten(&store, session.id, Instant::now()).await;
     let began = Instant::now();
     assert!(store.find(session.id).await.is_err());
-    assert!(began.elapsed() < Duration::from_millis(1_300), "{:?}", began.elapsed());
+    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
     server.thaw();
     keep(&store, session.id).await;
 }

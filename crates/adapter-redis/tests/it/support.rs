@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tenure_adapter_redis::test_server::Server;
-use tenure_adapter_redis::{Options, RedisStore};
+use tenure_adapter_redis::test_server::{BUSY, Server, patient};
+use tenure_adapter_redis::{Finding, Level, Options, RedisStore};
 use tenure_domain::{
-    Cause, ClientField, ClientInfo, Commit, Device, DeviceId, EndReason, Enrolment, Family, Fresh, Policy,
+    Cause, ClientField, ClientInfo, Commit, Device, DeviceId, EndReason, Enrolment, Family, Fresh, Millis, Policy,
     PolicySettings, Selection, Session, SessionId, Subject, Timestamp, Token,
 };
-use tenure_ports::{Clock, CommitError, SessionRepository as _};
+use tenure_ports::{Clock, CommitError, Purge, SessionRepository as _};
 use tokio::time::Instant;
 
 pub(crate) struct Wall;
@@ -23,8 +23,27 @@ impl Clock for Wall {
     }
 }
 
+/// For what waits until the limits are reached: short ones, which a busy machine hardly reaches by itself.
+pub(crate) fn brief(url: &str) -> Options {
+    Options {
+        response_timeout: Millis::seconds(1),
+        connect_timeout: Millis::seconds(1),
+        operation_timeout: Millis::seconds(3),
+        ..Options::new(url)
+    }
+}
+
+/// The longest that any call takes with [`brief`] limits.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(3).saturating_add(BUSY);
+/// Whatever is waited for comes sooner.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+pub(crate) async fn open(options: Options) -> Arc<RedisStore> {
+    RedisStore::connect(options, Arc::new(Wall)).await.unwrap()
+}
+
 pub(crate) async fn store_at(url: &str) -> Arc<RedisStore> {
-    RedisStore::connect(Options::new(url), Arc::new(Wall)).await.unwrap()
+    open(patient(url)).await
 }
 
 pub(crate) async fn store(server: &Server) -> Arc<RedisStore> {
@@ -90,6 +109,30 @@ pub(crate) fn revocation_under(device: &Device, id: SessionId, policy: &Policy, 
 pub(crate) async fn revoke(store: &RedisStore, id: SessionId) {
     let loaded = store.load_of(id).await.unwrap().unwrap();
     store.commit(&revocation(&loaded, id, store.clock().now())).await.unwrap();
+}
+
+/// Removes what is over, to the end, and says how much that was.
+pub(crate) async fn purge(store: &RedisStore, what: Purge) -> u64 {
+    let (mut removed, mut cursor) = (0, None);
+    loop {
+        let part = store.purge(&what, cursor).await.unwrap();
+        removed += part.removed;
+        cursor = part.next;
+        if cursor.is_none() {
+            return removed;
+        }
+    }
+}
+
+/// What was over by now, to the end.
+pub(crate) async fn purge_now(store: &RedisStore) -> u64 {
+    let now = store.clock().now();
+    purge(store, Purge { now, over_by: now, dry_run: false }).await
+}
+
+/// A finding that is only about how slow a busy machine is.
+pub(crate) fn is_of_speed(found: &Finding) -> bool {
+    found.what.contains("a round trip takes") && found.level == Level::Warn
 }
 
 /// A command sent past the store.

@@ -7,7 +7,7 @@ use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{Filter, Millis, Policy, PolicySettings, Scope, Session, SortKey, Subject, Timestamp, Touch};
 use tenure_ports::{Purge, SessionRepository as _};
 
-use crate::support::{device, enrolment, issue, issue_as, policy, revoke, store};
+use crate::support::{device, enrolment, issue, issue_as, policy, purge, revoke, store};
 
 async fn many(store: &RedisStore, devices: usize) -> Vec<Session> {
     let issues = (0..devices).map(|number| async move {
@@ -114,17 +114,7 @@ async fn a_purge_removes_what_is_over_and_nothing_else() {
         revoke(&store, session.id).await;
     }
     let now = store.clock().now();
-    let purge = async |purge: Purge| {
-        let (mut removed, mut cursor) = (0, None);
-        loop {
-            let part = store.purge(&purge, cursor).await.unwrap();
-            removed += part.removed;
-            cursor = part.next;
-            if cursor.is_none() {
-                return removed;
-            }
-        }
-    };
+    let purge = async |what: Purge| purge(&store, what).await;
     assert_eq!(purge(Purge { now, over_by: now.minus(Millis::hours(1)), dry_run: false }).await, 0);
     assert_eq!(purge(Purge { now, over_by: now, dry_run: true }).await, 10);
     assert_eq!(purge(Purge { now, over_by: now, dry_run: false }).await, 10);
@@ -147,14 +137,7 @@ async fn a_purge_of_what_had_not_ended_makes_a_new_revision() {
     let (kept, _) = issue(&store, "laptop", &Policy::default()).await;
     let before = store.load(&session.device).await.unwrap().revision();
     let now = store.clock().now().plus(Millis::minutes(1));
-    let mut cursor = None;
-    loop {
-        let part = store.purge(&Purge { now, over_by: now, dry_run: false }, cursor).await.unwrap();
-        cursor = part.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    purge(&store, Purge { now, over_by: now, dry_run: false }).await;
     let after = store.load(&session.device).await.unwrap();
     assert_eq!(after.sessions(), &[kept]);
     assert!(after.revision() > before);

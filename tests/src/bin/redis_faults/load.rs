@@ -18,9 +18,8 @@ use tokio::task::JoinHandle;
 
 use crate::Failure;
 
-/// The longest that any call of the store may take by default, and what scheduling on a busy machine may add.
-pub(crate) const DEADLINE: Duration = Duration::from_millis(1_000);
-pub(crate) const MARGIN: Duration = Duration::from_millis(300);
+/// The longest that any call of the store may take by default.
+const DEADLINE: Duration = Duration::from_millis(1_000);
 /// Sessions that are held before the oldest is revoked, and revoked ones that are looked at.
 const HELD: usize = 60;
 const REVOKED: usize = 200;
@@ -28,6 +27,12 @@ const REVOKED: usize = 200;
 const ACTIVE: u8 = 0;
 const ENDING: u8 = 1;
 const ENDED: u8 = 2;
+
+/// What scheduling may add to any bound: `$TEST_MARGIN` in milliseconds for a machine that is busy with other tests.
+pub(crate) fn margin() -> Duration {
+    let set = std::env::var("TEST_MARGIN").ok().and_then(|text| text.parse().ok());
+    Duration::from_millis(set.unwrap_or(300))
+}
 
 /// A session, and how far its revocation has got.
 pub(crate) struct Entry {
@@ -71,7 +76,7 @@ impl Tally {
         if let Some(error) = self.unexpected.lock().take() {
             return Err(format!("an error that should not be: {error}").into());
         }
-        if self.slowest() > DEADLINE + MARGIN {
+        if self.slowest() > DEADLINE + margin() {
             return Err(format!("a call took {:?}", self.slowest()).into());
         }
         let accepted = count(&self.accepted_in_outage);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::Server;
+use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_domain::{
     Cause, Decision, Device, DeviceId, Enrolment, Family, Filter, Fresh, Millis, Policy, PolicySettings, Scope,
     Selection, Session, SessionId, SortKey, Timestamp, Token,
@@ -62,10 +62,7 @@ impl World {
     pub(super) async fn new(server: &Server, number: usize, seed: u64) -> Self {
         let time = TestTime::new();
         let model = Model::new(time.clone());
-        let redis = tenure_adapter_redis::Options {
-            prefix: format!("trace{number}"),
-            ..tenure_adapter_redis::Options::new(&server.url())
-        };
+        let redis = tenure_adapter_redis::Options { prefix: format!("trace{number}"), ..patient(&server.url()) };
         let mut world = Self {
             time,
             model,
