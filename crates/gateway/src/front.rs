@@ -71,10 +71,10 @@ fn own(path: &str) -> Option<&str> {
     path.strip_prefix(OWN).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Shapes that two servers could read differently, or that make no sense here. hyper refuses the others: two lengths
-/// that differ, a coding that does not end with chunked, bad names, too much of anything. A length beside chunked it
-/// drops, and closes the connection afterwards (RFC 9112 section 6.3); the body is framed anew in any case. Where the host stands in the
-/// request line (HTTP/2, absolute form), that one counts.
+/// Shapes that two servers could read differently, or that make no sense here. Others do not get here: hyper refuses
+/// two lengths that differ, a coding that does not end with chunked, bad names, too much of anything, and what it would
+/// pass over is refused before (`server::heads`). Where the host stands in the request line (HTTP/2, absolute form),
+/// that one counts.
 fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
     let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
     let headers = request.headers();

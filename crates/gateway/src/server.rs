@@ -1,5 +1,6 @@
 //! The listeners: connections accepted, bounded in number and time, and let end their work at shutdown.
 
+mod heads;
 mod serve;
 
 use std::fmt;

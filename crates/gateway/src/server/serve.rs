@@ -5,48 +5,78 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::heads::{Screened, Unclear};
 use super::{Ends, LINGER, Site};
 use crate::front::ask_router;
 use crate::peer::Connection;
+use crate::problem::Problem;
 use crate::stall::Stall;
 
 /// The largest header: request line and fields. hyper takes 100 fields at most.
-const HEADER_MAX: u32 = 64 * 1024;
+pub(super) const HEADER_MAX: u32 = 64 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 128;
 
 /// A connection and what goes on there.
-struct Line {
+pub(super) struct Line {
     connection: Connection,
     /// Requests that are being answered.
     under_way: AtomicU32,
     /// Requests that there ever were.
     begun: AtomicU64,
+    /// The head that is refused, and all after it.
+    unclear: OnceLock<Unclear>,
+    /// It speaks another protocol than HTTP by now.
+    switched: AtomicBool,
 }
 
 impl Line {
     fn new(connection: Connection) -> Arc<Self> {
-        Arc::new(Self { connection, under_way: AtomicU32::new(0), begun: AtomicU64::new(0) })
+        Arc::new(Self {
+            connection,
+            under_way: AtomicU32::new(0),
+            begun: AtomicU64::new(0),
+            unclear: OnceLock::new(),
+            switched: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether heads of requests are looked for in what comes in.
+    pub(super) fn is_followed(&self) -> bool {
+        !self.switched.load(Ordering::Relaxed) && self.unclear.get().is_none()
+    }
+
+    /// Has this head refused, and whatever would come after it.
+    pub(super) fn refuse(&self, unclear: Unclear) {
+        let _ = self.unclear.set(unclear);
+    }
+
+    /// Why the request that began as the `nth` is refused.
+    fn refusal(&self, nth: u64) -> Option<Problem> {
+        let unclear = self.unclear.get().filter(|unclear| unclear.head <= nth)?;
+        Some(Problem::BadRequest(unclear.text.to_owned()))
     }
 
     /// Ready where a request is under way, or more have begun than so many. Asked whenever the connection moved: it wakes
@@ -64,10 +94,11 @@ impl Line {
 struct UnderWay(Arc<Line>);
 
 impl UnderWay {
-    fn begin(line: &Arc<Line>) -> Self {
+    /// Begins one; also how many there were before it.
+    fn begin(line: &Arc<Line>) -> (Self, u64) {
         line.under_way.fetch_add(1, Ordering::Relaxed);
-        line.begun.fetch_add(1, Ordering::Relaxed);
-        Self(line.clone())
+        let before = line.begun.fetch_add(1, Ordering::Relaxed);
+        (Self(line.clone()), before)
     }
 }
 
@@ -78,7 +109,7 @@ impl Drop for UnderWay {
 }
 
 pub(super) async fn plain(stream: TcpStream, remote: SocketAddr, site: Site, ends: Ends) {
-    let stream = TokioIo::new(Stall::new(stream, ends.limits.stall));
+    let stream = Stall::new(stream, ends.limits.stall);
     over_http1(stream, Line::new(Connection::new(remote, false)), site, ends).await;
 }
 
@@ -97,7 +128,7 @@ pub(super) async fn tls(tls: TlsAcceptor, stream: TcpStream, remote: SocketAddr,
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         over_http2(TokioIo::new(stream), line, site, ends).await;
     } else {
-        over_http1(TokioIo::new(stream), line, site, ends).await;
+        over_http1(stream, line, site, ends).await;
     }
 }
 
@@ -132,8 +163,9 @@ where
 
 async fn over_http1<I>(stream: I, line: Arc<Line>, site: Site, ends: Ends)
 where
-    I: Read + Write + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let stream = TokioIo::new(Screened::new(stream, line.clone()));
     // hyper's own time-out sets and clears a timer with each request.
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_header_size(HEADER_MAX as usize);
@@ -218,11 +250,19 @@ async fn drive(serving: impl Serving, line: &Line, ends: &Ends) {
 }
 
 async fn answer(site: &Site, line: &Arc<Line>, request: Request<Incoming>) -> Result<Response, Infallible> {
-    let under_way = UnderWay::begin(line);
+    let (under_way, nth) = UnderWay::begin(line);
+    if let Some(problem) = line.refusal(nth) {
+        let mut response = problem.into_response();
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return Ok(response);
+    }
     let response = match site {
         Site::Clients(front) => front.answer(&line.connection, request).await,
         Site::Operators(gate, router) => Box::pin(ask_router(router.clone(), &line.connection, gate, request)).await,
     };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        line.switched.store(true, Ordering::Relaxed);
+    }
     if response.body().is_end_stream() {
         return Ok(response);
     }
