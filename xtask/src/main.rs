@@ -6,6 +6,7 @@ mod docs;
 mod experiments;
 mod layers;
 mod openclaw;
+mod proxies;
 mod tools;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ Commands:
   bench         measure, each thing beside its bare floor (minutes)
   faults        kill, stop, fill up and damage what a store lives on (an hour or more)
   openclaw      run the real OpenClaw, from npm, behind the gateway (minutes)
+  proxies       run the real Traefik and Envoy, from PyPI, before the gateway
 ";
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["bench"] => experiments::bench(),
         ["faults"] => experiments::faults(),
         ["openclaw"] => openclaw::run(),
+        ["proxies"] => proxies::run(),
         ["-h" | "--help" | "help", ..] | [_, "-h" | "--help"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
