@@ -78,6 +78,8 @@ macro_rules! promises {
             a_purge_of_what_had_not_ended_makes_a_revision
             a_horizon_outlives_the_records
             an_older_export_brings_nothing_back
+            an_import_owes_nothing_to_what_is_not_retained
+            what_comes_back_after_its_time_is_expired
             a_token_holds_to_its_last_millisecond
             // walks
             a_walk_sees_each_session_once

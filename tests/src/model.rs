@@ -93,7 +93,7 @@ impl State {
             match change {
                 Change::Issued(_) => !known,
                 Change::Rotated(_) | Change::Ended(_) | Change::Described(_) => known,
-                Change::Imported(_) => true,
+                Change::Imported(_) | Change::Merged(_) => true,
             }
         };
         if commit.changes.iter().all(fits) { Ok(()) } else { Err(CommitError::Conflict) }
@@ -105,7 +105,8 @@ impl State {
         self.devices.insert(commit.device.clone(), Facts { revision, horizon: commit.horizon });
         for change in &commit.changes {
             let new = change.session();
-            let session = match self.sessions.get(&new.id) {
+            let known = self.sessions.get(&new.id).filter(|_| !matches!(change, Change::Imported(_)));
+            let session = match known {
                 Some(stored) if stored.session.last_activity > new.last_activity => {
                     let last_activity = stored.session.last_activity;
                     Session::from_parts(SessionParts { last_activity, ..new.clone().into_parts() }).unwrap()

@@ -90,9 +90,16 @@ impl Ends {
         self.kept.lock().by_session.keys().copied().collect()
     }
 
+    /// The end of a session that the server shows as active. Of what is over there by itself nothing was forgotten
+    /// that matters: it may have been imported again since.
+    fn forgotten(&self, found: &Session) -> Option<Ending> {
+        let ending = self.get(found.id)?;
+        found.over_since(self.clock.now()).is_none().then_some(ending)
+    }
+
     /// Whether this session, which the server shows as active, was ended by this process.
     pub(crate) fn contradict(&self, found: &Session) -> bool {
-        found.end.is_none() && self.get(found.id).is_some()
+        found.end.is_none() && self.forgotten(found).is_some()
     }
 
     /// The session as this process knows it, where the server has forgotten its end.
@@ -100,7 +107,7 @@ impl Ends {
         if found.end.is_some() {
             return found;
         }
-        match self.get(found.id) {
+        match self.forgotten(&found) {
             None => found,
             Some(ending) => {
                 self.contradicted.notify_one();
@@ -156,16 +163,13 @@ impl RedisStore {
 
     /// Ends a session again, if the server shows it as active and this process has ended it.
     pub(crate) async fn restore_end(&self, id: SessionId) -> Result<(), StoreError> {
-        let Some(ending) = self.ends.get(id) else {
-            return Ok(());
-        };
         for _ in 0..ATTEMPTS {
             let Some(device) = self.read_device_of(id).await? else {
                 return Ok(());
             };
-            if device.session(id).is_none_or(|session| session.end.is_some()) {
+            let Some(ending) = device.session(id).and_then(|session| self.ends.forgotten(session)) else {
                 return Ok(());
-            }
+            };
             let commit = ending.again(device.revision(), device.horizon());
             match self.submit(&commit).await {
                 Ok(_) | Err(CommitError::NotDurable { .. }) => {

@@ -118,7 +118,7 @@ impl RedisStore {
                 keys.index(bucket, Some(&session.subject)),
             ]);
         }
-        let adds = |change: &Change| matches!(change, Change::Issued(_) | Change::Imported(_) | Change::Described(_));
+        let adds = |change: &Change| !matches!(change, Change::Rotated(_) | Change::Ended(_));
         let script = if commit.changes.iter().any(adds) { &COMMIT } else { &COMMIT_ALWAYS };
         let mut call = Invocation::new(script, names);
         let (horizon, until) = commit.horizon.map_or_else(Default::default, |horizon| {
@@ -139,6 +139,7 @@ impl RedisStore {
             let kind = match change {
                 Change::Issued(_) => "issued",
                 Change::Imported(_) => "imported",
+                Change::Merged(_) => "merged",
                 Change::Rotated(_) | Change::Ended(_) | Change::Described(_) => "other",
             };
             call.arg(session.id.to_ascii()).arg(kind).arg(ChangeKind::of(change).code());

@@ -38,12 +38,16 @@ pub enum Change {
     Ended(Session),
     /// More is known of its client.
     Described(Session),
-    /// It came from another store; a record of that id, if there is one, is replaced.
+    /// It came from another store. Whatever is left of that id is no longer retained, and counts for nothing: not
+    /// its activity either.
     Imported(Session),
+    /// It came from another store, and takes the place of the record here.
+    Merged(Session),
 }
 
 impl Change {
-    /// The record after the change. Its last activity counts only where the store's own is not later.
+    /// The record after the change. But for what is issued or imported, its last activity counts only where the
+    /// store's own is not later.
     #[must_use]
     pub const fn session(&self) -> &Session {
         match self {
@@ -51,7 +55,8 @@ impl Change {
             | Self::Rotated(session)
             | Self::Ended(session)
             | Self::Described(session)
-            | Self::Imported(session) => session,
+            | Self::Imported(session)
+            | Self::Merged(session) => session,
         }
     }
 
@@ -67,7 +72,9 @@ impl Change {
             Self::Issued(_) | Self::Rotated(_) => found.is_some_and(same_credential),
             Self::Ended(_) => found.is_none_or(|found| found.end.is_some()),
             Self::Described(_) => found.is_none_or(|found| found.client == wanted.client),
-            Self::Imported(_) => found.is_some_and(|found| same_credential(found) && found.end == wanted.end),
+            Self::Imported(_) | Self::Merged(_) => {
+                found.is_some_and(|found| same_credential(found) && found.end == wanted.end)
+            }
         }
     }
 }

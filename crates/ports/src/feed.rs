@@ -31,7 +31,7 @@ impl ChangeKind {
             (Change::Ended(_) | Change::Described(_), _) => Self::Described,
             (Change::Issued(_), _) => Self::Issued,
             (Change::Rotated(_), _) => Self::Rotated,
-            (Change::Imported(_), _) => Self::Imported,
+            (Change::Imported(_) | Change::Merged(_), _) => Self::Imported,
         }
     }
 

@@ -1,11 +1,12 @@
 //! Sessions that are over: how long they are kept, how they go, and that nothing brings them back.
 
-use tenure_domain::{EndReason, Filter, Millis, Policy, PolicySettings, Refusal, Session};
+use tenure_domain::{EndReason, Filter, Millis, Policy, PolicySettings, Refusal, Session, SessionId, Touch};
 use tenure_ports::CommitError;
 use tenure_service::{Usage, VerifyError};
 
 use super::support::{
-    capped, device, find, idling, ids, issue, load_of, now, policy, purge, retained, revocation, revoke, walk,
+    capped, decide_rotation, device, find, idling, ids, issue, load_of, now, policy, purge, retained, revocation,
+    revoke, walk,
 };
 use crate::stand::Stand;
 
@@ -157,6 +158,41 @@ pub async fn an_older_export_brings_nothing_back(stand: &Stand) {
     assert_eq!(find(stand, ended.id).await, None);
     let refused = sessions.verify(&issued.token, Usage::Counts).await.map(drop);
     assert_eq!(refused, Err(VerifyError::Refused(Refusal::Unknown)));
+}
+
+/// What is left here of a session whose retention is over does not matter to one that lives on elsewhere.
+pub async fn an_import_owes_nothing_to_what_is_not_retained(stand: &Stand) {
+    let policy = policy(PolicySettings { retention: Some(Millis::hours(1)), ..PolicySettings::default() });
+    let (used, left) = (issue(stand, "laptop", &policy).await, issue(stand, "phone", &policy).await);
+    let start = now(stand);
+    stand.time.pass(Millis::hours(20));
+    // There they were rotated; here they were not, and used later.
+    let elsewhere = decide_rotation(stand, &used.token, &policy).await.session;
+    let mut idle = decide_rotation(stand, &left.token, &policy).await.session.into_parts();
+    idle.terms.idle_timeout = Some(Millis::hours(2));
+    let idle = Session::from_parts(idle).unwrap();
+    stand.time.pass(Millis::hours(3));
+    let touch = |session: SessionId| Touch { session, at: now(stand) };
+    stand.store.touch(&[touch(elsewhere.id), touch(idle.id)]).await.unwrap();
+    stand.time.pass_to(start.plus(Millis::hours(25)));
+    let sessions = stand.sessions(&stand.store, policy);
+    let report = sessions.import(vec![elsewhere.clone(), idle.clone()], false, |_| {}).await.unwrap();
+    assert_eq!((report.taken, report.changed_since), (2, vec![]));
+    assert_eq!(find(stand, elsewhere.id).await, Some(elsewhere));
+    assert_eq!(find(stand, idle.id).await.unwrap().end.clone().unwrap().reason, EndReason::Idle);
+}
+
+/// One that ended here and comes back after its time is over, as it does no harm, is what it is by then.
+pub async fn what_comes_back_after_its_time_is_expired(stand: &Stand) {
+    let policy = Policy::default();
+    let sessions = stand.sessions(&stand.store, policy);
+    let issued = issue(stand, "laptop", &policy).await.session;
+    revoke(stand, issued.id).await;
+    assert_eq!(purge(stand, now(stand), false).await, 1);
+    stand.time.pass_to(issued.expires_at);
+    let report = sessions.import(vec![issued.clone()], false, |_| {}).await.unwrap();
+    assert_eq!((report.taken, report.changed_since), (1, vec![]));
+    assert_eq!(find(stand, issued.id).await, Some(issued));
 }
 
 /// Accepted a millisecond before its expiry, refused at it; the same for idleness, whose end is then durable.

@@ -42,7 +42,7 @@ fn all_stores_give_the_same_answers() {
     let seed = setting("TEST_TRACE_SEED").unwrap_or_else(|| if goal == STEPS { SEED } else { any_seed() });
     println!("TEST_TRACE_SEED={seed} makes this run again");
     let config =
-        Config { failure_persistence: None, max_shrink_iters: 2_000, max_shrink_time: 120_000, ..Config::default() };
+        Config { failure_persistence: None, max_shrink_iters: 2_000, max_shrink_time: 60_000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SeededEntropy::new(seed).bytes::<32>());
     let mut runner = TestRunner::new_with_rng(config, rng);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

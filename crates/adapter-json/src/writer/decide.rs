@@ -27,7 +27,7 @@ pub(super) fn check(table: &Table, commit: &Commit, now: Timestamp) -> Result<()
         let fits = match change {
             Change::Issued(_) => found.is_none(),
             Change::Rotated(_) | Change::Ended(_) | Change::Described(_) => found.is_some(),
-            Change::Imported(_) => true,
+            Change::Imported(_) | Change::Merged(_) => true,
         };
         let own = found.is_none_or(|at| Some(table.row(at).device) == device);
         if !fits || !own || session.device != commit.device {
@@ -44,8 +44,16 @@ pub(crate) fn write(ops: &mut Ops<'_>, table: &Table, commit: &Commit) {
     if commit.horizon != known || commit.changes.is_empty() {
         ops.device(commit.device.as_str(), None, (commit.horizon != known).then_some(commit.horizon));
     }
+    // What is left of a session that comes anew counts for nothing.
+    let imported = |change: &Change| matches!(change, Change::Imported(_)).then(|| change.session().id);
+    let leftover = commit.changes.iter().filter_map(imported).filter(|id| table.find(*id).is_some());
+    let leftover: Vec<SessionId> = leftover.collect();
+    if !leftover.is_empty() {
+        ops.several("purge", &leftover);
+    }
     for change in &commit.changes {
-        let stored = table.find(change.session().id).and_then(|at| table.session(at).ok());
+        let stored = table.find(change.session().id).filter(|_| imported(change).is_none());
+        let stored = stored.and_then(|at| table.session(at).ok());
         write_change(ops, change, stored);
     }
     let lapsed: Vec<SessionId> = commit.lapsed.iter().copied().filter(|id| is_known(table, commit, *id)).collect();
@@ -75,7 +83,7 @@ fn write_change(ops: &mut Ops<'_>, change: &Change, stored: Option<Session>) {
     };
     match change {
         Change::Issued(_) => ops.record("issue", &new, false),
-        Change::Imported(_) => ops.record("import", &new, false),
+        Change::Imported(_) | Change::Merged(_) => ops.record("import", &new, false),
         Change::Rotated(_) => {
             let only = same(|parts, new| {
                 parts.expires_at = new.expires_at;

@@ -4,7 +4,7 @@
 -- ARGV: base, channel, now (empty: the server's own), expected revision, not after, retain, horizon (empty: none),
 --       end of horizon, numbers of guards, changes and lapsed ids; then
 --       guard: id, last activity
---       change: id, kind (issued, imported or other), code, record, state (a, e), expiry or end, kept until, activity
+--       change: id, kind (issued, imported, merged or other), code, record, state (a, e), expiry or end, kept until, activity
 --       lapsed: id
 local device, over, index, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local base, channel = ARGV[1], ARGV[2]
@@ -42,7 +42,8 @@ for i = 1, changes do
     return redis.call('EXISTS', key) == 1 and 'corrupt' or 'conflict'
   end
   local used = redis.call('GET', KEYS[3 + 3 * i])
-  stored[i] = math.max(known and known.activity or 0, known and used and tonumber(used) or 0)
+  local counts = known and kind ~= 'imported'
+  stored[i] = math.max(counts and known.activity or 0, counts and used and tonumber(used) or 0)
   redis.call('ZCARD', KEYS[4 + 3 * i])
   at = at + 8
 end

@@ -45,8 +45,9 @@ impl Device {
         for session in winners(incoming) {
             // The device was read later, but shows an ended session only where it was asked for. A record that is not
             // retained any more says nothing: one store has it still, another has dropped it.
-            let retained = || known.iter().find(|known| known.id == session.id && known.is_retained(now));
-            let here = self.session(session.id).or_else(retained);
+            let says = |record: &&Session| record.is_retained(now) || record.device != self.id;
+            let loaded = self.session(session.id).filter(says);
+            let here = loaded.or_else(|| known.iter().filter(|known| known.id == session.id).find(says));
             let outcome = self.admit(session, here, now);
             outcomes.push((session.id, outcome));
             if outcome == ImportOutcome::Taken {
@@ -111,12 +112,14 @@ impl Plan<'_> {
         let last_activity = session.last_activity.max(known);
         let mut taken = Session::trusted(SessionParts { last_activity, ..session.clone().into_parts() });
         if taken.state(self.now) == State::Idle {
-            self.guard(&taken);
+            if here.is_some() {
+                self.guard(&taken);
+            }
             taken = taken.ended(Cause::rule(EndReason::Idle).at(self.now));
         }
         if taken.end.as_ref().is_some_and(|end| end.at < taken.expires_at) {
             self.horizon = Some(Horizon::including(self.horizon, &taken));
         }
-        self.changes.push(Change::Imported(taken));
+        self.changes.push(if here.is_some() { Change::Merged(taken) } else { Change::Imported(taken) });
     }
 }

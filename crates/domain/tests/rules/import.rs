@@ -111,6 +111,28 @@ fn a_record_of_another_device_is_never_replaced() {
     for now in [NOW, at(START + 100_000)] {
         assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&foreign), now), ImportOutcome::Kept);
     }
+    // Nor once nobody needs it any more.
+    let mut parts = foreign.into_parts();
+    parts.terms.retention = Millis::ZERO;
+    let foreign = Session::from_parts(parts).unwrap();
+    assert_eq!(outcome(&device_of(&[]), &newer, &[foreign], at(START + 100_000)), ImportOutcome::Kept);
+}
+
+#[test]
+fn what_is_no_longer_retained_here_counts_for_nothing() {
+    let (session, token) = one();
+    let incoming = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
+    // It was used here for longer than there, but its time is over, and its retention too.
+    let mut left = session.touched(at(START + 60_000)).into_parts();
+    left.terms.retention = Millis::ZERO;
+    let left = Session::from_parts(left).unwrap();
+    let now = left.expires_at;
+    assert_eq!((left.is_retained(now), incoming.state(now)), (false, State::Idle));
+    let plan = device_of(&[]).import(std::slice::from_ref(&incoming), &[left], &policy(), now);
+    assert_eq!(plan.outcomes, [(incoming.id, ImportOutcome::Taken)]);
+    let commit = plan.commit.unwrap();
+    assert!(matches!(&commit.changes[..], [Change::Imported(taken)] if taken.last_activity == incoming.last_activity));
+    assert_eq!(commit.guards, [], "which a store that still has it could not meet");
 }
 
 #[test]
