@@ -9,6 +9,7 @@ use common::*;
 use rustix::io::Errno;
 use tenure_domain::*;
 use tenure_ports::*;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::vfs::Vfs as _;
 use crate::vfs::sim::{Fault, SimFs};
@@ -106,8 +107,17 @@ async fn history(fs: &SimFs, time: &Arc<Time>, log: &mut Log) -> Result<(), Comm
     Ok(())
 }
 
+/// Here who commits alone writes it.
 fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    thread_local! {
+        static RUNTIME: Runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(work))
+}
+
+/// Here the thread that writes is handed everything.
+fn run_by_thread<T>(work: impl Future<Output = T>) -> T {
+    Builder::new_current_thread().build().unwrap().block_on(work)
 }
 
 fn dice(seed: u64) -> impl FnMut(usize) -> usize {
@@ -126,9 +136,10 @@ fn restarted(time: &Time, boot: &str) -> Arc<Time> {
     new
 }
 
+/// The whole history, and how many operations it takes where the thread writes, which is no fewer than otherwise.
 fn reference() -> (Log, usize) {
     let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
-    run(history(&fs, &time, &mut log)).unwrap();
+    run_by_thread(history(&fs, &time, &mut log)).unwrap();
     assert!(fs.count("rename") >= 3, "the script compacts");
     (log, fs.operations())
 }
@@ -153,13 +164,15 @@ fn survives(fs: &SimFs, time: &Arc<Time>, log: &Log, reference: &Log, context: &
 #[test]
 fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
     let (reference, operations) = reference();
-    for at in 1..=operations {
+    for (at, by_thread) in (1..=operations).flat_map(|at| [(at, true), (at, false)]) {
         let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
         fs.set_fault(at, Fault::PowerLoss);
-        let _ = run(history(&fs, &time, &mut log));
+        let history = history(&fs, &time, &mut log);
+        let _ = if by_thread { run_by_thread(history) } else { run(history) };
         for seed in 0..12 {
             let after = fs.after_power_loss(dice(seed * 1000 + at as u64));
-            survives(&after, &restarted(&time, "b2"), &log, &reference, &format!("operation {at}, seed {seed}"));
+            let context = format!("operation {at}, by the thread: {by_thread}, seed {seed}");
+            survives(&after, &restarted(&time, "b2"), &log, &reference, &context);
         }
     }
 }
@@ -201,6 +214,7 @@ fn an_error_at_any_operation_is_reported_and_work_goes_on() {
     for at in 1..=operations {
         for (error, more) in [(Errno::NOSPC, 0), (Errno::IO, 0), (Errno::IO, 4)] {
             run(meets(at, error, more, &reference));
+            run_by_thread(meets(at, error, more, &reference));
         }
     }
 }

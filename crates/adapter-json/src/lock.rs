@@ -70,8 +70,12 @@ impl Lock {
             self.file = None;
             return Ok(None);
         }
-        // For the person who wonders who holds it; no decision depends on it.
-        let _ = file.write_at(format!("{:>10}\n", std::process::id()).as_bytes(), 0);
+        // For the person who wonders who holds it; no decision depends on it. Written only where it says something
+        // else, since what is written to any file costs the coming sync more than a look does.
+        let (mine, mut there) = (format!("{:>10}\n", std::process::id()), [0; 11]);
+        if !file.read_at(&mut there, 0).is_ok_and(|_| there == mine.as_bytes()) {
+            let _ = file.write_at(mine.as_bytes(), 0);
+        }
         Ok(Some(held))
     }
 

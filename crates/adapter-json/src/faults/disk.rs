@@ -17,8 +17,8 @@ fn after_a_failed_sync_a_fresh_file_is_in_place_before_the_next_acknowledgement(
         let store = mount(&fs, &time).unwrap();
         issue(&store, "d", 1).await;
         let (renames, syncs) = (fs.count("rename"), fs.count("sync"));
-        // The next operation notes who holds the lock, then come the line and its sync.
-        fs.set_fault(fs.operations() + 3, Fault::Errors(Errno::IO, 0));
+        // The next operation is the line, then comes its sync.
+        fs.set_fault(fs.operations() + 2, Fault::Errors(Errno::IO, 0));
         issue(&store, "d", 2).await;
         assert_eq!(fs.count("rename"), renames + 1);
         assert_eq!(fs.count("sync"), syncs + 2, "the one that failed, and the fresh file's");
@@ -36,7 +36,7 @@ fn while_no_fresh_file_can_be_made_nothing_is_acknowledged() {
         let (fs, time) = (empty_disk(), Time::new());
         let (a, b) = (mount(&fs, &time).unwrap(), mount(&fs, &time).unwrap());
         issue(&a, "d", 1).await;
-        fs.set_fault(fs.operations() + 3, Fault::Errors(Errno::IO, 1_000_000));
+        fs.set_fault(fs.operations() + 2, Fault::Errors(Errno::IO, 1_000_000));
         let unknown = try_issue(&a, "d", 2).await.unwrap_err();
         assert!(matches!(unknown, CommitError::OutcomeUnknown { .. }), "{unknown}");
         assert!(matches!(try_issue(&a, "d", 3).await, Err(CommitError::Store(_))));
@@ -60,7 +60,7 @@ fn what_a_dead_process_could_not_sync_is_on_the_disk_before_anything_is_decided_
         let (fs, time) = (empty_disk(), Time::new());
         let first = mount(&fs, &time).unwrap();
         issue(&first, "d", 1).await;
-        fs.set_fault(fs.operations() + 3, Fault::Errors(Errno::IO, 1_000_000));
+        fs.set_fault(fs.operations() + 2, Fault::Errors(Errno::IO, 1_000_000));
         assert!(try_issue(&first, "d", 2).await.is_err());
         // It dies, and nobody else is told that its sync failed.
         fs.heal();

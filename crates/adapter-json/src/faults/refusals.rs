@@ -79,7 +79,7 @@ fn also_where_not_even_what_was_written_before_can_be_made_sure_of() {
         let store = mount(&fs, &time).unwrap();
         issue(&store, "d", 1).await;
         let second = store.load(&device("d")).await.unwrap().issue(enrolment(2), &policy(), store.clock().now());
-        fs.set_fault(fs.operations() + 3, Fault::Errors(Errno::IO, 1_000_000));
+        fs.set_fault(fs.operations() + 2, Fault::Errors(Errno::IO, 1_000_000));
         assert!(matches!(store.commit(&second.commit).await, Err(CommitError::OutcomeUnknown { .. })));
         assert!(revoke(&store, second.session.id).await.is_err());
         assert_eq!(end_of(&store, second.session.id).await, Some(EndReason::Revoked));
