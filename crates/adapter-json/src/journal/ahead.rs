@@ -74,8 +74,12 @@ impl Journal {
     /// Applies as much of the file up to `size` as is plainly good, in large pieces. What is left, and whatever is
     /// wrong with it, is for the reader of lines.
     pub(super) fn read_ahead(&mut self, size: u64) -> Result<(), StoreError> {
+        if size.saturating_sub(self.at.end) < WORTH {
+            return Ok(());
+        }
+        // To count them, the system's files are read: too much for each look at the store.
         let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MOST));
-        if threads < 2 || size.saturating_sub(self.at.end) < WORTH {
+        if threads < 2 {
             return Ok(());
         }
         // Two sets of buffers: one is parsed into while what was parsed into the other is applied.

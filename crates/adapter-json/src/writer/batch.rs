@@ -81,7 +81,13 @@ pub(super) fn run(
     }
     let Waiting { commits, purges, syncs, others, compactions, indexings, tidy } = waiting;
     let nothing = commits.is_empty() && purges.is_empty() && others.is_empty() && compactions.is_empty();
-    if nothing && indexings.is_empty() && !tidy && touches.is_empty() && !state.suspect && !shared.journal.read().is_unsure() {
+    if nothing
+        && indexings.is_empty()
+        && !tidy
+        && touches.is_empty()
+        && !state.suspect
+        && !shared.journal.read().is_unsure()
+    {
         let result = sync_only(shared);
         return syncs.into_iter().for_each(|reply| answer(reply, result.clone()));
     }
