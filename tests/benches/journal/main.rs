@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use beside::{Sqlite, Whole};
-use stand::{Random, issue, open, opened, role, service};
+use stand::{Random, ids, issue, open, opened, role, service};
 use tenure_adapter_json::JsonStore;
 use tenure_domain::{Filter, Millis, SessionId, SortKey, Subject, Token, Touch};
 use tenure_ports::{Clock as _, SessionRepository as _};
@@ -93,6 +93,9 @@ fn measure(runtime: &Runtime, count: usize) {
     let few = u32::try_from(200_000 / count).unwrap().clamp(1, 20);
 
     let (cold, warm) = opening(&path);
+    // As long as there are just so many sessions.
+    processes(&lines, &path, &token, warm.unwrap_or(cold).0);
+    compaction::compaction(&lines, runtime, &path);
     let store = open(&path);
     let ids: Vec<SessionId> = runtime.block_on(ids(&store));
     issuing(&lines, runtime, folder.path(), (&store, &path), &sqlite, whole.issue(few));
@@ -107,15 +110,8 @@ fn measure(runtime: &Runtime, count: usize) {
     }
     lines.text("memory a session, no index", format!("{} B", cold.1 / count as u64), None, None);
     concurrent(&lines, runtime, folder.path(), &path, &store);
-    verifying(&lines, runtime, &store, &path, &token);
+    verifying(&lines, runtime, &store, &token);
     runtime.block_on(store.close()).unwrap();
-    drop(store);
-    compaction::compaction(&lines, runtime, &path, &ids);
-}
-
-async fn ids(store: &JsonStore) -> Vec<SessionId> {
-    let all = store.top(&Filter::default(), WallClock.now(), SortKey::Created, usize::MAX).await.unwrap();
-    all.iter().map(|session| session.id).collect()
 }
 
 /// The median of five processes without an index, and with one where the journal is long enough to get one.
@@ -212,32 +208,47 @@ fn concurrent(lines: &Lines, runtime: &Runtime, folder: &Path, path: &Path, stor
     lines.text("4 processes of 16 tasks, durable issues a second together", format!("{tenure:.0}"), None, None);
 }
 
-fn verifying(lines: &Lines, runtime: &Runtime, store: &std::sync::Arc<JsonStore>, path: &Path, token: &str) {
+fn verifying(lines: &Lines, runtime: &Runtime, store: &std::sync::Arc<JsonStore>, token: &str) {
     let sessions = service(store);
     let parsed = Token::parse(token).unwrap();
     let verify = || drop(runtime.block_on(sessions.verify(&parsed, Usage::Counts)).unwrap());
     verify();
     let allocated = allocation_counter::measure(|| (0..1000).for_each(|_| verify()));
     lines.text("allocations of 1,000 verifications", allocated.count_total.to_string(), None, None);
-    runtime.block_on(store.close()).unwrap();
+}
+
+/// Commands from their start to their end, with the index that was left by the process before, beside what opening the
+/// store takes.
+fn processes(lines: &Lines, path: &Path, token: &str, opening: Duration) {
     let binary = std::env::var_os("TEST_TENURE")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/tenure"), PathBuf::from);
     if !binary.exists() {
-        return lines.text("`tenure token verify`, whole process", "no binary".to_owned(), None, None);
+        return lines.text("whole processes of `tenure`", "no binary".to_owned(), None, None);
     }
-    let run = |mut command: Command, input: &str| {
+    let run = |command: &mut Command, input: &str| {
         command.env_clear().env("HOME", path.parent().unwrap()).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
     };
-    let verify = |_| {
-        let mut command = Command::new(&binary);
-        command.arg("--store").arg(path).args(["token", "verify"]);
-        run(command, token);
+    let took = |arguments: &[&str], input: &str| {
+        let once = |_| {
+            let mut command = Command::new(&binary);
+            run(command.arg("--store").arg(path).args(arguments), input);
+        };
+        once(0);
+        timed(10, once)
     };
-    verify(0);
-    let tenure = timed(10, verify);
-    let floor = timed(10, |_| run(Command::new("/bin/cat"), token));
-    lines.times("`tenure token verify`, whole process (floor: `cat`)", tenure, Some(floor), [None; 2]);
+    let cat = timed(10, |_| run(&mut Command::new("/bin/cat"), token));
+    let verify = took(&["token", "verify"], token);
+    lines.times("process: `tenure token verify` (floor: `cat`)", verify, Some(cat), [None; 2]);
+    let list = took(&["sessions", "list", "--limit", "50"], "");
+    lines.times("process: `tenure sessions list --limit 50` (floor: opening)", list, Some(opening), [None; 2]);
+    let list = took(&["sessions", "list", "--subject", "user-3"], "");
+    lines.times(
+        "process: `tenure sessions list --subject`, 100 of it (floor: opening)",
+        list,
+        Some(opening),
+        [None; 2],
+    );
 }

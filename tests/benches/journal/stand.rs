@@ -78,10 +78,10 @@ pub(crate) async fn issues(store: &Arc<JsonStore>, tasks: usize, each: usize, fi
     }
 }
 
-/// A commit of ten new sessions on one device.
-fn ten(random: &mut Random, n: usize) -> Commit {
+/// A commit of new sessions on one device.
+fn several(random: &mut Random, n: usize, count: usize) -> Commit {
     let mut sessions: Vec<Session> = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..count {
         let loaded = Device::new(device(n), Revision::NONE, sessions.clone(), None);
         sessions.push(loaded.issue(enrolment(random, n / 10), &Policy::default(), WallClock.now()).session);
     }
@@ -97,10 +97,18 @@ fn ten(random: &mut Random, n: usize) -> Commit {
     }
 }
 
+/// Makes a store of `count` sessions, ten a device, one of which is a device's only one. Says that one's token.
 async fn fill(path: &Path, count: usize) {
     let store = open(path);
     let mut random = Random(42);
-    let commits: Vec<_> = (0..count / 10).map(|n| ten(&mut random, n)).collect();
+    let mut left = count - 1;
+    let commits: Vec<_> = (0..count / 10)
+        .map(|n| {
+            let some = left.min(10);
+            left -= some;
+            several(&mut random, n, some)
+        })
+        .collect();
     for some in commits.chunks(512) {
         for answer in futures_util::future::join_all(some.iter().map(|commit| store.commit(commit))).await {
             answer.unwrap();
@@ -115,6 +123,12 @@ async fn fill(path: &Path, count: usize) {
     let token = service(&store).issue(request).await.unwrap().token;
     say(token.to_text().expose());
     store.close().await.unwrap();
+}
+
+/// All sessions there are.
+pub(crate) async fn ids(store: &JsonStore) -> Vec<SessionId> {
+    let all = store.top(&Filter::default(), WallClock.now(), SortKey::Created, usize::MAX).await.unwrap();
+    all.iter().map(|session| session.id).collect()
 }
 
 fn resident() -> u64 {
