@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::{BUSY, Server, patient};
-use tenure_domain::Policy;
+use tenure_domain::{Millis, Policy};
 use tenure_ports::{Clock, SessionRepository};
 use tenure_service::Sessions;
 use tokio::time::{Instant, sleep};
@@ -63,7 +63,12 @@ impl Stand {
         let time = TestTime::new();
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("sessions.jsonl");
-        let options = tenure_adapter_json::Options { boot: time.clone(), ..tenure_adapter_json::Options::default() };
+        let options = tenure_adapter_json::Options {
+            boot: time.clone(),
+            // A busy machine must not be taken for a lock that is never let go of.
+            lock_timeout: Millis::seconds(20),
+            ..tenure_adapter_json::Options::default()
+        };
         let open = || JsonStore::open(&path, time.clone(), options.clone()).unwrap();
         let store = open();
         Self::new(store.clone(), open(), store.clock(), time.clone(), folder)

@@ -35,7 +35,7 @@ fn empty_disk() -> SimFs {
 }
 
 fn mount(fs: &SimFs, time: &Arc<Time>) -> Result<Arc<JsonStore>, StoreError> {
-    let options = Options { compact_floor: 4096, index_floor: 3000, lock_timeout: Millis::new(200), ..options(time) };
+    let options = Options { compact_floor: 4096, index_floor: 3000, ..options(time) };
     JsonStore::open_on(Arc::new(fs.clone()), &path(), time.clone(), options)
 }
 

@@ -36,13 +36,14 @@ fn main() -> ExitCode {
 
 async fn open(store: &str) -> Result<Arc<Sessions>, Failure> {
     let wall = Arc::new(WallClock);
+    // A machine that is busy with the tests must not be taken for a store that is stuck or gone.
+    let long = Millis::seconds(20);
     let sessions = |store, clock| Arc::new(Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default()));
     if !store.starts_with("redis://") {
-        let store = JsonStore::open(Path::new(store), wall, tenure_adapter_json::Options::default())?;
+        let options = tenure_adapter_json::Options { lock_timeout: long, ..tenure_adapter_json::Options::default() };
+        let store = JsonStore::open(Path::new(store), wall, options)?;
         return Ok(sessions(store.clone(), store.clock()));
     }
-    // A machine that is busy with the tests must not be taken for a server that is gone.
-    let long = Millis::seconds(10);
     let options = tenure_adapter_redis::Options {
         response_timeout: long,
         connect_timeout: long,

@@ -110,7 +110,9 @@ fn an_issue_that_fails_evicts_nobody() {
 fn a_lock_that_is_not_let_go_of_stops_writers_and_no_verify() {
     run(async {
         let (fs, time) = (empty_disk(), Time::new());
-        let (a, b) = (mount(&fs, &time).unwrap(), mount(&fs, &time).unwrap());
+        let options = Options { lock_timeout: Millis::new(200), ..options(&time) };
+        let a = JsonStore::open_on(Arc::new(fs.clone()), &path(), time.clone(), options).unwrap();
+        let b = mount(&fs, &time).unwrap();
         let id = issue(&a, "d", 1).await.session.id;
         let held = fs.open(Path::new("/sim/s.jsonl.lock"), crate::vfs::Access::Write).unwrap();
         // The writer answers first and lets go of the lock then.

@@ -44,7 +44,8 @@ impl Boot for Time {
 }
 
 pub(crate) fn options(time: &Arc<Time>) -> Options {
-    Options { boot: time.clone(), ..Options::default() }
+    // A busy machine must not be taken for a lock that is never let go of.
+    Options { boot: time.clone(), lock_timeout: Millis::seconds(20), ..Options::default() }
 }
 
 pub(crate) fn policy() -> Policy {

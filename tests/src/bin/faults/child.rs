@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenure_adapter_json::{JsonStore, Options};
-use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
+use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
 use tenure_service::{IssueRequest, Issued, Sessions, Target, Usage, VerifyError};
 use tenure_tests::host::{OsEntropy, WallClock};
 
@@ -16,9 +16,18 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
+/// A slow disk or a busy machine must not be taken for a lock that is never let go of.
+fn patient() -> Options {
+    Options { lock_timeout: Millis::minutes(1), ..Options::default() }
+}
+
 /// The use cases over the store at `path`.
 pub(crate) fn open(path: &Path) -> Result<Sessions, Failure> {
-    let store = JsonStore::open(path, Arc::new(WallClock), Options::default())?;
+    open_with(path, patient())
+}
+
+pub(crate) fn open_with(path: &Path, options: Options) -> Result<Sessions, Failure> {
+    let store = JsonStore::open(path, Arc::new(WallClock), options)?;
     let clock = store.clock();
     Ok(Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default()))
 }
@@ -81,7 +90,7 @@ pub(crate) fn judge(runtime: &tokio::runtime::Runtime, sessions: &Sessions, toke
 
 /// Writes the journal anew each second, for ever.
 pub(crate) fn compact(path: &Path) -> Result<(), Failure> {
-    let store = JsonStore::open(path, Arc::new(WallClock), Options::default())?;
+    let store = JsonStore::open(path, Arc::new(WallClock), patient())?;
     runtime()?.block_on(async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -59,10 +59,10 @@ impl Speaker {
         Ok(input.flush()?)
     }
 
-    /// The next line; a failure if none comes in half a minute.
+    /// The next line; a failure if none comes in two minutes.
     pub(crate) fn next(&self) -> Result<String, Failure> {
         self.lines
-            .recv_timeout(Duration::from_secs(30))
+            .recv_timeout(Duration::from_secs(120))
             .map_err(|error| format!("a process says nothing: {error}").into())
     }
 

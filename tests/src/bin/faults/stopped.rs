@@ -4,17 +4,18 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tenure_adapter_json::Options;
 use tenure_service::Sessions;
 
 use crate::Failure;
-use crate::child::{judge, open, request, runtime};
+use crate::child::{judge, open, open_with, request, runtime};
 use crate::known::Ledger;
 use crate::process::Speaker;
 
 /// What a writer waits for the lock at most, by default.
 const DEADLINE: Duration = Duration::from_secs(2);
 /// For a loaded machine.
-const MARGIN: Duration = Duration::from_secs(3);
+const MARGIN: Duration = Duration::from_secs(20);
 /// How often a stop that met a writer without the lock is tried again.
 const ATTEMPTS: u32 = 200;
 
@@ -29,7 +30,7 @@ pub(crate) fn run(times: u64) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let store = folder.path().join("sessions.jsonl");
     let (runtime, mut ledger, mut seen) = (runtime()?, Ledger::default(), Seen::default());
-    let sessions = open(&store)?;
+    let sessions = open_with(&store, Options::default())?;
     let issued = runtime.block_on(sessions.issue(request("here")?))?;
     let token = issued.token.to_text().expose().to_owned();
     let mut writer = Speaker::writer(0, &store)?;
@@ -57,7 +58,7 @@ pub(crate) fn run(times: u64) -> Result<(), Failure> {
             );
         }
         writer.signal(Signal::CONT)?;
-        runtime.block_on(sessions.issue(request("afterwards")?))?;
+        runtime.block_on(open(&store)?.issue(request("afterwards")?))?;
         for line in writer.lines.try_iter() {
             ledger.learn(0, &line)?;
         }
