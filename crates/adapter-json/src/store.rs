@@ -49,6 +49,10 @@ impl Default for Options {
 /// Sessions in one journal file, shared by any number of processes.
 ///
 /// Dropping it lets what waits be written in the background; a process that ends calls [`JsonStore::close`] first.
+///
+/// In a multi-thread runtime of tokio, and where there is none, a commit that comes alone is written by the thread that
+/// asks for it, which tells tokio so (`block_in_place`, which panics within a `LocalSet`). In a current-thread runtime,
+/// and where several wait, a thread of the store's own writes.
 pub struct JsonStore {
     shared: Arc<Shared>,
     news: News,
