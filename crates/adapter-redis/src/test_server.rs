@@ -109,7 +109,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Kills it as a power loss would, with what it had not written yet.
+    /// Kills it.
     pub fn kill(&mut self) {
         stop(&mut self.child);
     }

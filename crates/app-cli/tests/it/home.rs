@@ -36,6 +36,10 @@ impl Home {
         let mut home = Self::json();
         home.set("TENURE_BACKEND", "redis");
         home.set("TENURE_REDIS_URL", &server.url());
+        // A machine that is busy with other tests must not be taken for a server that is gone.
+        home.set("TENURE_REDIS__RESPONSE_TIMEOUT", "2s");
+        home.set("TENURE_REDIS__CONNECT_TIMEOUT", "2s");
+        home.set("TENURE_REDIS__OPERATION_TIMEOUT", "4s");
         home.server = Some(server);
         home
     }
@@ -50,7 +54,7 @@ impl Home {
         self.server.as_ref().map(Server::url)
     }
 
-    /// Kills its Redis as a power loss would.
+    /// Kills its Redis.
     pub(crate) fn lose_redis(&mut self) {
         self.server.as_mut().unwrap().kill();
     }

@@ -15,7 +15,7 @@ use crate::on_both_backends;
 
 on_both_backends!(a_restart_under_load_loses_nothing_accepted);
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the upstream takes: long enough that there always is a request under way.
 const THINKING: Duration = Duration::from_millis(20);
 /// Clients of each kind.

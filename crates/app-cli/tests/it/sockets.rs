@@ -25,9 +25,9 @@ on_both_backends!(
     a_log_out_cuts_what_its_session_has_open,
 );
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the contract gives a cut, and what a busy machine may add.
-const PROMPT: Duration = Duration::from_millis(100 + 1_900);
+const PROMPT: Duration = Duration::from_millis(100 + 9_900);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -135,19 +135,19 @@ fn an_expiry_cuts_and_a_rotation_does_not(home: Home) {
     let issue = |device: &str, ttl: &str| {
         home.run(&["token", "issue", "--device-id", device, "--ttl", ttl]).succeeds().out.trim().to_owned()
     };
-    let (short, long) = (issue("short", "2s"), issue("long", "3s"));
+    let (short, long) = (issue("short", "5s"), issue("long", "8s"));
     let start = Instant::now();
     let mut expiring = echo.connect(&gateway, &short).unwrap();
     let mut rotating = echo.connect(&gateway, &long).unwrap();
+    let before_rotation = Instant::now();
     home.feed(&["token", "rotate"], &long).succeeds();
-    let rotated = Instant::now();
     assert_eq!(echo.close_of(&mut expiring), (4401, "expired".to_owned()));
     let lived = start.elapsed();
-    assert!(lived < Duration::from_secs(2) + PROMPT, "{lived:?}");
+    assert!(lived < Duration::from_secs(5) + PROMPT, "{lived:?}");
     assert_eq!(echo.connect(&gateway, &short).unwrap_err(), 401);
     assert!(echo.echoes(&mut rotating));
     assert_eq!(echo.close_of(&mut rotating), (4401, "expired".to_owned()));
-    assert!(rotated.elapsed() > Duration::from_millis(2_800), "the rotation gave it its three seconds again");
+    assert!(before_rotation.elapsed() >= Duration::from_secs(8), "the rotation gave it its eight seconds again");
 }
 
 fn a_log_out_cuts_what_its_session_has_open(home: Home) {
@@ -195,7 +195,7 @@ fn two_gateways_on_one_redis_cut_for_each_other() {
 #[test]
 fn a_lost_redis_is_borne_for_the_grace() {
     let mut home = Home::redis();
-    home.set("TENURE_GATEWAY__STORE_LOSS_GRACE", "3s");
+    home.set("TENURE_GATEWAY__STORE_LOSS_GRACE", "10s");
     let echo = Echo::start();
     let gateway = echo.gateway(&home, &[]);
     let token = home.issue("laptop");
@@ -208,7 +208,7 @@ fn a_lost_redis_is_borne_for_the_grace() {
     assert!(echo.echoes(&mut socket), "within the grace it stays");
     assert_eq!(echo.close_of(&mut socket).0, 1013);
     let stayed = lost.elapsed();
-    assert!(stayed < Duration::from_secs(3) + PROMPT, "{stayed:?}");
+    assert!(stayed < Duration::from_secs(10) + PROMPT, "{stayed:?}");
     home.find_redis();
     eventually("a recovery", || echo.connect(&gateway, &token).is_ok());
 }

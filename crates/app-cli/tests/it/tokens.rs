@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::gateway::eventually;
 use crate::home::{Home, id_of, mode};
 use crate::on_both_backends;
 
@@ -94,7 +95,7 @@ fn a_token_is_refused_once_its_time_is_over(home: Home) {
         if ran.code != Some(0) {
             break ran;
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "still accepted");
+        assert!(began.elapsed() < Duration::from_secs(60), "still accepted");
         std::thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(refused.fails(4, "").err, "error: token expired\n");
@@ -137,8 +138,9 @@ fn a_rotation_that_is_not_due_is_not_made(home: Home) {
     home.feed(&["token", "verify"], &token).succeeds();
 
     home.run(&["config", "set", "session.rotate_before_expiry", "23h 59m 59s 999ms"]).succeeds();
-    std::thread::sleep(Duration::from_millis(5));
-    assert_eq!(home.feed(&["token", "verify", "--json"], &token).succeeds().json()["rotationDue"], true);
+    eventually("the rotation is due", || {
+        home.feed(&["token", "verify", "--json"], &token).succeeds().json()["rotationDue"] == true
+    });
     let due = home.feed(&["token", "rotate", "--if-due"], &token);
     home.feed(&["token", "verify"], &due.succeeds().out).succeeds();
 }
@@ -147,11 +149,12 @@ fn a_look_is_no_activity(home: Home) {
     let token = home.issue("laptop");
     let activity = || home.list(&[])[0]["lastActivity"].as_str().unwrap().to_owned();
     let before = activity();
-    std::thread::sleep(Duration::from_millis(5));
     home.feed(&["token", "verify", "--no-touch"], &token).succeeds();
     assert_eq!(activity(), before);
-    home.feed(&["token", "verify"], &token).succeeds();
-    assert!(activity() > before);
+    eventually("a use in a later millisecond is seen", || {
+        home.feed(&["token", "verify"], &token).succeeds();
+        activity() > before
+    });
 }
 
 #[test]
