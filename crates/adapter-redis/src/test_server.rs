@@ -16,7 +16,7 @@ pub use proxy::{Lost, Proxy};
 pub use sentinel::Sentinels;
 use tempfile::TempDir;
 use tenure_domain::Millis;
-pub use tls::Tls;
+pub use tls::{Certificates, Tls};
 
 use crate::Options;
 

@@ -1,17 +1,20 @@
 //! The conformance suite on every way in which Redis can be run.
 
-use tenure_adapter_redis::Options;
-use tenure_adapter_redis::test_server::{Cluster, Sentinels, Server, Tls, patient};
+use tenure_adapter_redis::test_server::{Certificates, Cluster, Sentinels, Server, Tls, patient};
+use tenure_adapter_redis::{Durability, Options};
 use tenure_tests::stand::{NEAR, Stand};
 use tenure_tests::{conformance, conformance_in_one};
 
 /// A server that speaks TLS and asks its clients for certificates.
 async fn over_tls() -> Stand {
     let tls = Tls::start_asking_for_certificates();
-    let (certificate, key) = tls.client();
-    let mut options = patient(&tls.url());
-    (options.tls_ca, options.tls_cert, options.tls_key) = (Some(tls.ca()), Some(certificate), Some(key));
-    Stand::redis_at(options, tls).await
+    let (certificate, key) = tls.certificates().client();
+    let with_certificate = Options { tls_cert: Some(certificate), tls_key: Some(key), ..patient(&tls.url()) };
+    Stand::redis_at(trusting(tls.certificates(), with_certificate), tls).await
+}
+
+fn trusting(certificates: &Certificates, options: Options) -> Options {
+    Options { tls_ca: Some(certificates.ca()), ..options }
 }
 
 /// A user with the rights that the documentation lists, and no more.
@@ -34,6 +37,32 @@ async fn behind_sentinels(sentinels: &Sentinels, promise: &str) -> Stand {
     below(&sentinels.url(), promise).await
 }
 
+async fn over_tls_below((url, certificates): (String, &Certificates), prefix: &str) -> Stand {
+    let options = Options { prefix: prefix.to_owned(), ..patient(&url) };
+    Stand::redis_at(trusting(certificates, options), ()).await
+}
+
+async fn behind_sentinels_over_tls(sentinels: &Sentinels, promise: &str) -> Stand {
+    over_tls_below(sentinels.tls(), promise).await
+}
+
+async fn in_a_cluster_over_tls(cluster: &Cluster, promise: &str) -> Stand {
+    over_tls_below(cluster.tls(), promise).await
+}
+
+/// Every change waits for a replica.
+async fn replicated(servers: &(Server, Server), promise: &str) -> Stand {
+    let options =
+        Options { prefix: promise.to_owned(), durability: Durability::Replicated, ..patient(&servers.0.url()) };
+    Stand::redis_at(options, ()).await
+}
+
+fn with_a_replica() -> (Server, Server) {
+    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    (primary, replica)
+}
+
 async fn in_a_cluster(cluster: &Cluster, promise: &str) -> Stand {
     below(&cluster.url(), promise).await
 }
@@ -46,5 +75,12 @@ async fn kept_in_memory(cluster: &Cluster, promise: &str) -> Stand {
 conformance!(tls, crate::topologies::over_tls);
 conformance!(least_rights, crate::topologies::with_the_least_rights);
 conformance_in_one!(every_promise_holds_behind_sentinels, Sentinels::start(), behind_sentinels);
+conformance_in_one!(
+    every_promise_holds_behind_sentinels_over_tls,
+    Sentinels::start_with_tls(),
+    behind_sentinels_over_tls
+);
+conformance_in_one!(every_promise_holds_in_a_cluster_over_tls, Cluster::start_with_tls(), in_a_cluster_over_tls);
+conformance_in_one!(every_promise_holds_with_a_replica, with_a_replica(), replicated);
 conformance_in_one!(every_promise_holds_in_a_cluster, Cluster::start(), in_a_cluster);
 conformance_in_one!(every_promise_holds_in_a_cluster_with_a_near_cache, Cluster::start(), kept_in_memory);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{Server, free_port, role, try_ask, wait_until};
+use super::tls::tls_port;
+use super::{Certificates, Server, free_port, role, try_ask, wait_until};
 
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
@@ -12,6 +13,7 @@ const SLOTS: usize = 16_384;
 /// A cluster. The first three nodes begin as primaries of a third of the slots each.
 pub struct Cluster {
     nodes: Vec<Server>,
+    certificates: Option<Certificates>,
 }
 
 impl Cluster {
@@ -24,14 +26,27 @@ impl Cluster {
         Self::start_with(false, &[])
     }
 
+    /// The same with TLS between the nodes, and beside the plain port of each.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_with_tls() -> Self {
+        Self::start_as(false, &[], Some(Certificates::make()))
+    }
+
     /// The same, with a replica for each where asked for, and with more arguments for all.
     ///
     /// # Panics
     /// As [`Server::start`].
     #[must_use]
     pub fn start_with(replicas: bool, arguments: &[&str]) -> Self {
+        Self::start_as(replicas, arguments, None)
+    }
+
+    fn start_as(replicas: bool, arguments: &[&str], certificates: Option<Certificates>) -> Self {
         let count = if replicas { 2 * PRIMARIES } else { PRIMARIES };
-        let nodes: Vec<Server> = (0..count).map(|_| node(arguments)).collect();
+        let nodes: Vec<Server> = (0..count).map(|_| node(arguments, certificates.as_ref())).collect();
         for (number, node) in nodes.iter().enumerate() {
             node.ask::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
         }
@@ -41,9 +56,10 @@ impl Cluster {
         }
         for node in &nodes[1..] {
             let bus: (String, String) = node.ask(&["CONFIG", "GET", "cluster-port"]);
-            nodes[0].ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), &bus.1]);
+            let port = if certificates.is_some() { tls_port(node) } else { node.port() };
+            nodes[0].ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port.to_string(), &bus.1]);
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, certificates };
         wait_until("all nodes know each other", || {
             cluster.nodes.iter().all(|node| cluster.info(node, "cluster_known_nodes") == count.to_string())
         });
@@ -80,6 +96,17 @@ impl Cluster {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", self.nodes[0].port(), self.nodes[1].port())
+    }
+
+    /// Where it speaks TLS, and whom to trust there.
+    ///
+    /// # Panics
+    /// Where it was started without.
+    #[must_use]
+    pub fn tls(&self) -> (String, &Certificates) {
+        let certificates = self.certificates.as_ref().unwrap_or_else(|| panic!("a cluster without TLS"));
+        let ports = [tls_port(&self.nodes[0]), tls_port(&self.nodes[1])];
+        (format!("rediss+cluster://127.0.0.1:{},127.0.0.1:{}", ports[0], ports[1]), certificates)
     }
 
     /// The nodes: the primaries that it began with, then their replicas.
@@ -156,12 +183,14 @@ impl Cluster {
     }
 }
 
-fn node(arguments: &[&str]) -> Server {
+fn node(arguments: &[&str], certificates: Option<&Certificates>) -> Server {
     Server::start_each(|| {
         let bus = free_port().to_string();
         let words = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
         let more = ["--repl-diskless-sync-delay", "0"];
-        words.iter().chain(&more).chain(arguments).map(|&word| word.to_owned()).collect()
+        let plain = words.iter().chain(&more).chain(arguments).map(|&word| word.to_owned());
+        let tls = certificates.map(|certificates| certificates.arguments("no", &["tls-cluster", "tls-replication"]));
+        plain.chain(tls.into_iter().flatten()).collect()
     })
 }
 

@@ -5,7 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{Server, ask, free_port, role, stop, wait_until, wait_until_ready};
+use super::tls::tls_port;
+use super::{Certificates, Server, ask, free_port, role, stop, wait_until, wait_until_ready};
 
 const SERVICE: &str = "main";
 const SENTINELS: usize = 3;
@@ -14,12 +15,15 @@ const SENTINELS: usize = 3;
 pub struct Sentinels {
     servers: [Server; 2],
     sentinels: Vec<Sentinel>,
+    certificates: Option<Certificates>,
     _dir: TempDir,
 }
 
 struct Sentinel {
     child: Child,
     port: u16,
+    /// Where the others reach it: its port for TLS, if it has one.
+    announced: u16,
 }
 
 impl Drop for Sentinel {
@@ -35,24 +39,36 @@ impl Sentinels {
     /// As [`Server::start`].
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_as(None)
     }
 
-    /// The same with more arguments for the two servers.
+    /// The same with TLS between all of them, and beside the plain port of each.
     ///
     /// # Panics
     /// As [`Server::start`].
     #[must_use]
-    pub fn start_with(arguments: &[&str]) -> Self {
+    pub fn start_with_tls() -> Self {
+        Self::start_as(Some(Certificates::make()))
+    }
+
+    fn start_as(certificates: Option<Certificates>) -> Self {
         let dir = TempDir::new().unwrap_or_else(|error| panic!("no temporary directory for sentinels: {error}"));
-        let common = [arguments, &["--repl-diskless-sync-delay", "0", "--repl-timeout", "5"]].concat();
-        let primary = Server::start_with(&common);
-        let address = format!("127.0.0.1 {}", primary.port());
-        let replica = Server::start_with(&[&common[..], &["--replicaof", &address]].concat());
+        let server = |more: &[&str]| {
+            Server::start_each(|| {
+                let plain = ["--repl-diskless-sync-delay", "0", "--repl-timeout", "5"].iter().chain(more);
+                let tls = certificates.as_ref().map(|made| made.arguments("no", &["tls-replication"]));
+                plain.map(|&word| word.to_owned()).chain(tls.into_iter().flatten()).collect()
+            })
+        };
+        let reached = |server: &Server| if certificates.is_some() { tls_port(server) } else { server.port() };
+        let primary = server(&[]);
+        let address = format!("127.0.0.1 {}", reached(&primary));
+        let replica = server(&["--replicaof", &address]);
         let servers = [primary, replica];
         wait_until("the replica has caught up", || role(servers[1].port()).as_deref() == Some("slave connected"));
-        let sentinels = start_sentinels(dir.path(), servers[0].port(), servers[1].port());
-        let started = Self { servers, sentinels, _dir: dir };
+        let ports = [reached(&servers[0]), reached(&servers[1])];
+        let sentinels = start_sentinels(dir.path(), ports, certificates.as_ref());
+        let started = Self { servers, sentinels, certificates, _dir: dir };
         wait_until("the sentinels know each other", || {
             started.sentinels.iter().all(|sentinel| {
                 ask::<String>(sentinel.port, &["SENTINEL", "CKQUORUM", SERVICE]).starts_with("OK 3 usable")
@@ -68,6 +84,18 @@ impl Sentinels {
         format!("redis+sentinel://{}/{SERVICE}", hosts.join(","))
     }
 
+    /// Where the service is with TLS, and whom to trust there.
+    ///
+    /// # Panics
+    /// Where they were started without.
+    #[must_use]
+    pub fn tls(&self) -> (String, &Certificates) {
+        let certificates = self.certificates.as_ref().unwrap_or_else(|| panic!("sentinels without TLS"));
+        let hosts: Vec<String> =
+            self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.announced)).collect();
+        (format!("rediss+sentinel://{}/{SERVICE}", hosts.join(",")), certificates)
+    }
+
     /// Which of the two servers the sentinels name as primary.
     ///
     /// # Panics
@@ -76,7 +104,15 @@ impl Sentinels {
     pub fn primary(&self) -> usize {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE];
         let (_, port): (String, u16) = ask(self.sentinels[0].port, &words);
-        self.servers.iter().position(|server| server.port() == port).unwrap_or_else(|| panic!("port {port} is unknown"))
+        self.servers
+            .iter()
+            .position(|server| self.reached(server) == port)
+            .unwrap_or_else(|| panic!("port {port} is unknown"))
+    }
+
+    /// The port by which the sentinels know a server.
+    fn reached(&self, server: &Server) -> u16 {
+        if self.certificates.is_some() { tls_port(server) } else { server.port() }
     }
 
     /// One of the two servers.
@@ -97,9 +133,10 @@ impl Sentinels {
     /// Where that takes too long.
     pub fn wait_for(&self, number: usize) {
         let (port, other) = (self.servers[number].port(), self.servers[1 - number].port());
+        let named = self.reached(&self.servers[number]);
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE];
         wait_until("the sentinels name the new primary", || {
-            self.sentinels.iter().all(|sentinel| ask::<(String, u16)>(sentinel.port, &words).1 == port)
+            self.sentinels.iter().all(|sentinel| ask::<(String, u16)>(sentinel.port, &words).1 == named)
         });
         wait_until("it is one", || role(port).as_deref() == Some("master"));
         wait_until("the other replicates it", || role(other).as_deref() == Some("slave connected"));
@@ -107,22 +144,29 @@ impl Sentinels {
 }
 
 /// The files name all sentinels and the replica, so that nothing has to be found out first.
-fn start_sentinels(dir: &Path, primary: u16, replica: u16) -> Vec<Sentinel> {
+fn start_sentinels(dir: &Path, [primary, replica]: [u16; 2], certificates: Option<&Certificates>) -> Vec<Sentinel> {
     for _ in 0..5 {
         let ports: Vec<u16> = (0..SENTINELS).map(|_| free_port()).collect();
+        let tls: Vec<u16> = ports.iter().map(|_| free_port()).collect();
+        let reached = if certificates.is_some() { &tls } else { &ports };
         let id = |number: usize| format!("{number:040x}");
         let mut started = Vec::new();
         for (number, port) in ports.iter().enumerate() {
             let folder = dir.join(format!("{port}"));
-            let others = ports.iter().enumerate().filter(|(other, _)| *other != number);
+            let others = reached.iter().enumerate().filter(|(other, _)| *other != number);
             let known: Vec<String> = others
                 .map(|(other, port)| format!("sentinel known-sentinel {SERVICE} 127.0.0.1 {port} {}", id(other + 1)))
                 .collect();
+            let mut lines = certificates.map_or_else(Vec::new, |made| made.settings(tls[number], "no"));
+            if certificates.is_some() {
+                lines.push(("tls-replication", "yes".to_owned()));
+            }
+            let tls: String = lines.into_iter().map(|(name, value)| format!("{name} {value}\n")).collect();
             let text = format!(
                 "port {port}\nbind 127.0.0.1\ndir {folder}\nlogfile sentinel.log\nsentinel myid {id}\n\
                  sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n\
                  sentinel down-after-milliseconds {SERVICE} 500\nsentinel failover-timeout {SERVICE} 1500\n\
-                 sentinel known-replica {SERVICE} 127.0.0.1 {replica}\n{known}\n",
+                 sentinel known-replica {SERVICE} 127.0.0.1 {replica}\n{known}\n{tls}",
                 folder = folder.display(),
                 id = id(number + 1),
                 known = known.join("\n"),
@@ -135,7 +179,7 @@ fn start_sentinels(dir: &Path, primary: u16, replica: u16) -> Vec<Sentinel> {
                 stop(&mut child);
                 break;
             }
-            started.push(Sentinel { child, port: *port });
+            started.push(Sentinel { child, port: *port, announced: reached[number] });
         }
         if started.len() == SENTINELS {
             return started;

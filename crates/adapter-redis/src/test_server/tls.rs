@@ -7,10 +7,65 @@ use tempfile::TempDir;
 
 use super::{Server, free_port};
 
+/// An authority of its own, and what it vouches for: servers and clients at 127.0.0.1.
+pub struct Certificates {
+    dir: TempDir,
+}
+
+impl Certificates {
+    /// Makes them.
+    ///
+    /// # Panics
+    /// Where no file can be written.
+    #[must_use]
+    pub fn make() -> Self {
+        let dir = TempDir::new().unwrap_or_else(|error| panic!("no temporary directory for certificates: {error}"));
+        write_certificates(dir.path()).unwrap_or_else(|error| panic!("no certificates could be made: {error}"));
+        Self { dir }
+    }
+
+    /// The certificate of the authority.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    /// A certificate for a client, and its key.
+    #[must_use]
+    pub fn client(&self) -> (PathBuf, PathBuf) {
+        (self.dir.path().join("client.pem"), self.dir.path().join("client.key"))
+    }
+
+    /// An authority that vouches for nobody here.
+    #[must_use]
+    pub fn stranger(&self) -> PathBuf {
+        self.dir.path().join("stranger.pem")
+    }
+
+    /// The settings of a server that speaks TLS on `port`; `clients` says whether it asks for certificates.
+    pub(super) fn settings(&self, port: u16, clients: &str) -> Vec<(&'static str, String)> {
+        let file = |name: &str| self.dir.path().join(name).display().to_string();
+        vec![
+            ("tls-port", port.to_string()),
+            ("tls-ca-cert-file", file("ca.pem")),
+            ("tls-cert-file", file("server.pem")),
+            ("tls-key-file", file("server.key")),
+            ("tls-auth-clients", clients.to_owned()),
+        ]
+    }
+
+    /// The same as arguments, for a server that also speaks TLS to the servers beside it.
+    pub(super) fn arguments(&self, clients: &str, between: &[&'static str]) -> Vec<String> {
+        let mut settings = self.settings(free_port(), clients);
+        settings.extend(between.iter().map(|name| (*name, "yes".to_owned())));
+        settings.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect()
+    }
+}
+
 /// A server with a port for TLS beside the plain one.
 pub struct Tls {
     server: Server,
-    dir: TempDir,
+    certificates: Certificates,
 }
 
 impl Tls {
@@ -33,17 +88,9 @@ impl Tls {
     }
 
     fn start_asking(clients: &str) -> Self {
-        let dir = TempDir::new().unwrap_or_else(|error| panic!("no temporary directory for certificates: {error}"));
-        write_certificates(dir.path()).unwrap_or_else(|error| panic!("no certificates could be made: {error}"));
-        let file = |name: &str| dir.path().join(name).display().to_string();
-        let server = Server::start_each(|| {
-            let port = free_port().to_string();
-            let (ca, cert, key) = (file("ca.pem"), file("server.pem"), file("server.key"));
-            let words = ["--tls-port", &port, "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert];
-            let more = ["--tls-key-file", &key, "--tls-auth-clients", clients];
-            words.iter().chain(&more).map(|&word| word.to_owned()).collect()
-        });
-        Self { server, dir }
+        let certificates = Certificates::make();
+        let server = Server::start_each(|| certificates.arguments(clients, &[]));
+        Self { server, certificates }
     }
 
     /// Where it speaks TLS.
@@ -52,8 +99,7 @@ impl Tls {
     /// Where the server does not say.
     #[must_use]
     pub fn url(&self) -> String {
-        let (_, port): (String, u16) = self.server.ask(&["CONFIG", "GET", "tls-port"]);
-        format!("rediss://127.0.0.1:{port}")
+        format!("rediss://127.0.0.1:{}", tls_port(&self.server))
     }
 
     /// The server, also without TLS.
@@ -62,23 +108,16 @@ impl Tls {
         &self.server
     }
 
-    /// The certificate of its authority.
+    /// Whom to trust, and who to be.
     #[must_use]
-    pub fn ca(&self) -> PathBuf {
-        self.dir.path().join("ca.pem")
+    pub const fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
+}
 
-    /// A certificate for a client, and its key.
-    #[must_use]
-    pub fn client(&self) -> (PathBuf, PathBuf) {
-        (self.dir.path().join("client.pem"), self.dir.path().join("client.key"))
-    }
-
-    /// An authority that vouches for nobody here.
-    #[must_use]
-    pub fn stranger(&self) -> PathBuf {
-        self.dir.path().join("stranger.pem")
-    }
+/// Where a server speaks TLS.
+pub(super) fn tls_port(server: &Server) -> u16 {
+    server.ask::<(String, u16)>(&["CONFIG", "GET", "tls-port"]).1
 }
 
 /// Without names of their own they would all pass for signed by themselves.

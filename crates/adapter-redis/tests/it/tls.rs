@@ -18,14 +18,14 @@ async fn refusal(options: Options) -> String {
 #[tokio::test]
 async fn a_server_is_trusted_for_its_authority_only() {
     let tls = Tls::start();
-    let options = Options { tls_ca: Some(tls.ca()), ..Options::new(&tls.url()) };
+    let options = Options { tls_ca: Some(tls.certificates().ca()), ..Options::new(&tls.url()) };
     let store = RedisStore::connect(options.clone(), Arc::new(Wall)).await.unwrap();
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
     assert_eq!(store.find(session.id).await.unwrap(), Some(session));
     // By name as well as by address.
     let named = Options { url: tls.url().replace("127.0.0.1", "localhost"), ..options };
     RedisStore::connect(named, Arc::new(Wall)).await.unwrap().probe().await.unwrap();
-    let stranger = Options { tls_ca: Some(tls.stranger()), ..Options::new(&tls.url()) };
+    let stranger = Options { tls_ca: Some(tls.certificates().stranger()), ..Options::new(&tls.url()) };
     let told = refusal(stranger).await;
     assert!(told.contains("not trusted") && told.contains("redis.tls_ca"), "{told}");
 }
@@ -33,10 +33,10 @@ async fn a_server_is_trusted_for_its_authority_only() {
 #[tokio::test]
 async fn a_server_that_asks_for_a_certificate_gets_it() {
     let tls = Tls::start_asking_for_certificates();
-    let without = Options { tls_ca: Some(tls.ca()), ..Options::new(&tls.url()) };
+    let without = Options { tls_ca: Some(tls.certificates().ca()), ..Options::new(&tls.url()) };
     let told = refusal(without.clone()).await;
     assert!(told.contains("redis.tls_cert"), "{told}");
-    let (certificate, key) = tls.client();
+    let (certificate, key) = tls.certificates().client();
     let with = Options { tls_cert: Some(certificate.clone()), tls_key: Some(key.clone()), ..without.clone() };
     let store = RedisStore::connect(with.clone(), Arc::new(Wall)).await.unwrap();
     issue(&store, "laptop", &Policy::default()).await;
@@ -46,7 +46,7 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
         ("it holds no private key", Options { tls_key: Some(certificate.clone()), ..with.clone() }),
         ("it holds no certificate", Options { tls_cert: Some(key.clone()), ..with.clone() }),
         ("could not read", Options { tls_ca: Some("/nowhere/ca.pem".into()), ..with.clone() }),
-        ("it is no key for", Options { tls_cert: Some(tls.ca()), ..with.clone() }),
+        ("it is no key for", Options { tls_cert: Some(tls.certificates().ca()), ..with.clone() }),
         ("write rediss://", Options { url: "redis://127.0.0.1".to_owned(), ..with.clone() }),
     ] {
         let told = refusal(options).await;
@@ -59,7 +59,7 @@ async fn plain_and_tls_are_not_mixed_up() {
     let server = Server::start();
     let tls = Tls::start();
     let plain = format!("rediss://127.0.0.1:{}", server.port());
-    let told = refusal(Options { tls_ca: Some(tls.ca()), ..Options::new(&plain) }).await;
+    let told = refusal(Options { tls_ca: Some(tls.certificates().ca()), ..Options::new(&plain) }).await;
     assert!(told.contains("speak TLS"), "{told}");
     let told = refusal(Options::new(&tls.url().replace("rediss", "redis"))).await;
     assert!(told.contains("rediss://"), "{told}");
