@@ -25,7 +25,7 @@ use crate::guard::{beside, check_file};
 use crate::journal::{Journal, Position};
 use crate::snapshot::write_all;
 use crate::table::{PIECE, Table};
-use crate::vfs::{Access, File, Vfs};
+use crate::vfs::{Access, File, Vfs, let_go};
 
 mod bytes;
 mod directory;
@@ -130,7 +130,10 @@ pub(crate) fn write(vfs: &dyn Vfs, store: &Path, journal: &parking_lot::RwLock<J
     let Some(draft) = Draft::open(vfs, &from)? else { return Ok(None) };
     let put_in_place = || {
         write_blocks(&*draft.file, journal, &at, sums)?;
-        draft.vfs.rename(&from, &path)
+        let former = vfs.open(&path, Access::Read);
+        draft.vfs.rename(&from, &path)?;
+        former.into_iter().for_each(let_go);
+        io::Result::Ok(())
     };
     put_in_place().inspect_err(|_| {
         // On a full disk an unfinished one would take the room that the store's next line needs.

@@ -538,8 +538,10 @@ impl Journal {
     }
 
     /// Goes on in a file that this process itself has just put in place of this one, with the very state at hand.
-    pub(crate) fn adopt(&mut self, file: Arc<dyn File>, head: Head, sums: Sums, recorded: Recorded) {
-        (self.file, self.named, self.read_only, self.unsure) = (file, true, false, Some(0));
+    /// Answers the former one.
+    pub(crate) fn adopt(&mut self, file: Arc<dyn File>, head: Head, sums: Sums, recorded: Recorded) -> Arc<dyn File> {
+        let former = std::mem::replace(&mut self.file, file);
+        (self.named, self.read_only, self.unsure) = (true, false, Some(0));
         self.at = Position {
             end: head.size,
             number: head.through,
@@ -554,6 +556,7 @@ impl Journal {
             ..Position::default()
         };
         self.indexed = self.indexed.map(|_| 0);
+        former
     }
 
     /// What a compaction writes into the first line.

@@ -14,7 +14,7 @@ use crate::guard::{beside, failed, parent};
 use crate::journal::{Journal, Recorded, Sums};
 use crate::table::Table;
 use crate::time::StoreClock;
-use crate::vfs::{Access, File, Vfs};
+use crate::vfs::{Access, File, Vfs, let_go};
 
 /// How many devices are written between two chances for others to use the table.
 const DEVICES_AT_ONCE: u32 = 256;
@@ -143,7 +143,8 @@ pub(crate) fn rewrite(
     })?;
     vfs.sync_dir(&parent(path)).map_err(doing(true))?;
     let recorded = Recorded { at: stamp.at.as_millis(), boot: stamp.boot.to_owned(), elapsed: stamp.elapsed };
-    journal.write().adopt(file, head, sums, recorded);
+    let former = journal.write().adopt(file, head, sums, recorded);
+    let_go(former);
     Ok(())
 }
 

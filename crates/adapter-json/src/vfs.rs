@@ -59,6 +59,13 @@ pub(crate) trait File: Send + Sync {
     fn unlock(&self) -> io::Result<()>;
 }
 
+/// Closes a file that another has taken the place of: its room is given back then, which takes a large one some time
+/// that nobody has to wait for.
+pub(crate) fn let_go(file: Arc<dyn File>) {
+    // Where no thread can be had, it is closed here and now.
+    let _ = std::thread::Builder::new().name("tenure-closing".to_owned()).spawn(move || drop(file));
+}
+
 /// A file system.
 pub(crate) trait Vfs: Send + Sync {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;

@@ -13,9 +13,9 @@ use crate::guard::{corrupt, failed};
 use crate::vfs::File;
 
 /// A piece that one thread parses at a time: what comes of it fits a processor's own cache, nearly.
-const PIECE: u64 = 512 << 10;
+const PIECE: u64 = 256 << 10;
 /// So many pieces a thread are taken between two meetings of all threads.
-const PIECES_A_THREAD: usize = 4;
+const PIECES_A_THREAD: usize = 2;
 /// With less than this to read, threads cost more than they save.
 const WORTH: u64 = 4 << 20;
 /// A piece ends with a line; the end of the last one is looked for in so many bytes.
