@@ -101,8 +101,8 @@ struct Entry {
     watched: Arc<Watched>,
     /// As it was last read.
     session: Session,
-    /// When that reading began.
-    seen: Instant,
+    /// Since when it cannot be read.
+    lost: Option<Instant>,
     due: Timestamp,
     check: Instant,
     looking: Looking,
@@ -161,7 +161,7 @@ impl Watched {
 
 impl Live {
     /// A registry over these use cases. `grace` is how long connections stay while the store cannot be read, counted
-    /// from the last time that their session was.
+    /// from the first look that found it so.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, grace: Duration) -> Self {
         let shared = Shared {
@@ -264,12 +264,11 @@ impl State {
             return watched;
         }
         let entry = self.entries.entry(session.id).or_insert_with(|| {
-            let seen = Instant::now();
-            let check = seen + FIRST_LOOK;
+            let check = Instant::now() + FIRST_LOOK;
             self.dues.insert((due, session.id));
             self.checks.insert((check, session.id));
             let watched = Watched::new(session.id, due);
-            Entry { watched, session: session.clone(), seen, due, check, looking: Looking::No, queued: false }
+            Entry { watched, session: session.clone(), lost: None, due, check, looking: Looking::No, queued: false }
         });
         entry.watched.connections.fetch_add(1, Ordering::Relaxed);
         Arc::clone(&entry.watched)

@@ -52,7 +52,7 @@ pub(super) fn start(shared: Arc<Shared>) {
     tokio::spawn(async move {
         // Nothing stays open unwatched, should this task ever end.
         let end = EndAll(shared);
-        let driver = Driver { shared: Arc::clone(&end.0), looks: Looks::new(), down: false };
+        let driver = Driver { shared: Arc::clone(&end.0), looks: Looks::new(), down: None };
         driver.run().await;
     });
 }
@@ -105,8 +105,8 @@ fn heed(shared: &Shared, item: FeedItem) {
 struct Driver {
     shared: Arc<Shared>,
     looks: Looks,
-    /// The latest look that ended found no store.
-    down: bool,
+    /// Since when no look has found a store, where the latest did not.
+    down: Option<Instant>,
 }
 
 impl Driver {
@@ -167,13 +167,14 @@ impl Driver {
     fn meet_checks(&mut self, state: &mut State) {
         let now = Instant::now();
         let grace = self.grace();
-        let at_once = if self.down { AT_ONCE_DOWN } else { AT_ONCE };
+        let at_once = if self.down.is_some() { AT_ONCE_DOWN } else { AT_ONCE };
         while let Some(&(check, id)) = state.checks.first().filter(|(check, _)| *check <= now) {
             let Some(entry) = state.entries.get(&id) else {
                 state.checks.remove(&(check, id));
                 continue;
             };
-            if self.down && now.duration_since(entry.seen) >= grace {
+            // While nobody is answered, most are not asked for.
+            if self.down.is_some_and(|down| now.duration_since(entry.lost.unwrap_or(down)) >= grace) {
                 end(state, id, Cut::StoreLost);
                 continue;
             }
@@ -188,7 +189,8 @@ impl Driver {
         Duration::from_millis(self.shared.grace.load(Ordering::Relaxed))
     }
 
-    /// How long after a look the next one is due: well within the grace, and for each session a little different.
+    /// How long after a look the next one is due: sooner where the grace is short, so that a loss is noticed in good
+    /// time, and for each session a little different.
     fn look_after(&self, id: SessionId) -> Duration {
         let every = LOOK_EVERY.min(self.grace() / 2).max(LOOK_EVERY_LEAST);
         // The low bits of an id are random.
@@ -222,18 +224,19 @@ impl Driver {
         let Look { id, began, found } = look;
         match found {
             Ok(session) => {
-                self.down = false;
+                self.down = None;
                 self.seen(&mut state, session, began);
             }
             Err(VerifyError::Refused(refusal)) => {
-                self.down = false;
+                self.down = None;
                 end(&mut state, id, Cut::Ended(refusal));
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.down, true) {
+                if self.down.is_none() {
                     tracing::warn!(%error, "the sessions of live connections cannot be looked at");
                 }
-                self.unseen(&mut state, id, shared.sessions.now());
+                let down = *self.down.get_or_insert_with(Instant::now);
+                self.unseen(&mut state, id, down, shared.sessions.now());
             }
         }
     }
@@ -244,7 +247,7 @@ impl Driver {
         let Some(entry) = state.entries.get_mut(&id) else { return };
         let again = std::mem::replace(&mut entry.looking, Looking::No) == Looking::Again;
         entry.session = session;
-        entry.seen = began;
+        entry.lost = None;
         entry.watched.pass_until(due);
         state.due_at(id, due);
         state.check_at(id, began + self.look_after(id));
@@ -254,13 +257,15 @@ impl Driver {
     }
 
     /// A session that could not be looked at: it stays for the grace, but not past the expiry last known.
-    fn unseen(&self, state: &mut State, id: SessionId, now: Timestamp) {
+    fn unseen(&self, state: &mut State, id: SessionId, down: Instant, now: Timestamp) {
         let Some(entry) = state.entries.get_mut(&id) else { return };
         entry.looking = Looking::No;
+        // Others may be readable meanwhile: this one's own count goes on.
+        let lost = *entry.lost.get_or_insert(down);
         let grace = self.grace();
         if entry.session.state(now) == SessionState::Expired {
             end(state, id, Cut::Ended(Refusal::Expired));
-        } else if entry.seen.elapsed() >= grace {
+        } else if lost.elapsed() >= grace {
             end(state, id, Cut::StoreLost);
         } else {
             // Idleness is never told from what was known earlier.

@@ -190,8 +190,8 @@ async fn a_lost_store_is_borne_for_the_grace_and_not_past_an_expiry() {
     let (cut, more) = end_of(&long).await;
     assert_eq!((cut, cut.close_code()), (Cut::StoreLost, 1013));
     let lasted = took + more;
-    assert!(lasted <= GRACE + Duration::from_millis(600), "{lasted:?}");
-    assert!(lasted >= GRACE - Duration::from_secs(5), "{lasted:?}");
+    assert!(lasted >= GRACE, "the whole grace, from when the loss was noticed: {lasted:?}");
+    assert!(lasted <= GRACE + Duration::from_secs(5), "which is within 4.5 s: {lasted:?}");
 }
 
 #[tokio::test(start_paused = true)]

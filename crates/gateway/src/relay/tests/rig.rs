@@ -18,7 +18,8 @@ use crate::openclaw;
 use crate::testing::World;
 use crate::{Options, Peer, SharedSecret};
 
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// Nothing here takes longer; a machine under load may.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A world, and a gate over it whose clients all have the same session.
 pub(crate) struct Rig {
@@ -79,6 +80,13 @@ impl Rig {
         let head = read_head(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         stream
+    }
+
+    /// Waits until the clock shows another time than the session's last activity.
+    pub(crate) async fn later(&self) {
+        while self.world.sessions.now() <= self.session.last_activity {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Waits until no connection is left.

@@ -127,7 +127,7 @@ async fn data_is_activity_and_pings_are_not() {
     let upstream = Played::new().await;
     let rig = Rig::new(upstream.address, HOUR).await;
     let (mut client, (mut server, _)) = tokio::join!(rig.connect_raw(), upstream.switch(""));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    rig.later().await;
     let mut after = Vec::new();
     for frame in [[0x89, 0x80, 0, 0, 0, 0], [0x8a, 0x80, 0, 0, 0, 0], [0x81, 0x80, 0, 0, 0, 0]] {
         client.write_all(&frame).await.unwrap();
