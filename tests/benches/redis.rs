@@ -97,7 +97,7 @@ impl Rig {
         let mut bare = self.bare.clone();
         match what {
             What::Verify => {
-                black_box(self.sessions.verify(self.token(), Usage::Ignored).await.unwrap());
+                black_box(self.sessions.verify(self.token(), Usage::Counts).await.unwrap());
             }
             What::Get => {
                 let value: Vec<u8> = redis::cmd("GET").arg(self.keys().0).query_async(&mut bare).await.unwrap();

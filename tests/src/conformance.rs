@@ -66,6 +66,7 @@ macro_rules! promises {
             an_import_replaces_the_record
             // activity
             activity_only_moves_forward
+            a_session_is_found_for_use
             activity_makes_no_revision
             activity_resurrects_nothing
             a_commit_keeps_later_activity

@@ -214,6 +214,10 @@ impl SessionRepository for JsonStore {
         self.shared.find(id)
     }
 
+    async fn find_for_use(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.shared.find(id)
+    }
+
     async fn load(&self, device: &DeviceId) -> Result<Device, StoreError> {
         self.shared.catch_up()?;
         let (loaded, at) = {

@@ -54,6 +54,10 @@ impl SessionRepository for RedisStore {
         self.find_session(id).await
     }
 
+    async fn find_for_use(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.find_session_for_use(id).await
+    }
+
     fn recall(&self, id: SessionId) -> Option<Session> {
         self.near.as_ref().and_then(|near| near.recall(id))
     }

@@ -1,5 +1,7 @@
 //! Looking up one session, or a device.
 
+use std::sync::atomic::Ordering;
+
 use redis::Value;
 use tenure_domain::{Device, DeviceId, Horizon, Revision, Session, SessionId, Timestamp};
 use tenure_ports::StoreError;
@@ -26,6 +28,27 @@ impl RedisStore {
         let late = |_| Err(self.wire.fail(Trouble::Lost("no answer in time".to_owned()), String::new));
         let found = timeout_at(deadline, self.find_plainly(id)).await.unwrap_or_else(late)?;
         Ok(found.map(|session| self.ends.correct(session)))
+    }
+
+    /// One plain read: of the record alone, until a session shows up that also needs its activity.
+    pub(crate) async fn find_session_for_use(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        if self.near.is_some() || self.idle_seen.load(Ordering::Relaxed) {
+            return self.find_session(id).await;
+        }
+        let key = self.keys.session(id);
+        let mut command = redis::cmd("GET");
+        command.arg(&key);
+        let answer = self.wire.read(&Request::Plain(command)).await;
+        let session = match answer.map_err(|trouble| self.wire.fail(trouble, || key))? {
+            Value::BulkString(record) => self.decode(id, &record, &Value::Nil)?,
+            Value::Nil => return Ok(None),
+            _ => return Err(self.strange()),
+        };
+        if session.depends_on_activity() {
+            self.idle_seen.store(true, Ordering::Relaxed);
+            return self.find_session(id).await;
+        }
+        Ok(Some(self.ends.correct(session)))
     }
 
     async fn find_plainly(&self, id: SessionId) -> Result<Option<Session>, StoreError> {

@@ -1,5 +1,6 @@
 //! The store: what it is made of, and how it is connected.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct RedisStore {
     pub(crate) ends: Arc<Ends>,
     /// Sessions kept in memory, where the settings ask for it.
     pub(crate) near: Option<Arc<Nears>>,
+    /// Whether a session with an idle timeout was seen: then activity is read together with the record.
+    pub(crate) idle_seen: AtomicBool,
     pub(crate) fleet: Arc<FleetClock>,
     /// This machine's clock, to be compared with the fleet's.
     pub(crate) wall: Arc<dyn Clock>,
@@ -73,7 +76,9 @@ impl RedisStore {
         let clock = own_time.clone().unwrap_or_else(|| Arc::clone(&fleet) as Arc<dyn Clock>);
         let ends = Arc::new(Ends::new(clock));
         let near = options.near_cache.then(|| Nears::start(Arc::clone(&wire.way), limits));
-        let store = Arc::new(Self { wire, keys, options, limits, replicator, ends, near, fleet, wall, own_time });
+        let idle_seen = AtomicBool::new(false);
+        let made = Self { wire, keys, options, limits, replicator, ends, near, idle_seen, fleet, wall, own_time };
+        let store = Arc::new(made);
         store.sample_time().await?;
         tokio::spawn(Self::uphold_ends(Arc::downgrade(&store)));
         tokio::spawn(keep_time(Arc::downgrade(&store)));

@@ -315,6 +315,12 @@ impl Session {
         now < self.keep_until()
     }
 
+    /// Whether it matters to anybody's access when it was last used.
+    #[must_use]
+    pub const fn depends_on_activity(&self) -> bool {
+        self.0.terms.idle_timeout.is_some()
+    }
+
     /// The session after verified use at `at`: activity only ever moves forward, and an ended session has none.
     #[must_use]
     pub fn touched(mut self, at: Timestamp) -> Self {

@@ -64,10 +64,12 @@ impl Inner {
 fn repository(inner: &Arc<Inner>) -> MockSessionRepository {
     let mut repository = MockSessionRepository::new();
     let world = Arc::clone(inner);
-    repository.expect_find().returning(move |id| {
+    let find = move |id| {
         world.finds.fetch_add(1, Ordering::Relaxed);
         world.up().map(|()| world.records.lock().get(&id).cloned())
-    });
+    };
+    repository.expect_find().returning(find.clone());
+    repository.expect_find_for_use().returning(find);
     repository.expect_recall().returning(|_| None);
     let world = Arc::clone(inner);
     repository.expect_load().returning(move |id| world.up().map(|()| world.device(id)));

@@ -51,10 +51,17 @@ pub struct Purged {
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait SessionRepository: Send + Sync {
-    /// One session, in whatever state, with all activity that this process knows of. The hot path.
+    /// One session, in whatever state, with all activity that this process knows of.
     ///
     /// Sees every commit that was acknowledged, by any process, before the call began.
     async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
+
+    /// One session for somebody who uses it now: as [`SessionRepository::find`], but the last activity of a session
+    /// that has no idle timeout may be an older one, since nothing depends on it and this use is later anyway.
+    /// The hot path.
+    async fn find_for_use(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.find(id).await
+    }
 
     /// One session as this process remembers it, without asking the store; `None` where it does not. May be behind
     /// the store by no more than the adapter's stated bound, and its activity by more: good enough to accept by.

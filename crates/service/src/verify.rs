@@ -32,7 +32,11 @@ impl Sessions {
         if let Some(verified) = self.verify_from_memory(token, usage) {
             return Ok(verified);
         }
-        let Some(session) = self.repository.find(token.session()).await? else {
+        let found = match usage {
+            Usage::Counts => self.repository.find_for_use(token.session()).await?,
+            Usage::Ignored => self.repository.find(token.session()).await?,
+        };
+        let Some(session) = found else {
             return Err(Refusal::Unknown.into());
         };
         let now = self.clock.now();

@@ -169,7 +169,7 @@ async fn a_store_that_is_down_is_an_error_and_no_refusal() {
     let (_, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     repository.expect_recall().return_const(None);
-    repository.expect_find().returning(|_| Err(down()));
+    repository.expect_find_for_use().returning(|_| Err(down()));
     let outcome = sessions(repository).verify(&token, Usage::Counts).await;
     assert_eq!(outcome, Err(VerifyError::Write(WriteError::Store(down()))));
 }
@@ -190,7 +190,7 @@ async fn theft_is_told_only_once_the_end_is_durable() {
         let mut repository = MockSessionRepository::new();
         let (found, loaded) = (rotation.clone(), holding(&rotation));
         repository.expect_recall().return_const(None);
-        repository.expect_find().returning(move |_| Ok(Some(found.clone())));
+        repository.expect_find_for_use().returning(move |_| Ok(Some(found.clone())));
         repository.expect_load_of().returning(move |_| Ok(Some(loaded.clone())));
         repository
             .expect_commit()
@@ -212,7 +212,7 @@ async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
     let mut repository = MockSessionRepository::new();
     let id = session.id;
     repository.expect_recall().return_const(None);
-    repository.expect_find().returning(move |_| Ok(Some(session.clone())));
+    repository.expect_find_for_use().returning(move |_| Ok(Some(session.clone())));
     let mut answers = vec![Ok(()), Err(down())];
     repository.expect_touch().times(2).returning(move |touches| {
         assert_eq!(touches.len(), 1, "one touch a session, however often it was used");
@@ -275,7 +275,7 @@ async fn nothing_is_refused_or_ended_from_memory() {
     for (remembered, stored, token) in cases {
         let mut repository = MockSessionRepository::new();
         repository.expect_recall().times(1).return_const(Some(remembered));
-        repository.expect_find().times(1).returning(move |_| Ok(Some(stored.clone())));
+        repository.expect_find_for_use().times(1).returning(move |_| Ok(Some(stored.clone())));
         sessions(repository).verify(&token, Usage::Ignored).await.unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use tenure_domain::{Millis, Policy, SessionId, Touch};
 
-use super::support::{decide_rotation, device, find, issue, load_of, now, purge, revocation, revoke, unknown};
+use super::support::{decide_rotation, device, find, idling, issue, load_of, now, purge, revocation, revoke, unknown};
 use crate::stand::Stand;
 
 async fn activity(stand: &Stand, id: SessionId) -> Option<u64> {
@@ -25,6 +25,29 @@ pub async fn activity_only_moves_forward(stand: &Stand) {
     assert_eq!(loaded.sessions()[0].last_activity, at(300).at);
     // Nothing else of it has changed.
     assert_eq!(find(stand, id).await, Some(issued.session.clone().touched(at(300).at)));
+}
+
+/// Whoever uses a session gets it with all activity where that matters, and as it is but for its activity where not.
+pub async fn a_session_is_found_for_use(stand: &Stand) {
+    let (plain, idle) = (issue(stand, "laptop", &Policy::default()).await, issue(stand, "phone", &idling()).await);
+    stand.time.pass(Millis::minutes(1));
+    let used = now(stand);
+    let touches = [&plain, &idle].map(|issued| Touch { session: issued.session.id, at: used });
+    stand.store.touch(&touches).await.unwrap();
+    // Twice, since a store may learn from the first.
+    for store in [&stand.store, &stand.other, &stand.other] {
+        let found = store.find_for_use(plain.session.id).await.unwrap().unwrap();
+        assert_eq!(found.touched(used), plain.session.clone().touched(used));
+    }
+    let id = idle.session.id;
+    for _ in 0..2 {
+        assert_eq!(stand.store.find_for_use(id).await.unwrap(), Some(idle.session.clone().touched(used)));
+        assert_eq!(stand.other.find_for_use(id).await.unwrap(), stand.other.find(id).await.unwrap());
+    }
+    assert_eq!(stand.store.find_for_use(unknown(id)).await.unwrap(), None);
+    revoke(stand, plain.session.id).await;
+    assert!(stand.store.find_for_use(plain.session.id).await.unwrap().unwrap().end.is_some());
+    stand.seen(true, async |other| other.find_for_use(plain.session.id).await.unwrap().unwrap().end.is_some()).await;
 }
 
 /// What was decided before a use may be committed after it.
