@@ -21,7 +21,7 @@ pub use tls::{Certificates, Tls};
 use crate::Options;
 
 /// How long a server may take to start.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// What a machine that is busy with other tests may add to every bound.
 pub const BUSY: Duration = Duration::from_secs(5);
 
