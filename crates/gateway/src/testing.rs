@@ -23,6 +23,7 @@ struct Inner {
     records: Mutex<HashMap<SessionId, Session>>,
     news: broadcast::Sender<FeedItem>,
     down: Mutex<bool>,
+    lost: Mutex<Option<SessionId>>,
     silent: Mutex<bool>,
     finds: AtomicU64,
 }
@@ -66,7 +67,8 @@ fn repository(inner: &Arc<Inner>) -> MockSessionRepository {
     let world = Arc::clone(inner);
     let find = move |id| {
         world.finds.fetch_add(1, Ordering::Relaxed);
-        world.up().map(|()| world.records.lock().get(&id).cloned())
+        world.up()?;
+        if *world.lost.lock() == Some(id) { Err(gone()) } else { Ok(world.records.lock().get(&id).cloned()) }
     };
     repository.expect_find().returning(find.clone());
     repository.expect_find_for_use().returning(find);
@@ -131,6 +133,7 @@ impl World {
             records: Mutex::default(),
             news: broadcast::channel(4096).0,
             down: Mutex::new(false),
+            lost: Mutex::default(),
             silent: Mutex::new(false),
             finds: AtomicU64::new(0),
         });
@@ -162,6 +165,11 @@ impl World {
     /// Whether calls fail from now on.
     pub(crate) fn set_down(&self, down: bool) {
         *self.inner.down.lock() = down;
+    }
+
+    /// This session cannot be read from now on.
+    pub(crate) fn lose(&self, id: SessionId) {
+        *self.inner.lost.lock() = Some(id);
     }
 
     /// Whether changes make no news from now on.

@@ -195,6 +195,24 @@ async fn a_lost_store_is_borne_for_the_grace_and_not_past_an_expiry() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_session_that_cannot_be_read_is_borne_no_longer_for_others_that_can() {
+    let world = World::new();
+    let live = live(&world);
+    let lost = world.issue("a", HOUR).await.session;
+    let guard = live.register(&lost);
+    let mut others = Vec::new();
+    for n in 0..20 {
+        others.push(live.register(&world.issue(&format!("d{n}"), HOUR).await.session));
+    }
+    pause(10_000).await;
+    world.lose(lost.id);
+    let (cut, took) = end_of(&guard).await;
+    assert_eq!(cut, Cut::StoreLost);
+    assert!(took >= GRACE && took <= GRACE + Duration::from_secs(5), "{took:?}");
+    assert!(others.iter().all(Guard::is_open));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_returns_within_the_grace_cuts_nobody_but_who_was_revoked() {
     let world = World::new();
     let live = live(&world);
