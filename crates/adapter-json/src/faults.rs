@@ -9,7 +9,6 @@ use common::*;
 use rustix::io::Errno;
 use tenure_domain::*;
 use tenure_ports::*;
-use tokio::runtime::{Builder, Runtime};
 
 use crate::vfs::Vfs as _;
 use crate::vfs::sim::{Fault, SimFs};
@@ -107,17 +106,8 @@ async fn history(fs: &SimFs, time: &Arc<Time>, log: &mut Log) -> Result<(), Comm
     Ok(())
 }
 
-/// Here who commits alone writes it.
 fn run<T>(work: impl Future<Output = T>) -> T {
-    thread_local! {
-        static RUNTIME: Runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    }
-    RUNTIME.with(|runtime| runtime.block_on(work))
-}
-
-/// Here the thread that writes is handed everything.
-fn run_by_thread<T>(work: impl Future<Output = T>) -> T {
-    Builder::new_current_thread().build().unwrap().block_on(work)
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
 }
 
 fn dice(seed: u64) -> impl FnMut(usize) -> usize {
@@ -136,10 +126,9 @@ fn restarted(time: &Time, boot: &str) -> Arc<Time> {
     new
 }
 
-/// The whole history, and how many operations it takes where the thread writes, which is no fewer than otherwise.
 fn reference() -> (Log, usize) {
     let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
-    run_by_thread(history(&fs, &time, &mut log)).unwrap();
+    run(history(&fs, &time, &mut log)).unwrap();
     assert!(fs.count("rename") >= 3, "the script compacts");
     (log, fs.operations())
 }
@@ -164,15 +153,13 @@ fn survives(fs: &SimFs, time: &Arc<Time>, log: &Log, reference: &Log, context: &
 #[test]
 fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
     let (reference, operations) = reference();
-    for (at, by_thread) in (1..=operations).flat_map(|at| [(at, true), (at, false)]) {
+    for at in 1..=operations {
         let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
         fs.set_fault(at, Fault::PowerLoss);
-        let history = history(&fs, &time, &mut log);
-        let _ = if by_thread { run_by_thread(history) } else { run(history) };
+        let _ = run(history(&fs, &time, &mut log));
         for seed in 0..12 {
             let after = fs.after_power_loss(dice(seed * 1000 + at as u64));
-            let context = format!("operation {at}, by the thread: {by_thread}, seed {seed}");
-            survives(&after, &restarted(&time, "b2"), &log, &reference, &context);
+            survives(&after, &restarted(&time, "b2"), &log, &reference, &format!("operation {at}, seed {seed}"));
         }
     }
 }
@@ -214,7 +201,6 @@ fn an_error_at_any_operation_is_reported_and_work_goes_on() {
     for at in 1..=operations {
         for (error, more) in [(Errno::NOSPC, 0), (Errno::IO, 0), (Errno::IO, 4)] {
             run(meets(at, error, more, &reference));
-            run_by_thread(meets(at, error, more, &reference));
         }
     }
 }

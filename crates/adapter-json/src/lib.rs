@@ -3,7 +3,6 @@
 //! ```text
 //! find, load, page …  ->  Journal (the table, fresh by one fstat)        no lock between processes
 //! commit, touch, purge -> Shared (queue) -> writer thread: lock, catch up, check, append, sync, answer
-//! commit, nobody waits -> the same by the caller itself, which so is spared two hand-overs
 //! ```
 //! The file is the one truth: everything in memory comes from its lines, this process' own ones included.
 

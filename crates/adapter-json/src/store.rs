@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Millis, Revision, Session, SessionError, SessionId, SortKey, Timestamp,
     Touch,
@@ -49,12 +50,9 @@ impl Default for Options {
 /// Sessions in one journal file, shared by any number of processes.
 ///
 /// Dropping it lets what waits be written in the background; a process that ends calls [`JsonStore::close`] first.
-///
-/// In a multi-thread runtime of tokio, and where there is none, a commit that comes alone is written by the thread that
-/// asks for it, which tells tokio so (`block_in_place`, which panics within a `LocalSet`). In a current-thread runtime,
-/// and where several wait, a thread of the store's own writes.
 pub struct JsonStore {
     shared: Arc<Shared>,
+    lock: Arc<Mutex<Lock>>,
     news: News,
 }
 
@@ -81,8 +79,8 @@ impl JsonStore {
         let news = News::new();
         let journal = Journal::open_indexed(Arc::clone(&vfs), path, Arc::clone(&clock), news.sender.clone())?;
         let floors = Floors { compact: options.compact_floor, index: options.index_floor };
-        let shared = Arc::new(Shared::new(path.to_owned(), vfs, clock, lock, journal, floors));
-        Ok(Arc::new(Self { shared, news }))
+        let shared = Arc::new(Shared::new(path.to_owned(), vfs, clock, journal, floors));
+        Ok(Arc::new(Self { shared, lock: Arc::new(Mutex::new(lock)), news }))
     }
 
     /// The store's time: the wall clock, but never behind what the store has recorded plus the time since.
@@ -101,10 +99,10 @@ impl JsonStore {
             return Ok(());
         }
         if !self.shared.is_idle() {
-            self.shared.ask(Job::Flush).await?;
+            self.shared.ask(&self.lock, Job::Flush).await?;
         }
         // Without one the next process only begins more slowly.
-        if wants_index && let Err(error) = self.shared.ask::<_, StoreError>(Job::Index).await {
+        if wants_index && let Err(error) = self.shared.ask::<_, StoreError>(&self.lock, Job::Index).await {
             tracing::debug!(%error, "no index was written");
         }
         Ok(())
@@ -115,7 +113,7 @@ impl JsonStore {
     /// # Errors
     /// [`StoreError`] where it cannot be written; the store goes on with the file that it has.
     pub async fn compact(&self) -> Result<(), StoreError> {
-        self.shared.ask(Job::Compact).await
+        self.shared.ask(&self.lock, Job::Compact).await
     }
 
     /// Waits until what a decision on a device is to be made on is on the disk. What this process wrote is already.
@@ -127,7 +125,7 @@ impl JsonStore {
         if rules <= synced || loaded.revision().get() <= synced {
             return Ok(loaded);
         }
-        match self.shared.ask(Job::Sync).await {
+        match self.shared.ask(&self.lock, Job::Sync).await {
             Err(error) if !something => Err(error),
             _ => Ok(loaded),
         }
@@ -245,10 +243,7 @@ impl SessionRepository for JsonStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Revision, CommitError> {
-        match self.shared.commit_alone(commit) {
-            Some(result) => result,
-            None => self.shared.ask(|reply| Job::Commit(commit.clone(), reply)).await,
-        }
+        self.shared.ask(&self.lock, |reply| Job::Commit(commit.clone(), reply)).await
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), StoreError> {
@@ -258,7 +253,7 @@ impl SessionRepository for JsonStore {
             let news = touches.iter().filter(|news| touch(&mut journal.table, news.session, news.at));
             news.map(|news| (news.session, news.at)).collect()
         };
-        if moved.is_empty() { Ok(()) } else { self.shared.remember(moved) }
+        if moved.is_empty() { Ok(()) } else { self.shared.remember(&self.lock, moved) }
     }
 
     async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
@@ -294,7 +289,7 @@ impl SessionRepository for JsonStore {
             return purge::run(&self.shared, purge, after, |_, _| Ok(()));
         }
         let purge = *purge;
-        self.shared.ask(|reply| Job::Purge(purge, after, reply)).await
+        self.shared.ask(&self.lock, |reply| Job::Purge(purge, after, reply)).await
     }
 
     async fn subscribe(&self) -> Result<Feed, StoreError> {
@@ -304,6 +299,6 @@ impl SessionRepository for JsonStore {
 
     async fn probe(&self) -> Result<(), StoreError> {
         self.shared.catch_up()?;
-        self.shared.ask(Job::Probe).await
+        self.shared.ask(&self.lock, Job::Probe).await
     }
 }

@@ -1,5 +1,5 @@
-//! Writing, by one of a process at a time: a thread that takes what waits, all of it, and pays one lock, one write and
-//! one sync for the lot; or, where nobody else waits, whoever has something to commit.
+//! The one thread of a process that writes: it takes what waits, all of it, and pays one lock, one write and one sync
+//! for the lot.
 
 use std::mem;
 use std::path::PathBuf;
@@ -18,17 +18,12 @@ use crate::lock::Lock;
 use crate::time::StoreClock;
 use crate::vfs::Vfs;
 
-mod alone;
 mod append;
 mod batch;
 pub(crate) mod decide;
 
 /// How long activity waits for company before it is written.
 const TOUCH_DELAY: Duration = Duration::from_millis(50);
-
-/// After a round with several commits so many have to have one at most, before the next is written by its caller: where
-/// several wait, one sync for all is the better bargain.
-const CROWD: u8 = 4;
 
 /// Below these sizes of the file some work is not worth it.
 #[derive(Clone, Copy)]
@@ -44,15 +39,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<StoreClock>,
     pub(crate) journal: RwLock<Journal>,
     pub(crate) floors: Floors,
-    pen: Mutex<Pen>,
     queue: Mutex<Queue>,
     wake: Condvar,
-}
-
-/// What whoever writes needs; the queue says whose turn it is.
-struct Pen {
-    lock: Lock,
-    state: batch::State,
 }
 
 /// Where an answer goes.
@@ -71,8 +59,6 @@ pub(crate) enum Job {
     Compact(Reply<()>),
     /// The index is written, if one is wanted. It fails for nothing but what every job fails for.
     Index(Reply<()>),
-    /// What is due after a commit is done: the file written anew, the index written.
-    Tidy,
 }
 
 #[derive(Default)]
@@ -83,10 +69,6 @@ struct Queue {
     since: Option<Instant>,
     running: bool,
     closed: bool,
-    /// Somebody has the pen.
-    writing: bool,
-    /// How many more rounds have to have one commit at most, before one that comes alone is written by its caller.
-    crowd: u8,
 }
 
 impl Shared {
@@ -94,22 +76,21 @@ impl Shared {
         path: PathBuf,
         vfs: Arc<dyn Vfs>,
         clock: Arc<StoreClock>,
-        lock: Lock,
         journal: Journal,
         floors: Floors,
     ) -> Self {
-        let pen = Mutex::new(Pen { lock, state: batch::State::default() });
         let (queue, wake) = (Mutex::default(), Condvar::new());
-        Self { path, vfs, clock, journal: RwLock::new(journal), floors, pen, queue, wake }
+        Self { path, vfs, clock, journal: RwLock::new(journal), floors, queue, wake }
     }
 
     /// Hands a job over and waits for its answer.
     pub(crate) async fn ask<T, E: From<StoreError>>(
         self: &Arc<Self>,
+        lock: &Arc<Mutex<Lock>>,
         job: impl FnOnce(Reply<T, E>) -> Job,
     ) -> Result<T, E> {
         let (reply, answer) = oneshot::channel();
-        self.push(|queue| queue.jobs.push(job(reply)))?;
+        self.push(lock, |queue| queue.jobs.push(job(reply)))?;
         match answer.await {
             Ok(answer) => answer,
             Err(_) => Err(unavailable(&self.path, "the thread that writes ended unexpectedly; restart").into()),
@@ -117,8 +98,12 @@ impl Shared {
     }
 
     /// Takes activity that the table shows already.
-    pub(crate) fn remember(self: &Arc<Self>, touches: Vec<(SessionId, Timestamp)>) -> Result<(), StoreError> {
-        self.push(|queue| {
+    pub(crate) fn remember(
+        self: &Arc<Self>,
+        lock: &Arc<Mutex<Lock>>,
+        touches: Vec<(SessionId, Timestamp)>,
+    ) -> Result<(), StoreError> {
+        self.push(lock, |queue| {
             queue.since.get_or_insert_with(Instant::now);
             for (id, at) in touches {
                 let seen = queue.touches.entry(id).or_insert(at);
@@ -154,15 +139,15 @@ impl Shared {
         }
     }
 
-    fn push(self: &Arc<Self>, put: impl FnOnce(&mut Queue)) -> Result<(), StoreError> {
+    fn push(self: &Arc<Self>, lock: &Arc<Mutex<Lock>>, put: impl FnOnce(&mut Queue)) -> Result<(), StoreError> {
         let mut queue = self.queue.lock();
         put(&mut queue);
         if queue.running {
             self.wake.notify_one();
             return Ok(());
         }
-        let shared = Arc::clone(self);
-        let started = std::thread::Builder::new().name("tenure-journal".to_owned()).spawn(move || shared.run());
+        let (shared, lock) = (Arc::clone(self), Arc::clone(lock));
+        let started = std::thread::Builder::new().name("tenure-journal".to_owned()).spawn(move || shared.run(&lock));
         match started {
             Ok(_) => {
                 queue.running = true;
@@ -181,28 +166,20 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    fn run(&self) {
+    fn run(&self, lock: &Mutex<Lock>) {
+        let mut state = batch::State::default();
         while let Some((jobs, touches)) = self.next() {
-            let crowded = jobs.iter().filter(|job| matches!(job, Job::Commit(..))).count() > 1;
-            batch::run(self, &mut self.pen.lock(), jobs, touches);
-            let mut queue = self.queue.lock();
-            queue.writing = false;
-            queue.crowd = if crowded { CROWD } else { queue.crowd.saturating_sub(1) };
+            batch::run(self, &mut lock.lock(), &mut state, jobs, touches);
         }
     }
 
-    /// All that waits, once something does that cannot wait longer, and the turn to write; `None` at the end.
+    /// All that waits, once something does that cannot wait longer; `None` at the end.
     fn next(&self) -> Option<(Vec<Job>, HashMap<SessionId, Timestamp>)> {
         let mut queue = self.queue.lock();
         loop {
-            if queue.writing {
-                // Whoever writes wakes this thread for what has come meanwhile.
-                self.wake.wait(&mut queue);
-                continue;
-            }
             let due = queue.since.map(|since| since + TOUCH_DELAY);
             if !queue.jobs.is_empty() || due.is_some_and(|due| queue.closed || due <= Instant::now()) {
-                (queue.since, queue.writing) = (None, true);
+                queue.since = None;
                 return Some((mem::take(&mut queue.jobs), mem::take(&mut queue.touches)));
             }
             if queue.closed {

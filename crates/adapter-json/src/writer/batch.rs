@@ -8,11 +8,12 @@ use tenure_domain::{Change, Commit, EndReason, Revision, SessionId, Timestamp};
 use tenure_ports::{Clock as _, CommitError, Purged, StoreError};
 
 use super::append::write;
-use super::{Job, Pen, Reply, Shared, decide};
+use super::{Job, Reply, Shared, decide};
 use crate::format::{Line, Ops};
 use crate::guard::{failed, parent, unavailable};
 use crate::index;
 use crate::journal::{Journal, Tail};
+use crate::lock::{Held, Lock};
 use crate::purge;
 use crate::snapshot;
 use crate::vfs::Access;
@@ -53,7 +54,6 @@ struct Waiting {
     others: Vec<Reply<()>>,
     compactions: Vec<Reply<()>>,
     indexings: Vec<Reply<()>>,
-    tidy: bool,
 }
 
 /// Nobody may wait any more: the answer is lost then, and that is fine.
@@ -63,7 +63,8 @@ fn answer<T, E>(reply: Reply<T, E>, result: Result<T, E>) {
 
 pub(super) fn run(
     shared: &Shared,
-    Pen { lock, state }: &mut Pen,
+    lock: &mut Lock,
+    state: &mut State,
     jobs: Vec<Job>,
     touches: HashMap<SessionId, Timestamp>,
 ) {
@@ -76,23 +77,15 @@ pub(super) fn run(
             Job::Flush(reply) | Job::Probe(reply) => waiting.others.push(reply),
             Job::Compact(reply) => waiting.compactions.push(reply),
             Job::Index(reply) => waiting.indexings.push(reply),
-            Job::Tidy => waiting.tidy = true,
         }
     }
-    let Waiting { commits, purges, syncs, others, compactions, indexings, tidy } = waiting;
+    let Waiting { commits, purges, syncs, others, compactions, indexings } = waiting;
     let nothing = commits.is_empty() && purges.is_empty() && others.is_empty() && compactions.is_empty();
-    if nothing
-        && indexings.is_empty()
-        && !tidy
-        && touches.is_empty()
-        && !state.suspect
-        && !shared.journal.read().is_unsure()
-    {
+    if nothing && indexings.is_empty() && touches.is_empty() && !state.suspect && !shared.journal.read().is_unsure() {
         let result = sync_only(shared);
         return syncs.into_iter().for_each(|reply| answer(reply, result.clone()));
     }
-    let prepared = lock.acquire().and_then(|held| prepare(shared, state).map(|()| held));
-    let held = match prepared {
+    let held = match prepare(shared, lock, state) {
         Ok(held) => held,
         Err(error) => {
             refuse(shared, commits, &error);
@@ -124,8 +117,9 @@ fn sync_only(shared: &Shared) -> Result<(), StoreError> {
     file.sync().map_err(|error| failed(&shared.path, "sync the store", &error))
 }
 
-/// Catches up and repairs what a dead writer left. The caller holds the lock.
-pub(super) fn prepare(shared: &Shared, state: &mut State) -> Result<(), StoreError> {
+/// Takes the lock, catches up and repairs what a dead writer left.
+fn prepare(shared: &Shared, lock: &mut Lock, state: &mut State) -> Result<Held, StoreError> {
+    let held = lock.acquire()?;
     loop {
         let (tail, file, end) = {
             let mut journal = shared.journal.write();
@@ -161,7 +155,7 @@ pub(super) fn prepare(shared: &Shared, state: &mut State) -> Result<(), StoreErr
     if state.suspect {
         rewrite(shared, state)?;
     }
-    Ok(())
+    Ok(held)
 }
 
 /// A store that could only be opened to read may have become writable.
@@ -180,7 +174,7 @@ fn writable(shared: &Shared) -> Result<(), StoreError> {
 }
 
 /// Answers commits that were not tried.
-pub(super) fn refuse(shared: &Shared, commits: Vec<(Commit, Reply<Revision, CommitError>)>, error: &StoreError) {
+fn refuse(shared: &Shared, commits: Vec<(Commit, Reply<Revision, CommitError>)>, error: &StoreError) {
     for (commit, reply) in commits {
         deny(shared, &commit);
         answer(reply, Err(error.clone().into()));
@@ -225,7 +219,7 @@ fn line<'a>(shared: &'a Shared, journal: &Journal, at: Timestamp) -> Line<'a> {
 
 /// Writes activity and commits; answers the commits. The result is about the activity, and about durability where
 /// `must_sync` asks for it.
-pub(super) fn append(
+fn append(
     shared: &Shared,
     state: &mut State,
     commits: Vec<(Commit, Reply<Revision, CommitError>)>,
@@ -360,30 +354,20 @@ fn rewrite(shared: &Shared, state: &mut State) -> Result<(), StoreError> {
 /// Writes the file anew once it is more than twice the last snapshot and the floor, or once most of what that had is
 /// gone: each byte is so copied about once.
 fn compact_if_due(shared: &Shared, state: &mut State) {
-    if !compaction_is_due(shared, state) {
-        return;
-    }
-    let size = shared.journal.read().at.end;
-    state.compact_from = 0;
-    if let Err(error) = compact(shared, state) {
-        tracing::warn!(%error, "the store could not be compacted; it goes on growing until it can");
-        state.compact_from = size.saturating_add(shared.floors.compact);
-    }
-}
-
-fn compaction_is_due(shared: &Shared, state: &State) -> bool {
     let (size, head, records) = {
         let journal = shared.journal.read();
         (journal.at.end, journal.at.head, journal.table.len() as u64)
     };
     let grown = size > head.size.saturating_mul(2).saturating_add(shared.floors.compact);
     let emptied = size > shared.floors.compact && records < head.records / 4;
-    (grown || emptied) && size >= state.compact_from
-}
-
-/// Whether anything of what follows a round is to be done now.
-pub(super) fn is_untidy(shared: &Shared, state: &State) -> bool {
-    compaction_is_due(shared, state) || (!state.indexed && shared.wants_index())
+    if !(grown || emptied) || size < state.compact_from {
+        return;
+    }
+    state.compact_from = 0;
+    if let Err(error) = compact(shared, state) {
+        tracing::warn!(%error, "the store could not be compacted; it goes on growing until it can");
+        state.compact_from = size.saturating_add(shared.floors.compact);
+    }
 }
 
 /// Writes the index anew after the file was, and once for what this process had to read line by line when it began:
