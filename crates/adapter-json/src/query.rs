@@ -153,11 +153,12 @@ pub(crate) fn top(
         }
         Ok::<_, StoreError>(())
     };
-    let mut from = 0;
-    loop {
+    // The youngest come first: where most rows were added in order, few of the others need to be unpacked.
+    let mut to = u32::MAX;
+    while to > 0 {
         let journal = shared.journal.read();
         let table = &journal.table;
-        match places(table, filter, from) {
+        match places(table, filter, 0) {
             Places::Some(places) => {
                 for at in places {
                     consider(table, at, table.row(at))?;
@@ -165,14 +166,15 @@ pub(crate) fn top(
                 break;
             }
             Places::All(_) => {
-                let to = from.saturating_add(ROWS_AT_ONCE).min(table.bound());
-                for (at, row) in table.rows_from(from).take_while(|(at, _)| *at < to) {
-                    consider(table, at, row)?;
+                to = to.min(table.bound());
+                let from = to.saturating_sub(ROWS_AT_ONCE);
+                for at in (from..to).rev() {
+                    let row = table.row(at);
+                    if !row.is_free() {
+                        consider(table, at, row)?;
+                    }
                 }
-                from = to;
-                if from >= table.bound() {
-                    break;
-                }
+                to = from;
             }
         }
     }
