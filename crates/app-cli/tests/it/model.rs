@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tenure_domain::{ClientInfo, Device, DeviceId, Enrolment, Family, Fresh, Policy, Subject, Timestamp};
+use tenure_domain::{ClientInfo, Device, DeviceId, Enrolment, Family, Fresh, Millis, Policy, Subject, Timestamp};
 use tenure_ports::{Clock, Entropy, EntropyError, SessionRepository};
 use tenure_service::{SessionRecord, Sessions};
 
@@ -40,12 +40,13 @@ pub(crate) fn open(home: &Home) -> InProcess {
     let sessions = runtime.block_on(async {
         let (repository, clock): (Arc<dyn SessionRepository>, Arc<dyn Clock>) = match home.redis_url() {
             Some(url) => {
-                let options = tenure_adapter_redis::Options::new(&url);
+                let options = tenure_adapter_redis::test_server::patient(&url);
                 let store = tenure_adapter_redis::RedisStore::connect(options, Arc::new(Wall)).await.unwrap();
                 (store.clone(), store.clock())
             }
             None => {
-                let options = tenure_adapter_json::Options::default();
+                let lock_timeout = Millis::minutes(1);
+                let options = tenure_adapter_json::Options { lock_timeout, ..Default::default() };
                 let store = tenure_adapter_json::JsonStore::open(&home.store(), Arc::new(Wall), options).unwrap();
                 (store.clone(), store.clock())
             }

@@ -91,6 +91,7 @@ impl World {
             "json" => {
                 // Written anew as often as can be.
                 let options = tenure_adapter_json::Options {
+                    lock_timeout: Millis::minutes(1),
                     boot: self.time.clone(),
                     compact_floor: 4_096,
                     ..tenure_adapter_json::Options::default()
