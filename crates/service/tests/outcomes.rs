@@ -212,7 +212,9 @@ async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
     let mut repository = MockSessionRepository::new();
     let id = session.id;
     repository.expect_recall().return_const(None);
-    repository.expect_find_for_use().returning(move |_| Ok(Some(session.clone())));
+    let found = session.clone();
+    repository.expect_find_for_use().returning(move |_| Ok(Some(found.clone())));
+    repository.expect_find().returning(move |_| Ok(Some(session.clone())));
     let mut answers = vec![Ok(()), Err(down())];
     repository.expect_touch().times(2).returning(move |touches| {
         assert_eq!(touches.len(), 1, "one touch a session, however often it was used");
@@ -275,7 +277,7 @@ async fn nothing_is_refused_or_ended_from_memory() {
     for (remembered, stored, token) in cases {
         let mut repository = MockSessionRepository::new();
         repository.expect_recall().times(1).return_const(Some(remembered));
-        repository.expect_find_for_use().times(1).returning(move |_| Ok(Some(stored.clone())));
+        repository.expect_find().times(1).returning(move |_| Ok(Some(stored.clone())));
         sessions(repository).verify(&token, Usage::Ignored).await.unwrap();
     }
 }
