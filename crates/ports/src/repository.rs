@@ -121,7 +121,8 @@ pub trait SessionRepository: Send + Sync {
     /// removed that had not ended gets a new revision. A device's horizon stays until it has passed.
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError>;
 
-    /// News of changes from now on, from any process.
+    /// News of changes from now on, from any process: each device's in its order. News of what was just before may
+    /// still come, and that of two devices in either order.
     async fn subscribe(&self) -> Result<Feed, StoreError>;
 
     /// Whether the store answers and would take a commit, without making one.
