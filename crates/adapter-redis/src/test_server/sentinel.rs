@@ -127,19 +127,23 @@ impl Sentinels {
         &mut self.servers[number]
     }
 
-    /// Waits until all sentinels name this server as primary, it is one, and the other replicates it.
+    /// Waits until all sentinels name the same server as primary, it is one, and the other replicates it. Which one that
+    /// is may change meanwhile: on a busy machine the new primary may be taken for down as well.
     ///
     /// # Panics
     /// Where that takes too long.
-    pub fn wait_for(&self, number: usize) {
-        let (port, other) = (self.servers[number].port(), self.servers[1 - number].port());
-        let named = self.reached(&self.servers[number]);
+    pub fn wait_until_settled(&self) {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE];
-        wait_until("the sentinels name the new primary", || {
-            self.sentinels.iter().all(|sentinel| ask::<(String, u16)>(sentinel.port, &words).1 == named)
+        wait_until("the sentinels and both servers agree on the primary", || {
+            let named: Vec<u16> =
+                self.sentinels.iter().map(|sentinel| ask::<(String, u16)>(sentinel.port, &words).1).collect();
+            let primary = self.servers.iter().position(|server| named.iter().all(|port| *port == self.reached(server)));
+            primary.is_some_and(|primary| {
+                let role_of = |number: usize| role(self.servers[number].port());
+                role_of(primary).as_deref() == Some("master")
+                    && role_of(1 - primary).as_deref() == Some("slave connected")
+            })
         });
-        wait_until("it is one", || role(port).as_deref() == Some("master"));
-        wait_until("the other replicates it", || role(other).as_deref() == Some("slave connected"));
     }
 }
 

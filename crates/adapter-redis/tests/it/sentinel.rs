@@ -109,7 +109,7 @@ async fn writers_go_on_by_themselves_after_a_failover() {
         }
     }
     sentinels.server_mut(primary).restart();
-    sentinels.wait_for(1 - primary);
+    sentinels.wait_until_settled();
     store.probe().await.unwrap();
 }
 

@@ -71,7 +71,7 @@ pub(crate) async fn failover(rounds: u64) -> Result<(), Failure> {
         slowest = slowest.max(killed.elapsed());
         tokio::task::block_in_place(|| {
             sentinels.server_mut(primary).restart();
-            sentinels.wait_for(1 - primary);
+            sentinels.wait_until_settled();
         });
     }
     let ended = load.end().await?;
