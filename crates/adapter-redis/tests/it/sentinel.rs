@@ -128,7 +128,8 @@ async fn a_primary_that_was_replaced_while_it_hung_is_left() {
     let began = Instant::now();
     let found = store.find(session.id).await;
     assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
-    assert!(matches!(found, Err(StoreError::Unavailable { .. })), "{found:?}");
+    // Within the limits another may have taken its place already; then that one answers.
+    assert!(matches!(found, Err(StoreError::Unavailable { .. }) | Ok(Some(_))), "{found:?}");
     eventually("another process can revoke", FAILOVER, async || {
         match RedisStore::connect(brief(&sentinels.url()), Arc::new(Wall)).await {
             Ok(other) if other.probe().await.is_ok() => {
