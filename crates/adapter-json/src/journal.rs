@@ -19,7 +19,7 @@ use crate::table::Table;
 use crate::time::StoreClock;
 use crate::vfs::{Access, File, Vfs};
 
-mod ahead;
+pub(crate) mod ahead;
 mod follow;
 mod sums;
 mod torn;
@@ -53,6 +53,22 @@ pub(crate) struct Position {
     pub(crate) recorded: Recorded,
     /// After a jump into a replacement: the transaction up to which all was applied before, and its checksum.
     skip: Option<(u64, u32)>,
+}
+
+impl Position {
+    /// The end of the snapshot that this first line announces; all of that is on the disk.
+    fn behind(head: Head) -> Self {
+        Self {
+            end: head.size,
+            number: head.through,
+            crc: head.last,
+            lines: head.lines,
+            synced: head.through,
+            durable: head.size,
+            head,
+            ..Self::default()
+        }
+    }
 }
 
 /// A time that a line records.
@@ -136,32 +152,21 @@ pub(crate) fn open_file(vfs: &dyn Vfs, path: &Path) -> Result<(Arc<dyn File>, bo
 }
 
 impl Journal {
-    pub(crate) fn open(
-        vfs: Arc<dyn Vfs>,
-        path: &Path,
-        clock: Arc<StoreClock>,
-        feed: broadcast::Sender<FeedItem>,
-    ) -> Result<Self, StoreError> {
-        let mut journal = Self::begin(vfs, path, clock, feed)?;
-        journal.refresh()?;
-        Ok(journal)
+    /// Reads the whole file.
+    pub(crate) fn read_whole(mut self) -> Result<Self, StoreError> {
+        self.refresh()?;
+        Ok(self)
     }
 
     /// The same, from the index where there is one that fits.
-    pub(crate) fn open_indexed(
-        vfs: Arc<dyn Vfs>,
-        path: &Path,
-        clock: Arc<StoreClock>,
-        feed: broadcast::Sender<FeedItem>,
-    ) -> Result<Self, StoreError> {
-        let mut journal = Self::begin(vfs, path, clock, feed)?;
-        journal.indexed = Some(0);
-        journal.take_index();
-        journal.refresh()?;
-        Ok(journal)
+    pub(crate) fn read_indexed(mut self) -> Result<Self, StoreError> {
+        self.indexed = Some(0);
+        self.take_index();
+        self.read_whole()
     }
 
-    fn begin(
+    /// Opens the file, and reads nothing of it yet.
+    pub(crate) fn open(
         vfs: Arc<dyn Vfs>,
         path: &Path,
         clock: Arc<StoreClock>,
@@ -369,19 +374,7 @@ impl Journal {
     pub(crate) fn adopt(&mut self, file: Arc<dyn File>, head: Head, sums: Sums, recorded: Recorded) -> Arc<dyn File> {
         let former = std::mem::replace(&mut self.file, file);
         (self.named, self.read_only, self.unsure) = (true, false, Some(0));
-        self.at = Position {
-            end: head.size,
-            number: head.through,
-            crc: head.last,
-            lines: head.lines,
-            synced: head.through,
-            durable: head.size,
-            rules: self.at.rules,
-            head,
-            sums,
-            recorded,
-            ..Position::default()
-        };
+        self.at = Position { rules: self.at.rules, sums, recorded, ..Position::behind(head) };
         self.indexed = self.indexed.map(|_| 0);
         former
     }

@@ -77,7 +77,7 @@ impl JsonStore {
         check_directory(&*vfs, path)?;
         create_if_missing(&*vfs, path, &clock, &mut lock)?;
         let news = News::new();
-        let journal = Journal::open_indexed(Arc::clone(&vfs), path, Arc::clone(&clock), news.sender.clone())?;
+        let journal = Journal::open(Arc::clone(&vfs), path, Arc::clone(&clock), news.sender.clone())?.read_indexed()?;
         let floors = Floors { compact: options.compact_floor, index: options.index_floor };
         let shared = Arc::new(Shared::new(path.to_owned(), vfs, clock, journal, floors));
         Ok(Arc::new(Self { shared, lock: Arc::new(Mutex::new(lock)), news }))
@@ -212,6 +212,7 @@ impl SessionRepository for JsonStore {
         self.shared.find(id)
     }
 
+    // Not by way of `find`, which would allocate once more.
     async fn find_for_use(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         self.shared.find(id)
     }

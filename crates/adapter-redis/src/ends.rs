@@ -99,14 +99,11 @@ impl Ends {
 
     /// Whether this session, which the server shows as active, was ended by this process.
     pub(crate) fn contradict(&self, found: &Session) -> bool {
-        found.end.is_none() && self.forgotten(found).is_some()
+        self.forgotten(found).is_some()
     }
 
     /// The session as this process knows it, where the server has forgotten its end.
     pub(crate) fn correct(&self, found: Session) -> Session {
-        if found.end.is_some() {
-            return found;
-        }
         match self.forgotten(&found) {
             None => found,
             Some(ending) => {

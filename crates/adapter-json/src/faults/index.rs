@@ -42,8 +42,8 @@ fn used() -> (SimFs, Arc<Time>) {
 
 fn covered(fs: &SimFs, time: &Arc<Time>) -> Option<u64> {
     let clock = Arc::new(StoreClock::new(time.clone(), time.clone()));
-    let journal = Journal::open_indexed(Arc::new(fs.clone()), &path(), clock, News::new().sender).unwrap();
-    journal.indexed
+    let journal = Journal::open(Arc::new(fs.clone()), &path(), clock, News::new().sender);
+    journal.and_then(Journal::read_indexed).unwrap().indexed
 }
 
 /// The files of another disk, as far as they are here.

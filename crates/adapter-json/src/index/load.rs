@@ -9,11 +9,9 @@ use tenure_domain::{ClientInfo, Terms};
 use super::directory::{self, Block, Directory, FOOTER, Kind};
 use super::{rows, shared};
 use crate::intern::{Interner, Keyed};
-use crate::journal::{Position, Sums};
+use crate::journal::{Position, Sums, ahead};
 use crate::table::{DeviceRow, Row, SubjectRow, Table};
 use crate::vfs::File;
-
-const THREADS_MOST: usize = 8;
 
 /// A table, and the place in the journal where it is the state.
 pub(crate) struct Loaded {
@@ -27,7 +25,7 @@ pub(super) fn load(index: &dyn File, size: u64, journal: &dyn File) -> Option<Lo
     if directory.at.end > journal.stat().ok()?.size {
         return None;
     }
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MOST));
+    let threads = ahead::threads();
     let checks = Checks::new(journal, &directory.sums);
     let wanted = &directory.blocks;
     let (devices, subjects, clients, terms) = beside(threads, &|| checks.run(), || {

@@ -70,6 +70,11 @@ enum Step<'a> {
     Last(Vec<Piece<'a>>),
 }
 
+/// How many threads read at once.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MOST))
+}
+
 impl Journal {
     /// Applies as much of the file up to `size` as is plainly good, in large pieces. What is left, and whatever is
     /// wrong with it, is for the reader of lines.
@@ -78,7 +83,7 @@ impl Journal {
             return Ok(());
         }
         // To count them, the system's files are read: too much for each look at the store.
-        let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MOST));
+        let threads = threads();
         if threads < 2 {
             return Ok(());
         }

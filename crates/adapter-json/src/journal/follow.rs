@@ -87,19 +87,11 @@ impl Journal {
         let mine = (self.at.number, self.at.crc);
         (self.file, self.named, self.read_only, self.unsure) = (file, false, read_only, None);
         if mine.0 > head.through || mine == (head.through, head.last) {
-            let rules = self.at.rules;
             self.at = Position {
-                end: head.size,
-                number: head.through,
-                crc: head.last,
-                lines: head.lines,
-                synced: head.through,
-                durable: head.size,
-                rules: rules.min(head.through),
-                head,
+                rules: self.at.rules.min(head.through),
                 recorded: Recorded { at: stamp.0, boot: stamp.1, elapsed: stamp.2 },
                 skip: (mine.0 > head.through).then_some(mine),
-                ..Position::default()
+                ..Position::behind(head)
             };
             self.indexed = self.indexed.map(|_| 0);
             return Ok(());
