@@ -83,10 +83,12 @@ pub fn examine(path: &Path, wall: Arc<dyn Clock>) -> Vec<Finding> {
     }
     let clock = Arc::new(StoreClock::new(Arc::clone(&wall), Arc::new(SystemBoot)));
     let news = News::new();
-    let opened = Journal::open(vfs, path, Arc::clone(&clock), news.sender).and_then(Journal::read_whole).and_then(|mut journal| {
-        let tail = journal.refresh()?;
-        Ok((journal, tail))
-    });
+    let opened = Journal::open(vfs, path, Arc::clone(&clock), news.sender).and_then(Journal::read_whole).and_then(
+        |mut journal| {
+            let tail = journal.refresh()?;
+            Ok((journal, tail))
+        },
+    );
     match opened {
         Ok((journal, tail)) => findings.extend(describe(path, &journal, tail, &clock)),
         Err(error @ StoreError::Corrupt { .. }) => findings.push(damaged(path, wall, &error)),

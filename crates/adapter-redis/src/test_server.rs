@@ -79,6 +79,24 @@ impl Server {
         panic!("redis-server did not start in five tries; its log is in {}", dir.path().display());
     }
 
+    /// One whose replicas are not kept waiting.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_primary() -> Self {
+        Self::start_with(&["--repl-diskless-sync-delay", "0"])
+    }
+
+    /// A replica of it, which begins to catch up.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_replica(&self) -> Self {
+        Self::start_with(&["--replicaof", "127.0.0.1", &self.port.to_string()])
+    }
+
     /// Where it is.
     #[must_use]
     pub fn url(&self) -> String {

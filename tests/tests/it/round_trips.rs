@@ -92,8 +92,8 @@ async fn a_verification_is_one_round_trip_and_a_change_is_two() {
 /// The wait for the replica goes with the change: it takes longer, and is no round trip more.
 #[tokio::test]
 async fn waiting_for_a_replica_adds_none() {
-    let server = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
-    let _replica = Server::start_with(&["--replicaof", "127.0.0.1", &server.port().to_string()]);
+    let server = Server::start_primary();
+    let _replica = server.start_replica();
     let (port, counter) = counting(server.port()).await;
     let sessions = sessions(port, Durability::Replicated).await;
     let request = IssueRequest {

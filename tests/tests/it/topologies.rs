@@ -58,8 +58,8 @@ async fn replicated(servers: &(Server, Server), promise: &str) -> Stand {
 }
 
 fn with_a_replica() -> (Server, Server) {
-    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
-    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    let primary = Server::start_primary();
+    let replica = primary.start_replica();
     (primary, replica)
 }
 

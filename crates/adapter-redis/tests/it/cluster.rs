@@ -13,23 +13,16 @@ use tenure_ports::{CommitError, FeedItem, SessionRepository as _, StoreError};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
-    DEADLINE, SOON, Wall, brief, device, enrolment, eventually, issue, open, policy, purge_now, revocation_under,
-    revoke, store_at,
+    DEADLINE, SOON, Wall, brief, device, enrolment, eventually, issue, keep, open, policy, purge_now, revocation_under,
+    revoke, store_at, walk,
 };
 
 /// How long a session may be used that a node has kept, once nothing more is heard of it.
 const BOUND: Duration = Duration::from_millis(500).saturating_add(BUSY);
 
 async fn all(store: &RedisStore, filter: &Filter) -> BTreeSet<SessionId> {
-    let (mut all, mut cursor) = (BTreeSet::new(), None);
-    loop {
-        let page = store.page(filter, store.clock().now(), cursor, 100).await.unwrap();
-        all.extend(page.sessions.iter().map(|session| session.id));
-        cursor = page.next;
-        if cursor.is_none() {
-            return all;
-        }
-    }
+    let sessions = walk(store, filter, store.clock().now(), 100).await;
+    sessions.iter().map(|session| session.id).collect()
 }
 
 #[tokio::test]
@@ -244,14 +237,6 @@ fn device_on(cluster: &Cluster, node: usize) -> String {
     (0..).map(|number| format!("device {number}")).find(on).unwrap()
 }
 
-async fn kept(store: &RedisStore, id: SessionId) {
-    eventually("the session is kept", SOON, async || {
-        store.find(id).await.unwrap();
-        store.recall(id).is_some()
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_are_kept_by_the_news_of_their_node() {
     let mut cluster = Cluster::start();
@@ -260,7 +245,7 @@ async fn sessions_are_kept_by_the_news_of_their_node() {
     let mut sessions = Vec::new();
     for node in 0..3 {
         let session = issue(&theirs, &device_on(&cluster, node), &Policy::default()).await.0;
-        kept(&ours, session.id).await;
+        keep(&ours, session.id).await;
         sessions.push(session.id);
     }
     // Each node tells of its own.
@@ -272,22 +257,22 @@ async fn sessions_are_kept_by_the_news_of_their_node() {
     }
     // A slot that moves takes its news along.
     let moved = issue(&theirs, &device_on(&cluster, 1), &Policy::default()).await.0;
-    kept(&ours, moved.id).await;
+    keep(&ours, moved.id).await;
     let slot = cluster.slot(&format!("{{{}}}", moved.id.bucket()));
     tokio::task::block_in_place(|| cluster.move_slot(slot, 2, 10, Duration::ZERO));
-    kept(&ours, moved.id).await;
+    keep(&ours, moved.id).await;
     revoke(&theirs, moved.id).await;
     eventually("its end is told", SOON, async || ours.recall(moved.id).is_none()).await;
     // A node that hangs is not believed for longer than the lease.
     let held = issue(&theirs, &device_on(&cluster, 0), &Policy::default()).await.0;
-    kept(&ours, held.id).await;
+    keep(&ours, held.id).await;
     cluster.nodes()[0].freeze();
     let frozen = Instant::now();
     eventually("it is not used any more", SOON, async || ours.recall(held.id).is_none()).await;
     assert!(frozen.elapsed() < BOUND, "{:?}", frozen.elapsed());
     cluster.nodes()[0].thaw();
     cluster.wait_until_whole();
-    kept(&ours, held.id).await;
+    keep(&ours, held.id).await;
     // Nor is one that answers, but is cut off from the rest: another may have taken its place.
     cluster.node_mut(1).kill();
     cluster.node_mut(2).kill();

@@ -23,7 +23,7 @@ async fn replicated_in_vain(url: &str) -> Arc<RedisStore> {
 
 /// A replica that has caught up, and has told the primary so.
 async fn replica_of(primary: &Server) -> Server {
-    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    let replica = primary.start_replica();
     eventually("the replica is connected", SOON, async || {
         let info: String = raw(primary, &[b"INFO", b"replication"]).await;
         info.contains("state=online")
@@ -41,7 +41,7 @@ async fn ended_on(server: &Server, id: SessionId) -> bool {
 
 #[tokio::test]
 async fn what_is_acknowledged_is_on_the_replica() {
-    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let primary = Server::start_primary();
     let replica = replica_of(&primary).await;
     let store = replicated(&primary.url()).await;
     for _ in 0..50 {
@@ -65,7 +65,7 @@ async fn what_is_acknowledged_is_on_the_replica() {
 
 #[tokio::test]
 async fn without_a_replica_a_change_is_not_durable_and_holds_here_all_the_same() {
-    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let primary = Server::start_primary();
     let replica = replica_of(&primary).await;
     let (session, _) = issue(&*replicated(&primary.url()).await, "laptop", &Policy::default()).await;
     let store = replicated_in_vain(&primary.url()).await;
@@ -97,7 +97,7 @@ async fn without_a_replica_a_change_is_not_durable_and_holds_here_all_the_same()
 
 #[tokio::test]
 async fn a_conflict_is_told_only_of_what_a_replica_has() {
-    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let primary = Server::start_primary();
     let replica = replica_of(&primary).await;
     let (session, _) = issue(&*replicated(&primary.url()).await, "laptop", &Policy::default()).await;
     let (ours, theirs) = (replicated_in_vain(&primary.url()).await, store(&primary).await);
@@ -114,7 +114,7 @@ async fn a_conflict_is_told_only_of_what_a_replica_has() {
 
 #[tokio::test]
 async fn scripts_that_the_server_forgot_are_sent_again_and_replicated() {
-    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let primary = Server::start_primary();
     let replica = replica_of(&primary).await;
     let store = replicated(&primary.url()).await;
     for _ in 0..20 {
@@ -191,7 +191,7 @@ async fn what_the_near_cache_reads_after_that_is_not_kept() {
 
 #[tokio::test]
 async fn an_examination_wants_a_replica_where_the_settings_do() {
-    let primary = Server::start_with(&["--repl-diskless-sync-delay", "0"]);
+    let primary = Server::start_primary();
     let store = replicated(&primary.url()).await;
     let failed = store.examine().await.into_iter().find(|found| found.level == Level::Fail).unwrap();
     assert!(failed.what.contains("no replica") && failed.advice.contains("replicaof"), "{failed:?}");

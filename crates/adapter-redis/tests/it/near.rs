@@ -12,22 +12,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use crate::support::{DEADLINE, SOON, brief, eventually, issue, open, raw, revoke, store, store_at};
+use crate::support::{DEADLINE, SOON, brief, eventually, issue, keep, open, raw, revoke, store, store_at};
 
 /// How long an outdated session may be used.
 const BOUND: Duration = Duration::from_millis(500).saturating_add(BUSY);
 
 async fn near_at(url: &str) -> Arc<RedisStore> {
     open(Options { near_cache: true, ..brief(url) }).await
-}
-
-/// Reads a session until it is kept.
-async fn keep(store: &RedisStore, id: SessionId) {
-    eventually("the session is kept", SOON, async || {
-        store.find(id).await.unwrap();
-        store.recall(id).is_some()
-    })
-    .await;
 }
 
 async fn forgotten(store: &RedisStore, id: SessionId, since: Instant) {

@@ -7,7 +7,7 @@ use tenure_domain::{ClientField, ClientInfo, Decision, Filter, Fresh, Policy, Sc
 use tenure_ports::{ChangeKind, CommitError, FeedItem, SessionRepository as _, StoreError};
 use tokio::time::timeout;
 
-use crate::support::{SOON, device, enrolment, eventually, is_of_speed, issue, open, purge_now, raw, revoke, store_at};
+use crate::support::{SOON, device, enrolment, is_of_speed, issue, keep, open, purge_now, raw, revoke, store_at};
 
 /// The words of the documented command.
 fn documented() -> Vec<String> {
@@ -36,11 +36,7 @@ async fn the_documented_rights_suffice_for_everything() {
     let (session, token) = issue(&store, "laptop", &policy).await;
     let news = timeout(SOON, feed.next()).await.unwrap();
     assert!(matches!(news, Some(FeedItem::Changed { kind: ChangeKind::Issued, .. })), "{news:?}");
-    eventually("the session is kept", SOON, async || {
-        store.find(session.id).await.unwrap();
-        store.recall(session.id).is_some()
-    })
-    .await;
+    keep(&store, session.id).await;
     store.touch(&[Touch { session: session.id, at: store.clock().now() }]).await.unwrap();
     let loaded = store.load(&device("laptop")).await.unwrap();
     let Decision::Do(rotation) = loaded.rotate(&token, &Fresh::new([9; 16]), &policy, store.clock().now()) else {

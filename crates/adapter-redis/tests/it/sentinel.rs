@@ -128,8 +128,15 @@ async fn a_primary_that_was_replaced_while_it_hung_is_left() {
     let began = Instant::now();
     let found = store.find(session.id).await;
     assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
-    // Within the limits another may have taken its place already; then that one answers.
-    assert!(matches!(found, Err(StoreError::Unavailable { .. }) | Ok(Some(_))), "{found:?}");
+    match found {
+        Err(StoreError::Unavailable { .. }) => {}
+        // Within the limits another may have taken its place already; only that one may answer.
+        Ok(found) => {
+            assert_eq!(found.as_ref(), Some(&session));
+            eventually("another is the primary", FAILOVER, async || sentinels.primary() != primary).await;
+        }
+        other => panic!("{other:?}"),
+    }
     eventually("another process can revoke", FAILOVER, async || {
         match RedisStore::connect(brief(&sentinels.url()), Arc::new(Wall)).await {
             Ok(other) if other.probe().await.is_ok() => {

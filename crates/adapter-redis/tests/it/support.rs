@@ -7,8 +7,8 @@ use std::time::Duration;
 use tenure_adapter_redis::test_server::{BUSY, Server, patient};
 use tenure_adapter_redis::{Finding, Level, Options, RedisStore};
 use tenure_domain::{
-    Cause, ClientField, ClientInfo, Commit, Device, DeviceId, EndReason, Enrolment, Family, Fresh, Millis, Policy,
-    PolicySettings, Selection, Session, SessionId, Subject, Timestamp, Token,
+    Cause, ClientField, ClientInfo, Commit, Device, DeviceId, EndReason, Enrolment, Family, Filter, Fresh, Millis,
+    Policy, PolicySettings, Selection, Session, SessionId, Subject, Timestamp, Token,
 };
 use tenure_ports::{Clock, CommitError, Purge, SessionRepository as _};
 use tokio::time::Instant;
@@ -109,6 +109,29 @@ pub(crate) fn revocation_under(device: &Device, id: SessionId, policy: &Policy, 
 pub(crate) async fn revoke(store: &RedisStore, id: SessionId) {
     let loaded = store.load_of(id).await.unwrap().unwrap();
     store.commit(&revocation(&loaded, id, store.clock().now())).await.unwrap();
+}
+
+/// All sessions that a filter means, page by page.
+pub(crate) async fn walk(store: &RedisStore, filter: &Filter, now: Timestamp, limit: usize) -> Vec<Session> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.page(filter, now, cursor, limit).await.unwrap();
+        assert!(page.sessions.len() <= limit);
+        all.extend(page.sessions);
+        cursor = page.next;
+        if cursor.is_none() {
+            return all;
+        }
+    }
+}
+
+/// Reads a session until it is kept in memory.
+pub(crate) async fn keep(store: &RedisStore, id: SessionId) {
+    eventually("the session is kept", SOON, async || {
+        store.find(id).await.unwrap();
+        store.recall(id).is_some()
+    })
+    .await;
 }
 
 /// Removes what is over, to the end, and says how much that was.

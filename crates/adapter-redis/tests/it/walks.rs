@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::Server;
-use tenure_domain::{Filter, Millis, Policy, PolicySettings, Scope, Session, SortKey, Subject, Timestamp, Touch};
+use tenure_domain::{Filter, Millis, Policy, PolicySettings, Scope, Session, SortKey, Subject, Touch};
 use tenure_ports::{Purge, SessionRepository as _};
 
-use crate::support::{device, enrolment, issue, issue_as, policy, purge, revoke, store};
+use crate::support::{device, enrolment, issue, issue_as, policy, purge, revoke, store, walk};
 
 async fn many(store: &RedisStore, devices: usize) -> Vec<Session> {
     let issues = (0..devices).map(|number| async move {
@@ -15,19 +15,6 @@ async fn many(store: &RedisStore, devices: usize) -> Vec<Session> {
         issue_as(store, &format!("device {number}"), &Policy::default(), subject).await.0
     });
     futures_util::future::join_all(issues).await
-}
-
-async fn walk(store: &RedisStore, filter: &Filter, now: Timestamp, limit: usize) -> Vec<Session> {
-    let (mut all, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = store.page(filter, now, cursor, limit).await.unwrap();
-        assert!(page.sessions.len() <= limit);
-        all.extend(page.sessions);
-        cursor = page.next;
-        if cursor.is_none() {
-            return all;
-        }
-    }
 }
 
 #[tokio::test]
