@@ -7,18 +7,19 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 
 use crate::enforce::Gate;
 use crate::headers::{TENURE_ROTATE, set_identity};
 use crate::options::Options;
 use crate::peer::{Connection, Peer};
 use crate::problem::Problem;
+use crate::target;
 
 const PATH: &str = "/auth";
 /// Headers in which a proxy names what its client asked for. Each that is there has to name a public path, since
 /// clients can send those that their proxy does not set.
-const ORIGINALS: [&str; 3] = ["x-original-url", "x-original-uri", "x-forwarded-uri"];
+pub(crate) const ORIGINALS: [&str; 4] = ["x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-uri"];
 /// Headers in which a proxy names the method that its client used.
 const METHODS: [HeaderName; 2] =
     [HeaderName::from_static("x-original-method"), HeaderName::from_static("x-forwarded-method")];
@@ -31,7 +32,7 @@ pub(crate) fn is_asked(path: &str) -> bool {
 /// 204 with whose session it is, or the problem. Envoy, which appends the client's own path, wants 200.
 pub(crate) async fn answer<B>(gate: &Arc<Gate>, connection: &Connection, request: &Request<B>) -> Response {
     let options = gate.options();
-    let appended = request.uri().path().strip_prefix("/_tenure/auth").filter(|rest| !rest.is_empty());
+    let appended = appended(request);
     let status = if appended.is_some() { StatusCode::OK } else { StatusCode::NO_CONTENT };
     match decide(gate, connection, request, appended, &options).await {
         Ok(headers) => {
@@ -48,7 +49,7 @@ async fn decide<B>(
     gate: &Arc<Gate>,
     connection: &Connection,
     request: &Request<B>,
-    appended: Option<&str>,
+    appended: Option<Appended<'_>>,
     options: &Options,
 ) -> Result<HeaderMap, Problem> {
     let headers = request.headers();
@@ -66,19 +67,39 @@ async fn decide<B>(
     Ok(answer)
 }
 
-fn is_public(headers: &HeaderMap, appended: Option<&str>, options: &Options) -> bool {
+/// The target that Envoy appended to its own path.
+fn appended<B>(request: &Request<B>) -> Option<Appended<'_>> {
+    let target = request.uri().path_and_query()?.as_str().strip_prefix("/_tenure/auth")?;
+    if !target.starts_with('/') {
+        return None;
+    }
+    // Over HTTP/1.1 a target with a fragment does not get here (`server::heads`). Over HTTP/2 the fragment is gone, and
+    // with it perhaps what the proxy will forward.
+    Some(if request.version() == Version::HTTP_2 { Appended::InPart } else { Appended::Whole(target) })
+}
+
+/// What is known of a target that was appended.
+#[derive(Clone, Copy)]
+pub(crate) enum Appended<'a> {
+    /// All of it.
+    Whole(&'a str),
+    /// There may have been more.
+    InPart,
+}
+
+/// Whether everybody who names what was asked for names a public path.
+pub(crate) fn is_public(headers: &HeaderMap, appended: Option<Appended<'_>>, options: &Options) -> bool {
     if options.public_paths.is_empty() {
         return false;
     }
-    let named = ORIGINALS.into_iter().flat_map(|name| headers.get_all(name));
-    let mut named = named.map(|value| value.to_str().ok().and_then(path_of)).collect::<Vec<_>>();
-    named.extend(appended.map(|path| Some(path.to_owned())));
-    !named.is_empty() && named.iter().all(|path| path.as_deref().is_some_and(|path| options.is_public(path)))
-}
-
-/// The path of a URL or of a request line's target.
-fn path_of(url: &str) -> Option<String> {
-    url.parse::<Uri>().ok().map(|uri| uri.path().to_owned())
+    let mut named = ORIGINALS.into_iter().flat_map(|name| headers.get_all(name)).peekable();
+    let appended = match appended {
+        Some(Appended::Whole(target)) => options.is_public(target.as_bytes()),
+        Some(Appended::InPart) => false,
+        None => named.peek().is_some(),
+    };
+    let public = |url: &HeaderValue| target::of_url(url.as_bytes()).is_some_and(|target| options.is_public(target));
+    appended && named.all(public)
 }
 
 /// The method that the client used: the most dangerous that is named.

@@ -151,7 +151,7 @@ async fn let_in<B>(gate: &Arc<Gate>, request: &mut Request<B>) -> Result<Option<
     let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let remote = remote.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     let peer = Peer::of(&Connection::new(remote, false), request.headers(), &options);
-    let found = if options.is_public(request.uri().path()) {
+    let found = if options.is_public_uri(request.uri()) {
         gate.metrics().passed(Outcome::Public);
         None
     } else {

@@ -42,6 +42,7 @@ mod rotation;
 mod secret;
 mod server;
 mod stall;
+mod target;
 #[cfg(test)]
 mod testing;
 mod tls;

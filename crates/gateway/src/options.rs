@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
 use tenure_domain::Subject;
 
 use crate::secret::SharedSecret;
+use crate::target;
 
 /// How a gateway works.
 #[derive(Clone, Debug)]
@@ -122,47 +123,30 @@ pub struct TlsFiles {
 }
 
 impl PublicPath {
-    /// Whether a request's path is this one, after `%xx` is read. A path that servers read differently never is: with
-    /// dot segments, empty segments, encoded slashes or percent signs, backslashes, or what is no text.
+    /// Whether a request's target, `path[?query]` as its octets came, is for this path, after `%xx` is read. A target
+    /// that servers read differently never is: with a fragment, dot segments, empty segments, encoded slashes or
+    /// percent signs, backslashes, or what no target has.
     #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
-        let (Some(own), Some(path)) = (plain(&self.0), plain(path)) else { return false };
-        own == path || (own.ends_with('/') && path.starts_with(&own))
+    pub fn matches(&self, target: &[u8]) -> bool {
+        target::path(target).is_some_and(|path| self.covers(&path))
     }
-}
 
-/// A path with `%xx` read, where all servers read it alike.
-fn plain(path: &str) -> Option<String> {
-    let mut bytes = path.bytes();
-    let mut read = Vec::with_capacity(path.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            read.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let byte = u8::try_from(digit()? * 16 + digit()?).ok()?;
-        // Encoded, these mean something else than bare.
-        if matches!(byte, b'/' | b'%' | b';' | b'?' | b'#') {
-            return None;
-        }
-        read.push(byte);
+    fn covers(&self, path: &str) -> bool {
+        target::decoded(&self.0).is_some_and(|own| own == path || (own.ends_with('/') && path.starts_with(&*own)))
     }
-    let text = String::from_utf8(read).ok()?;
-    let ambiguous = |segment: &str| matches!(segment.split(';').next(), Some("." | ".." | ""));
-    let segments = text.strip_prefix('/')?;
-    let (all, last) = segments.rsplit_once('/').map_or(("", segments), |(all, last)| (all, last));
-    let inner = segments.contains('/') && all.split('/').any(ambiguous);
-    let end = !last.is_empty() && ambiguous(last);
-    let odd = text.contains('\\') || text.chars().any(char::is_control);
-    (!inner && !end && !odd).then_some(text)
 }
 
 impl Options {
-    /// Whether a request's path needs no token.
+    /// Whether a request with this target, `path[?query]` as its octets came, needs no token.
     #[must_use]
-    pub fn is_public(&self, path: &str) -> bool {
-        self.public_paths.iter().any(|public| public.matches(path))
+    pub fn is_public(&self, target: &[u8]) -> bool {
+        !self.public_paths.is_empty()
+            && target::path(target).is_some_and(|path| self.public_paths.iter().any(|public| public.covers(&path)))
+    }
+
+    /// The same of a request whose target was parsed, and is passed on as it was parsed.
+    pub(crate) fn is_public_uri(&self, uri: &Uri) -> bool {
+        uri.path_and_query().is_some_and(|target| self.is_public(target.as_str().as_bytes()))
     }
 
     /// The defaults, for the loopback interface, with this admin secret.
@@ -195,18 +179,27 @@ mod tests {
     fn a_public_path_is_itself_or_what_is_below_it() {
         let (one, below) = (PublicPath("/health".to_owned()), PublicPath("/assets/".to_owned()));
         for path in ["/health", "/%68ealth"] {
-            assert!(one.matches(path), "{path}");
+            assert!(one.matches(path.as_bytes()), "{path}");
         }
         for path in ["/health/", "/healthz", "/Health", "/", ""] {
-            assert!(!one.matches(path), "{path}");
+            assert!(!one.matches(path.as_bytes()), "{path}");
         }
-        for path in ["/assets/", "/assets/a", "/assets/a/b.css", "/assets/a/", "/assets/%41%20b", "/assets/a;v=1"] {
-            assert!(below.matches(path), "{path}");
+        for path in [
+            "/assets/",
+            "/assets/a",
+            "/assets/a/b.css",
+            "/assets/a/",
+            "/assets/%41%20b",
+            "/assets/a;v=1",
+            "/assets/[id]/%C3%BC|~'()*!$&+,=:@-_.js",
+            "/assets/a?b[]=c&d=/../?e={f}|^`<g>\"",
+        ] {
+            assert!(below.matches(path.as_bytes()), "{path}");
         }
         for path in ["/assets", "/assetsx/", "/x/assets/a"] {
-            assert!(!below.matches(path), "{path}");
+            assert!(!below.matches(path.as_bytes()), "{path}");
         }
-        assert!(PublicPath("/".to_owned()).matches("/anything/at/all"));
+        assert!(PublicPath("/".to_owned()).matches(b"/anything/at/all"));
     }
 
     #[test]
@@ -241,11 +234,32 @@ mod tests {
                 "a%3bb",
                 "a%3f",
                 "a%23",
+                "#",
+                "#/../../admin",
+                "a?b#c",
+                "a?b\\c",
+                "a?b c",
+                "a b",
+                "a\tb",
+                "a?b\x7f",
+                "\u{fc}",
+                "a?\u{fc}",
+                "a\"b",
+                "a<b",
+                "a^b",
+                "a`b",
+                "{a}",
+                "%c0%ae%c0%ae/admin",
+                "%u002e%u002e/admin",
+                ".../a",
+                "..%20/admin",
+                "%20/a",
+                ". .",
             ] {
                 let path = format!("/assets/{tail}");
-                assert!(!public.matches(&path), "{path}");
+                assert!(!public.matches(path.as_bytes()), "{path}");
             }
         }
-        assert!(!PublicPath("/".to_owned()).matches("*"));
+        assert!(!PublicPath("/".to_owned()).matches(b"*"));
     }
 }

@@ -80,7 +80,7 @@ impl Proxy {
 
     /// Who asks.
     async fn admit<B>(&self, peer: &Peer, request: &Request<B>, options: &Options) -> Result<Entry, Problem> {
-        if options.is_public(request.uri().path()) {
+        if options.is_public_uri(request.uri()) {
             self.gate.metrics().passed(Outcome::Public);
             return Ok(Entry::Public);
         }

@@ -97,6 +97,8 @@ impl Heads {
         let line = line.strip_suffix(b"\r\n").ok_or("a line ends with CR and LF")?;
         match self.next {
             Next::Request if line.is_empty() => {}
+            // The parser would drop it, and judge another target than the one that came (RFC 9112 section 3.2).
+            Next::Request if has_fragment(line) => return Err("the target of a request has no fragment (#)"),
             Next::Request => {
                 self.heads += 1;
                 (self.length, self.coded) = (None, false);
@@ -135,6 +137,12 @@ impl Heads {
         }
         Ok(())
     }
+}
+
+/// Whether the target of a request line has a `#`. Methods may have one.
+fn has_fragment(line: &[u8]) -> bool {
+    let target = memchr(b' ', line).map_or(line, |end| &line[end..]);
+    memchr(b'#', target).is_some()
 }
 
 /// What stands behind the colon of a field of this name.

@@ -76,6 +76,7 @@ async fn a_path_is_public_only_if_everybody_says_so() {
         &["x-original-url: /open/a", "x-forwarded-uri: /secret"],
         &["x-original-url: /open/a", "x-original-url: /secret"],
         &["x-original-url: not a url /open/"],
+        &["x-original-url: /open/a", "x-rewrite-url: /secret"],
         &[],
     ] {
         site.get("/_tenure/auth", lines).await.is_problem(401, "token_required");
@@ -271,11 +272,16 @@ async fn holds_the_rules(program: Program) {
         ("/open/../secret", &[]),
         ("/open/%2e%2e/secret", &[]),
         ("/open//../secret", &[]),
+        // nginx passes on what a parser of URLs drops.
+        ("/open/#/../../secret", &[]),
     ] {
         let refused = other.get(path, lines).await;
         assert_eq!(refused.status, 401, "{name} {path} {lines:?}: {refused:?}");
         assert_eq!(refused.header("www-authenticate"), Some("Bearer realm=\"tenure\""));
     }
+    // Caddy asks with a `#` in the target itself.
+    let refused = other.get("/open/a?b#/../../secret", &[]).await;
+    assert!([400, 401].contains(&refused.status), "{name}: {refused:?}");
     let page = other.get("/_tenure/login", &["accept: text/html"]).await;
     assert!(page.status == 200 && page.body.contains("<form"), "{page:?}");
 

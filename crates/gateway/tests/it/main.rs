@@ -16,4 +16,5 @@ mod raw;
 mod robust;
 mod site;
 mod support;
+mod target;
 mod tls;
