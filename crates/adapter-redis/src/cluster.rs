@@ -134,7 +134,7 @@ impl Cluster {
 
     fn link_at(&self, address: &Address) -> Arc<Link> {
         let new = || {
-            let route = Route::Fixed { access: Arc::clone(&self.access), address: address.clone(), named: true };
+            let route = Route::Fixed { access: Arc::clone(&self.access), address: address.clone(), node: true };
             Arc::new(Link::new(route, self.access.limits))
         };
         Arc::clone(self.links.lock().entry(address.clone()).or_insert_with(new))
@@ -194,7 +194,7 @@ impl Cluster {
         questions.cmd("CLUSTER").arg("INFO");
         questions.cmd("CLUSTER").arg("SLOTS");
         let until = deadline.min(Instant::now() + self.access.limits.connect);
-        let answers = self.link_at(node).send_all(&questions, until).await?;
+        let answers = self.link_at(node).ask_all(&questions, until).await?;
         let [info, slots] =
             <[_; 2]>::try_from(answers).map_err(|_| Trouble::Refused("the server sent too few answers".to_owned()))?;
         let info: String = redis::from_redis_value(info?).unwrap_or_default();

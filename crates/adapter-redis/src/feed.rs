@@ -20,8 +20,8 @@ use crate::way::Way;
 
 /// News that a slow reader may have waiting before it misses some.
 const BACKLOG: usize = 4_096;
-/// How often the connection is tried; a silent one is found within this and the response time-out.
-const PING_EVERY: Duration = Duration::from_millis(250);
+/// How often the server is asked whether it is the primary; a silent one is found within this and the response time-out.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl RedisStore {
@@ -92,10 +92,9 @@ impl Source {
 
     /// Passes on what one connection brings, while it lives.
     async fn follow(&self, mut connected: Connected, sender: &broadcast::Sender<FeedItem>) {
-        let ping = redis::cmd("PING");
         let mut asked = Instant::now();
         loop {
-            match timeout_at(asked + PING_EVERY, connected.pushes.recv()).await {
+            match timeout_at(asked + ASK_EVERY, connected.pushes.recv()).await {
                 Ok(Some(push)) if push.kind == PushKind::Message => {
                     if let [_, Value::BulkString(text)] = &push.data[..] {
                         for item in std::str::from_utf8(text).map(items).into_iter().flatten() {
@@ -113,8 +112,9 @@ impl Source {
                     if sender.receiver_count() == 0 || !self.way.serves(&connected.address) {
                         return;
                     }
-                    let answer = timeout(self.limits.response, connected.connection.send(&ping)).await;
-                    if !matches!(answer, Ok(Ok(_))) {
+                    // Nor does a primary that has become a replica, while it has lost its primary.
+                    let answer = timeout(self.limits.response, connected.connection.confirm_primary()).await;
+                    if connected.connection.is_closed() || !matches!(answer, Ok(Ok(()))) {
                         return;
                     }
                 }

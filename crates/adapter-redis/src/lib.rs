@@ -13,6 +13,7 @@ mod feed;
 mod finding;
 mod keys;
 mod link;
+mod names;
 mod near;
 mod nears;
 mod options;
@@ -20,6 +21,7 @@ mod purge;
 mod read;
 mod record;
 mod replicate;
+mod role;
 mod scripts;
 mod sentinel;
 mod slot;
@@ -39,6 +41,7 @@ mod write;
 
 use async_trait::async_trait;
 pub use finding::{Finding, Level};
+pub use names::Names;
 pub use options::{Durability, Options, Password};
 pub use store::RedisStore;
 use tenure_domain::{

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::dial::{Access, Connection, Pushes};
+use crate::dial::{Access, Connection, Peer, Pushes};
 use crate::near::Near;
 use crate::sentinel::Sentinels;
 use crate::target::Limits;
@@ -21,24 +21,28 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 
 /// How the server is found.
 pub(crate) enum Route {
-    /// It is always there. `named` where messages must say which of several it is.
-    Fixed { access: Arc<Access>, address: Address, named: bool },
+    /// It is always there; `node` where it is one of a cluster, so that messages must say which.
+    Fixed { access: Arc<Access>, address: Address, node: bool },
     /// Sentinels say where it is.
     Sentinel(Arc<Sentinels>),
 }
 
 impl Route {
-    /// A new connection, by `deadline`; with `pushes` one on which the server may speak unasked.
+    /// A new connection to the primary, by `deadline`; with `pushes` one on which the server may speak unasked. Without
+    /// them a replica of a cluster will do: it knows where the slots are, and sends on whoever asks it for more.
     pub(crate) async fn dial(
         &self,
         pushes: Option<Pushes>,
         deadline: Instant,
     ) -> Result<(Connection, Address), Trouble> {
         match self {
-            Self::Fixed { access, address, named } => match access.dial(address, pushes, deadline).await {
-                Ok(connection) => Ok((connection, address.clone())),
-                Err(trouble) => Err(if *named { trouble.at(address) } else { trouble }),
-            },
+            Self::Fixed { access, address, node } => {
+                let peer = if *node && pushes.is_none() { Peer::Node } else { Peer::Primary };
+                match access.dial(address, peer, pushes, deadline).await {
+                    Ok(connection) => Ok((connection, address.clone())),
+                    Err(trouble) => Err(if *node { trouble.at(address) } else { trouble }),
+                }
+            }
             Self::Sentinel(sentinels) => sentinels.dial(pushes, deadline).await,
         }
     }
@@ -107,13 +111,14 @@ impl Link {
         &self.route
     }
 
-    /// Sends one command and waits for its answer.
+    /// Sends one command and waits for its answer, which counts only where it is that of a primary.
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Trouble> {
         let mut live = self.live(deadline).await?;
         let until = deadline.min(Instant::now() + self.limits.response);
         let answer = match timeout_at(until, live.connection.send(command)).await {
             Ok(Ok(Value::ServerError(error))) => Err(Trouble::of_server(&error)),
-            Ok(Ok(value)) => Ok(value),
+            Ok(Ok(value)) if live.connection.is_of_primary() => return Ok(value),
+            Ok(Ok(value)) => self.vouch(&mut live, deadline).await.map(|()| value),
             Ok(Err(error)) => Err(Trouble::of(&error, true)),
             Err(_) => Err(Trouble::Lost("no answer in time".to_owned())),
         };
@@ -121,13 +126,40 @@ impl Link {
         answer.map_err(|trouble| self.named(&live, trouble))
     }
 
-    /// Sends many commands in one go; each has an answer of its own.
+    /// Sends many commands in one go; each has an answer of its own. They count only where they are those of a primary.
     pub(crate) async fn send_all(
         &self,
         commands: &Pipeline,
         deadline: Instant,
     ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
         let mut live = self.live(deadline).await?;
+        let answers = self.exchange(&mut live, commands, deadline).await?;
+        if answers.iter().any(Result::is_ok)
+            && !live.connection.is_of_primary()
+            && let Err(trouble) = self.vouch(&mut live, deadline).await
+        {
+            self.judge(&live, Some(&trouble));
+            return Err(self.named(&live, trouble));
+        }
+        Ok(answers)
+    }
+
+    /// Asks many things that a replica of a cluster knows too.
+    pub(crate) async fn ask_all(
+        &self,
+        questions: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
+        let mut live = self.live(deadline).await?;
+        self.exchange(&mut live, questions, deadline).await
+    }
+
+    async fn exchange(
+        &self,
+        live: &mut Live,
+        commands: &Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
         let until = deadline.min(Instant::now() + self.limits.operation);
         let answers = match timeout_at(until, live.connection.send_all(commands)).await {
             Ok(Ok(values)) if values.len() == commands.len() => Ok(values),
@@ -135,17 +167,29 @@ impl Link {
             Ok(Err(error)) => Err(Trouble::of(&error, true)),
             Err(_) => Err(Trouble::Lost("no answer in time".to_owned())),
         };
-        self.judge(&live, answers.as_ref().err());
+        self.judge(live, answers.as_ref().err());
         let single = |value| match value {
             Value::ServerError(error) => {
                 let trouble = Trouble::of_server(&error);
-                self.judge(&live, Some(&trouble));
-                Err(self.named(&live, trouble))
+                self.judge(live, Some(&trouble));
+                Err(self.named(live, trouble))
             }
             value => Ok(value),
         };
-        let answers = answers.map_err(|trouble| self.named(&live, trouble))?;
+        let answers = answers.map_err(|trouble| self.named(live, trouble))?;
         Ok(answers.into_iter().map(single).collect())
+    }
+
+    /// Makes sure that what was just answered was answered by a primary: it says behind it that it is one.
+    async fn vouch(&self, live: &mut Live, deadline: Instant) -> Result<(), Trouble> {
+        let until = deadline.min(Instant::now() + self.limits.response);
+        match timeout_at(until, live.connection.confirm_primary()).await {
+            Ok(Ok(())) => Ok(()),
+            // What was written to a replica is lost with the next word of its primary.
+            Ok(Err(Trouble::Elsewhere(problem) | Trouble::Refused(problem))) => Err(Trouble::Lost(problem)),
+            Ok(Err(trouble)) => Err(trouble),
+            Err(_) => Err(Trouble::Lost("no answer in time".to_owned())),
+        }
     }
 
     /// Whether it is connected, as far as is known.
@@ -168,7 +212,7 @@ impl Link {
 
     fn named(&self, used: &Live, trouble: Trouble) -> Trouble {
         match self.route {
-            Route::Fixed { named: false, .. } => trouble,
+            Route::Fixed { node: false, .. } => trouble,
             _ => trouble.at(&used.address),
         }
     }

@@ -3,8 +3,9 @@
 //! Three things keep an outdated session from being used for longer than [`LEASE`]:
 //! - A read takes a ticket before it is sent. News of a change spoils the tickets of all reads of that session under
 //!   way, and only an unspoilt ticket stores: what was read before a change never gets in after its news.
-//! - Nothing is used unless a ping that was *sent* within the last [`LEASE`] has been answered. News travels on the
-//!   connection of the pings and ahead of later answers, so every change made before that ping is known here.
+//! - Nothing is used unless the server has answered a question that was *sent* within the last [`LEASE`], by saying that
+//!   it is the primary. News travels on the connection of the questions and ahead of later answers, so every change made
+//!   before that question is known here.
 //! - With its connection, all that was learned over it is forgotten.
 //!
 //! Sessions are kept, not verdicts: the domain judges each time, at the time of that verification. What comes from
@@ -13,7 +14,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -21,10 +21,8 @@ use quick_cache::sync::Cache;
 use tenure_domain::{Session, SessionId};
 
 use crate::dial::Connection;
+use crate::role::LEASE;
 use crate::time::steady;
-
-/// How long what is kept may be used after the sending of the last ping that was answered.
-pub(crate) const LEASE: Duration = Duration::from_millis(500);
 
 /// Which reads are under way.
 #[derive(Default)]
@@ -130,13 +128,13 @@ impl Near {
         self.forget_all();
     }
 
-    /// A connection ended, this or an earlier one: nothing may be used until a ping is answered again.
+    /// A connection ended, this or an earlier one: nothing may be used until the server answers again.
     pub(crate) fn suspend(&self) {
         self.usable_until.store(0, Ordering::Release);
         self.forget_all();
     }
 
-    /// A ping was answered that was sent at this reading of the steady clock.
+    /// The server gave its sign to a question that was sent at this reading of the steady clock.
     pub(crate) fn renew(&self, sent: u64) {
         let lease = u64::try_from(LEASE.as_micros()).unwrap_or_default();
         self.usable_until.store(sent + lease, Ordering::Release);

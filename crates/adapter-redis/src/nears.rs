@@ -26,7 +26,7 @@ impl Nears {
     pub(crate) fn start(way: Arc<Way>, limits: Limits) -> Arc<Self> {
         let nears = Arc::new(Self { way });
         match &*nears.way {
-            Way::One(link) => listen(link, CAPACITY, Sign::Ping, limits),
+            Way::One(link) => listen(link, CAPACITY, Sign::Primary, limits),
             Way::Cluster(_) => drop(tokio::spawn(listen_to_all(Arc::downgrade(&nears), limits))),
         }
         nears

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use tenure_domain::Millis;
 use zeroize::Zeroizing;
 
+use crate::names::Names;
+
 /// A password. Does not print, and is wiped when dropped.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
@@ -68,6 +70,8 @@ pub struct Options {
     pub operation_timeout: Millis,
     /// What the server lists the connection as.
     pub client_name: String,
+    /// How the addresses of a host are found.
+    pub names: Names,
 }
 
 impl Options {
@@ -88,6 +92,7 @@ impl Options {
             connect_timeout: Millis::new(500),
             operation_timeout: Millis::seconds(1),
             client_name: "tenure".to_owned(),
+            names: Names::default(),
         }
     }
 }

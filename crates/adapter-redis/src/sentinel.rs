@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use redis::{Pipeline, RedisConnectionInfo, Value};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::dial::{Access, Connection, Pushes};
+use crate::dial::{Access, Connection, Peer, Pushes};
 use crate::link::Link;
+use crate::role::field;
 use crate::trouble::Trouble;
 use crate::url::Address;
 
@@ -49,22 +50,18 @@ impl Sentinels {
         deadline: Instant,
     ) -> Result<(Connection, Address), Trouble> {
         let address = self.resolve(deadline).await?;
-        let at = |trouble: Trouble| trouble.at(&address);
-        let mut connection = self.servers.dial(&address, pushes, deadline).await.map_err(at)?;
-        let until = deadline.min(Instant::now() + self.servers.limits.response);
-        // What ROLE says too, but every user may ask it.
-        let answer = timeout_at(until, connection.send(&redis::cmd("HELLO"))).await;
-        let role = match answer {
-            Ok(Ok(value)) => field(value, "role"),
-            Ok(Err(error)) => return Err(at(Trouble::of(&error, false))),
-            Err(_) => return Err(at(Trouble::Unsent("no answer in time".to_owned()))),
-        };
-        if role.as_deref() == Some("master") {
-            return Ok((connection, address));
+        let dialed = self.servers.dial(&address, Peer::Primary, pushes, deadline).await;
+        let connection = dialed.map_err(|trouble| match trouble {
+            Trouble::Elsewhere(_) => Trouble::Elsewhere(
+                "the sentinels name it as primary, but it is a replica; try again shortly, or see SENTINEL MASTERS"
+                    .to_owned(),
+            ),
+            trouble => trouble,
+        });
+        match connection {
+            Ok(connection) => Ok((connection, address)),
+            Err(trouble) => Err(trouble.at(&address)),
         }
-        Err(at(Trouble::Elsewhere(
-            "the sentinels name it as primary, but it is none yet; try again shortly".to_owned(),
-        )))
     }
 
     /// Whether the primary, as far as the sentinels are known to say, is there.
@@ -129,10 +126,10 @@ impl Sentinels {
     async fn connect(&self, sentinel: &Address, deadline: Instant) -> Result<Connection, Trouble> {
         let servers = &self.servers;
         let open = Access { sign_in: RedisConnectionInfo::default(), ..(**servers).clone() };
-        match open.dial(sentinel, None, deadline).await {
+        match open.dial(sentinel, Peer::Sentinel, None, deadline).await {
             Err(Trouble::Refused(_)) if servers.sign_in.password().is_some() => {
                 let closed = Access { sign_in: servers.sign_in.clone().set_db(0), ..open };
-                closed.dial(sentinel, None, deadline).await
+                closed.dial(sentinel, Peer::Sentinel, None, deadline).await
             }
             outcome => outcome,
         }
@@ -148,20 +145,6 @@ impl Sentinels {
         let epoch = field(details, "config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
         Ok(Said { epoch, primary: Address::tcp(&host, port) })
     }
-}
-
-/// One field of an answer that is a list of names and values, or a map.
-fn field(value: Value, name: &str) -> Option<String> {
-    let pairs: Vec<(Value, Value)> = match value {
-        Value::Map(pairs) => pairs,
-        Value::Array(items) => {
-            let (names, values): (Vec<_>, Vec<_>) = items.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
-            names.into_iter().map(|(_, name)| name).zip(values.into_iter().map(|(_, value)| value)).collect()
-        }
-        _ => return None,
-    };
-    let text = |value: Value| redis::from_redis_value::<String>(value).ok();
-    pairs.into_iter().find(|(key, _)| text(key.clone()).as_deref() == Some(name)).and_then(|(_, value)| text(value))
 }
 
 /// Gives the link's connection up when the sentinels name another primary than the one it leads to.

@@ -63,7 +63,13 @@ impl Target {
             sign_in = sign_in.set_password(password);
         }
         let place = place(&parsed.topology);
-        let access = Access { sign_in, tls, name: options.client_name.clone(), limits: Limits::of(options) };
+        let access = Access {
+            sign_in,
+            tls,
+            names: options.names.clone(),
+            name: options.client_name.clone(),
+            limits: Limits::of(options),
+        };
         Ok(Self { topology: parsed.topology, access: Arc::new(access), place })
     }
 }

@@ -13,15 +13,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::dial::Connection;
 use crate::link::Link;
-use crate::near::{LEASE, Near};
+use crate::near::Near;
+use crate::role::LEASE;
 use crate::store::RedisStore;
 use crate::target::Limits;
 use crate::time::steady;
 use crate::trouble::Trouble;
 use crate::url::Address;
 
-/// How often a ping is sent; several are lost before the lease runs out.
-const PING_EVERY: Duration = Duration::from_millis(100);
+/// How often the server is asked whether it is the primary; several questions are lost before the lease runs out.
+const ASK_EVERY: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long a server is left alone that gave no sign.
 const REST: Duration = Duration::from_millis(20);
@@ -31,29 +32,26 @@ const WHOLE: &str = "cluster_state:ok";
 /// What shows that a server still tells of every change.
 #[derive(Clone, Copy)]
 pub(crate) enum Sign {
-    /// It answers.
-    Ping,
-    /// It answers that the cluster is whole: a node that was cut off from the others answers too, while another may
-    /// have taken its place; it calls the cluster down when it notices, as it does to whoever reads from it.
+    /// It says that it is the primary.
+    Primary,
+    /// It says that, and that the cluster is whole: a node that was cut off from the others takes itself for a primary
+    /// while another may have taken its place; it calls the cluster down when it notices, as it does to whoever reads
+    /// from it.
     WholeCluster,
 }
 
 impl Sign {
-    fn question(self) -> Cmd {
-        match self {
-            Self::Ping => redis::cmd("PING"),
-            Self::WholeCluster => redis::cmd("CLUSTER").arg("INFO").clone(),
-        }
-    }
-
-    fn is_given(self, answer: &Value) -> bool {
-        match (self, answer) {
-            (_, Value::ServerError(_)) => false,
-            (Self::Ping, _) => true,
-            (Self::WholeCluster, Value::BulkString(text)) => String::from_utf8_lossy(text).contains(WHOLE),
-            (Self::WholeCluster, Value::VerbatimString { text, .. }) => text.contains(WHOLE),
-            (Self::WholeCluster, _) => false,
-        }
+    /// Whether the server gives it, to a question that is sent after this.
+    async fn is_given(self, connection: &mut Connection) -> bool {
+        let whole = match self {
+            Self::Primary => true,
+            Self::WholeCluster => match connection.send(redis::cmd("CLUSTER").arg("INFO")).await {
+                Ok(Value::BulkString(text)) => String::from_utf8_lossy(&text).contains(WHOLE),
+                Ok(Value::VerbatimString { text, .. }) => text.contains(WHOLE),
+                _ => false,
+            },
+        };
+        whole && connection.confirm_primary().await.is_ok()
     }
 }
 
@@ -103,15 +101,14 @@ async fn connect(near: &Arc<Near>, link: &Link, limits: Limits) -> Result<(Conne
 
 /// Renews the lease while the right server gives its sign.
 async fn follow(near: &Weak<Near>, mut connection: Connection, sign: Sign, right: impl Fn() -> bool) {
-    let question = sign.question();
     loop {
         let sent = steady();
-        let answer = timeout(LEASE, connection.send(&question)).await;
+        let given = timeout(LEASE, sign.is_given(&mut connection)).await;
         let Some(near) = near.upgrade() else {
             return;
         };
-        match answer {
-            Ok(Ok(value)) if right() && sign.is_given(&value) => near.renew(sent),
+        match given {
+            Ok(true) if right() && !connection.is_closed() => near.renew(sent),
             _ => {
                 near.disconnected();
                 drop(near);
@@ -120,7 +117,7 @@ async fn follow(near: &Weak<Near>, mut connection: Connection, sign: Sign, right
             }
         }
         drop(near);
-        tokio::time::sleep(PING_EVERY).await;
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
@@ -162,10 +159,14 @@ impl RedisStore {
         reads.add_command(get(self.keys.session(id)));
         let answers = timeout(self.limits.response, connection.send_all(&reads)).await;
         let Ok(Ok(answers)) = answers else {
-            // In doubt until a ping is answered again; the other connection may be better.
+            // In doubt until the server answers again; the other connection may be better.
             near.suspend();
             return None;
         };
+        // Else it may be that of a server which is the primary no more.
+        if !near.is_usable() {
+            return None;
+        }
         let [activity, allowed, record] = <[Value; 3]>::try_from(answers).ok()?;
         let (Value::Array(activity), Value::Okay, Value::Array(record)) = (activity, allowed, record) else {
             return None;

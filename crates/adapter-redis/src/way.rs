@@ -27,7 +27,7 @@ impl Way {
         let access = Arc::clone(&target.access);
         match &target.topology {
             Topology::One(address) => {
-                let route = Route::Fixed { access, address: address.clone(), named: false };
+                let route = Route::Fixed { access, address: address.clone(), node: false };
                 Self::One(Arc::new(Link::new(route, limits)))
             }
             Topology::Sentinel { sentinels, service } => {

@@ -11,6 +11,7 @@ mod expiry;
 mod feed;
 mod near;
 mod rights;
+mod role;
 mod sentinel;
 mod support;
 mod tls;

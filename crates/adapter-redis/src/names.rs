@@ -1,0 +1,171 @@
+//! The addresses of a host's name, and which of them to use: each tried in turn (RFC 8305), and left when the name has
+//! moved on.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{sleep, timeout};
+
+use crate::trouble::Trouble;
+
+/// The pause before the next address is tried while the last one is silent (RFC 8305 section 8), at most and at least.
+const LONGEST_DELAY: Duration = Duration::from_millis(250);
+const SHORTEST_DELAY: Duration = Duration::from_millis(10);
+/// How often a name is looked up again while a connection to one of its addresses is open, and how long that may take.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(2);
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(2);
+
+type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// Finds the addresses of a host.
+#[derive(Clone)]
+pub struct Names(Arc<LookUp>);
+
+impl Names {
+    /// By this function, which may block.
+    #[must_use]
+    pub fn new(look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look_up))
+    }
+
+    /// The addresses of a host, in the order in which the system prefers them.
+    pub(crate) async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = host.parse() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let (look_up, host) = (Arc::clone(&self.0), host.to_owned());
+        let found = tokio::task::spawn_blocking(move || look_up(&host, port)).await.map_err(io::Error::other)??;
+        if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
+    }
+
+    /// Ends once the name is known to have no more to do with this address. A name that cannot be looked up stays.
+    pub(crate) async fn moved_from(&self, host: &str, address: SocketAddr) {
+        loop {
+            sleep(LOOK_UP_EVERY).await;
+            let found = timeout(LOOK_UP_LIMIT, self.look_up(host, address.port())).await;
+            if found.is_ok_and(|found| found.is_ok_and(|found| !found.contains(&address))) {
+                return;
+            }
+        }
+    }
+}
+
+impl Default for Names {
+    /// As the system does.
+    fn default() -> Self {
+        Self::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+/// What the first address that can be used comes to: the next one is tried when one has failed, and beside it when it
+/// is silent for a while. `within` is the time that all of them have.
+pub(crate) async fn first<T, F>(
+    addresses: Vec<SocketAddr>,
+    within: Duration,
+    attempt: impl Fn(SocketAddr) -> F,
+) -> Result<T, Trouble>
+where
+    F: Future<Output = Result<T, Trouble>>,
+{
+    let several = addresses.len() > 1;
+    let parts = u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let delay = (within / parts).clamp(SHORTEST_DELAY, LONGEST_DELAY);
+    let mut waiting = alternating(addresses).into_iter();
+    let mut tried = FuturesUnordered::new();
+    let mut failed: Option<Trouble> = None;
+    loop {
+        if let Some(address) = waiting.next() {
+            let outcome = attempt(address);
+            tried.push(async move { (address, outcome.await) });
+        }
+        let next = tokio::select! {
+            next = tried.next() => next,
+            () = sleep(delay), if waiting.len() > 0 => continue,
+        };
+        match next {
+            Some((_, Ok(made))) => return Ok(made),
+            Some((address, Err(trouble))) => {
+                let trouble = if several { trouble.at(&address) } else { trouble };
+                // What a server says tells more than that there is none.
+                if failed.as_ref().is_none_or(|known| matches!(known, Trouble::Unsent(_))) {
+                    failed = Some(trouble);
+                }
+            }
+            None => return Err(failed.unwrap_or_else(|| Trouble::Unsent("the name has no address".to_owned()))),
+        }
+    }
+}
+
+/// The families in turn, beginning with that of the first (RFC 8305 section 4).
+fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv4() == first_is_ipv4);
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut all = Vec::new();
+    loop {
+        let pair = [one.next(), other.next()];
+        if pair == [None, None] {
+            return all;
+        }
+        all.extend(pair.into_iter().flatten());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Whatever is waited for comes sooner.
+    const SOON: Duration = Duration::from_secs(30);
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_families_take_turns() {
+        let mixed = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "10.0.0.1:1", "10.0.0.2:1"]);
+        let wanted = addresses(&["[::1]:1", "10.0.0.1:1", "[::2]:1", "10.0.0.2:1", "[::3]:1"]);
+        assert_eq!(alternating(mixed), wanted);
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_beside_a_silent_one() {
+        let outcome =
+            first(addresses(&["10.0.0.1:1", "10.0.0.2:1"]), Duration::from_millis(30), |address| async move {
+                if address.ip().to_string() == "10.0.0.1" {
+                    std::future::pending::<()>().await;
+                }
+                Ok(address)
+            });
+        assert_eq!(timeout(SOON, outcome).await.unwrap(), Ok("10.0.0.2:1".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_refusing_address_is_not_waited_for_and_the_most_telling_failure_is_told() {
+        let tried = Mutex::new(Vec::new());
+        let all = addresses(&["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"]);
+        let outcome = first::<(), _>(all, SOON * 1_000, |address| {
+            tried.lock().unwrap().push(address);
+            let second = address.ip().to_string() == "10.0.0.2";
+            async move {
+                Err(if second { Trouble::Refused("no".to_owned()) } else { Trouble::Unsent("refused".to_owned()) })
+            }
+        });
+        assert_eq!(outcome.await, Err(Trouble::Refused("10.0.0.2:1: no".to_owned())));
+        assert_eq!(tried.into_inner().unwrap().len(), 3);
+    }
+}

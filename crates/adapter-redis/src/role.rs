@@ -1,0 +1,220 @@
+//! Whether a server is the primary: asked when a connection is made, and kept under watch beside the calls.
+//!
+//! A replica answers reads too, and a primary that becomes one keeps its connections. So an answer counts only where
+//! the server said within the last [`LEASE`] that it is the primary, or says so after it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisResult, ServerError, Value};
+
+use crate::time::steady;
+use crate::trouble::Trouble;
+
+/// How long after it was asked a server's word that it is the primary holds.
+pub(crate) const LEASE: Duration = Duration::from_millis(500);
+/// How often it is asked; one answer may be late before its word lapses.
+pub(crate) const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// How a server is asked for its role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// `INFO replication`.
+    Info,
+    /// `HELLO`, which every user may send, where `INFO` is not allowed.
+    Hello,
+}
+
+impl Question {
+    pub(crate) fn command(self) -> Cmd {
+        match self {
+            Self::Info => redis::cmd("INFO").arg("replication").clone(),
+            Self::Hello => redis::cmd("HELLO"),
+        }
+    }
+
+    /// Asks a server that may not answer this way in the other way; with the answer the way that worked.
+    pub(crate) async fn settle(answer: Value, calls: &mut MultiplexedConnection) -> RedisResult<(Self, Value)> {
+        match answer {
+            Value::ServerError(error) if !is_about_the_connection(&error) => {
+                Ok((Self::Hello, calls.send_packed_command(&Self::Hello.command()).await?))
+            }
+            answer => Ok((Self::Info, answer)),
+        }
+    }
+
+    /// Whether the answer is that of a primary.
+    ///
+    /// # Errors
+    /// [`Trouble::Elsewhere`] for a replica.
+    pub(crate) fn judge(self, answer: Value) -> Result<(), Trouble> {
+        let answer = match answer {
+            Value::ServerError(error) => {
+                let trouble = Trouble::of_server(&error);
+                return Err(if is_about_the_connection(&error) { trouble } else { unseen(trouble) });
+            }
+            answer => answer,
+        };
+        let (role, of) = match self {
+            Self::Info => of_info(answer),
+            Self::Hello => (field(answer, "role"), String::new()),
+        };
+        match role.as_deref() {
+            Some("master" | "primary") => Ok(()),
+            Some(_) => Err(Trouble::Elsewhere(format!(
+                "the server is a replica{of}, which may lag behind; name the primary in redis.url, or use redis+sentinel://"
+            ))),
+            None => Err(Trouble::Refused(
+                "the server does not say whether it is the primary; is it a Redis server?".to_owned(),
+            )),
+        }
+    }
+}
+
+/// An error that says nothing of the question.
+fn is_about_the_connection(error: &ServerError) -> bool {
+    matches!(error.code(), "NOAUTH" | "LOADING" | "MASTERDOWN" | "DENIED")
+}
+
+fn unseen(trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Refused(problem) => Trouble::Refused(format!(
+            "whether the server is the primary cannot be seen: {problem}; give the user +info or +hello"
+        )),
+        trouble => trouble,
+    }
+}
+
+/// The role, and whose replica it is.
+fn of_info(answer: Value) -> (Option<String>, String) {
+    let text = match answer {
+        Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        _ => return (None, String::new()),
+    };
+    let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let of = match (line("master_host"), line("master_port"), line("master_link_status")) {
+        (Some(host), Some(port), Some("up")) => format!(" of {host}:{port}"),
+        (Some(host), Some(port), _) => format!(" of {host}:{port} that has lost it"),
+        _ => String::new(),
+    };
+    (line("role").map(str::to_owned), of)
+}
+
+/// One field of an answer that is a list of names and values, or a map.
+pub(crate) fn field(value: Value, name: &str) -> Option<String> {
+    let pairs: Vec<(Value, Value)> = match value {
+        Value::Map(pairs) => pairs,
+        Value::Array(items) => {
+            let (names, values): (Vec<_>, Vec<_>) = items.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+            names.into_iter().map(|(_, name)| name).zip(values.into_iter().map(|(_, value)| value)).collect()
+        }
+        _ => return None,
+    };
+    let text = |value: Value| redis::from_redis_value::<String>(value).ok();
+    pairs.into_iter().find(|(key, _)| text(key.clone()).as_deref() == Some(name)).and_then(|(_, value)| text(value))
+}
+
+/// What is believed of the server at the other end of a connection.
+#[derive(Default)]
+pub(crate) struct Belief {
+    /// Until when it counts as the primary, on the steady clock in microseconds.
+    primary_until: AtomicU64,
+    /// Whether nothing new is to be asked over this connection.
+    left: AtomicBool,
+}
+
+impl Belief {
+    /// Whether the server counts as the primary now.
+    pub(crate) fn holds(&self) -> bool {
+        steady() <= self.primary_until.load(Ordering::Acquire)
+    }
+
+    /// It said that it is, when asked at this reading of the steady clock.
+    pub(crate) fn renew(&self, asked: u64) {
+        let lease = u64::try_from(LEASE.as_micros()).unwrap_or_default();
+        self.primary_until.fetch_max(asked + lease, Ordering::AcqRel);
+    }
+
+    /// It said that it is not.
+    pub(crate) fn refute(&self) {
+        self.primary_until.store(0, Ordering::Release);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+}
+
+/// Asks once, and remembers what was said.
+pub(crate) async fn ask(calls: &mut MultiplexedConnection, question: Question, belief: &Belief) -> Result<(), Trouble> {
+    let asked = steady();
+    let answer = calls.send_packed_command(&question.command()).await.map_err(|error| Trouble::of(&error, true))?;
+    match question.judge(answer) {
+        Ok(()) => {
+            belief.renew(asked);
+            Ok(())
+        }
+        Err(trouble) => {
+            belief.refute();
+            Err(trouble)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(text: &str) -> Result<(), Trouble> {
+        Question::Info.judge(Value::BulkString(text.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn only_a_primary_is_believed() {
+        assert_eq!(info("# Replication\r\nrole:master\r\nconnected_slaves:0\r\n"), Ok(()));
+        let replica = "# Replication\r\nrole:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\nmaster_link_status:";
+        for (status, told) in [("up", "replica of 10.0.0.1:6379, "), ("down", "10.0.0.1:6379 that has lost it, ")] {
+            match info(&format!("{replica}{status}\r\n")) {
+                Err(Trouble::Elsewhere(problem)) => assert!(problem.contains(told), "{problem}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        for other in ["role:replica\r\n", "role:sentinel\r\n", "role:active-replica\r\n"] {
+            assert!(matches!(info(other), Err(Trouble::Elsewhere(_))), "{other}");
+        }
+        assert!(matches!(info("# Server\r\n"), Err(Trouble::Refused(_))));
+        assert!(matches!(Question::Info.judge(Value::Okay), Err(Trouble::Refused(_))));
+    }
+
+    #[test]
+    fn hello_tells_the_role_in_both_protocols() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        for (role, is_primary) in [("master", true), ("replica", false)] {
+            let list = Value::Array(vec![text("server"), text("redis"), text("role"), text(role)]);
+            let map = Value::Map(vec![(text("server"), text("redis")), (text("role"), text(role))]);
+            for answer in [list, map] {
+                assert_eq!(Question::Hello.judge(answer).is_ok(), is_primary);
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_lapses_and_an_older_one_shortens_nothing() {
+        let belief = Belief::default();
+        assert!(!belief.holds(), "nobody said anything yet");
+        let now = steady();
+        belief.renew(now);
+        belief.renew(now - 400_000);
+        assert!(belief.holds() || steady() > now + 500_000);
+        belief.refute();
+        assert!(!belief.holds());
+        belief.renew(now.saturating_sub(600_000));
+        assert!(!belief.holds(), "what was said too long ago counts no more");
+    }
+}
