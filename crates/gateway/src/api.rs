@@ -27,7 +27,7 @@ use crate::problem::Problem;
 
 use pace::Pace;
 
-pub(crate) use login::PATH as LOGIN;
+pub(crate) use login::{PATH as LOGIN, is_local};
 
 /// So many sessions are named in one answer; the counts are always whole.
 pub(crate) const NAMED: usize = 1_000;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 
+use crate::api::is_local;
 use crate::enforce::Gate;
 use crate::headers::{TENURE_ROTATE, set_identity};
+use crate::login;
 use crate::options::Options;
 use crate::peer::{Connection, Peer};
 use crate::problem::Problem;
@@ -41,7 +43,7 @@ pub(crate) async fn answer<B>(gate: &Arc<Gate>, connection: &Connection, request
             *response.headers_mut() = headers;
             response
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => refuse(request, problem),
     }
 }
 
@@ -67,12 +69,14 @@ async fn decide<B>(
     Ok(answer)
 }
 
+fn appended_to<B>(request: &Request<B>) -> Option<&str> {
+    let target = request.uri().path_and_query()?.as_str().strip_prefix("/_tenure/auth")?;
+    target.starts_with('/').then_some(target)
+}
+
 /// The target that Envoy appended to its own path.
 fn appended<B>(request: &Request<B>) -> Option<Appended<'_>> {
-    let target = request.uri().path_and_query()?.as_str().strip_prefix("/_tenure/auth")?;
-    if !target.starts_with('/') {
-        return None;
-    }
+    let target = appended_to(request)?;
     // Over HTTP/1.1 a target with a fragment does not get here (`server::heads`). Over HTTP/2 the fragment is gone, and
     // with it perhaps what the proxy will forward.
     Some(if request.version() == Version::HTTP_2 { Appended::InPart } else { Appended::Whole(target) })
@@ -107,4 +111,35 @@ fn method<B>(request: &Request<B>) -> Method {
     let named = METHODS.into_iter().flat_map(|name| request.headers().get_all(name));
     let mut methods = named.map(|value| Method::from_bytes(value.as_bytes()).unwrap_or(Method::POST));
     methods.find(|method| !method.is_safe()).unwrap_or_else(|| request.method().clone())
+}
+
+/// The problem, and where a person's browser asked for a page, the way to the login page. A proxy that passes answers on
+/// as they are passes on a redirect. nginx, which takes nothing but 401 and 403, gets the address beside its 401.
+fn refuse<B>(request: &Request<B>, problem: Problem) -> Response {
+    let asked = asked_for(request).and_then(|(target, shows)| {
+        // A page to which nobody is sent back is not named.
+        let back = if is_local(target) { target } else { "/" };
+        Some((login::address(&method(request), request.headers(), back, &problem)?, shows))
+    });
+    match asked {
+        Some((location, true)) => login::go(location),
+        Some((location, false)) => {
+            let mut response = problem.into_response();
+            response.headers_mut().insert(LOCATION, location);
+            response
+        }
+        None => problem.into_response(),
+    }
+}
+
+/// The target that the client asked for, and whether the proxy that names it in this way passes every answer on.
+fn asked_for<B>(request: &Request<B>) -> Option<(&str, bool)> {
+    let named = |name: &str| request.headers().get(name).map(|value| target::of_url(value.as_bytes()));
+    let (target, shows) = match named("x-original-uri").or_else(|| named("x-original-url")) {
+        Some(target) => (target, false),
+        None => {
+            (named("x-forwarded-uri").or_else(|| appended_to(request).map(|target| Some(target.as_bytes())))?, true)
+        }
+    };
+    Some((target.and_then(|target| std::str::from_utf8(target).ok()).unwrap_or_default(), shows))
 }

@@ -9,17 +9,26 @@ use crate::problem::Problem;
 
 /// The login page in place of a 401, where a person follows a link or types an address.
 pub(crate) fn redirect<B>(request: &Request<B>, problem: &Problem) -> Option<Response> {
-    let navigation = [Method::GET, Method::HEAD].contains(request.method()) && is_navigation(request.headers());
-    if !navigation || !matches!(problem, Problem::Unauthorized(_)) {
-        return None;
-    }
     let back = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let query = form_urlencoded::Serializer::new(String::new()).append_pair("return", back).finish();
-    let location = HeaderValue::try_from(format!("{LOGIN}?{query}")).ok()?;
+    address(request.method(), request.headers(), back, problem).map(go)
+}
+
+/// A redirect to there.
+pub(crate) fn go(location: HeaderValue) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     response.headers_mut().insert(LOCATION, location);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(response)
+    response
+}
+
+/// The address of the login page, for a person whose browser asked for `back` and was refused.
+pub(crate) fn address(method: &Method, headers: &HeaderMap, back: &str, problem: &Problem) -> Option<HeaderValue> {
+    let navigation = [Method::GET, Method::HEAD].contains(method) && is_navigation(headers);
+    if !navigation || !matches!(problem, Problem::Unauthorized(_)) {
+        return None;
+    }
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("return", back).finish();
+    HeaderValue::try_from(format!("{LOGIN}?{query}")).ok()
 }
 
 /// Whether a browser asks for a page to show, and not a script of a page for data.

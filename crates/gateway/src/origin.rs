@@ -1,7 +1,7 @@
 //! Whether a browser sent a request on behalf of a page of this very host. A cookie goes along with whatever any page
 //! asks for, so where a cookie is all that speaks for a request, the page has to be ours.
 
-use http::header::{HOST, ORIGIN, UPGRADE};
+use http::header::{HOST, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
@@ -56,9 +56,11 @@ pub(crate) fn host(parts: &Parts) -> Option<&str> {
     }
 }
 
-/// Whether a request may change something, or opens a connection on which it may.
+/// Whether a request may change something, or opens a connection on which it may. Proxies that ask about a WebSocket
+/// keep `Upgrade` to themselves, and pass on what else a WebSocket has.
 pub(crate) fn may_change(method: &Method, headers: &HeaderMap) -> bool {
-    !method.is_safe() || headers.contains_key(UPGRADE)
+    let opens = [UPGRADE, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION];
+    !method.is_safe() || opens.iter().any(|name| headers.contains_key(name))
 }
 
 /// Refuses a change that only a cookie speaks for, unless a page of ours asked for it.
@@ -116,6 +118,8 @@ mod tests {
         assert!(guard(&of(&[]), Some("a")).is_err());
         assert!(guard(&of(&[("origin", "https://a")]), Some("a")).is_ok());
         assert!(!may_change(&Method::GET, &of(&[])) && may_change(&Method::DELETE, &of(&[])));
-        assert!(may_change(&Method::GET, &of(&[("upgrade", "websocket")])));
+        for opens in ["upgrade", "sec-websocket-key", "sec-websocket-version"] {
+            assert!(may_change(&Method::GET, &of(&[(opens, "websocket")])), "{opens}");
+        }
     }
 }
