@@ -73,6 +73,25 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the token may have been guessed: it proves no secret of any session. Every other refusal is told only to
+    /// whoever showed a secret that was the session's own, so it is no sign of guessing, however often it is shown.
+    #[must_use]
+    pub const fn may_be_guess(self) -> bool {
+        match self {
+            Self::Malformed | Self::Unknown => true,
+            Self::Expired | Self::Rotated | Self::Ended(_) => false,
+        }
+    }
+
+    /// Whether the session of the token is over, so that nothing makes the token hold again.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        match self {
+            Self::Expired | Self::Ended(_) => true,
+            Self::Malformed | Self::Unknown | Self::Rotated => false,
+        }
+    }
+
     /// The stable code: `malformed`, `unknown`, `expired`, `idle`, `revoked`, `evicted`, `rotated`, `replayed` or
     /// `logged_out`.
     #[must_use]
@@ -84,5 +103,15 @@ impl Refusal {
             Self::Rotated => "rotated",
             Self::Ended(reason) => reason.code(),
         }
+    }
+}
+
+impl FromStr for Refusal {
+    type Err = ();
+
+    fn from_str(code: &str) -> Result<Self, ()> {
+        let plain = [Self::Malformed, Self::Unknown, Self::Expired, Self::Rotated];
+        let found = plain.into_iter().find(|refusal| refusal.code() == code);
+        found.map_or_else(|| code.parse().map(Self::Ended), Ok)
     }
 }

@@ -11,6 +11,7 @@ mod revoke;
 mod sessions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::middleware;
@@ -22,6 +23,7 @@ use utoipa_axum::routes;
 
 use crate::enforce::Gate;
 use crate::failures::Failures;
+use crate::peer::Peer;
 use crate::problem::Problem;
 
 /// What the endpoints share.
@@ -30,8 +32,16 @@ pub(crate) struct Admin {
     own: guard::OwnNames,
     ready: health::Ready,
     streams: events::Streams,
-    /// Apart from those of clients, so that nobody who guesses tokens locks operators out.
+    /// Apart from those of clients, and by the address at the other end of the connection, whatever a proxy says: nobody
+    /// who guesses tokens locks operators out, and nobody who guesses this secret gets another counter by a header.
     failures: Failures,
+}
+
+impl Admin {
+    /// Counts a wrong secret. How long whoever showed it is locked out, if it is.
+    fn note_wrong(&self, peer: &Peer) -> Option<Duration> {
+        self.failures.note(peer.remote, None).locked()
+    }
 }
 
 /// The endpoints of the admin listener. Each request has to carry its [`crate::Peer`] among its extensions.
@@ -40,7 +50,7 @@ pub fn router(gate: Arc<Gate>) -> Router {
         own: guard::OwnNames::new(),
         ready: health::Ready::default(),
         streams: events::Streams::default(),
-        failures: Failures::default(),
+        failures: Failures::of_operators(),
         gate,
     });
     let guarded = |router: OpenApiRouter<Arc<Admin>>| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::header::COOKIE;
 use http::{HeaderMap, Method};
 use tenure_domain::Refusal;
 use tenure_service::{Sessions, Usage, Verified};
@@ -13,8 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::credential::Credential;
 use crate::describe::Describer;
-use crate::failures::Failures;
+use crate::failures::{Guesses, Lockouts};
 use crate::live::Live;
+use crate::login;
 use crate::metrics::{Metrics, Outcome};
 use crate::options::Options;
 use crate::origin;
@@ -30,7 +32,7 @@ pub struct Gate {
     options: ArcSwap<Options>,
     metrics: Metrics,
     live: Live,
-    failures: Failures,
+    lockouts: Lockouts,
     describer: Describer,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -55,7 +57,7 @@ impl Gate {
             options: ArcSwap::from_pointee(options),
             metrics: Metrics::new(),
             live,
-            failures: Failures::default(),
+            lockouts: Lockouts::new(),
             describer: Describer::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -92,9 +94,9 @@ impl Gate {
         self.options.store(Arc::new(options));
     }
 
-    /// Failed attempts per client address.
-    pub(crate) const fn failures(&self) -> &Failures {
-        &self.failures
+    /// Failed attempts, by purpose and address.
+    pub(crate) const fn lockouts(&self) -> &Lockouts {
+        &self.lockouts
     }
 
     /// Cancelled when the gateway shuts down: what lasts should end.
@@ -174,13 +176,34 @@ impl Gate {
     }
 
     /// Lets a request in, or says why not: [`Gate::authenticate`], and besides that a cookie is not taken for a change
-    /// that another site may have asked for, a failure counts against the client's address, and the session records
+    /// that another site may have asked for, a guess counts against the client's address, and the session records
     /// where it is used from.
     ///
     /// # Errors
-    /// [`Problem`]; 429 instead of 401 after too many failures. A token that holds is let in all the same.
+    /// [`Problem`]; 429 instead of 401 after too many guesses, but never to a person who asks for a page, and never to
+    /// whoever shows a token that was a session's own. A token that holds is let in all the same.
     pub(crate) async fn admit(
         self: &Arc<Self>,
+        peer: &Peer,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, Problem> {
+        self.admit_counting(&self.lockouts.tokens, peer, method, headers).await
+    }
+
+    /// [`Gate::admit`] for a token that was pasted into the login page: guesses there count apart.
+    pub(crate) async fn admit_form(
+        self: &Arc<Self>,
+        peer: &Peer,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, Problem> {
+        self.admit_counting(&self.lockouts.forms, peer, method, headers).await
+    }
+
+    async fn admit_counting(
+        self: &Arc<Self>,
+        guesses: &Guesses,
         peer: &Peer,
         method: &Method,
         headers: &HeaderMap,
@@ -194,24 +217,37 @@ impl Gate {
                 self.describer.note(self, &verified.session, peer, headers);
                 Ok(Admitted { verified, credential })
             }
-            Err(Problem::Unauthorized(Refused::Token(refusal))) => Err(self.refused(peer, refusal)),
+            Err(Problem::Unauthorized(Refused::Token(refusal))) => {
+                let problem = self.refused(guesses, peer, refusal, self.print(headers));
+                // A person is told in words by the login page.
+                if login::is_navigation(method, headers) {
+                    Err(refusal.into())
+                } else {
+                    if matches!(problem, Problem::TooMany(_)) {
+                        self.metrics.refused(refusal);
+                    }
+                    Err(problem)
+                }
+            }
             Err(problem) => Err(problem),
         };
         self.count(&outcome);
         outcome
     }
 
-    /// Counts a refused token as a failure of whoever showed it.
-    fn refused(&self, peer: &Peer, refusal: Refusal) -> Problem {
-        let problem = self.failed(peer, refusal.into());
-        if matches!(problem, Problem::TooMany(_)) {
-            self.metrics.refused(refusal);
-        }
-        problem
+    /// What tells a refused token from others, where a browser sends it by itself: a tab that goes on asking with the
+    /// cookie of a session that is long forgotten makes no other guess each time.
+    fn print(&self, headers: &HeaderMap) -> Option<u32> {
+        let credential = Credential::of(headers).ok().flatten().filter(|credential| credential.from_cookie)?;
+        Some(match &credential.token {
+            Some(token) => self.lockouts.print(token.to_text().expose().as_bytes()),
+            None => self.lockouts.print(headers.get(COOKIE)?.as_bytes()),
+        })
     }
 
-    /// Counts a failure, and says 429 in place of `problem` after too many.
-    pub(crate) fn failed(&self, peer: &Peer, problem: Problem) -> Problem {
-        self.failures.note(peer.address).map_or(problem, |left| Problem::TooMany(left.as_secs().max(1)))
+    /// What whoever shows a token that is refused is told. Counts it where it may be a guess.
+    pub(crate) fn refused(&self, guesses: &Guesses, peer: &Peer, refusal: Refusal, print: Option<u32>) -> Problem {
+        let left = if refusal.may_be_guess() { guesses.note(peer, print) } else { None };
+        left.map_or(refusal.into(), Problem::too_many)
     }
 }

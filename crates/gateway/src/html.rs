@@ -36,7 +36,9 @@ pub(crate) fn file(media_type: &'static str, text: impl Into<Body>) -> Response 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // With `no-referrer` a browser sends `Origin: null` with a form, and where it sends no Sec-Fetch-Site besides (plain
+    // HTTP under a name of the local network) nothing would tell the form from a stranger's.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
     response
 }

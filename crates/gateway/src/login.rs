@@ -5,7 +5,12 @@ use http::header::{ACCEPT, CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 
 use crate::api::LOGIN;
-use crate::problem::Problem;
+use crate::problem::{Problem, Refused};
+
+/// The parameter of the login page that says where to go afterwards.
+pub(crate) const RETURN: &str = "return";
+/// The parameter that says why the token of the browser was refused: the refusal's code.
+pub(crate) const REASON: &str = "reason";
 
 /// The login page in place of a 401, where a person follows a link or types an address.
 pub(crate) fn redirect<B>(request: &Request<B>, problem: &Problem) -> Option<Response> {
@@ -23,16 +28,23 @@ pub(crate) fn go(location: HeaderValue) -> Response {
 
 /// The address of the login page, for a person whose browser asked for `back` and was refused.
 pub(crate) fn address(method: &Method, headers: &HeaderMap, back: &str, problem: &Problem) -> Option<HeaderValue> {
-    let navigation = [Method::GET, Method::HEAD].contains(method) && is_navigation(headers);
-    if !navigation || !matches!(problem, Problem::Unauthorized(_)) {
+    let Problem::Unauthorized(refused) = problem else { return None };
+    if !is_navigation(method, headers) {
         return None;
     }
-    let query = form_urlencoded::Serializer::new(String::new()).append_pair("return", back).finish();
-    HeaderValue::try_from(format!("{LOGIN}?{query}")).ok()
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair(RETURN, back);
+    if let Refused::Token(refusal) = refused {
+        query.append_pair(REASON, refusal.code());
+    }
+    HeaderValue::try_from(format!("{LOGIN}?{}", query.finish())).ok()
 }
 
 /// Whether a browser asks for a page to show, and not a script of a page for data.
-fn is_navigation(headers: &HeaderMap) -> bool {
+pub(crate) fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
+    if ![Method::GET, Method::HEAD].contains(method) {
+        return false;
+    }
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let html = text(ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/html"));
     html && text("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
@@ -40,8 +52,9 @@ fn is_navigation(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tenure_domain::{EndReason, Refusal};
+
     use super::*;
-    use crate::problem::Refused;
 
     fn location(method: Method, path: &str, pairs: &[(&'static str, &str)]) -> Option<String> {
         let mut request = Request::builder().method(method).uri(path);
@@ -62,6 +75,9 @@ mod tests {
         assert_eq!(location(Method::POST, "/", &[html]), None);
         assert_eq!(location(Method::GET, "/", &[("accept", "*/*")]), None);
         let request = Request::builder().header("accept", "text/html").body(()).unwrap();
+        let revoked = Problem::from(Refusal::Ended(EndReason::Revoked));
+        let response = redirect(&request, &revoked).unwrap();
+        assert_eq!(response.headers()[LOCATION], "/_tenure/login?return=%2F&reason=revoked");
         assert!(redirect(&request, &Problem::Store("down".to_owned())).is_none());
     }
 }

@@ -138,7 +138,9 @@ async fn hold(gate: &Arc<Gate>, peer: &Peer, seen: ClientInfo, switching: Switch
         }
         let verified = judged.map_err(|problem| {
             let problem = match problem {
-                Problem::Unauthorized(Refused::Token(_)) => gate.failed(peer, problem),
+                Problem::Unauthorized(Refused::Token(refusal)) => {
+                    gate.refused(&gate.lockouts().tokens, peer, refusal, None)
+                }
                 other => other,
             };
             Refuse::Answer(connect.id.to_string(), problem)

@@ -41,6 +41,8 @@ impl Connection {
 pub struct Peer {
     /// The client's address: behind trusted proxies the last of `X-Forwarded-For` that is none of them.
     pub address: IpAddr,
+    /// The address at the other end of the connection, whatever is said of it.
+    pub remote: IpAddr,
     /// Whether the connection comes from a trusted proxy, whose forwarding headers are believed.
     pub trusted: bool,
     /// Whether the client came over TLS.
@@ -57,12 +59,13 @@ impl Peer {
         let trusted = is_trusted(connection.remote, proxies);
         let host = headers.get(HOST);
         if !trusted {
-            let address = connection.remote;
-            return Self { address, trusted, secure: connection.tls, host: host.cloned() };
+            let remote = connection.remote;
+            return Self { address: remote, remote, trusted, secure: connection.tls, host: host.cloned() };
         }
         let proto = last(headers, &X_FORWARDED_PROTO);
         Self {
             address: client_address(connection.remote, headers, proxies),
+            remote: connection.remote,
             trusted,
             secure: proto.map_or(connection.tls, |proto| proto.eq_ignore_ascii_case("https")),
             host: headers.get(X_FORWARDED_HOST).or(host).cloned(),
@@ -139,7 +142,8 @@ mod tests {
     fn forwarding_headers_of_an_untrusted_peer_are_not_believed() {
         let pairs = [("x-forwarded-for", "9.9.9.9"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "evil")];
         let peer = peer("203.0.113.5", &["10.0.0.0/8"], &pairs);
-        assert_eq!(peer, Peer { address: "203.0.113.5".parse().unwrap(), trusted: false, secure: false, host: None });
+        let remote = "203.0.113.5".parse().unwrap();
+        assert_eq!(peer, Peer { address: remote, remote, trusted: false, secure: false, host: None });
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Everything that the gateway answers instead of doing as asked: one exhaustive match from what went wrong to status,
 //! headers and body (RFC 9457 problem details; RFC 6750 challenges).
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -57,6 +59,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Too many failures: to be tried again after so long.
+    pub(crate) fn too_many(left: Duration) -> Self {
+        Self::TooMany(left.as_secs().max(1))
+    }
+
     /// The status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {

@@ -7,7 +7,6 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::failures::Failures;
 use crate::peer::Peer;
 use crate::problem::Problem;
 
@@ -36,21 +35,26 @@ impl SharedSecret {
         presented.ct_eq(&self.digest).into()
     }
 
-    /// Asks whoever shares the secret for it. After too many failures of one address it is not even looked at.
+    /// Asks whoever shares the secret for it. It is looked at first: what is right is let in however much was guessed from
+    /// there. `note` counts a wrong one, and says how long whoever showed it is locked out.
     ///
     /// # Errors
     /// [`Problem::Secret`], [`Problem::TooMany`].
-    pub(crate) fn ask(&self, shown: Option<&str>, peer: &Peer, failures: &Failures) -> Result<(), Problem> {
-        let wait = |left: Duration| Problem::TooMany(left.as_secs().max(1));
-        if let Some(left) = failures.locked(peer.address) {
-            return Err(wait(left));
-        }
+    pub(crate) fn ask(
+        &self,
+        shown: Option<&str>,
+        peer: &Peer,
+        note: impl FnOnce(&Peer) -> Option<Duration>,
+    ) -> Result<(), Problem> {
         match shown {
             Some(text) if self.is(text.as_bytes()) => Ok(()),
-            Some(_) => {
-                tracing::warn!(address = %peer.address, "somebody showed a wrong secret");
-                Err(failures.note(peer.address).map_or(Problem::Secret, wait))
-            }
+            Some(_) => match note(peer) {
+                Some(left) => Err(Problem::too_many(left)),
+                None => {
+                    tracing::warn!(address = %peer.address, remote = %peer.remote, "somebody showed a wrong secret");
+                    Err(Problem::Secret)
+                }
+            },
             // Nothing was guessed.
             None => Err(Problem::Secret),
         }

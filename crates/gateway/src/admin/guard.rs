@@ -58,7 +58,7 @@ pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, nex
 pub(super) async fn secret(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
     let peer = peer(request.extensions())?;
     let shown = exchange::bearer(request.headers());
-    admin.gate.options().admin_secret.ask(shown, &peer, &admin.failures)?;
+    admin.gate.options().admin_secret.ask(shown, &peer, |peer| admin.note_wrong(peer))?;
     Ok(next.run(request).await)
 }
 

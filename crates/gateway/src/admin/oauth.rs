@@ -242,6 +242,6 @@ async fn authenticated(admin: &Admin, request: Request) -> Result<(Form, String)
     let form = Form::read(request).await?;
     let client = client::presented(&headers, &form)?;
     let (name, secret) = client.ok_or_else(Failure::invalid_client)?;
-    admin.gate.options().admin_secret.ask(Some(&secret), &peer, &admin.failures)?;
+    admin.gate.options().admin_secret.ask(Some(&secret), &peer, |peer| admin.note_wrong(peer))?;
     Ok((form, name))
 }

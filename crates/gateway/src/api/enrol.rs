@@ -97,7 +97,9 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
         return Err(Problem::NotFound(text.to_owned()));
     };
     let peer = super::peer(request.extensions())?;
-    enrolment.secret.ask(exchange::bearer(request.headers()), &peer, api.gate.failures())?;
+    enrolment
+        .secret
+        .ask(exchange::bearer(request.headers()), &peer, |peer| api.gate.lockouts().enrolment.note(peer, None))?;
     let headers = request.headers().clone();
     // Only now: a body is not read for somebody who may not send it.
     let JsonBody(body) = <JsonBody<EnrolBody> as axum::extract::FromRequest<()>>::from_request(request, &()).await?;

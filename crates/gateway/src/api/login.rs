@@ -8,15 +8,16 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tenure_domain::{Refusal, Token};
+use tenure_domain::{EndReason, Refusal, Token};
 use tenure_service::Verified;
 
 use super::{Api, peer};
 use crate::credential::Credential;
 use crate::exchange::Form;
+use crate::login::{REASON, RETURN};
 use crate::origin::{self, Sender};
 use crate::peer::Peer;
-use crate::problem::Problem;
+use crate::problem::{Problem, Refused};
 use crate::{cookie, html};
 
 /// Where the page is.
@@ -50,13 +51,44 @@ pub(super) async fn page(State(api): State<Arc<Api>>, request: Request) -> Respo
     let (parts, _) = request.into_parts();
     let back = wanted(parts.uri.query().unwrap_or_default());
     if !matches!(Credential::of(&parts.headers), Ok(Some(_))) {
-        return show(StatusCode::OK, &back, None, None);
+        // The cookie is gone by now, but where the browser was sent here from its token was judged.
+        let refusal = parameter(parts.uri.query().unwrap_or_default(), REASON).and_then(|code| code.parse().ok());
+        return show(StatusCode::OK, &back, refusal.map(in_words), None);
     }
     match admit(&api, &parts, &parts.headers).await {
         Ok(verified) => show(StatusCode::OK, &back, None, Some(&verified)),
-        // What holds no longer is no news to whoever comes to log in.
-        Err(Problem::Unauthorized(_)) => show(StatusCode::OK, &back, None, None),
+        Err(Problem::Unauthorized(Refused::Token(refusal))) => {
+            let mut response = show(StatusCode::OK, &back, Some(in_words(refusal)), None);
+            if refusal.is_over() {
+                cookie::clear(response.headers_mut(), peer(&parts.extensions).is_ok_and(|peer| peer.secure));
+            }
+            response
+        }
+        // What needs a token says so by being this page.
+        Err(Problem::Unauthorized(Refused::Missing)) => show(StatusCode::OK, &back, None, None),
+        // The page itself needs none, however many were guessed from there.
+        Err(problem @ Problem::TooMany(_)) => show(StatusCode::OK, &back, Some(&problem.detail()), None),
         Err(problem) => show(problem.status(), &back, Some(&problem.detail()), None),
+    }
+}
+
+/// Why a browser has to log in anew, for whoever sits before it.
+const fn in_words(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Malformed | Refusal::Unknown => {
+            "this browser was logged in with a token that is not known here: log in again"
+        }
+        Refusal::Expired => "your session has expired: log in again",
+        Refusal::Rotated => "this browser has an old token: reload the page, or log in again",
+        Refusal::Ended(EndReason::Revoked) => "your session was revoked: log in again with a new token",
+        Refusal::Ended(EndReason::Evicted) => {
+            "your session was ended, because this device has begun more sessions than it may have: log in again"
+        }
+        Refusal::Ended(EndReason::Replayed) => {
+            "your session was ended, because an old copy of its token was used: somebody else may have one"
+        }
+        Refusal::Ended(EndReason::LoggedOut) => "you have logged out",
+        Refusal::Ended(EndReason::Idle) => "your session was left unused for too long: log in again",
     }
 }
 
@@ -71,7 +103,7 @@ pub(super) async fn log_in(State(api): State<Arc<Api>>, request: Request) -> Res
         Ok(form) => form,
         Err(problem) => return show(problem.status(), "/", Some(&problem.detail()), None),
     };
-    let back = form.get("return").filter(|path| is_local(path)).unwrap_or("/");
+    let back = form.get(RETURN).filter(|path| is_local(path)).unwrap_or("/");
     let text = form.get("token").unwrap_or_default().trim();
     match verify(&api, &parts, text).await {
         Ok((token, verified)) => {
@@ -86,9 +118,9 @@ pub(super) async fn log_in(State(api): State<Arc<Api>>, request: Request) -> Res
 }
 
 async fn verify(api: &Api, parts: &Parts, text: &str) -> Result<(Token, Verified), Problem> {
-    let malformed = || Problem::from(Refusal::Malformed);
+    let peer = peer(&parts.extensions)?;
     let Ok(token) = Token::parse(text) else {
-        let problem = api.gate.failed(&peer(&parts.extensions)?, malformed());
+        let problem = api.gate.refused(&api.gate.lockouts().forms, &peer, Refusal::Malformed, None);
         api.gate.metrics().answered(&problem);
         return Err(problem);
     };
@@ -96,12 +128,12 @@ async fn verify(api: &Api, parts: &Parts, text: &str) -> Result<(Token, Verified
     let mut headers = parts.headers.clone();
     headers.remove(header::COOKIE);
     let bearer = zeroize::Zeroizing::new(format!("Bearer {}", token.to_text().expose()));
-    let value = HeaderValue::try_from(bearer.as_str()).map_err(|_| malformed())?;
+    let value = HeaderValue::try_from(bearer.as_str()).map_err(|_| Problem::from(Refusal::Malformed))?;
     headers.insert(header::AUTHORIZATION, value);
-    Ok((token, admit(api, parts, &headers).await?))
+    Ok((token, api.gate.admit_form(&peer, &parts.method, &headers).await?.verified))
 }
 
-/// Lets a request in as any other, so that failures here count with all others.
+/// Lets a request in as any other.
 async fn admit(api: &Api, parts: &Parts, headers: &HeaderMap) -> Result<Verified, Problem> {
     let peer = peer(&parts.extensions)?;
     Ok(api.gate.admit(&peer, &parts.method, headers).await?.verified)
@@ -167,8 +199,12 @@ fn go(path: &str) -> Response {
 
 /// The checked `return` parameter of a query.
 fn wanted(query: &str) -> String {
-    let found = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "return");
-    found.map(|(_, path)| path.into_owned()).filter(|path| is_local(path)).unwrap_or_else(|| "/".to_owned())
+    parameter(query, RETURN).filter(|path| is_local(path)).unwrap_or_else(|| "/".to_owned())
+}
+
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let found = form_urlencoded::parse(query.as_bytes()).find(|(known, _)| known == name);
+    found.map(|(_, value)| value.into_owned())
 }
 
 /// Whether a browser that is sent there stays on this host: one slash, then printable ASCII without a backslash, which

@@ -283,7 +283,7 @@ async fn the_page_is_a_shell_that_runs_only_its_own_script() {
 }
 
 #[tokio::test]
-async fn after_ten_failures_the_admin_secret_is_locked_for_that_address() {
+async fn after_ten_failures_wrong_secrets_have_to_wait_and_the_right_one_does_not() {
     let ways: [fn(&str) -> Ask; 2] = [
         |secret| ask(Method::GET, "/api/v1/sessions").bearer(secret),
         |secret| ask(Method::POST, "/oauth2/introspect").form(&[("token", "x"), ("client_secret", secret)]),
@@ -291,9 +291,9 @@ async fn after_ten_failures_the_admin_secret_is_locked_for_that_address() {
     for way in ways {
         let house = House::new();
         wear_out(&house.admin, || way("wrong")).await;
-        way(ADMIN).send(&house.admin).await.is_problem(429, "too_many_requests");
+        assert_eq!(way(ADMIN).send(&house.admin).await.status, 200);
         let elsewhere = "198.51.100.1".parse().unwrap();
-        assert_eq!(way(ADMIN).from(elsewhere).send(&house.admin).await.status, 200);
+        assert_eq!(way("wrong").from(elsewhere).send(&house.admin).await.status, 401);
         // Asking without any secret is no guess.
         ask(Method::GET, "/metrics").from(elsewhere).send(&house.admin).await.is_problem(401, "secret_required");
     }

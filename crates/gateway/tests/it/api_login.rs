@@ -44,6 +44,7 @@ async fn a_pasted_token_becomes_a_cookie_that_logs_out_again() {
     // With a cookie that is over by now the page is what it is without one.
     let page = ask(Method::GET, "/_tenure/login").header("cookie", cookie_of(set)).send(&house.api).await;
     assert!(page.status == 200 && page.text.contains("name=\"token\""), "{page:?}");
+    assert!(page.text.contains("you have logged out"), "{}", page.text);
 }
 
 #[tokio::test]
@@ -114,7 +115,7 @@ async fn the_page_runs_no_script_and_goes_to_no_other_host() {
         assert!(policy.contains(part), "{policy}");
     }
     assert_eq!(page.header("x-content-type-options"), "nosniff");
-    assert_eq!(page.header("referrer-policy"), "no-referrer");
+    assert_eq!(page.header("referrer-policy"), "same-origin");
     for back in ["//evil.test", "/\\evil.test", "https://evil.test/", "javascript:alert(1)", "/a\r\nset-cookie: x=y"] {
         let answer = post("/_tenure/login").form(&[("token", &token), ("return", back)]).send(&house.api).await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/"), "{back}");

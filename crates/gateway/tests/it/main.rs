@@ -11,6 +11,7 @@ mod cookies;
 mod forward_auth;
 mod hostile;
 mod layer;
+mod lockouts;
 mod memory;
 mod programs;
 mod proxy;

@@ -64,6 +64,7 @@ pub(crate) struct Ask {
     request: http::request::Builder,
     body: Body,
     from: IpAddr,
+    proxy: Option<IpAddr>,
 }
 
 /// Where requests come from, if nothing else is said.
@@ -76,12 +77,18 @@ pub(crate) fn ask(method: Method, path: &str) -> Ask {
 impl Ask {
     /// One without a host.
     pub(crate) fn of(method: Method, path: &str) -> Self {
-        Self { request: Request::builder().method(method).uri(path), body: Body::empty(), from: ADDRESS }
+        Self { request: Request::builder().method(method).uri(path), body: Body::empty(), from: ADDRESS, proxy: None }
     }
 
     /// From another address.
     pub(crate) const fn from(mut self, address: IpAddr) -> Self {
         self.from = address;
+        self
+    }
+
+    /// Through a proxy that is trusted.
+    pub(crate) const fn through(mut self, proxy: IpAddr) -> Self {
+        self.proxy = Some(proxy);
         self
     }
 
@@ -116,7 +123,8 @@ impl Ask {
         // As the listener does.
         let secure = request.headers().get("x-test-tls").is_some();
         let host = request.headers().get("host").cloned();
-        request.extensions_mut().insert(Peer { address: self.from, trusted: false, secure, host });
+        let (remote, trusted) = (self.proxy.unwrap_or(self.from), self.proxy.is_some());
+        request.extensions_mut().insert(Peer { address: self.from, remote, trusted, secure, host });
         router.clone().oneshot(request).await.unwrap()
     }
 

@@ -119,7 +119,8 @@ async fn answer(
         Some(guard) => open(&gate, request, io, guard).await,
         None => {
             request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("203.0.113.9"));
-            let peer = Peer { address: [203, 0, 113, 9].into(), trusted: false, secure: false, host: None };
+            let address = [203, 0, 113, 9].into();
+            let peer = Peer { address, remote: address, trusted: false, secure: false, host: None };
             openclaw::open(&gate, &peer, request, io).await
         }
     };
