@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::Result;
 use crate::cargo::{capture, cargo, root};
 
-/// A file and the arguments with which `tenure` prints it.
+/// A file and the arguments with which `tenure` prints it, or a part of it: what stands between the lines [`begin`] and
+/// [`END`].
 struct Generated {
     path: &'static str,
     args: &'static [&'static str],
@@ -18,18 +19,42 @@ struct Generated {
 
 const GENERATED: &[Generated] = &[
     Generated { path: "docs/cli.md", args: &["generate", "cli-reference"] },
+    Generated { path: "docs/gateway.md", args: &["generate", "header-table"] },
     Generated { path: "docs/openapi.json", args: &["generate", "openapi"] },
     Generated { path: "docs/settings.schema.json", args: &["config", "schema"] },
 ];
+
+const END: &str = "<!-- end of what is generated -->\n";
+
+fn begin(file: &Generated) -> String {
+    format!("<!-- Written by `cargo xtask docs` from `tenure {}`: change the code. -->\n", file.args.join(" "))
+}
+
+/// What a file should be: what was printed, or what it is now with its part renewed.
+fn renewed(file: &Generated, kept: Option<&[u8]>, fresh: Vec<u8>) -> Vec<u8> {
+    let (begin, kept) = (begin(file), kept.and_then(|kept| std::str::from_utf8(kept).ok()));
+    let parts = kept.and_then(|kept| {
+        let (before, rest) = kept.split_once(&begin)?;
+        let (_, after) = rest.split_once(END)?;
+        Some((before, after))
+    });
+    match parts {
+        Some((before, after)) => {
+            [before.as_bytes(), begin.as_bytes(), b"\n", &fresh, b"\n", END.as_bytes(), after.as_bytes()].concat()
+        }
+        None => fresh,
+    }
+}
 
 /// Writes every generated file.
 pub(crate) fn write() -> Result<()> {
     let tenure = build()?;
     let root = root();
     for file in GENERATED {
-        let fresh = generate(&tenure, file)?;
         let path = root.join(file.path);
-        if read(&path)?.as_deref() == Some(&fresh) {
+        let kept = read(&path)?;
+        let fresh = renewed(file, kept.as_deref(), generate(&tenure, file)?);
+        if kept.as_deref() == Some(&fresh) {
             println!("{}: unchanged", file.path);
             continue;
         }
@@ -50,8 +75,10 @@ pub(crate) fn check() -> Result<()> {
     let mut stale = Vec::new();
     for file in GENERATED {
         // One that cannot be generated must not hide the state of the others.
-        let drift =
-            generate(&tenure, file).and_then(|fresh| Ok(drift(read(&root.join(file.path))?.as_deref(), &fresh)));
+        let drift = generate(&tenure, file).and_then(|fresh| {
+            let kept = read(&root.join(file.path))?;
+            Ok(drift(kept.as_deref(), &renewed(file, kept.as_deref(), fresh)))
+        });
         match drift {
             Ok(None) => println!("{}: in step", file.path),
             Ok(Some(drift)) => {
@@ -167,6 +194,15 @@ mod tests {
     #[test]
     fn the_first_line_that_differs_is_shown() {
         assert_eq!(drift(Some(b"a\nb\n"), b"a\nc\n").as_deref(), Some("out of step from line 2\n  - b\n  + c"));
+    }
+
+    #[test]
+    fn a_part_is_renewed_where_its_file_marks_it_and_else_the_file_is_all_of_it() {
+        let file = Generated { path: "a.md", args: &["x"] };
+        let page = |part: &str| format!("before\n{}\n{part}\n{END}after\n", begin(&file)).into_bytes();
+        assert_eq!(renewed(&file, Some(&page("old\n")), b"new\n".to_vec()), page("new\n"));
+        assert_eq!(renewed(&file, Some(b"old\n"), b"new\n".to_vec()), b"new\n");
+        assert_eq!(renewed(&file, None, b"new\n".to_vec()), b"new\n");
     }
 
     #[test]

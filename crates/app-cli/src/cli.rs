@@ -92,6 +92,8 @@ pub(crate) enum Command {
 pub(crate) enum GenerateCommand {
     /// The reference of all commands, in Markdown
     CliReference,
+    /// What the gateway sets, removes and passes, in Markdown
+    HeaderTable,
     /// The OpenAPI description of the HTTP API, in JSON
     Openapi,
 }

@@ -3,6 +3,7 @@
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod fields;
 pub(crate) mod gateway;
 pub(crate) mod man;
 pub(crate) mod openapi;

@@ -53,6 +53,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Completions(args) => commands::completions::run(&args, out),
         Command::Man(args) => commands::man::run(&args, out),
         Command::Generate(GenerateCommand::CliReference) => commands::reference::run(out),
+        Command::Generate(GenerateCommand::HeaderTable) => commands::fields::run(out),
         Command::Generate(GenerateCommand::Openapi) => commands::openapi::run(out),
     }
 }

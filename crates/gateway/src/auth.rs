@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Vers
 
 use crate::api::is_local;
 use crate::enforce::Gate;
-use crate::headers::{TENURE_ROTATE, set_identity};
+use crate::fields::TENURE_ROTATE;
+use crate::headers::set_identity;
 use crate::login;
 use crate::options::Options;
 use crate::peer::{Connection, Peer};
@@ -60,7 +61,7 @@ async fn decide<B>(
     if is_public(headers, appended, options) {
         return Ok(answer);
     }
-    let peer = Peer::of(connection, headers, options);
+    let peer = Peer::of(connection, headers, options)?;
     let admitted = gate.admit(&peer, &method(request), headers).await?;
     set_identity(&mut answer, &admitted.verified.session, options);
     if admitted.verified.rotation_due {

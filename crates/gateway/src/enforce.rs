@@ -209,7 +209,7 @@ impl Gate {
         headers: &HeaderMap,
     ) -> Result<Admitted, Problem> {
         let may = |credential: &Credential| match credential.from_cookie && origin::may_change(method, headers) {
-            true => origin::guard(headers, peer.host()),
+            true => origin::guard(headers, peer.host(), peer.secure),
             false => Ok(()),
         };
         let outcome = match self.timed(headers, may).await {

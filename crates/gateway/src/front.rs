@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
@@ -38,12 +38,12 @@ impl Front {
         Arc::new(Self { gate, api, proxy, patience })
     }
 
-    pub(crate) async fn answer(&self, connection: &Connection, mut request: Request<Incoming>) -> Response {
-        if let Err(problem) = check(&mut request) {
-            let mut response = problem.into_response();
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            return response;
-        }
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Answers a request that is sound.
+    pub(crate) async fn answer(&self, connection: &Connection, request: Request<Incoming>) -> Response {
         match own(request.uri().path()) {
             Some(path) if auth::is_asked(path) => auth::answer(&self.gate, connection, &request).await,
             // Boxed, so that the path that is asked most moves no memory for the others.
@@ -73,13 +73,14 @@ fn own(path: &str) -> Option<&str> {
 
 /// Shapes that two servers could read differently, or that make no sense here. Others do not get here: hyper refuses
 /// two lengths that differ, a coding that does not end with chunked, bad names, too much of anything, and what it would
-/// pass over is refused before (`server::heads`). Where the host stands in the request line (HTTP/2, absolute form),
-/// that one counts.
-fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
+/// pass over is refused before (`server::heads`).
+///
+/// # Errors
+/// [`Problem::BadRequest`].
+pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
     let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
     let headers = request.headers();
-    let hosts = headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11 && request.uri().authority().is_none()) {
+    if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) && request.uri().authority().is_none() {
         return bad("a request needs exactly one Host");
     }
     if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
@@ -96,10 +97,25 @@ fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
     if !request.uri().path().starts_with('/') {
         return bad("the path of a request starts with a slash");
     }
-    if let Some(authority) = request.uri().authority() {
-        let Ok(host) = HeaderValue::try_from(authority.as_str()) else { return bad("the host is none") };
-        request.headers_mut().insert(HOST, host);
+    settle_host(request)
+}
+
+/// Has `Host` say what the client asked for. Where the request line names a host (HTTP/2, absolute form), that one
+/// counts: RFC 9112 section 3.2.2. In HTTP/2 the two must not differ: RFC 9113 section 8.3.1.
+///
+/// # Errors
+/// [`Problem::BadRequest`]. Whether it is a host is looked at by [`Peer::of`].
+pub(crate) fn settle_host<B>(request: &mut Request<B>) -> Result<(), Problem> {
+    let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (host, None) = (hosts.next(), hosts.next()) else { return bad("a request needs exactly one Host") };
+    let Some(authority) = request.uri().authority() else { return Ok(()) };
+    let differs = |host: &HeaderValue| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
+    if request.version() == Version::HTTP_2 && host.is_some_and(differs) {
+        return bad("Host and :authority differ");
     }
+    let Ok(host) = HeaderValue::try_from(authority.as_str()) else { return bad("the host is none") };
+    request.headers_mut().insert(HOST, host);
     Ok(())
 }
 
@@ -110,7 +126,10 @@ pub(crate) async fn ask_router(
     gate: &Gate,
     request: Request<Incoming>,
 ) -> Response {
-    let peer = Peer::of(connection, request.headers(), &gate.options());
+    let peer = match Peer::of(connection, request.headers(), &gate.options()) {
+        Ok(peer) => peer,
+        Err(problem) => return problem.into_response(),
+    };
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
     router.oneshot(request).await.unwrap_or_else(|never| match never {})

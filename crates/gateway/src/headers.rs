@@ -1,132 +1,18 @@
-//! Which headers go through: what a client may not say of itself is removed, what belongs to one connection stays on
-//! it, and what the upstream is to know is set.
+//! Which headers go through: what belongs to one connection stays on it, the token goes no further, and what the upstream
+//! is to know is set. What a client may not say is in `fields`.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderName, SEC_WEBSOCKET_PROTOCOL};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 use tenure_domain::Session;
 
 use crate::credential::{is_token_cookie, is_token_protocol, is_token_scheme};
+use crate::fields::{HOP_BY_HOP, NEVER_OF_ONE_CONNECTION, X_TENURE_DEVICE, X_TENURE_SESSION};
 use crate::options::{Options, Profile};
 use crate::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
-
-pub(crate) const X_TENURE_SESSION: HeaderName = HeaderName::from_static("x-tenure-session");
-pub(crate) const X_TENURE_DEVICE: HeaderName = HeaderName::from_static("x-tenure-device");
-/// Tells a client that its token should be rotated now.
-pub(crate) const TENURE_ROTATE: HeaderName = HeaderName::from_static("tenure-rotate");
-
-/// Headers that say who the client is, by their names and the names' beginnings. Only the gateway says that.
-const IDENTITY: &[&str] = &[
-    "remote-user",
-    "remote-name",
-    "remote-email",
-    "remote-groups",
-    "x-remote-user",
-    "x-remote-email",
-    "x-remote-group",
-    "x-remote-groups",
-    "x-user",
-    "x-user-id",
-    "x-username",
-    "x-authenticated-user",
-    "x-forwarded-user",
-    "x-forwarded-groups",
-    "x-forwarded-email",
-    "x-forwarded-preferred-username",
-    "x-forwarded-access-token",
-    "x-forwarded-client-cert",
-];
-const IDENTITY_PREFIXES: &[&str] = &[
-    "x-tenure-",
-    "x-auth-request-",
-    "x-authentik-",
-    "x-remote-extra-",
-    "x-webauth-",
-    "tailscale-user-",
-    "cf-access-",
-    "x-goog-authenticated-user-",
-    "x-goog-iap-",
-    "x-ms-client-principal",
-];
-
-/// Headers in which proxies say where a request came from. Believed of trusted ones only.
-const FORWARDING: &[&str] = &[
-    "forwarded",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-for",
-    "x-original-host",
-    "x-original-method",
-    "x-original-proto",
-    "x-original-uri",
-    "x-original-url",
-    "x-rewrite-url",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "fly-client-ip",
-];
-const FORWARDING_PREFIX: &str = "x-forwarded-";
-
-/// Headers of one connection: RFC 9110 section 7.6.1, and those that old software sends besides.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    http::header::PROXY_AUTHORIZATION,
-    http::header::TE,
-    http::header::TRAILER,
-    http::header::TRANSFER_ENCODING,
-    http::header::UPGRADE,
-];
-
-/// What becomes of a header of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Passes,
-    Identity,
-    Forwarding,
-}
-
-fn fate(name: &HeaderName, options: &Options) -> Fate {
-    // Servers that follow CGI take `_` for `-`.
-    let text = name.as_str();
-    let text = if text.contains('_') { Cow::Owned(text.replace('_', "-")) } else { Cow::Borrowed(text) };
-    let text = text.as_ref();
-    let starts = |prefix: &&str| text.starts_with(*prefix);
-    if text == options.user_header.as_str() || IDENTITY.contains(&text) || IDENTITY_PREFIXES.iter().any(starts) {
-        return Fate::Identity;
-    }
-    if text.starts_with(FORWARDING_PREFIX) || FORWARDING.contains(&text) {
-        return Fate::Forwarding;
-    }
-    // A twin of what the gateway reads or sets itself.
-    let twin = name.as_str() != text
-        && (["authorization", "cookie", "host", "x-request-id"].contains(&text) || is_upstream_auth(text, options));
-    if twin { Fate::Identity } else { Fate::Passes }
-}
-
-fn is_upstream_auth(text: &str, options: &Options) -> bool {
-    options.upstream_auth.as_ref().is_some_and(|auth| auth.header.as_str() == text)
-}
-
-/// Removes what a client may not say: identity, whoever it comes from; forwarding, unless a trusted proxy says it.
-pub(crate) fn strip_claims(headers: &mut HeaderMap, trusted: bool, options: &Options) {
-    let doomed = |name: &&HeaderName| match fate(name, options) {
-        Fate::Passes => false,
-        Fate::Identity => true,
-        Fate::Forwarding => !trusted,
-    };
-    // Nothing is copied where nothing is to go, as with most requests.
-    let doomed: Vec<HeaderName> = headers.keys().filter(doomed).cloned().collect();
-    for name in doomed {
-        headers.remove(name);
-    }
-}
 
 /// Removes what belongs to the connection that the message came by. The names that `Connection` lists go too.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -134,9 +20,9 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         let listed: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .filter(|name| !NEVER_OF_ONE_CONNECTION.contains(name))
             .collect();
         for name in listed {
             headers.remove(name);
@@ -188,10 +74,21 @@ pub(crate) fn set_forwarding(headers: &mut HeaderMap, connection: &Connection, p
         headers.insert(X_FORWARDED_FOR, chain);
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(peer.scheme()));
-    match peer.host.clone().or_else(|| headers.get(HOST).cloned()) {
-        Some(host) => headers.insert(X_FORWARDED_HOST, host),
-        None => headers.remove(X_FORWARDED_HOST),
-    };
+    if let Some(host) = &peer.host {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+}
+
+/// Sees to it that there is a host: the client's, or the upstream's own where it named none.
+pub(crate) fn set_host(headers: &mut HeaderMap, upstream: &Authority) {
+    if headers.contains_key(HOST) {
+        return;
+    }
+    let authority = upstream.as_str();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if let Ok(host) = HeaderValue::try_from(host) {
+        headers.insert(HOST, host);
+    }
 }
 
 /// The address that the upstream is told for a client: OpenClaw refuses loopback ones.
@@ -227,22 +124,11 @@ pub(crate) fn set_upstream_auth(headers: &mut HeaderMap, options: &Options) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{SharedSecret, UpstreamAuth};
-
-    fn options() -> Options {
-        let mut options = Options::new(SharedSecret::new("x").unwrap());
-        options.upstream_auth = Some(UpstreamAuth {
-            header: HeaderName::from_static("x-api-key"),
-            value: HeaderValue::from_static("static"),
-        });
-        options.user_header = HeaderName::from_static("x-who");
-        options
-    }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::try_from(*value).unwrap());
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -253,50 +139,14 @@ mod tests {
         names
     }
 
-    const CLAIMS: [&str; 13] = [
-        "x-who",
-        "x_who",
-        "x-forwarded-user",
-        "x_forwarded_user",
-        "x-forwarded_groups",
-        "x-tenure-session",
-        "x_tenure_device",
-        "x-tenure-anything",
-        "x-auth-request-email",
-        "remote-user",
-        "remote_user",
-        "x_api_key",
-        "x_request_id",
-    ];
-
-    #[test]
-    fn nobody_says_who_he_is() {
-        for trusted in [false, true] {
-            for claim in CLAIMS {
-                let mut found = headers(&[("accept", "*/*")]);
-                found.append(HeaderName::from_static(claim), HeaderValue::from_static("root"));
-                strip_claims(&mut found, trusted, &options());
-                assert_eq!(names(&found), ["accept"], "{claim}");
-            }
-        }
-    }
-
-    #[test]
-    fn only_a_trusted_proxy_says_where_a_request_came_from() {
-        let all = [("forwarded", "for=1.1.1.1"), ("x-real-ip", "1.1.1.1"), ("x_forwarded_for", "1.1.1.1")];
-        let mut found = headers(&all);
-        strip_claims(&mut found, false, &options());
-        assert!(found.is_empty());
-        let mut found = headers(&all);
-        strip_claims(&mut found, true, &options());
-        assert_eq!(found.len(), 3);
-    }
-
     #[test]
     fn what_is_of_one_connection_stays_on_it() {
         let mut found = headers(&[
             ("connection", "keep-alive, X-Secret-Hop"),
-            ("connection", "close"),
+            ("connection", "\u{e9}, x-other-hop"),
+            ("connection", "close, Host"),
+            ("host", "a"),
+            ("x-other-hop", "1"),
             ("keep-alive", "timeout=5"),
             ("te", "trailers"),
             ("trailer", "x-late"),
@@ -308,7 +158,7 @@ mod tests {
             ("x-kept", "1"),
         ]);
         strip_hop_by_hop(&mut found);
-        assert_eq!(names(&found), ["x-kept"]);
+        assert_eq!(names(&found), ["host", "x-kept"]);
     }
 
     #[test]

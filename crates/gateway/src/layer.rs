@@ -35,19 +35,22 @@ use tower::{Layer, Service};
 
 use crate::bodies::{Watched, is_endless};
 use crate::enforce::Gate;
-use crate::headers::{TENURE_ROTATE, strip_claims, strip_token};
+use crate::fields::{TENURE_ROTATE, strip_claims};
+use crate::front;
+use crate::headers::{set_forwarding, strip_token};
 use crate::metrics::Outcome;
 use crate::peer::{Connection, Peer};
 use crate::problem::{Problem, Refused};
 use crate::watch::Watch;
 
 /// Lets requests through to a service whose token holds, with their session as [`CurrentSession`]; answers the others
-/// with a [`Problem`]. As in front of an upstream: public paths need no token, identity and token are removed from the
-/// headers, forwarding headers are believed of trusted proxies only, a cookie allows no change for another site,
-/// `Tenure-Rotate: due` is set, and a response that lasts is cut when its session ends.
+/// with a [`Problem`]. As in front of an upstream: public paths need no token, the token and what only the gateway may
+/// say are removed from the headers (docs/gateway.md has the table), `X-Forwarded-For`, `-Proto` and `-Host` are set and
+/// believed of trusted proxies only, a cookie allows no change for another site, `Tenure-Rotate: due` is set, and a
+/// response that lasts is cut when its session ends. No header says whose session it is: [`CurrentSession`] does.
 ///
 /// The client's address comes from axum's `ConnectInfo<SocketAddr>`; without it all clients count as one where
-/// failures are counted. Does not watch WebSockets: a handler that upgrades has to end with its session itself
+/// failures are counted, and the three forwarding headers are removed instead of set. Does not watch WebSockets: a handler that upgrades has to end with its session itself
 /// ([`crate::Live::register`]).
 #[derive(Clone)]
 pub struct TenureLayer {
@@ -148,9 +151,11 @@ where
 /// The session, and whether its token is due; `None` on a public path.
 async fn let_in<B>(gate: &Arc<Gate>, request: &mut Request<B>) -> Result<Option<(Arc<Session>, bool)>, Problem> {
     let options = gate.options();
-    let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    let remote = remote.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-    let peer = Peer::of(&Connection::new(remote, false), request.headers(), &options);
+    front::settle_host(request)?;
+    let known = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let remote = known.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let connection = Connection::new(remote, false);
+    let peer = Peer::of(&connection, request.headers(), &options)?;
     let found = if options.is_public_uri(request.uri()) {
         gate.metrics().passed(Outcome::Public);
         None
@@ -158,8 +163,12 @@ async fn let_in<B>(gate: &Arc<Gate>, request: &mut Request<B>) -> Result<Option<
         let admitted = gate.admit(&peer, request.method(), request.headers()).await?;
         Some((Arc::new(admitted.verified.session), admitted.verified.rotation_due))
     };
-    strip_claims(request.headers_mut(), peer.trusted, &options);
+    let method = request.method().clone();
+    strip_claims(request.headers_mut(), &method, &options);
     strip_token(request.headers_mut());
+    if known.is_some() {
+        set_forwarding(request.headers_mut(), &connection, &peer, &options);
+    }
     request.extensions_mut().remove::<CurrentSession>();
     if let Some((session, _)) = &found {
         request.extensions_mut().insert(CurrentSession(session.clone()));

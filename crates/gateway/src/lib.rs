@@ -20,6 +20,7 @@ mod describe;
 mod enforce;
 mod exchange;
 mod failures;
+pub mod fields;
 mod frames;
 mod front;
 mod headers;

@@ -39,6 +39,9 @@ pub struct Options {
     pub profile: Option<Profile>,
     /// Certificate and key; without them the listener speaks plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// For how long browsers are to use nothing but TLS here (RFC 6797), told where the listener speaks TLS itself.
+    /// `None`: they are not told.
+    pub hsts: Option<Duration>,
     /// Whether a cookie whose token is due is rotated with the response.
     pub auto_rotate_cookies: bool,
     /// How long things may take. Later changes have no effect.
@@ -165,6 +168,7 @@ impl Options {
             user_header: HeaderName::from_static("x-forwarded-user"),
             profile: None,
             tls: None,
+            hsts: Some(Duration::from_secs(365 * 24 * 3600)),
             auto_rotate_cookies: false,
             limits: Limits::default(),
         }

@@ -20,8 +20,8 @@ pub(crate) enum Sender {
     Unknown,
 }
 
-/// Who asked. `host` is the name that the client used for this server.
-pub(crate) fn sender(headers: &HeaderMap, host: Option<&str>) -> Sender {
+/// Who asked. `host` is the name that the client used for this server, `secure` whether it is known to have come over TLS.
+pub(crate) fn sender(headers: &HeaderMap, host: Option<&str>, secure: bool) -> Sender {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("null"));
     // What the browser concluded itself cannot be set by a page.
     match text("sec-fetch-site") {
@@ -32,14 +32,16 @@ pub(crate) fn sender(headers: &HeaderMap, host: Option<&str>) -> Sender {
     }
     match (text(ORIGIN.as_str()), host) {
         (None, _) => Sender::Unknown,
-        (Some(origin), Some(host)) if is_origin_of(origin, host) => Sender::Same,
+        (Some(origin), Some(host)) if is_origin_of(origin, host, secure) => Sender::Same,
         (Some(_), _) => Sender::Other,
     }
 }
 
-/// Whether `origin` (`https://example.org:8443`) is the one of `host` (`example.org:8443`).
-fn is_origin_of(origin: &str, host: &str) -> bool {
+/// Whether `origin` (`https://example.org:8443`) is the one of `host` (`example.org:8443`). Who came over TLS did not
+/// come from a page that came in clear. The other way round a proxy may have taken the TLS off.
+fn is_origin_of(origin: &str, host: &str, secure: bool) -> bool {
     let (port, authority) = match (origin.strip_prefix("http://"), origin.strip_prefix("https://")) {
+        (Some(_), _) if secure => return false,
         (Some(authority), _) => (":80", authority),
         (_, Some(authority)) => (":443", authority),
         _ => return false,
@@ -67,8 +69,8 @@ pub(crate) fn may_change(method: &Method, headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// [`Problem::Forbidden`].
-pub(crate) fn guard(headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
-    if sender(headers, host) == Sender::Same {
+pub(crate) fn guard(headers: &HeaderMap, host: Option<&str>, secure: bool) -> Result<(), Problem> {
+    if sender(headers, host, secure) == Sender::Same {
         return Ok(());
     }
     Err(Problem::Forbidden(
@@ -105,18 +107,34 @@ mod tests {
             (&[("origin", "example.org:8470")], Sender::Other),
             (&[], Sender::Unknown),
         ] {
-            assert_eq!(sender(&of(pairs), host), expected, "{pairs:?}");
+            assert_eq!(sender(&of(pairs), host, false), expected, "{pairs:?}");
         }
-        assert_eq!(sender(&of(&[("origin", "https://example.org")]), Some("example.org:443")), Sender::Same);
-        assert_eq!(sender(&of(&[("origin", "http://")]), Some("")), Sender::Other);
-        assert_eq!(sender(&of(&[("origin", "http://a")]), None), Sender::Other);
+        assert_eq!(sender(&of(&[("origin", "https://example.org")]), Some("example.org:443"), false), Sender::Same);
+        assert_eq!(sender(&of(&[("origin", "http://")]), Some(""), false), Sender::Other);
+        assert_eq!(sender(&of(&[("origin", "http://a")]), None, false), Sender::Other);
+    }
+
+    #[test]
+    fn a_page_in_clear_is_another_sites_where_the_client_came_over_tls() {
+        let (clear, tls) = (of(&[("origin", "http://a:8470")]), of(&[("origin", "https://a:8470")]));
+        for (headers, secure, expected) in [
+            (&clear, false, Sender::Same),
+            (&clear, true, Sender::Other),
+            (&tls, true, Sender::Same),
+            // A proxy in front took the TLS off.
+            (&tls, false, Sender::Same),
+        ] {
+            assert_eq!(sender(headers, Some("a:8470"), secure), expected, "{headers:?}, over TLS: {secure}");
+        }
+        let concluded = of(&[("sec-fetch-site", "same-origin"), ("origin", "http://a")]);
+        assert_eq!(sender(&concluded, Some("a"), true), Sender::Same);
     }
 
     #[test]
     fn only_a_page_of_ours_may_change_with_a_cookie() {
-        assert!(guard(&of(&[("sec-fetch-site", "cross-site")]), Some("a")).is_err());
-        assert!(guard(&of(&[]), Some("a")).is_err());
-        assert!(guard(&of(&[("origin", "https://a")]), Some("a")).is_ok());
+        assert!(guard(&of(&[("sec-fetch-site", "cross-site")]), Some("a"), false).is_err());
+        assert!(guard(&of(&[]), Some("a"), false).is_err());
+        assert!(guard(&of(&[("origin", "https://a")]), Some("a"), false).is_ok());
         assert!(!may_change(&Method::GET, &of(&[])) && may_change(&Method::DELETE, &of(&[])));
         for opens in ["upgrade", "sec-websocket-key", "sec-websocket-version"] {
             assert!(may_change(&Method::GET, &of(&[(opens, "websocket")])), "{opens}");

@@ -1,12 +1,13 @@
 //! Who is at the other end of a connection, as far as that is believed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::header::{HOST, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 use crate::options::Options;
+use crate::problem::Problem;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -27,6 +28,12 @@ impl Connection {
     #[must_use]
     pub fn new(remote: SocketAddr, tls: bool) -> Self {
         Self { remote: remote.ip().to_canonical(), tls }
+    }
+
+    /// Whether it runs over TLS.
+    #[must_use]
+    pub const fn tls(&self) -> bool {
+        self.tls
     }
 
     /// The address at its other end.
@@ -53,23 +60,27 @@ pub struct Peer {
 
 impl Peer {
     /// Reads who asks off a connection and a request's headers.
-    #[must_use]
-    pub fn of(connection: &Connection, headers: &HeaderMap, options: &Options) -> Self {
+    ///
+    /// # Errors
+    /// [`Problem::BadRequest`] where the request's host is none (RFC 9112 section 3.2).
+    pub fn of(connection: &Connection, headers: &HeaderMap, options: &Options) -> Result<Self, Problem> {
         let proxies = &options.trusted_proxies;
         let trusted = is_trusted(connection.remote, proxies);
         let host = headers.get(HOST);
+        if host.is_some_and(|host| !is_host(host.as_bytes())) {
+            return Err(no_host("Host"));
+        }
         if !trusted {
             let remote = connection.remote;
-            return Self { address: remote, remote, trusted, secure: connection.tls, host: host.cloned() };
+            return Ok(Self { address: remote, remote, trusted, secure: connection.tls, host: host.cloned() });
         }
-        let proto = last(headers, &X_FORWARDED_PROTO);
-        Self {
+        Ok(Self {
             address: client_address(connection.remote, headers, proxies),
             remote: connection.remote,
             trusted,
-            secure: proto.map_or(connection.tls, |proto| proto.eq_ignore_ascii_case("https")),
-            host: headers.get(X_FORWARDED_HOST).or(host).cloned(),
-        }
+            secure: last(headers, &X_FORWARDED_PROTO).map_or(connection.tls, is_secure),
+            host: forwarded_host(headers)?.or_else(|| host.cloned()),
+        })
     }
 
     /// The host that the client asked for, as text.
@@ -90,9 +101,52 @@ fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
 }
 
 /// What the nearest proxy wrote: earlier entries may be the client's own.
-fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
-    value.rsplit(',').next().map(str::trim)
+fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let value = headers.get_all(name).iter().next_back()?.as_bytes();
+    value.rsplit(|byte| *byte == b',').next().map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty())
+}
+
+/// Whether a scheme runs over TLS; proxies tell that of a WebSocket too.
+fn is_secure(scheme: &[u8]) -> bool {
+    scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
+}
+
+fn forwarded_host(headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
+    let Some(host) = last(headers, &X_FORWARDED_HOST) else { return Ok(None) };
+    match HeaderValue::from_bytes(host) {
+        Ok(value) if is_host(host) => Ok(Some(value)),
+        _ => Err(no_host("X-Forwarded-Host")),
+    }
+}
+
+fn no_host(name: &str) -> Problem {
+    Problem::BadRequest(format!("{name} is no host: send a name or an address, and a port where it needs one"))
+}
+
+/// Whether this is `uri-host [":" port]` (RFC 9110 section 7.2), and the host not empty: no user info, no spaces, no
+/// path, no port that does not exist.
+fn is_host(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => (None, port),
+        Some(_) => return false,
+        None => {
+            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (Some(host), port)
+        }
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    let is_port = port.is_empty()
+        || (port.starts_with(':')
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+            && (digits.is_empty() || digits.parse::<u16>().is_ok()));
+    is_port && host.is_none_or(is_name)
+}
+
+/// Whether this is a `reg-name` (RFC 3986 section 3.2.2) that is not empty. No name has octets in `%xx`.
+fn is_name(host: &str) -> bool {
+    let of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte);
+    !host.is_empty() && host.bytes().all(of_names)
 }
 
 /// Walks the chain from its near end while it passes through trusted proxies. Where it breaks off or says nonsense,
@@ -123,25 +177,25 @@ mod tests {
     use super::*;
     use crate::SharedSecret;
 
-    fn peer(remote: &str, proxies: &[&str], pairs: &[(&'static str, &str)]) -> Peer {
+    fn peer(remote: &str, proxies: &[&str], pairs: &[(&'static str, &str)]) -> Result<Peer, Problem> {
         let mut options = Options::new(SharedSecret::new("x").unwrap());
         options.trusted_proxies = proxies.iter().map(|net| net.parse().unwrap()).collect();
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::try_from(*value).unwrap());
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         Peer::of(&Connection::new(SocketAddr::new(remote.parse().unwrap(), 1), false), &headers, &options)
     }
 
     fn address(remote: &str, proxies: &[&str], chain: &[&str]) -> String {
         let pairs: Vec<_> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
-        peer(remote, proxies, &pairs).address.to_string()
+        peer(remote, proxies, &pairs).unwrap().address.to_string()
     }
 
     #[test]
     fn forwarding_headers_of_an_untrusted_peer_are_not_believed() {
         let pairs = [("x-forwarded-for", "9.9.9.9"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "evil")];
-        let peer = peer("203.0.113.5", &["10.0.0.0/8"], &pairs);
+        let peer = peer("203.0.113.5", &["10.0.0.0/8"], &pairs).unwrap();
         let remote = "203.0.113.5".parse().unwrap();
         assert_eq!(peer, Peer { address: remote, remote, trusted: false, secure: false, host: None });
     }
@@ -169,8 +223,107 @@ mod tests {
     #[test]
     fn a_trusted_proxy_says_how_the_client_came() {
         let pairs = [("x-forwarded-proto", "https"), ("x-forwarded-host", "tenure.example"), ("host", "127.0.0.1")];
-        let peer = peer("10.0.0.1", &["10.0.0.0/8"], &pairs);
+        let peer = peer("10.0.0.1", &["10.0.0.0/8"], &pairs).unwrap();
         assert!(peer.secure);
         assert_eq!(peer.host.unwrap(), "tenure.example");
+    }
+
+    #[test]
+    fn the_nearest_proxys_word_counts_and_a_websockets_scheme_is_one_too() {
+        let of = |pairs: &[(&'static str, &str)]| peer("10.0.0.1", &["10.0.0.0/8"], pairs).unwrap();
+        for (values, secure) in [
+            (&["https"][..], true),
+            (&["HTTPS"], true),
+            (&["wss"], true),
+            (&["WSS"], true),
+            (&["ws"], false),
+            (&["http"], false),
+            (&["http, https"], true),
+            (&["https", "http"], false),
+            (&["https,wss"], true),
+            (&["\u{e9}"], false),
+            (&[""], false),
+        ] {
+            let pairs: Vec<_> = values.iter().map(|value| ("x-forwarded-proto", *value)).collect();
+            assert_eq!(of(&pairs).secure, secure, "{values:?}");
+        }
+        for (values, host) in [
+            (&["a.test"][..], "a.test"),
+            (&["evil.test, a.test:8443"], "a.test:8443"),
+            (&["evil.test", "a.test"], "a.test"),
+            (&["no host@all", "evil.test,a.test"], "a.test"),
+            (&[""], "own.test"),
+        ] {
+            let mut pairs: Vec<_> = values.iter().map(|value| ("x-forwarded-host", *value)).collect();
+            pairs.push(("host", "own.test"));
+            assert_eq!(of(&pairs).host.unwrap(), host, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused_wherever_it_is_believed() {
+        let sound = [
+            "a",
+            "A.test",
+            "a.test.",
+            "a_b.test",
+            "a.test:8443",
+            "a.test:",
+            "a.test:080",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:8470",
+            "[2001:db8::1]:65535",
+            "xn--mnchen-3ya.test",
+            "!$&'()*+,;=~",
+        ];
+        let unsound = [
+            "",
+            ":80",
+            "a/b@c d",
+            "a@b",
+            "user:word@b",
+            "@b",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a:b",
+            "a:65536",
+            "a:+80",
+            "a:80:90",
+            "a: 80",
+            "a:-1",
+            "::1",
+            "[::1",
+            "::1]",
+            "[::1]x",
+            "[::1]80",
+            "[a]",
+            "[]",
+            "[fe80::1%eth0]",
+            "[::1]:x",
+            "a%2fb",
+            "a%",
+            "\u{e9}.test",
+            "<a>",
+            "a\"",
+            "{a}",
+            "a|b",
+            "a^b",
+            "a`b",
+        ];
+        for (hosts, is_sound) in [(&sound[..], true), (&unsound[..], false)] {
+            for host in hosts {
+                assert_eq!(peer("203.0.113.5", &[], &[("host", host)]).is_ok(), is_sound, "Host: {host}");
+                if host.is_empty() || host.contains(',') {
+                    continue;
+                }
+                let pairs = [("host", "own.test"), ("x-forwarded-host", *host)];
+                assert_eq!(peer("10.0.0.1", &["10.0.0.0/8"], &pairs).is_ok(), is_sound, "X-Forwarded-Host: {host}");
+                assert!(peer("203.0.113.5", &["10.0.0.0/8"], &pairs).is_ok(), "not believed: {host}");
+            }
+        }
     }
 }

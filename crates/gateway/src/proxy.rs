@@ -18,9 +18,8 @@ use tokio::time::{Instant, Sleep};
 use crate::bodies::{Progress, Upload, Watched, is_endless};
 use crate::credential::is_token_cookie;
 use crate::enforce::{Admitted, Gate};
-use crate::headers::{
-    TENURE_ROTATE, set_forwarding, set_identity, set_upstream_auth, strip_claims, strip_hop_by_hop, strip_token,
-};
+use crate::fields::{TENURE_ROTATE, strip_claims};
+use crate::headers::{set_forwarding, set_host, set_identity, set_upstream_auth, strip_hop_by_hop, strip_token};
 use crate::live::Cut;
 use crate::login;
 use crate::metrics::Outcome;
@@ -68,7 +67,10 @@ impl Proxy {
         upstream: &Upstream,
         options: &Options,
     ) -> Response {
-        let peer = Peer::of(connection, request.headers(), options);
+        let peer = match Peer::of(connection, request.headers(), options) {
+            Ok(peer) => peer,
+            Err(problem) => return self.failed(&problem),
+        };
         let id = request_id::of(request.headers(), peer.trusted);
         let mut response = match self.admit(&peer, &request, options).await {
             Ok(admitted) => self.let_through(connection, &peer, request, upstream, options, admitted, &id).await,
@@ -113,11 +115,13 @@ impl Proxy {
         if let Err(problem) = readdress(&mut request, upstream) {
             return problem.into_response();
         }
+        let method = request.method().clone();
         let headers = request.headers_mut();
         strip_hop_by_hop(headers);
-        strip_claims(headers, peer.trusted, options);
+        strip_claims(headers, &method, options);
         strip_token(headers);
         set_forwarding(headers, connection, peer, options);
+        set_host(headers, &upstream.authority);
         headers.insert(X_REQUEST_ID, id.clone());
         if let Some(admitted) = &admitted {
             set_identity(headers, &admitted.verified.session, options);

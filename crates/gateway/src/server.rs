@@ -182,6 +182,15 @@ enum Site {
     Operators(Arc<Gate>, Router),
 }
 
+impl Site {
+    fn gate(&self) -> &Gate {
+        match self {
+            Self::Clients(front) => front.gate(),
+            Self::Operators(gate, _) => gate,
+        }
+    }
+}
+
 struct Listener {
     listener: TcpListener,
     limit: usize,

@@ -82,6 +82,9 @@ pub(crate) struct GatewayArgs {
     /// The key of the certificate (PEM)
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
+    /// With TLS, so long browsers are to use nothing else for this host; off [default: 365d]
+    #[arg(long, value_name = "DURATION")]
+    hsts: Option<String>,
 }
 
 impl GatewayArgs {
@@ -109,6 +112,7 @@ impl GatewayArgs {
             ("gateway.auto_rotate_cookies", "--auto-rotate-cookies", self.auto_rotate_cookies.then_some("true")),
             ("gateway.tls_cert", "--tls-cert", self.tls_cert.as_deref()),
             ("gateway.tls_key", "--tls-key", self.tls_key.as_deref()),
+            ("gateway.hsts", "--hsts", self.hsts.as_deref()),
         ]
     }
 

@@ -276,6 +276,12 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     Key::new("gateway.tls_cert", Kind::Path, Fallback::Unset, "The gateway's certificate chain (PEM)."),
     Key::new("gateway.tls_key", Kind::Path, Fallback::Unset, "The key of the gateway's certificate (PEM)."),
+    Key::new(
+        "gateway.hsts",
+        Kind::Span { least: NONE, most: Millis::hours(17_520), off: true },
+        Fallback::Is("365d"),
+        "How long browsers are to use nothing but TLS for this host, told where the gateway speaks TLS itself.",
+    ),
 ];
 
 #[cfg(test)]

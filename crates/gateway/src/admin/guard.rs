@@ -45,7 +45,7 @@ pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, nex
             "ask by an address, by localhost, or by this machine's own name: other names may point here by deceit";
         return Err(Problem::Forbidden(text.to_owned()));
     }
-    let sender = origin::sender(&parts.headers, host);
+    let sender = origin::sender(&parts.headers, host, peer(&parts.extensions)?.secure);
     // A link elsewhere may lead to the page itself, which tells nothing.
     let is_page = parts.uri.path() == "/" && parts.method.is_safe();
     if sender == Sender::Other && !is_page {

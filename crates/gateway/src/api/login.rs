@@ -170,7 +170,7 @@ pub(super) async fn style() -> Response {
 /// Who sent the form, if a page of ours did: a browser says so with every form.
 fn ours(parts: &Parts) -> Result<Peer, Problem> {
     let peer = peer(&parts.extensions)?;
-    match origin::sender(&parts.headers, peer.host().or_else(|| origin::host(parts))) {
+    match origin::sender(&parts.headers, peer.host().or_else(|| origin::host(parts)), peer.secure) {
         Sender::Same => Ok(peer),
         Sender::Other | Sender::Person | Sender::Unknown => {
             Err(Problem::Forbidden("the form must come from this page: open it and try again".to_owned()))

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{Api, Authenticated, Ended, stopped};
 use crate::cookie;
 use crate::exchange::{self, QueryOf};
-use crate::headers::TENURE_ROTATE;
+use crate::fields::TENURE_ROTATE;
 use crate::problem::{Problem, ProblemBody};
 
 /// So many sessions are listed where the client does not say.

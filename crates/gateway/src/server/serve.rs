@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderValue, Request, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::heads::{Screened, Unclear};
 use super::{Ends, LINGER, Site};
-use crate::front::ask_router;
+use crate::front::{ask_router, check};
 use crate::peer::Connection;
 use crate::problem::Problem;
 use crate::stall::Stall;
@@ -249,17 +249,24 @@ async fn drive(serving: impl Serving, line: &Line, ends: &Ends) {
     }
 }
 
-async fn answer(site: &Site, line: &Arc<Line>, request: Request<Incoming>) -> Result<Response, Infallible> {
+async fn answer(site: &Site, line: &Arc<Line>, mut request: Request<Incoming>) -> Result<Response, Infallible> {
     let (under_way, nth) = UnderWay::begin(line);
-    if let Some(problem) = line.refusal(nth) {
+    if let Some(problem) = line.refusal(nth).or_else(|| check(&mut request).err()) {
         let mut response = problem.into_response();
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return Ok(response);
     }
-    let response = match site {
+    let mut response = match site {
         Site::Clients(front) => front.answer(&line.connection, request).await,
         Site::Operators(gate, router) => Box::pin(ask_router(router.clone(), &line.connection, gate, request)).await,
     };
+    if line.connection.tls()
+        && let Some(age) = site.gate().options().hsts
+        && let Ok(told) = HeaderValue::try_from(format!("max-age={}", age.as_secs()))
+    {
+        // Where the upstream says more itself, that holds.
+        response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert(told);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         line.switched.store(true, Ordering::Relaxed);
     }

@@ -69,6 +69,60 @@ async fn a_service_sees_the_session_and_not_the_token() {
 }
 
 #[tokio::test]
+async fn a_service_is_told_nothing_that_a_client_made_up() {
+    let site = Site::with(None, Policy::default(), |options| {
+        options.public_paths = vec![PublicPath("/open".to_owned())];
+        options.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let tell = async |request: Request| {
+        let mut names: Vec<_> = request.headers().iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+        names.sort_unstable();
+        names.join("\n")
+    };
+    let app = Router::new().fallback(tell).layer(TenureLayer::new(site.gate.clone()));
+    let (_, token) = site.issue("laptop").await;
+    for from in [None, Some("203.0.113.7"), Some("10.0.0.1")] {
+        for path in ["/", "/open"] {
+            let mut request = Request::builder().uri(format!("http://tenure.test{path}"));
+            for claim in crate::claims::CLAIMS {
+                let (name, value) = claim.split_once(": ").unwrap();
+                // The layer's upstream has no secret.
+                if !name.to_ascii_lowercase().contains("api") && !name.to_ascii_lowercase().starts_with("sm") {
+                    request = request.header(name, value);
+                }
+            }
+            request = request.header("x-forwarded-for", "192.0.2.1").header("x-forwarded-proto", "wss");
+            let mut request = request.header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap();
+            if let Some(from) = from {
+                let from = std::net::SocketAddr::new(from.parse().unwrap(), 1);
+                request.extensions_mut().insert(axum::extract::ConnectInfo(from));
+            }
+            let response = app.clone().oneshot(request).await.unwrap();
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            let told = String::from_utf8_lossy(&bytes).into_owned();
+            let (address, scheme) = match from {
+                None => {
+                    assert_eq!(told, "host: \"tenure.test\"", "{path}");
+                    continue;
+                }
+                Some("10.0.0.1") => ("192.0.2.1, 10.0.0.1", "https"),
+                Some(other) => (other, "http"),
+            };
+            let expected = format!(
+                "host: \"tenure.test\"\nx-forwarded-for: \"{address}\"\nx-forwarded-host: \"tenure.test\"\n\
+                 x-forwarded-proto: \"{scheme}\""
+            );
+            assert_eq!(told, expected, "{path} from {from:?}");
+        }
+    }
+    let (parts, ()) = http::Request::builder().uri("/open").header("host", "a/b@c d").body(()).unwrap().into_parts();
+    let refused = app.oneshot(Request::from_parts(parts, Body::empty())).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn a_response_that_lasts_is_cut_when_its_session_ends() {
     let site = site().await;
     let (issued, token) = site.issue("laptop").await;

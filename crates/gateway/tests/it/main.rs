@@ -7,6 +7,8 @@ mod admin_events;
 mod admin_oauth;
 mod api;
 mod api_login;
+mod claims;
+mod claims_tls;
 mod cookies;
 mod forward_auth;
 mod hostile;

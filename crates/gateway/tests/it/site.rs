@@ -31,6 +31,7 @@ pub(crate) struct Site {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
 }
@@ -56,12 +57,12 @@ impl Site {
         change(&mut options);
         let gate = Gate::new(sessions.clone(), options);
         let server = Server::bind(gate.clone()).await.unwrap();
-        let address = server.client_addr();
+        let (address, admin) = (server.client_addr(), server.admin_addr());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move {
             server.run(async move { drop(stopped.await) }).await.unwrap();
         });
-        Self { memory, clock, sessions, gate, address, stop: Some(stop), running }
+        Self { memory, clock, sessions, gate, address, admin, stop: Some(stop), running }
     }
 
     /// A session, and its token's text.

@@ -17,18 +17,18 @@ use tokio_rustls::client::TlsStream;
 use crate::site::{Site, echo, until};
 
 /// A new certificate for `tenure.test` in these files.
-fn certify(files: &TlsFiles) -> CertificateDer<'static> {
+pub(crate) fn certify(files: &TlsFiles) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(vec!["tenure.test".to_owned()]).unwrap();
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
     std::fs::write(&files.cert, made.cert.pem()).unwrap();
     made.cert.der().clone()
 }
 
-fn files(folder: &Path) -> TlsFiles {
+pub(crate) fn files(folder: &Path) -> TlsFiles {
     TlsFiles { cert: folder.join("cert.pem"), key: folder.join("key.pem") }
 }
 
-async fn connect(
+pub(crate) async fn connect(
     address: SocketAddr,
     trusted: &CertificateDer<'static>,
     protocol: &[u8],

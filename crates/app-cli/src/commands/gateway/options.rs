@@ -34,6 +34,7 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, Failure> {
     options.user_header = parsed(settings, "gateway.user_header")?;
     options.profile = profile(settings)?;
     options.auto_rotate_cookies = settings.flag("gateway.auto_rotate_cookies");
+    options.hsts = settings.span("gateway.hsts").map(std::time::Duration::from);
     if let (Some(cert), Some(key)) = (settings.text("gateway.tls_cert"), settings.text("gateway.tls_key")) {
         options.tls = Some(TlsFiles { cert: cert.into(), key: key.into() });
     }
