@@ -2,16 +2,12 @@
 //! the heads it got as they came. Whatever is asked, the app never sees a token, never an identity that Tenure did not
 //! give, and nothing without a session outside the public path.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
-
 use tenure_domain::Policy;
 use tenure_gateway::PublicPath;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::programs::{Other, Program};
-use crate::site::{PATIENCE, Site};
+use crate::site::Site;
+use crate::witness::{Witness, ask, ask_http2, folded, lines, with_token};
 
 /// What has to become of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -225,62 +221,6 @@ const FORBIDDEN: [&str; 15] = [
     "proxyauthorization",
 ];
 
-/// An app that keeps the heads it got, and takes every upgrade.
-#[derive(Clone, Default)]
-struct Witness(Arc<Mutex<Vec<Vec<u8>>>>);
-
-impl Witness {
-    async fn start(&self) -> SocketAddr {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let heads = self.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(heads.clone().serve(stream));
-            }
-        });
-        address
-    }
-
-    async fn serve(self, mut stream: TcpStream) {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let Ok(octet) = stream.read_u8().await else { break };
-            head.push(octet);
-        }
-        if head.is_empty() {
-            return;
-        }
-        let upgrades = lines(&head).iter().any(|(name, _)| folded(name) == "upgrade");
-        self.0.lock().unwrap().push(head);
-        let answer: &[u8] = if upgrades {
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-        } else {
-            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\napp"
-        };
-        let _ = stream.write_all(answer).await;
-    }
-
-    fn take(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
-
-/// The fields of a head, as a lenient app reads them.
-fn lines(head: &[u8]) -> Vec<(String, String)> {
-    let rows = head.split(|octet| matches!(octet, b'\r' | b'\n')).skip(1);
-    let field = |row: &[u8]| {
-        let text = String::from_utf8_lossy(row).into_owned();
-        text.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-    };
-    rows.filter_map(field).collect()
-}
-
-fn folded(name: &str) -> String {
-    name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
-}
-
 /// Whether all readings of a target lie below the public path: decoded once, twice or not, with and without what stands
 /// behind a `#`, with backslashes for slashes, without parameters of segments.
 fn lies_below(target: &[u8]) -> bool {
@@ -320,36 +260,6 @@ fn decode(path: &[u8]) -> Vec<u8> {
     decoded
 }
 
-fn replace(bytes: &[u8], token: &str) -> Vec<u8> {
-    let mut parts = bytes.windows(3).position(|window| window == b"{T}");
-    let (mut whole, mut rest) = (Vec::new(), bytes);
-    while let Some(at) = parts {
-        whole.extend_from_slice(&rest[..at]);
-        whole.extend_from_slice(token.as_bytes());
-        rest = &rest[at + 3..];
-        parts = rest.windows(3).position(|window| window == b"{T}");
-    }
-    whole.extend_from_slice(rest);
-    whole
-}
-
-/// The status that such a request gets; 0 where there is none.
-async fn status(address: SocketAddr, request: &[u8]) -> u16 {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request).await.unwrap();
-    let mut answer = Vec::new();
-    let read = async {
-        while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(octet) => answer.push(octet),
-                Err(_) => break,
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, read).await.expect("an answer");
-    String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
-}
-
 /// What is wrong with what the app got.
 fn faults(fate: Fate, head: &[u8], told: &[(&str, &str)]) -> Vec<String> {
     let mut faults = Vec::new();
@@ -383,6 +293,13 @@ fn faults(fate: Fate, head: &[u8], told: &[(&str, &str)]) -> Vec<String> {
     faults
 }
 
+fn request(method: &str, target: &[u8], fields: &[Vec<u8>]) -> Vec<u8> {
+    let start = [method.as_bytes(), b" ", target, b" HTTP/1.1\r\nHost: tenure.test\r\n"].concat();
+    let lines = fields.iter().flat_map(|field| [field, &b"\r\n"[..]].concat());
+    let end: &[u8] = if method == "POST" { b"Content-Length: 0\r\n\r\n" } else { b"\r\n" };
+    start.into_iter().chain(lines).chain(end.iter().copied()).collect()
+}
+
 async fn withstands(program: Program) {
     let site = Site::with(Option::None, Policy::default(), |options| {
         options.public_paths = vec![PublicPath("/open/".to_owned())];
@@ -399,25 +316,24 @@ async fn withstands(program: Program) {
     let methods = [("GET", TOKENS), ("GET", CLAIMS), ("GET", TARGETS), ("POST", CHANGES), ("DELETE", CHANGES)];
     for (method, cases) in methods {
         for (fate, target, fields) in cases {
-            let mut request = method.as_bytes().to_vec();
-            request.extend_from_slice(b" ");
-            request.extend_from_slice(target);
-            request.extend_from_slice(b" HTTP/1.1\r\nHost: tenure.test\r\n");
-            for field in *fields {
-                request.extend(replace(field, &token));
-                request.extend_from_slice(b"\r\n");
-            }
-            request.extend_from_slice(if method == "POST" { b"Content-Length: 0\r\n\r\n" } else { b"\r\n" });
-            let status = status(other.address, &request).await;
-            let heads = app.take();
             let told: &[_] = if matches!(fate, Alice | AliceOrNone) { &told } else { &[] };
+            let fields: Vec<_> = fields.iter().map(|field| with_token(field, &token)).collect();
+            let status = ask(other.address, &request(method, target, &fields)).await.0;
+            let heads = app.take();
             let mut wrong: Vec<_> = heads.iter().flat_map(|head| faults(*fate, head, told)).collect();
-            if *fate == Alice && heads.is_empty() {
-                wrong.push("the app is not reached".to_owned());
-            }
-            if heads.len() > 1 || (heads.is_empty() && (200..300).contains(&status) && !target.starts_with(b"/_tenure"))
-            {
+            let silent = heads.is_empty() && (200..300).contains(&status) && !target.starts_with(b"/_tenure");
+            if silent || heads.len() > 1 || (*fate == Alice && heads.is_empty()) {
                 wrong.push(format!("the app got {} requests", heads.len()));
+            }
+            // HTTP/2 has no upgrade of this kind: what is left is a request like any other.
+            if !fields.iter().any(|field| field.starts_with(b"Upgrade")) {
+                ask_http2(other.http2, method, target, &fields).await;
+                let heads = app.take();
+                wrong.extend(heads.iter().flat_map(|head| faults(*fate, head, told)).map(|fault| fault + " (HTTP/2)"));
+                let connection = fields.iter().any(|field| field.starts_with(b"Connection"));
+                if heads.len() > 1 || (*fate == Alice && heads.is_empty() && !connection) {
+                    wrong.push(format!("the app got {} requests over HTTP/2", heads.len()));
+                }
             }
             if !wrong.is_empty() {
                 let fields: Vec<_> = fields.iter().map(|field| field.escape_ascii().to_string()).collect();

@@ -87,14 +87,16 @@ impl Program {
 pub(crate) struct Other {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// Where it takes HTTP/2 without TLS.
+    pub(crate) http2: SocketAddr,
     _folder: TempDir,
 }
 
 impl Other {
     pub(crate) async fn start(program: Program, tenure: SocketAddr, app: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = free.local_addr().unwrap();
+        let free = [(), ()].map(|()| std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
+        let [address, http2] = [&free[0], &free[1]].map(|free| free.local_addr().unwrap());
         drop(free);
         let (name, _, file) = program.names();
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/forward-auth");
@@ -119,8 +121,21 @@ impl Other {
             assert!(config.contains(place), "{place} is not in {file}");
             config = config.replace(place, &here);
         }
+        // Besides what the file says, so that clients of HTTP/2 can be tried without certificates.
+        let http2 = match program {
+            Program::Nginx => {
+                config =
+                    config.replace(&format!("listen {address};"), &format!("listen {address}; listen {http2} http2;"));
+                http2
+            }
+            Program::Caddy => {
+                config = config.replace("admin off", "admin off\nservers {\nprotocols h1 h2c\n}");
+                address
+            }
+            Program::Traefik | Program::Envoy => address,
+        };
         let child = program.command(&config, address, folder.path()).spawn().unwrap();
-        let other = Self { child, address, _folder: folder };
+        let other = Self { child, address, http2, _folder: folder };
         // Traefik listens before it has read its configuration.
         let ready =
             async || TcpStream::connect(address).await.is_ok() && other.get("/_tenure/login", &[]).await.status == 200;

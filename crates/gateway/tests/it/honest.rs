@@ -1,0 +1,202 @@
+//! What passes the real proxies with the files of docs/forward-auth, octet by octet, and what their clients are told.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tenure_domain::Policy;
+use tenure_gateway::PublicPath;
+use tokio::net::TcpStream;
+
+use crate::programs::{Other, Program};
+use crate::site::Site;
+use crate::witness::{Witness, ask, with_token};
+
+const BEARER: &[u8] = b"Authorization: Bearer {T}";
+const COOKIE: &[u8] = b"Cookie: tenure={T}";
+const SOCKET: &[u8] = b"Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+
+/// What a client sends, and what of it the app gets: the end of a line of its header.
+const PASSES: &[(&[&[u8]], &[u8])] = &[
+    (&[BEARER, b"Cookie: a=1; b=\"2 3\"; c="], b": a=1; b=\"2 3\"; c="),
+    (&[BEARER, b"Cookie: name=J\xc3\xb6rg; tenure={T}; b=\xff"], b": name=J\xc3\xb6rg; b=\xff"),
+    (&[BEARER, b"Cookie: a=1; tenure={T}; b=2; __Host-tenure={T}"], b": a=1; b=2"),
+    (&[BEARER, b"Cookie: tenure={T}; a=1"], b": a=1"),
+    (&[BEARER, b"Cookie: tenured=1; not-tenure=2; tenure={T}"], b": tenured=1; not-tenure=2"),
+    (&[COOKIE, b"Authorization: Basic YTpi"], b": Basic YTpi"),
+    (&[COOKIE, b"Authorization: Bearer eyJhbGciOi"], b": Bearer eyJhbGciOi"),
+    (&[b"Sec-WebSocket-Protocol: tenure.bearer.{T}, chat, b", SOCKET], b": chat, b"),
+    (&[b"Sec-WebSocket-Protocol: chat, tenure.bearer.{T}, b", SOCKET], b": chat, b"),
+    (&[b"Sec-WebSocket-Protocol: chat, tenure.bearer.{T}", SOCKET], b": chat"),
+    (&[BEARER, b"Sec-WebSocket-Protocol: chat, b", SOCKET], b": chat, b"),
+    (&[BEARER, b"X-Own: a_b.c, \"d\""], b": a_b.c, \"d\""),
+];
+
+/// With Traefik only a header in which no token can stand passes, and a list of subprotocols without one.
+const PASSES_TRAEFIK: usize = 2;
+
+async fn site() -> Site {
+    Site::with(None, Policy::default(), |options| {
+        options.public_paths = vec![PublicPath("/open/".to_owned())];
+        options.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    })
+    .await
+}
+
+fn request(method: &str, fields: &[&[u8]], token: &str) -> Vec<u8> {
+    let mut request = format!("{method} /a HTTP/1.1\r\nHost: tenure.test\r\n").into_bytes();
+    for field in fields {
+        request.extend(with_token(field, token));
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    request
+}
+
+fn contains(whole: &[u8], part: &[u8]) -> bool {
+    whole.windows(part.len()).any(|window| window == part)
+}
+
+async fn passes_what_is_the_apps(program: Program) {
+    let (site, app) = (site().await, Witness::default());
+    let other = Other::start(program, site.address, app.start().await).await;
+    let (_, token) = site.issue("laptop").await;
+    let skipped = if program == Program::Traefik { PASSES.len() - PASSES_TRAEFIK } else { 0 };
+    for (fields, left) in &PASSES[skipped..] {
+        let (status, _) = ask(other.address, &request("GET", fields, &token)).await;
+        let heads = app.take();
+        let fields: Vec<_> = fields.iter().map(|field| field.escape_ascii().to_string()).collect();
+        assert_eq!(heads.len(), 1, "{program:?} {fields:?}: {status}");
+        let line = [left, &b"\r\n"[..]].concat();
+        assert!(contains(&heads[0], &line), "{program:?} {fields:?}: {}", heads[0].escape_ascii());
+        let opens = fields.iter().any(|field| field.contains("Upgrade"));
+        assert_eq!(status, if opens { 101 } else { 200 }, "{program:?} {fields:?}");
+    }
+    drop(other);
+    site.stop().await;
+}
+
+/// What Tenure says besides 401 arrives as what it is, and nobody is let in when it says nothing.
+async fn tells_what_is_the_matter(program: Program) {
+    let (site, app) = (site().await, Witness::default());
+    let other = Other::start(program, site.address, app.start().await).await;
+    let ((_, one), (_, two)) = (site.issue("laptop").await, site.issue("phone").await);
+    let differing = [BEARER, &*with_token(COOKIE, &two)];
+    let (status, _) = ask(other.address, &request("GET", &differing, &one)).await;
+    assert_eq!(status, 400, "{program:?}: two tokens");
+    let foreign = [COOKIE, b"Origin: http://evil.test", b"Content-Length: 0"];
+    let (status, _) = ask(other.address, &request("POST", &foreign, &one)).await;
+    assert_eq!(status, 403, "{program:?}: another site");
+
+    // An upload that is refused can read why.
+    let mut upload = request("POST", &[b"Content-Length: 900000"], "");
+    upload.resize(upload.len() + 900_000, b'x');
+    let (status, head) = ask(other.address, &upload).await;
+    assert!(status == 401 && head.to_ascii_lowercase().contains("www-authenticate: bearer"), "{program:?}: {head}");
+
+    let mut guesses = 0;
+    let head = loop {
+        // Each a secret that never was.
+        guesses += 1;
+        let guess = format!("{}{guesses:03}", &one[..one.len() - 3]);
+        let (status, head) = ask(other.address, &request("GET", &[BEARER], &guess)).await;
+        if status == 429 {
+            break head;
+        }
+        assert!(status == 401 && guesses < 100, "{program:?}: {head}");
+    };
+    assert!(head.to_ascii_lowercase().contains("\r\nretry-after: "), "{program:?}: {head}");
+    assert!(app.take().is_empty(), "{program:?}");
+    let (status, _) = ask(other.address, &request("GET", &[BEARER], &one)).await;
+    assert_eq!((status, app.take().len()), (200, 1), "{program:?}: a token that holds");
+
+    site.stop().await;
+    let (status, head) = ask(other.address, &request("GET", &[BEARER], &one)).await;
+    assert!(status >= 500 && app.take().is_empty(), "{program:?}: {head}");
+    if matches!(program, Program::Nginx | Program::Envoy) {
+        assert_eq!(status, 503, "{program:?}: {head}");
+    }
+}
+
+/// A request over HTTP/2 with these fields besides its token.
+async fn ask_http2(other: &Other, path: &str, fields: &[(&'static str, String)]) -> u16 {
+    let io = TokioIo::new(TcpStream::connect(other.http2).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    }
+    let mut request = http::Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = format!("http://tenure.test{path}").parse().unwrap();
+    *request.headers_mut() = headers;
+    let status = sender.send_request(request).await.unwrap().status().as_u16();
+    connection.abort();
+    status
+}
+
+/// Clients of HTTP/2, who send each cookie by itself, and those of HTTP/1.0, who may name no host.
+async fn knows_other_versions(program: Program) {
+    let (site, app) = (site().await, Witness::default());
+    let other = Other::start(program, site.address, app.start().await).await;
+    let (_, token) = site.issue("laptop").await;
+    let cookies = ["a=1", &*format!("tenure={token}"), "b=2", &*format!("tenure={token}")];
+    let crumbs: Vec<_> = cookies.map(|cookie| ("cookie", cookie.to_owned())).into();
+    assert_eq!(ask_http2(&other, "/a", &crumbs).await, 200, "{program:?}");
+    let head = app.take().pop().unwrap();
+    assert!(!contains(&head, b"tnr_") && contains(&head, b": alice\r\n"), "{program:?}: {}", head.escape_ascii());
+    // One field, as HTTP/1.1 knows but one.
+    let left = contains(&head, b": a=1; b=2\r\n");
+    assert_eq!(left, program != Program::Traefik, "{program:?}: {}", head.escape_ascii());
+
+    let claims = [
+        ("authorization", format!("Bearer {token}")),
+        ("x-forwarded-user", "root".to_owned()),
+        ("x_forwarded_user", "root".to_owned()),
+        ("x.forwarded.user", "root".to_owned()),
+    ];
+    let status = ask_http2(&other, "/a", &claims).await;
+    let heads = app.take();
+    assert_eq!((status, heads.len()), (200, 1), "{program:?}");
+    assert!(!contains(&heads[0], b"root"), "{program:?}: {}", heads[0].escape_ascii());
+    assert_eq!(ask_http2(&other, "/open/../a", &[]).await, 401, "{program:?}");
+    assert_eq!(ask_http2(&other, "/a", &[]).await, 401, "{program:?}");
+    assert!(app.take().is_empty(), "{program:?}");
+
+    let old = format!("GET /a HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let (status, _) = ask(other.address, old.as_bytes()).await;
+    // Envoy wants another version.
+    let expected = if program == Program::Envoy { (426, 0) } else { (200, 1) };
+    assert_eq!((status, app.take().len()), expected, "{program:?}");
+    drop(other);
+    site.stop().await;
+}
+
+async fn serves_honest_clients(program: Program) {
+    passes_what_is_the_apps(program).await;
+    tells_what_is_the_matter(program).await;
+    knows_other_versions(program).await;
+}
+
+#[tokio::test]
+async fn nginx_serves_honest_clients() {
+    serves_honest_clients(Program::Nginx).await;
+}
+
+#[tokio::test]
+async fn caddy_serves_honest_clients() {
+    serves_honest_clients(Program::Caddy).await;
+}
+
+#[tokio::test]
+#[ignore = "no package manager that the tests know has Traefik: `cargo xtask proxies` brings it"]
+async fn traefik_serves_honest_clients() {
+    serves_honest_clients(Program::Traefik).await;
+}
+
+#[tokio::test]
+#[ignore = "no package manager that the tests know has Envoy: `cargo xtask proxies` brings it"]
+async fn envoy_serves_honest_clients() {
+    serves_honest_clients(Program::Envoy).await;
+}
