@@ -130,11 +130,15 @@ async fn a_cookie_allows_no_change_for_another_site() {
 /// Whoever follows a link gets the login page, and whatever else asks gets the 401.
 async fn sends_people_to_the_login_page(other: &Other, name: &str) {
     const HTML: &str = "accept: text/html,application/xhtml+xml,*/*;q=0.8";
-    for lines in [&[HTML][..], &[HTML, "sec-fetch-mode: navigate"], &[HTML, "cookie: tenure=dead; a=1"]] {
+    for (lines, reason) in [
+        (&[HTML][..], ""),
+        (&[HTML, "sec-fetch-mode: navigate"], ""),
+        (&[HTML, "cookie: tenure=dead; a=1"], "&reason=malformed"),
+    ] {
         let sent = other.get("/a/b?c=d&e=%2F", lines).await;
-        let location = "/_tenure/login?return=%2Fa%2Fb%3Fc%3Dd%26e%3D%252F";
+        let location = format!("/_tenure/login?return=%2Fa%2Fb%3Fc%3Dd%26e%3D%252F{reason}");
         assert_eq!(sent.status, 303, "{name} {lines:?}: {sent:?}");
-        assert_eq!(sent.header("location"), Some(location), "{name} {lines:?}: {sent:?}");
+        assert_eq!(sent.header("location"), Some(&*location), "{name} {lines:?}: {sent:?}");
         assert_eq!(sent.header("cache-control"), Some("no-store"), "{name} {lines:?}: {sent:?}");
     }
     let long = format!("/{}", "a".repeat(3_000));
