@@ -1,15 +1,21 @@
 //! What passes the real proxies with the files of docs/forward-auth, octet by octet, and what their clients are told.
 
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::routing::any;
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tenure_domain::Policy;
 use tenure_gateway::PublicPath;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::programs::{Other, Program};
-use crate::site::Site;
+use crate::site::{PATIENCE, Site, send, serve};
 use crate::witness::{Witness, ask, with_token};
 
 const BEARER: &[u8] = b"Authorization: Bearer {T}";
@@ -173,10 +179,50 @@ async fn knows_other_versions(program: Program) {
     site.stop().await;
 }
 
+/// A socket of a page of this host, bodies of both kinds, a stream, and requests one behind the other.
+async fn serves_pages(program: Program) {
+    let (site, app) = (site().await, Witness::default());
+    let other = Other::start(program, site.address, app.start().await).await;
+    let (_, token) = site.issue("laptop").await;
+    let own = [COOKIE, b"Origin: http://tenure.test", SOCKET];
+    let (status, head) = ask(other.address, &request("GET", &own, &token)).await;
+    assert_eq!((status, app.take().len()), (101, 1), "{program:?}: {head}");
+    let pair = [request("GET", &[BEARER], &token), request("GET", &[b"Connection: close"], "")].concat();
+    let answers = send(other.address, std::str::from_utf8(&pair).unwrap()).await;
+    let both = answers.contains("HTTP/1.1 200") && answers.contains("HTTP/1.1 401");
+    assert!(both && app.take().len() == 1, "{program:?}: {answers}");
+    drop(other);
+
+    let streams = Router::new().fallback(any(async |request: Request| {
+        let body = Body::from_stream(request.into_body().into_data_stream().chain(stream::pending()));
+        ([("content-type", "text/event-stream")], body)
+    }));
+    let other = Other::start(program, site.address, serve(streams).await).await;
+    for (framing, body) in [
+        (&b"Content-Length: 13"[..], &b"data: hello\n\n"[..]),
+        (b"Transfer-Encoding: chunked", b"6\r\ndata: \r\n7\r\nhello\n\n\r\n0\r\n\r\n"),
+    ] {
+        let mut stream = TcpStream::connect(other.address).await.unwrap();
+        stream.write_all(&request("POST", &[BEARER, framing], &token)).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        // The answer does not end.
+        let mut answer = Vec::new();
+        let read = async {
+            while !contains(&answer, b"hello\n\n") {
+                assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "{program:?}: {}", answer.escape_ascii());
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("an event");
+    }
+    drop(other);
+    site.stop().await;
+}
+
 async fn serves_honest_clients(program: Program) {
     passes_what_is_the_apps(program).await;
     tells_what_is_the_matter(program).await;
     knows_other_versions(program).await;
+    serves_pages(program).await;
 }
 
 #[tokio::test]
