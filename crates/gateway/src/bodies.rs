@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::exchange::is_of_type;
 use crate::live::Cut;
 use crate::watch::Watch;
 
@@ -77,7 +77,7 @@ impl Body for Upload {
 
 /// Whether an answer has no end of its own.
 pub(crate) fn is_endless(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+    is_of_type(headers, "text/event-stream")
 }
 
 /// Why a body broke off.

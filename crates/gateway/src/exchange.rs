@@ -26,7 +26,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         // A page of another site cannot send this type without asking first.
-        if media_type(request.headers()) != Some("application/json") {
+        if !is_of_type(request.headers(), "application/json") {
             return Err(Problem::MediaType("send the body as Content-Type: application/json".to_owned()));
         }
         let bytes = bounded(request.into_body()).await?;
@@ -121,7 +121,7 @@ impl Form {
     /// # Errors
     /// [`Problem`] where it is none, is too large, or has a field twice.
     pub(crate) async fn read(request: Request) -> Result<Self, Problem> {
-        if media_type(request.headers()) != Some("application/x-www-form-urlencoded") {
+        if !is_of_type(request.headers(), "application/x-www-form-urlencoded") {
             let text = "send the body as Content-Type: application/x-www-form-urlencoded";
             return Err(Problem::MediaType(text.to_owned()));
         }
@@ -142,9 +142,10 @@ impl Form {
     }
 }
 
-/// The essence of the content type.
-fn media_type(headers: &HeaderMap) -> Option<&str> {
-    Some(headers.get(CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim())
+/// Whether a body is of a media type, whatever its parameters. Case does not matter (RFC 9110 section 8.3.1).
+pub(crate) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
+    let essence = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().split(|byte| *byte == b';').next());
+    essence.is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
 async fn bounded(body: Body) -> Result<bytes::Bytes, Problem> {
@@ -237,6 +238,26 @@ mod tests {
                 Err(Problem::BadRequest(detail)) => assert!(detail.contains(part), "{text}: {detail}"),
                 other => panic!("{text}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_media_type_is_the_same_in_any_case_and_with_any_parameters() {
+        let is_json = |value: &[u8]| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_bytes(value).unwrap())]);
+            is_of_type(&headers, "application/json")
+        };
+        for same in [
+            &b"application/json"[..],
+            b"Application/JSON",
+            b"APPLICATION/JSON;charset=utf-8",
+            b"application/json ;\xff",
+        ] {
+            assert!(is_json(same), "{same:?}");
+        }
+        for other in [&b""[..], b"application/jsonx", b"text/plain; application/json", b"application/json, text/plain"]
+        {
+            assert!(!is_json(other), "{other:?}");
         }
     }
 

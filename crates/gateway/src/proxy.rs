@@ -8,10 +8,11 @@ use std::task::Poll;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::header::{CONNECTION, SET_COOKIE};
+use http::header::{CONNECTION, CONTENT_LENGTH, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
+use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
@@ -31,7 +32,7 @@ use crate::relay::bridge::{self, Bridge};
 use crate::relay::{self, Opened, Shaken};
 use crate::request_id::{self, X_REQUEST_ID};
 use crate::rotation;
-use crate::upstream::{Dial, Pool, Wire, pool};
+use crate::upstream::{Dial, Pool, Wire, closed_meanwhile, pool};
 use crate::watch::Watch;
 
 /// What lets a request in.
@@ -164,13 +165,22 @@ impl Proxy {
     async fn forward(&self, request: Request<Incoming>, mut watch: Watch) -> Result<Response, Problem> {
         let (mut parts, body) = request.into_parts();
         parts.extensions.clear();
+        // What has no body and does the same when done twice (RFC 9110 section 9.2.2) can be sent again.
+        let again = (body.is_end_stream() && parts.method.is_idempotent()).then(|| parts.clone());
         let (upload, progress) = Upload::new(body);
-        let answer = self.pool.request(Request::from_parts(parts, upload));
-        let answer = self.wait(answer, &progress, &mut watch).await?;
+        let answer = self.pool.request(Request::from_parts(parts, Either::Left(upload)));
+        let answer = match (self.wait(answer, &progress, &mut watch).await, again) {
+            (Err(NoAnswer::Failed(error)), Some(parts)) if closed_meanwhile(&error) => {
+                let answer = self.pool.request(Request::from_parts(parts, Either::Right(Empty::new())));
+                self.wait(answer, &progress, &mut watch).await
+            }
+            (answer, _) => answer,
+        };
+        let answer = answer.map_err(Problem::from)?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Problem::BadGateway("the upstream switched protocols unasked".to_owned()));
         }
-        Ok(pass_on(answer, watch))
+        pass_on(answer, watch)
     }
 
     /// Waits for the header of the answer, as long as the request's body moves or the patience lasts, and the session
@@ -180,18 +190,18 @@ impl Proxy {
         answer: impl Future<Output = Result<http::Response<Incoming>, hyper_util::client::legacy::Error>>,
         progress: &Progress,
         watch: &mut Watch,
-    ) -> Result<http::Response<Incoming>, Problem> {
+    ) -> Result<http::Response<Incoming>, NoAnswer> {
         let mut answer = pin!(answer);
         let mut patience: Option<Pin<Box<Sleep>>> = None;
         let mut seen = progress.pieces();
         poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(answer.map_err(|error| no_answer(&error)));
+                return Poll::Ready(answer.map_err(NoAnswer::Failed));
             }
             if let Poll::Ready(cut) = watch.poll_cut(cx)
                 && let Some(problem) = cut_short(cut)
             {
-                return Poll::Ready(Err(problem));
+                return Poll::Ready(Err(problem.into()));
             }
             // Most answers come before there is anything to wait for.
             if !watch.lasts() {
@@ -201,7 +211,7 @@ impl Proxy {
             while patience.as_mut().poll(cx).is_ready() {
                 let now = progress.pieces();
                 if now == seen {
-                    return Poll::Ready(Err(too_late(now)));
+                    return Poll::Ready(Err(too_late(now).into()));
                 }
                 seen = now;
                 patience.as_mut().reset(Instant::now() + self.limits.response);
@@ -220,7 +230,7 @@ impl Proxy {
                 strip_own(response.headers_mut());
                 Ok(response)
             }
-            Opened::Declined(answer, guard) => Ok(pass_on(answer, Watch::with(&self.gate, guard))),
+            Opened::Declined(answer, guard) => pass_on(answer, Watch::with(&self.gate, guard)),
         }
     }
 
@@ -232,14 +242,14 @@ impl Proxy {
                 strip_own(response.headers_mut());
                 Ok(response)
             }
-            Opened::Declined(answer, guard) => Ok(pass_on(answer, Watch::with(&self.gate, guard))),
+            Opened::Declined(answer, guard) => pass_on(answer, Watch::with(&self.gate, guard)),
         }
     }
 
     /// Opens a WebSocket on a public path: there is no session that could end.
     async fn upgrade_unguarded(&self, request: Request<Body>, io: Wire) -> Result<Response, Problem> {
         let (switching, mut response) = match relay::shake_hands(request, io).await? {
-            Shaken::Declined(answer) => return Ok(pass_on(answer, Watch::with(&self.gate, None))),
+            Shaken::Declined(answer) => return pass_on(answer, Watch::with(&self.gate, None)),
             Shaken::Switching(switching, response) => (switching, response),
         };
         let closing = self.gate.closing().clone();
@@ -262,18 +272,64 @@ fn readdress(request: &mut Request<Incoming>, upstream: &Upstream) -> Result<(),
     Ok(())
 }
 
+/// Why there is no answer to pass on.
+enum NoAnswer {
+    /// The upstream gave none.
+    Failed(hyper_util::client::legacy::Error),
+    /// It is not waited for.
+    Ended(Problem),
+}
+
+impl From<Problem> for NoAnswer {
+    fn from(problem: Problem) -> Self {
+        Self::Ended(problem)
+    }
+}
+
+impl From<NoAnswer> for Problem {
+    fn from(none: NoAnswer) -> Self {
+        match none {
+            NoAnswer::Failed(error) => no_answer(&error),
+            NoAnswer::Ended(problem) => problem,
+        }
+    }
+}
+
 /// The upstream's answer as the client gets it.
-fn pass_on(answer: http::Response<Incoming>, watch: Watch) -> Response {
+///
+/// # Errors
+/// [`Problem::BadGateway`] where it is not clear where the answer ends.
+fn pass_on(answer: http::Response<Incoming>, watch: Watch) -> Result<Response, Problem> {
     let (mut parts, body) = answer.into_parts();
+    ends_clearly(&parts.headers)?;
     parts.extensions.clear();
     parts.version = Version::HTTP_11;
     strip_hop_by_hop(&mut parts.headers);
     strip_own(&mut parts.headers);
     let endless = is_endless(&parts.headers);
     if body.is_end_stream() {
-        return Response::from_parts(parts, Body::new(body));
+        return Ok(Response::from_parts(parts, Body::new(body)));
     }
-    Response::from_parts(parts, Body::new(Watched::new(body, watch, endless)))
+    Ok(Response::from_parts(parts, Body::new(Watched::new(body, watch, endless))))
+}
+
+/// Whether every server finds the end of an answer in the same place (RFC 9112 section 6.3), which is framed anew here.
+fn ends_clearly(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let (coding, codings) = (codings.next(), codings.next().is_some());
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let (length, lengths) = (lengths.next(), lengths.next().is_some());
+    let what = if codings || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        "in a transfer coding other than one chunked"
+    } else if lengths || length.is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit)) {
+        "with more than one Content-Length"
+    } else if coding.is_some() && length.is_some() {
+        "with a Content-Length and a Transfer-Encoding"
+    } else {
+        return Ok(());
+    };
+    tracing::warn!("the upstream answered {what}");
+    Err(Problem::BadGateway(format!("the upstream answered {what}")))
 }
 
 /// Removes from an answer what only the gateway says: that a token is due, and its cookies.
@@ -307,6 +363,11 @@ fn too_late(pieces: Option<u64>) -> Problem {
 }
 
 fn no_answer(error: &hyper_util::client::legacy::Error) -> Problem {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    // Whoever feeds hyper its request is the client.
+    if cause.is_some_and(hyper::Error::is_user) {
+        return Problem::BadRequest("the request's body broke off, or is not framed as it says".to_owned());
+    }
     if error.is_connect() {
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::enforce::Gate;
 use crate::live::{Cut, Guard};
 use crate::problem::Problem;
+use crate::upstream::FIELDS;
 
 use bridge::{Bridge, Wire};
 
@@ -142,7 +143,9 @@ where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let client = hyper::upgrade::on(&mut request);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(nonsense)?;
+    let mut builder = hyper::client::conn::http1::Builder::new();
+    let handshake = builder.max_headers(FIELDS).handshake(TokioIo::new(io));
+    let (mut sender, connection) = handshake.await.map_err(nonsense)?;
     tokio::spawn(async move {
         // What goes wrong is told to whoever waits for the answer.
         let _ = connection.with_upgrades().await;

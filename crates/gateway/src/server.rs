@@ -1,5 +1,6 @@
 //! The listeners: connections accepted, bounded in number and time, and let end their work at shutdown.
 
+mod closing;
 mod heads;
 mod serve;
 

@@ -6,9 +6,6 @@
 
 use std::borrow::Cow;
 
-/// The longest port.
-const PORT_MAX: usize = 5;
-
 /// The path of a target `path[?query]`, with `%xx` read. `None` where servers may find different paths in it: with a
 /// fragment, octets that no target has, or what [`decoded`] refuses.
 pub(crate) fn path(target: &[u8]) -> Option<Cow<'_, str>> {
@@ -77,8 +74,8 @@ pub(crate) fn of_url(url: &[u8]) -> Option<&[u8]> {
     is_host(host).then_some(target)
 }
 
-/// Whether this is a host with a port or without: a name, or an address in brackets. Nothing before an `@`, nothing that
-/// ends a host somewhere else.
+/// Whether this is a host with a port or without (`uri-host [":" port]`, RFC 9110 section 7.2): a name, or an address in
+/// brackets. Nothing before an `@`, nothing that ends a host somewhere else, no port that does not exist.
 pub(crate) fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.strip_prefix(b"[").and_then(|rest| split_at_byte(rest, b']')) {
         Some((address, port)) => (is_bracketed(address), port),
@@ -104,7 +101,8 @@ fn is_bracketed(address: &[u8]) -> bool {
 }
 
 fn is_port(port: &[u8]) -> bool {
-    port.len() <= PORT_MAX && port.iter().all(u8::is_ascii_digit)
+    let number = || std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok());
+    port.iter().all(u8::is_ascii_digit) && (port.is_empty() || number())
 }
 
 #[cfg(test)]

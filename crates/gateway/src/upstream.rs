@@ -3,12 +3,15 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
+use bytes::Bytes;
 use http::uri::Scheme;
+use http::{Extensions, Uri};
+use http_body_util::{Either, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,9 +29,11 @@ use crate::bodies::Upload;
 const IDLE: Duration = Duration::from_secs(4);
 /// Unused connections kept at most.
 const IDLE_MAX: usize = 512;
+/// Fields of an answer at most.
+pub(crate) const FIELDS: usize = 1024;
 
-/// The pool of connections.
-pub(crate) type Pool = Client<Dial, Upload>;
+/// The pool of connections. A request that is sent again has no body.
+pub(crate) type Pool = Client<Dial, Either<Upload, Empty<Bytes>>>;
 
 pub(crate) fn pool(dial: Dial) -> Pool {
     Client::builder(TokioExecutor::new())
@@ -38,6 +43,7 @@ pub(crate) fn pool(dial: Dial) -> Pool {
         // Only what never left: hyper hands such a request back.
         .retry_canceled_requests(true)
         .set_host(false)
+        .http1_max_headers(FIELDS)
         .build(dial)
 }
 
@@ -72,11 +78,11 @@ impl Dial {
         let stream = TcpStream::connect((bare, port)).await?;
         stream.set_nodelay(true)?;
         if !secure {
-            return Ok(Wire::Plain(stream));
+            return Ok(Wire::new(Stream::Plain(stream)));
         }
         let name = ServerName::try_from(bare.to_owned()).map_err(|_| invalid("the upstream's name is none"))?;
         let stream = TlsConnector::from(self.tls()?).connect(name, stream).await?;
-        Ok(Wire::Tls(Box::new(stream)))
+        Ok(Wire::new(Stream::Tls(Box::new(stream))))
     }
 
     /// The system's certificate authorities, read when first needed.
@@ -113,25 +119,61 @@ impl tower::Service<Uri> for Dial {
 }
 
 /// A connection to the upstream.
-pub(crate) enum Wire {
+pub(crate) struct Wire {
+    stream: Stream,
+    answered: Answered,
+}
+
+enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        Connected::new()
+/// Whether the upstream has ever answered on a connection.
+#[derive(Clone, Default)]
+struct Answered(Arc<AtomicBool>);
+
+impl Wire {
+    fn new(stream: Stream) -> Self {
+        Self { stream, answered: Answered::default() }
     }
 }
 
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        Connected::new().extra(self.answered.clone())
+    }
+}
+
+/// Whether a request failed because the upstream closed a connection on which it had answered others before: as a rule it
+/// did so before it saw this one.
+pub(crate) fn closed_meanwhile(error: &hyper_util::client::legacy::Error) -> bool {
+    let mut extras = Extensions::new();
+    if let Some(connected) = error.connect_info() {
+        connected.get_extras(&mut extras);
+    }
+    let answered = extras.get::<Answered>().is_some_and(|answered| answered.0.load(Ordering::Relaxed));
+    answered && is_closed(error)
+}
+
+/// Whether the upstream closed the connection in place of an answer.
+fn is_closed(error: &hyper_util::client::legacy::Error) -> bool {
+    let Some(cause) = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>()) else {
+        return false;
+    };
+    let io = std::error::Error::source(cause).and_then(|cause| cause.downcast_ref::<io::Error>());
+    let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionAborted];
+    cause.is_incomplete_message() || cause.is_closed() || io.is_some_and(|io| kinds.contains(&io.kind()))
+}
+
 macro_rules! on_either {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Wire::Plain(stream) => {
+    ($wire:expr, $stream:ident => $call:expr) => {
+        match &mut $wire.get_mut().stream {
+            Stream::Plain(stream) => {
                 let $stream = Pin::new(stream);
                 $call
             }
-            Wire::Tls(stream) => {
+            Stream::Tls(stream) => {
                 let $stream = Pin::new(&mut **stream);
                 $call
             }
@@ -140,8 +182,13 @@ macro_rules! on_either {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        on_either!(self, stream => stream.poll_read(cx, buf))
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = on_either!(self.as_mut(), stream => stream.poll_read(cx, buf));
+        if buf.filled().len() > before {
+            self.answered.0.store(true, Ordering::Relaxed);
+        }
+        polled
     }
 }
 
@@ -159,9 +206,9 @@ impl AsyncWrite for Wire {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -2,17 +2,19 @@
 //! `Transfer-Encoding`, or twice, and takes a lone LF for the end of a line. Another server between a client and here
 //! may have read the same bytes as other requests, so such a head is marked, and whoever answers refuses it.
 //!
-//! Nothing is held back or changed. Where a body ends is followed, so that its bytes are never taken for a head; what
+//! Nothing is held back, and nothing changed but octets of a target that hyper's parser refuses and other servers pass:
+//! they go on as `%xx`. Where a body ends is followed, so that its bytes are never taken for a head; what
 //! cannot be followed marks the head that would come next, and hyper does not get that far.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::closing::Closing;
 use super::serve::{HEADER_MAX, Line};
 
 /// A head that servers may read differently.
@@ -48,11 +50,18 @@ struct Heads {
     heads: u64,
     length: Option<u64>,
     coded: bool,
+    /// Where octets that are to be escaped stand in what was looked at last.
+    bare: Vec<usize>,
 }
 
 impl Heads {
     const fn new() -> Self {
-        Self { next: Next::Request, skip: 0, begun: Vec::new(), heads: 0, length: None, coded: false }
+        Self { next: Next::Request, skip: 0, begun: Vec::new(), heads: 0, length: None, coded: false, bare: Vec::new() }
+    }
+
+    /// Whether a request has begun to come in and has not ended.
+    fn is_amid(&self) -> bool {
+        self.skip > 0 || self.next != Next::Request || !self.begun.is_empty()
     }
 
     /// Looks at what came in.
@@ -67,6 +76,7 @@ impl Heads {
     }
 
     fn follow(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
+        let whole = bytes.len();
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let passed = usize::try_from(self.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
@@ -76,6 +86,9 @@ impl Heads {
             }
             let end = memchr(b'\n', bytes).map(|at| at + 1);
             let (piece, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            if self.next == Next::Request && piece.iter().any(|byte| matches!(byte, b'"' | b'<' | b'>' | b'`')) {
+                self.mark(piece, whole - bytes.len());
+            }
             bytes = rest;
             if self.begun.len() + piece.len() > HEADER_MAX as usize {
                 return Err("a line is too long");
@@ -91,6 +104,25 @@ impl Heads {
             }
         }
         Ok(())
+    }
+
+    /// Notes where a piece of a request line, that stands at `start`, has octets in its target that the parser refuses.
+    fn mark(&mut self, piece: &[u8], start: usize) {
+        let (mut spaces, mut query) = (0, false);
+        let begun = self.begun.len();
+        for (at, byte) in self.begun.iter().chain(piece).enumerate() {
+            match byte {
+                b' ' => spaces += 1,
+                b'?' => query = true,
+                b'<' | b'>' => {}
+                b'"' if query => {}
+                b'`' if !query => {}
+                _ => continue,
+            }
+            if spaces == 1 && at >= begun && !matches!(byte, b' ' | b'?') {
+                self.bare.push(start + at - begun);
+            }
+        }
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), &'static str> {
@@ -164,17 +196,43 @@ pub(super) struct Screened<S> {
     stream: S,
     line: Arc<Line>,
     heads: Heads,
+    /// What came in and did not fit any more once it was escaped.
+    rest: Vec<u8>,
+    closing: Option<Closing>,
 }
 
 impl<S> Screened<S> {
     pub(super) const fn new(stream: S, line: Arc<Line>) -> Self {
-        Self { stream, line, heads: Heads::new() }
+        Self { stream, line, heads: Heads::new(), rest: Vec::new(), closing: None }
+    }
+
+    /// Hands on what came in with the marked octets as `%xx`.
+    fn escape(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let came = &buf.filled()[before..];
+        let mut escaped = Vec::with_capacity(came.len() + 2 * self.heads.bare.len());
+        let mut from = 0;
+        for at in self.heads.bare.drain(..) {
+            escaped.extend_from_slice(&came[from..at]);
+            escaped.extend_from_slice(format!("%{:02X}", came[at]).as_bytes());
+            from = at + 1;
+        }
+        escaped.extend_from_slice(&came[from..]);
+        buf.set_filled(before);
+        let fits = escaped.len().min(buf.remaining());
+        self.rest = escaped.split_off(fits);
+        buf.put_slice(&escaped);
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Screened<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.rest.is_empty() {
+            let fits = this.rest.len().min(buf.remaining());
+            buf.put_slice(&this.rest[..fits]);
+            this.rest.drain(..fits);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         if this.line.is_followed()
@@ -182,11 +240,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Screened<S> {
         {
             this.line.refuse(unclear);
         }
+        if !this.heads.bare.is_empty() {
+            this.escape(buf, before);
+        }
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Screened<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Screened<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -208,7 +269,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Screened<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.closing.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        if this.line.is_switched() {
+            return Poll::Ready(Ok(()));
+        }
+        let is_amid = this.heads.is_amid() || !this.line.is_followed();
+        this.closing.get_or_insert_with(Closing::new).poll(&mut this.stream, is_amid, cx).map(Ok)
     }
 }
 

@@ -68,6 +68,11 @@ impl Line {
         !self.switched.load(Ordering::Relaxed) && self.unclear.get().is_none()
     }
 
+    /// Whether it speaks another protocol than HTTP by now.
+    pub(super) fn is_switched(&self) -> bool {
+        self.switched.load(Ordering::Relaxed)
+    }
+
     /// Has this head refused, and whatever would come after it.
     pub(super) fn refuse(&self, unclear: Unclear) {
         let _ = self.unclear.set(unclear);

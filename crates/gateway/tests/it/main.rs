@@ -24,4 +24,5 @@ mod site;
 mod support;
 mod target;
 mod tls;
+mod upstreams;
 mod witness;

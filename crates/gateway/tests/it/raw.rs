@@ -268,36 +268,6 @@ async fn a_client_that_does_not_read_holds_its_upstream_back_and_is_cut() {
 }
 
 #[tokio::test]
-async fn a_request_that_the_upstream_may_have_seen_is_not_sent_again() {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let site = Site::before(listener.local_addr().unwrap()).await;
-    let (_, token) = site.issue("laptop").await;
-    let seen = Arc::new(AtomicUsize::new(0));
-    let counted = seen.clone();
-    // Answers the first request of a connection, and hangs up on the second once it has read it.
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let counted = counted.clone();
-            tokio::spawn(async move {
-                let mut some = [0; 4096];
-                let _ = stream.read(&mut some).await;
-                counted.fetch_add(1, Ordering::SeqCst);
-                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-                if let Ok(1..) = stream.read(&mut some).await {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-    });
-    let line = format!("authorization: Bearer {token}");
-    assert_eq!(site.get("/1", &[&line]).await.status, 204);
-    let second = site.get("/2", &[&line]).await;
-    second.is_problem(502, "bad_gateway");
-    assert_eq!(seen.load(Ordering::SeqCst), 2);
-    site.stop().await;
-}
-
-#[tokio::test]
 async fn a_connection_that_the_upstream_closed_meanwhile_costs_no_request() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let site = Site::before(listener.local_addr().unwrap()).await;
