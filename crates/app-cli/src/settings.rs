@@ -2,6 +2,7 @@
 
 mod edit;
 mod layers;
+mod masked;
 mod schema;
 mod template;
 mod value;
@@ -13,7 +14,8 @@ use etcetera::BaseStrategy;
 use tenure_domain::{Millis, Policy, PolicySettings};
 
 pub(crate) use edit::{set, unset};
-pub(crate) use layers::{Source, unknown_key, without_password};
+pub(crate) use layers::{Source, unknown_key};
+pub(crate) use masked::masked;
 pub(crate) use schema::{KEYS, Key, find};
 pub(crate) use template::{json_schema, template};
 pub(crate) use value::Value;

@@ -85,10 +85,10 @@ fn known(name: &str) -> Result<&'static Key, Failure> {
     settings::find(name).ok_or_else(|| SettingsError::one(settings::unknown_key(name, "")).into())
 }
 
-/// A value as it may be shown: a password in a URL is none of it.
+/// A value as it may be shown: of a URL only what is no secret.
 fn shown(setting: &Effective<'_>) -> Option<Value> {
     setting.value.clone().map(|value| match value {
-        Value::Text(text) if setting.key.name == "redis.url" => Value::Text(settings::without_password(&text)),
+        Value::Text(text) if setting.key.kind.is_url() => Value::Text(settings::masked(&text)),
         value => value,
     })
 }

@@ -116,12 +116,14 @@ fn config_file(global: &Global, settings: &Settings) -> Vec<Finding> {
         let what = format!("others can write {path} (mode {:o})", found.mode() & 0o7777);
         findings.push(Finding::new(Level::Fail, what, format!("chmod 600 {path}")));
     }
-    let has_password = settings.text("redis.url").is_some_and(|url| crate::settings::without_password(&url) != url);
+    let has_password = settings.text("redis.url").is_some_and(|url| crate::settings::masked(&url) != url);
     if has_password && found.mode() & 0o077 != 0 {
         let what = "redis.url holds a password that others may read";
         findings.push(Finding::new(Level::Warn, what, format!("move it to redis.password_file, or chmod 600 {path}")));
     }
-    findings.extend(settings.text("redis.password_file").and_then(|file| secret_file(Path::new(&file))));
+    for name in ["redis.password_file", "redis.sentinel_password_file"] {
+        findings.extend(settings.text(name).and_then(|file| secret_file(Path::new(&file))));
+    }
     findings
 }
 

@@ -177,16 +177,15 @@ fn announce(
     if out.json {
         return out.value(&json!({ "listen": clients, "adminListen": operators, "adminSecretFile": secret }));
     }
-    let behind = match (settings.text("gateway.upstream"), settings.text("gateway.profile")) {
+    let upstream = settings.text("gateway.upstream").map(|url| crate::settings::masked(&url));
+    let behind = match (upstream, settings.text("gateway.profile")) {
         (None, _) => "forward auth only: /_tenure/auth".to_owned(),
         (Some(upstream), None) => format!("upstream {upstream}"),
         (Some(upstream), Some(profile)) => format!("upstream {upstream}, profile {profile}"),
     };
     let store = match settings.backend() {
         Backend::Json => settings.store()?.display().to_string(),
-        Backend::Redis => {
-            settings.text("redis.url").map(|url| crate::settings::without_password(&url)).unwrap_or_default()
-        }
+        Backend::Redis => settings.text("redis.url").map(|url| crate::settings::masked(&url)).unwrap_or_default(),
     };
     let insecure = if options.tls.is_some() { "-k " } else { "" };
     let tenure = command_line(global);
@@ -208,15 +207,16 @@ fn announce(
 fn command_line(global: &Global) -> String {
     let mut line = quoted(&std::env::args().next().unwrap_or_else(|| "tenure".to_owned()));
     let config = global.config.as_deref().map(Path::display).map(|path| path.to_string());
+    let redis_url = global.redis_url.as_deref().map(crate::settings::masked);
     let flags = [
         ("--backend", &global.backend),
         ("--store", &global.store),
-        ("--redis-url", &global.redis_url),
+        ("--redis-url", &redis_url),
         ("--config", &config),
     ];
     for (name, value) in flags {
         if let Some(value) = value {
-            line += &format!(" {name} {}", quoted(&crate::settings::without_password(value)));
+            line += &format!(" {name} {}", quoted(value));
         }
     }
     line

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Item, TableLike};
 
+use super::masked::masked;
 use super::schema::{self, KEYS, Key};
 use super::value::{Kind, Value};
 
@@ -47,34 +48,14 @@ pub(crate) type Problems = Vec<String>;
 /// The environment variables of this program that are no settings of the schema.
 const OTHER_VARIABLES: [&str; 2] = ["TENURE_CONFIG", "TENURE_TOKEN"];
 
-/// A value in an error: never so long that it hides the rest, and never a password.
+/// A value in an error: never so long that it hides the rest, and of a URL only what is no secret.
 pub(crate) fn shown(kind: Kind, text: &str) -> String {
-    let text = if matches!(kind, Kind::RedisUrl) { without_password(text) } else { text.to_owned() };
+    let text = if kind.is_url() { masked(text) } else { text.to_owned() };
     let mut clipped: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
     if clipped.len() < text.len() {
         clipped.push('…');
     }
     clipped
-}
-
-/// A URL with its password, if it has one, masked: also where it is no good URL.
-pub(crate) fn without_password(url: &str) -> String {
-    let (scheme, rest) =
-        url.split_once("://").map_or((String::new(), url), |(name, rest)| (format!("{name}://"), rest));
-    let masked = match rest.rsplit_once('@') {
-        None => format!("{scheme}{rest}"),
-        Some((user, host)) => match user.split_once(':') {
-            Some((name, _)) => format!("{scheme}{name}:***@{host}"),
-            None => format!("{scheme}***@{host}"),
-        },
-    };
-    match masked.split_once("pass=") {
-        None => masked,
-        Some((before, word)) => {
-            let after = word.find('&').map_or("", |at| &word[at..]);
-            format!("{before}pass=***{after}")
-        }
-    }
 }
 
 /// What is wrong with one value, and what it takes.
@@ -231,16 +212,6 @@ fn is_section(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_password_is_masked_however_it_is_written() {
-        assert_eq!(without_password("redis://u:p@ss@h:1/2"), "redis://u:***@h:1/2");
-        assert_eq!(without_password("redis://:p@h"), "redis://:***@h");
-        assert_eq!(without_password("redis://h:1"), "redis://h:1");
-        assert_eq!(without_password("redis+sentinel://u:p@a:1,b:2/main/3"), "redis+sentinel://u:***@a:1,b:2/main/3");
-        assert_eq!(without_password("unix:///run/r.sock?pass=p&db=1"), "unix:///run/r.sock?pass=***&db=1");
-        assert_eq!(without_password("redis:u:p@h"), "redis:***@h");
-    }
 
     #[test]
     fn the_short_and_the_long_form_may_not_disagree() {

@@ -95,6 +95,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether it takes a URL, which may hold a secret.
+    pub(crate) const fn is_url(&self) -> bool {
+        matches!(self, Self::RedisUrl | Self::HttpUrl)
+    }
+
     /// What it takes, in words, for errors and documentation.
     pub(crate) fn allowed(&self) -> String {
         match self {

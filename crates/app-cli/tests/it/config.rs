@@ -137,11 +137,61 @@ fn a_moltbot_configuration_is_taken_over() {
 }
 
 #[test]
-fn a_password_is_not_shown() {
-    let mut home = Home::json();
-    home.set("TENURE_REDIS_URL", "redis://user:geheim@127.0.0.1:1");
-    for args in [&["config", "show"][..], &["config", "show", "--json"], &["config", "get", "redis.url"], &["doctor"]] {
+fn a_secret_in_a_url_is_not_shown() {
+    let good = [
+        "redis://user:geheim@127.0.0.1:1",
+        "redis://geheim@127.0.0.1:1",
+        "unix:///run/nothing.sock?pass=geheim&user=geheim&db=1",
+        "redis+sentinel://user:geheim@127.0.0.1:1/main",
+    ];
+    let bad = [
+        "redis://127.0.0.1:1?password=geheim",
+        "redis://127.0.0.1:1?auth=geheim",
+        "redis://127.0.0.1:1?PASS=geheim",
+        "redis://127.0.0.1:1?p%61ss=geheim",
+        "redis://127.0.0.1:1?geheim",
+        "redis://127.0.0.1:1#geheim",
+        "redis://127.0.0.1:1/geheim",
+        "redis://:geheim",
+        "redis://u:x@geheim@[127.0.0.1",
+        "redis://:x/geheim@127.0.0.1",
+        "redis://h?password=x@geheim",
+        "geheim://127.0.0.1",
+        "u:geheim@127.0.0.1",
+        "http://u:geheim@127.0.0.1",
+    ];
+    let shown = |home: &Home, args: &[&str]| {
         let ran = home.run(args);
-        assert!(!format!("{ran:?}").contains("geheim"), "{ran:?}");
+        assert!(!format!("{ran:?}").contains("geheim"), "{args:?}: {ran:?}");
+    };
+    for url in good.iter().chain(&bad) {
+        let mut home = Home::json();
+        home.set("TENURE_REDIS_URL", url);
+        for args in [
+            &["config", "show"][..],
+            &["config", "show", "--json"],
+            &["config", "get", "redis.url"],
+            &["config", "validate"],
+            &["doctor"],
+            &["--backend", "redis", "sessions", "list"],
+        ] {
+            shown(&home, args);
+        }
+        let home = Home::json();
+        // What this test itself says is no leak.
+        let ran = home.run(&["--backend", "redis", "--redis-url", url, "-vv", "sessions", "list"]);
+        assert!(!ran.err.contains("geheim") && !ran.out.contains("geheim"), "{url}: {}{}", ran.out, ran.err);
+        let ran = home.run(&["config", "set", "redis.url", url]);
+        assert!(!ran.err.contains("geheim") && !ran.out.contains("geheim"), "{url}: {}{}", ran.out, ran.err);
+        shown(&home, &["config", "show"]);
+    }
+    for url in
+        ["http://u:geheim@127.0.0.1", "http://geheim@h", "http://h/geheim", "http://h/?key=geheim", "http://h#geheim"]
+    {
+        let mut home = Home::json();
+        home.set("TENURE_GATEWAY__UPSTREAM", url);
+        for args in [&["config", "show"][..], &["config", "get", "gateway.upstream"], &["doctor"], &["gateway"]] {
+            shown(&home, args);
+        }
     }
 }

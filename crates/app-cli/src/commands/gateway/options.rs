@@ -12,7 +12,7 @@ use tenure_gateway::{Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream
 use super::secrets;
 use crate::exit::Failure;
 use crate::output::Output;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Settings, SettingsError, masked};
 
 /// Reads what the settings name, secrets included; makes the operators' secret where there is none yet.
 ///
@@ -52,7 +52,7 @@ fn parsed<T: std::str::FromStr>(settings: &Settings, name: &str) -> Result<T, Fa
 }
 
 fn upstream(url: &str) -> Result<Upstream, Failure> {
-    let refuse = || SettingsError::one(format!("gateway.upstream is {url}, which is no URL of a host"));
+    let refuse = || SettingsError::one(format!("gateway.upstream is {}, which is no URL of a host", masked(url)));
     let (scheme, rest) = url.split_once("://").ok_or_else(refuse)?;
     let scheme = if scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP };
     let authority: Authority = rest.trim_end_matches('/').parse().map_err(|_| refuse())?;
