@@ -6,11 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
-use redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisResult,
-    Value,
-};
-use rustls::ClientConfig;
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisError, RedisResult, Value};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -19,7 +15,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::names::{Names, first};
+use crate::overheard::{Overheard, Words};
 use crate::role::{self, ASK_EVERY, Belief, LEASE, Question};
+use crate::secrets::{Entry, Secrets};
 use crate::target::Limits;
 use crate::time::steady;
 use crate::trouble::Trouble;
@@ -45,8 +43,7 @@ pub(crate) enum Peer {
 /// What it takes to get in, whichever server it is.
 #[derive(Clone)]
 pub(crate) struct Access {
-    pub(crate) sign_in: RedisConnectionInfo,
-    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) secrets: Secrets,
     pub(crate) names: Names,
     /// What the server lists the connection as.
     pub(crate) name: String,
@@ -122,7 +119,7 @@ impl Access {
         deadline: Instant,
     ) -> Result<Connection, Trouble> {
         let until = deadline.min(Instant::now() + self.limits.connect);
-        let running = if self.tls.is_some() {
+        let running = if self.secrets.tls.is_some() {
             "no connection in time; is the server running, and does it speak TLS on this port?"
         } else {
             "no connection in time; is the server running?"
@@ -133,10 +130,11 @@ impl Access {
     }
 
     async fn connect(&self, address: &Address, peer: Peer, pushes: Option<Pushes>) -> Result<Connection, Trouble> {
+        let entry = &self.secrets.read_again().await?;
         let (host, port) = match address {
             Address::Unix(path) => {
                 let socket = UnixStream::connect(path).await.map_err(|error| refused(&error))?;
-                return self.sign_in(Box::new(socket), peer, pushes, None).await;
+                return self.sign_in(Box::new(socket), entry, peer, pushes, None).await;
             }
             Address::Tcp { host, port } => (host.as_str(), *port),
         };
@@ -146,30 +144,33 @@ impl Access {
         // What a connection that comes too late says unasked is meant for nobody.
         let chosen = Arc::new(AtomicBool::new(false));
         let pushes = pushes.map(|pushes| gated(pushes, Arc::clone(&chosen)));
-        let connection = first(addresses, self.limits.connect, |at| self.reach(host, at, peer, pushes.clone())).await?;
+        let reach = |at| self.reach((host, at), entry, peer, pushes.clone());
+        let connection = first(addresses, self.limits.connect, reach).await?;
         chosen.store(true, Ordering::Release);
         Ok(connection)
     }
 
     async fn reach(
         &self,
-        host: &str,
-        at: SocketAddr,
+        at: (&str, SocketAddr),
+        entry: &Entry,
         peer: Peer,
         pushes: Option<Pushes>,
     ) -> Result<Connection, Trouble> {
-        let stream = self.stream(host, at).await?;
-        self.sign_in(stream, peer, pushes, Some((host, at))).await
+        let stream = stream(at, entry).await?;
+        self.sign_in(stream, entry, peer, pushes, Some(at)).await
     }
 
     async fn sign_in(
         &self,
         stream: Box<dyn Stream>,
+        entry: &Entry,
         peer: Peer,
         pushes: Option<Pushes>,
         reached: Option<(&str, SocketAddr)>,
     ) -> Result<Connection, Trouble> {
-        let mut sign_in = self.sign_in.clone();
+        let (stream, words) = Overheard::new(stream);
+        let mut sign_in = entry.sign_in.clone();
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
@@ -179,9 +180,9 @@ impl Access {
             config = config.set_push_sender(pushes);
         }
         let made = MultiplexedConnection::new_with_config(&sign_in, stream, config).await;
-        let (mut calls, driver) = made.map_err(|error| self.turned_away(&error))?;
+        let (mut calls, driver) = made.map_err(|error| self.turned_away(&error, &words))?;
         let driver = Task(tokio::spawn(driver));
-        let (question, belief) = self.introduce(&mut calls, peer).await?;
+        let (question, belief) = self.introduce(&mut calls, peer, &words).await?;
         let moved = match reached {
             Some((host, at)) if host.parse::<std::net::IpAddr>().is_err() => {
                 Some((self.names.clone(), host.to_owned(), at))
@@ -198,6 +199,7 @@ impl Access {
         &self,
         calls: &mut MultiplexedConnection,
         peer: Peer,
+        words: &Words,
     ) -> Result<(Question, Arc<Belief>), Trouble> {
         let belief = Arc::new(Belief::default());
         let mut greeting = Pipeline::with_capacity(2);
@@ -207,10 +209,10 @@ impl Access {
         }
         let asked = steady();
         let answers = calls.send_packed_commands(&greeting, 0, greeting.len()).await;
-        let mut answers = answers.map_err(|error| self.turned_away(&error))?.into_iter();
+        let mut answers = answers.map_err(|error| self.turned_away(&error, words))?.into_iter();
         // A name is a convenience; a user who may not set one connects without.
         if let Some(Value::ServerError(error)) = answers.next()
-            && error.code() == "NOAUTH"
+            && role::is_about_the_connection(&error)
         {
             return Err(Trouble::of_server(&error));
         }
@@ -218,7 +220,7 @@ impl Access {
             return Ok((Question::Info, belief));
         };
         let settled = Question::settle(answer, calls).await;
-        let (question, answer) = settled.map_err(|error| self.turned_away(&error))?;
+        let (question, answer) = settled.map_err(|error| self.turned_away(&error, words))?;
         match question.judge(answer) {
             Ok(()) => belief.renew(asked),
             Err(Trouble::Elsewhere(_)) if peer == Peer::Node => {}
@@ -227,31 +229,34 @@ impl Access {
         Ok((question, belief))
     }
 
-    /// A server that ends the connection before the first answer often could not make sense of it.
-    fn turned_away(&self, error: &RedisError) -> Trouble {
-        match (&self.tls, Trouble::of(error, false)) {
-            (Some(_), Trouble::Unsent(problem)) if problem.contains("alert") => {
-                Trouble::Refused(format!("{problem}; check redis.tls_cert and redis.tls_key"))
-            }
+    /// A server that ends the connection before the first answer either says why, or could not make sense of it.
+    fn turned_away(&self, error: &RedisError, words: &Words) -> Trouble {
+        if let Some(refusal) = words.refusal() {
+            return refusal;
+        }
+        if let Some(alert) = words.alert() {
+            return Trouble::Refused(format!("{alert}; check redis.tls_cert and redis.tls_key"));
+        }
+        match (&self.secrets.tls, Trouble::of(error, false)) {
             (None, Trouble::Unsent(_)) if error.is_connection_dropped() => Trouble::Unsent(
                 "the server ended the connection at once; if it speaks TLS on this port, write rediss://".to_owned(),
             ),
             (_, trouble) => trouble,
         }
     }
+}
 
-    async fn stream(&self, host: &str, at: SocketAddr) -> Result<Box<dyn Stream>, Trouble> {
-        let socket = TcpStream::connect(at).await.map_err(|error| refused(&error))?;
-        socket.set_nodelay(true).map_err(|error| refused(&error))?;
-        let Some(tls) = &self.tls else {
-            return Ok(Box::new(socket));
-        };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| Trouble::Refused(format!("{host} is no name that a certificate can have")))?;
-        match TlsConnector::from(Arc::clone(tls)).connect(name, socket).await {
-            Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(distrust(&error)),
-        }
+async fn stream((host, at): (&str, SocketAddr), entry: &Entry) -> Result<Box<dyn Stream>, Trouble> {
+    let socket = TcpStream::connect(at).await.map_err(|error| refused(&error))?;
+    socket.set_nodelay(true).map_err(|error| refused(&error))?;
+    let Some(tls) = &entry.tls else {
+        return Ok(Box::new(socket));
+    };
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| Trouble::Refused(format!("{host} is no name that a certificate can have")))?;
+    match TlsConnector::from(Arc::clone(tls)).connect(name, socket).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(distrust(&error)),
     }
 }
 

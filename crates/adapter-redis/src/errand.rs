@@ -128,6 +128,7 @@ impl<'a> Errand<'a> {
     /// Sends what is left until nothing is.
     async fn go_on(&self, mut round: Round, values: &mut [Option<Value>]) -> Result<(), Trouble> {
         let mut pause = FIRST_PAUSE;
+        let mut said = None;
         loop {
             for at in std::mem::take(&mut round.split) {
                 values[at] = Some(self.key_by_key(at).await?);
@@ -142,8 +143,12 @@ impl<'a> Errand<'a> {
                 sleep_until(self.deadline.min(Instant::now() + jittered(pause))).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
+            // What a server said tells more than that none answered in what was left of the time.
+            if !matches!(last, Trouble::Unsent(_)) {
+                said = Some(last.clone());
+            }
             if Instant::now() >= self.deadline {
-                return Err(last);
+                return Err(said.unwrap_or(last));
             }
             round = self.send(round.left, values).await?;
         }

@@ -14,7 +14,7 @@ use crate::dial::Connection;
 use crate::link::jittered;
 use crate::store::RedisStore;
 use crate::target::Limits;
-use crate::trouble::Trouble;
+use crate::trouble::{NO_ANSWER, Trouble};
 use crate::url::Address;
 use crate::way::Way;
 
@@ -62,7 +62,7 @@ impl Source {
         match timeout_at(until, connection.subscribe(&self.channel)).await {
             Ok(Ok(())) => Ok(Connected { connection, address, pushes }),
             Ok(Err(error)) => Err(Trouble::of(&error, false)),
-            Err(_) => Err(Trouble::Unsent("no answer in time".to_owned())),
+            Err(_) => Err(Trouble::Unsent(NO_ANSWER.to_owned())),
         }
     }
 

@@ -17,12 +17,14 @@ mod names;
 mod near;
 mod nears;
 mod options;
+mod overheard;
 mod purge;
 mod read;
 mod record;
 mod replicate;
 mod role;
 mod scripts;
+mod secrets;
 mod sentinel;
 mod slot;
 mod store;
@@ -42,7 +44,8 @@ mod write;
 use async_trait::async_trait;
 pub use finding::{Finding, Level};
 pub use names::Names;
-pub use options::{Durability, Options, Password};
+pub use options::{Durability, Options};
+pub use secrets::check_password_file;
 pub use store::RedisStore;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,

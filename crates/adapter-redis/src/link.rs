@@ -12,7 +12,7 @@ use crate::dial::{Access, Connection, Peer, Pushes};
 use crate::near::Near;
 use crate::sentinel::Sentinels;
 use crate::target::Limits;
-use crate::trouble::Trouble;
+use crate::trouble::{NO_ANSWER, Trouble};
 use crate::url::Address;
 
 /// The first pause after a failed attempt, and the longest: a server that came back is found within it.
@@ -120,7 +120,7 @@ impl Link {
             Ok(Ok(value)) if live.connection.is_of_primary() => return Ok(value),
             Ok(Ok(value)) => self.vouch(&mut live, deadline).await.map(|()| value),
             Ok(Err(error)) => Err(Trouble::of(&error, true)),
-            Err(_) => Err(Trouble::Lost("no answer in time".to_owned())),
+            Err(_) => Err(Trouble::Lost(NO_ANSWER.to_owned())),
         };
         self.judge(&live, answer.as_ref().err());
         answer.map_err(|trouble| self.named(&live, trouble))
@@ -165,7 +165,7 @@ impl Link {
             Ok(Ok(values)) if values.len() == commands.len() => Ok(values),
             Ok(Ok(_)) => Err(Trouble::Lost("the server sent too few answers".to_owned())),
             Ok(Err(error)) => Err(Trouble::of(&error, true)),
-            Err(_) => Err(Trouble::Lost("no answer in time".to_owned())),
+            Err(_) => Err(Trouble::Lost(NO_ANSWER.to_owned())),
         };
         self.judge(live, answers.as_ref().err());
         let single = |value| match value {
@@ -188,7 +188,7 @@ impl Link {
             // What was written to a replica is lost with the next word of its primary.
             Ok(Err(Trouble::Elsewhere(problem) | Trouble::Refused(problem))) => Err(Trouble::Lost(problem)),
             Ok(Err(trouble)) => Err(trouble),
-            Err(_) => Err(Trouble::Lost("no answer in time".to_owned())),
+            Err(_) => Err(Trouble::Lost(NO_ANSWER.to_owned())),
         }
     }
 

@@ -4,32 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use tenure_domain::Millis;
-use zeroize::Zeroizing;
 
 use crate::names::Names;
-
-/// A password. Does not print, and is wiped when dropped.
-#[derive(Clone)]
-pub struct Password(Zeroizing<String>);
-
-impl Password {
-    /// Takes a password as it was read.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The text itself, for the server alone.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(redacted)")
-    }
-}
 
 /// When a commit counts as durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,15 +17,17 @@ pub enum Durability {
     Replicated,
 }
 
-/// How a store is reached and used.
+/// How a store is reached and used. The files are read again for each connection.
 #[derive(Clone)]
 pub struct Options {
     /// Where the server is: `redis://[user[:password]@]host[:port][/database]`, `rediss://…`, `unix:///path`.
     pub url: String,
     /// Signs in as this user, whatever the URL says.
     pub username: Option<String>,
-    /// Signs in with this password, whatever the URL says.
-    pub password: Option<Password>,
+    /// Signs in with the first line of this file, whatever the URL says.
+    pub password_file: Option<PathBuf>,
+    /// Signs in to the sentinels with the first line of this file, as their default user.
+    pub sentinel_password_file: Option<PathBuf>,
     /// Stands at the front of every key.
     pub prefix: String,
     /// The certificates (PEM) of the authorities that may vouch for the server; the system's where none are given.
@@ -81,7 +59,8 @@ impl Options {
         Self {
             url: url.to_owned(),
             username: None,
-            password: None,
+            password_file: None,
+            sentinel_password_file: None,
             prefix: "tenure".to_owned(),
             tls_ca: None,
             tls_cert: None,
@@ -102,7 +81,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("username", &self.username)
-            .field("password", &self.password)
+            .field("password_file", &self.password_file)
             .field("prefix", &self.prefix)
             .field("near_cache", &self.near_cache)
             .field("durability", &self.durability)

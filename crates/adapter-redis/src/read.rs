@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::record;
 use crate::scripts::LOAD;
 use crate::store::RedisStore;
-use crate::trouble::{Trouble, corrupt};
+use crate::trouble::{NO_ANSWER, Trouble, corrupt};
 use crate::wire::{Invocation, Request};
 
 impl RedisStore {
@@ -25,7 +25,7 @@ impl RedisStore {
         {
             return found.map(|session| Some(self.ends.correct(session)));
         }
-        let late = |_| Err(self.wire.fail(Trouble::Lost("no answer in time".to_owned()), String::new));
+        let late = |_| Err(self.wire.fail(Trouble::Lost(NO_ANSWER.to_owned()), String::new));
         let found = timeout_at(deadline, self.find_plainly(id)).await.unwrap_or_else(late)?;
         Ok(found.map(|session| self.ends.correct(session)))
     }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::target::Limits;
-use crate::trouble::Trouble;
+use crate::trouble::{NO_ANSWER, Trouble};
 use crate::wire::{Invocation, Wire};
 
 /// Commits in one round.
@@ -56,7 +56,7 @@ impl Replicator {
         }
         match timeout(self.limits.operation, answer).await {
             Ok(Ok(replicated)) => replicated,
-            _ => none("no answer in time", Trouble::Lost),
+            _ => none(NO_ANSWER, Trouble::Lost),
         }
     }
 }

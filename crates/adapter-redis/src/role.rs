@@ -10,12 +10,14 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, ServerError, Value};
 
 use crate::time::steady;
-use crate::trouble::Trouble;
+use crate::trouble::{MAX_CLIENTS, Trouble};
 
 /// How long after it was asked a server's word that it is the primary holds.
 pub(crate) const LEASE: Duration = Duration::from_millis(500);
 /// How often it is asked; one answer may be late before its word lapses.
 pub(crate) const ASK_EVERY: Duration = Duration::from_millis(200);
+
+const REPLICA: &str = "the server is a replica";
 
 /// How a server is asked for its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,8 @@ impl Question {
         match role.as_deref() {
             Some("master" | "primary") => Ok(()),
             Some(_) => Err(Trouble::Elsewhere(format!(
-                "the server is a replica{of}, which may lag behind; name the primary in redis.url, or use redis+sentinel://"
+                "{REPLICA}{of}, which may lag behind; name the primary in redis.url, or use \
+                 redis+sentinel:// or redis+cluster://"
             ))),
             None => Err(Trouble::Refused(
                 "the server does not say whether it is the primary; is it a Redis server?".to_owned(),
@@ -73,8 +76,14 @@ impl Question {
 }
 
 /// An error that says nothing of the question.
-fn is_about_the_connection(error: &ServerError) -> bool {
+pub(crate) fn is_about_the_connection(error: &ServerError) -> bool {
     matches!(error.code(), "NOAUTH" | "LOADING" | "MASTERDOWN" | "DENIED")
+        || error.details().is_some_and(|detail| detail.contains(MAX_CLIENTS))
+}
+
+/// Whether a server says that it is a replica.
+pub(crate) fn is_of_replica(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::Elsewhere(problem) if problem.starts_with(REPLICA))
 }
 
 fn unseen(trouble: Trouble) -> Trouble {

@@ -1,19 +1,21 @@
 //! Finding the primary that the sentinels agree on.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use redis::{Pipeline, RedisConnectionInfo, Value};
+use redis::{Pipeline, Value};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::dial::{Access, Connection, Peer, Pushes};
 use crate::link::Link;
-use crate::role::field;
-use crate::trouble::Trouble;
+use crate::role::{field, is_of_replica};
+use crate::secrets::Secrets;
+use crate::trouble::{NO_ANSWER, Trouble};
 use crate::url::Address;
 
 /// How long the other sentinels have once the first has answered: one of them may know of a later failover.
@@ -22,11 +24,16 @@ const GRACE: Duration = Duration::from_millis(50);
 /// answers on as if nothing had happened.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
+/// The setting for a password that the servers do not have.
+const SETTING: &str = "redis.sentinel_password_file";
+
 /// The sentinels of one service, and how to get into its servers.
 pub(crate) struct Sentinels {
     addresses: Vec<Address>,
     service: String,
     servers: Arc<Access>,
+    /// A file with a password of their own, and the setting that names it.
+    password: Option<(&'static str, PathBuf)>,
     open: Mutex<HashMap<Address, Connection>>,
     /// The primary as of the latest answers.
     primary: Mutex<Option<Address>>,
@@ -39,8 +46,13 @@ struct Said {
 }
 
 impl Sentinels {
-    pub(crate) fn new(addresses: Vec<Address>, service: String, servers: Arc<Access>) -> Self {
-        Self { addresses, service, servers, open: Mutex::default(), primary: Mutex::default() }
+    pub(crate) fn new(
+        addresses: Vec<Address>,
+        service: String,
+        servers: Arc<Access>,
+        password: Option<(&'static str, PathBuf)>,
+    ) -> Self {
+        Self { addresses, service, servers, password, open: Mutex::default(), primary: Mutex::default() }
     }
 
     /// Connects to the primary, and makes sure that it is one.
@@ -52,7 +64,7 @@ impl Sentinels {
         let address = self.resolve(deadline).await?;
         let dialed = self.servers.dial(&address, Peer::Primary, pushes, deadline).await;
         let connection = dialed.map_err(|trouble| match trouble {
-            Trouble::Elsewhere(_) => Trouble::Elsewhere(
+            trouble if is_of_replica(&trouble) => Trouble::Elsewhere(
                 "the sentinels name it as primary, but it is a replica; try again shortly, or see SENTINEL MASTERS"
                     .to_owned(),
             ),
@@ -112,7 +124,7 @@ impl Sentinels {
         let said = match timeout_at(until, connection.send_all(&questions)).await {
             Ok(Ok(answers)) => self.understand(answers),
             Ok(Err(error)) => Err(Trouble::of(&error, false)),
-            Err(_) => Err(Trouble::Unsent("no answer in time".to_owned())),
+            Err(_) => Err(Trouble::Unsent(NO_ANSWER.to_owned())),
         };
         if said.is_err() {
             self.open.lock().remove(sentinel);
@@ -122,17 +134,27 @@ impl Sentinels {
         said.map_err(at)
     }
 
-    /// Sentinels often have no password where the servers have one; those that have take the same.
+    /// Sentinels often have no password where the servers have one; those that have, and none of their own, take the same.
     async fn connect(&self, sentinel: &Address, deadline: Instant) -> Result<Connection, Trouble> {
         let servers = &self.servers;
-        let open = Access { sign_in: RedisConnectionInfo::default(), ..(**servers).clone() };
-        match open.dial(sentinel, Peer::Sentinel, None, deadline).await {
-            Err(Trouble::Refused(_)) if servers.sign_in.password().is_some() => {
-                let closed = Access { sign_in: servers.sign_in.clone().set_db(0), ..open };
-                closed.dial(sentinel, Peer::Sentinel, None, deadline).await
+        let tls = servers.secrets.tls.clone();
+        let secrets = Secrets { password_file: self.password.clone(), tls, ..Secrets::default() };
+        let open = Access { secrets, ..(**servers).clone() };
+        let outcome = match open.dial(sentinel, Peer::Sentinel, None, deadline).await {
+            Err(Trouble::Refused(_)) if self.password.is_none() && servers.secrets.have_password() => {
+                let secrets = Secrets { database: 0, ..servers.secrets.clone() };
+                Access { secrets, ..open }.dial(sentinel, Peer::Sentinel, None, deadline).await
             }
             outcome => outcome,
-        }
+        };
+        outcome.map_err(|trouble| match trouble {
+            Trouble::Refused(problem) => Trouble::Refused(
+                problem
+                    .replace("the user in redis.url, and redis.password_file", SETTING)
+                    .replace("redis.password_file", SETTING),
+            ),
+            trouble => trouble,
+        })
     }
 
     fn understand(&self, answers: Vec<Value>) -> Result<Said, Trouble> {

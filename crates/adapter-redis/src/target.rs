@@ -1,14 +1,15 @@
 //! Where the servers are and how to get in, from URL and settings.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::RedisConnectionInfo;
 use tenure_ports::StoreError;
 
 use crate::dial::Access;
 use crate::options::Options;
-use crate::tls;
+use crate::secrets::Secrets;
+use crate::tls::TlsFiles;
 use crate::url::{self, Topology, URL_FORMS};
 
 /// The longest waits.
@@ -34,6 +35,8 @@ impl Limits {
 pub(crate) struct Target {
     pub(crate) topology: Topology,
     pub(crate) access: Arc<Access>,
+    /// A file with the password of the sentinels, where it is another than the servers', and the setting that names it.
+    pub(crate) sentinel_password: Option<(&'static str, PathBuf)>,
     /// How messages name them: never with a password.
     pub(crate) place: String,
 }
@@ -45,32 +48,33 @@ impl Target {
             let problem = if problem.is_empty() { problem } else { format!("{problem}; ") };
             refuse("redis.url", format!("{problem}it takes {URL_FORMS}"))
         })?;
-        let tls = if parsed.tls {
-            Some(tls::config(options).map_err(|(setting, problem)| refuse(setting, problem))?)
-        } else if options.tls_ca.is_some() || options.tls_cert.is_some() || options.tls_key.is_some() {
+        let tls = TlsFiles { ca: options.tls_ca.clone(), cert: options.tls_cert.clone(), key: options.tls_key.clone() };
+        if !parsed.tls && (tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some()) {
             let problem =
                 "it asks for no TLS, but redis.tls_ca, tls_cert or tls_key is set: write rediss://".to_owned();
             return Err(refuse("redis.url", problem));
-        } else {
-            None
+        }
+        let secrets = Secrets {
+            username: options.username.clone().or(parsed.username),
+            password: parsed.password,
+            password_file: options.password_file.clone().map(|file| ("redis.password_file", file)),
+            database: parsed.database,
+            tls: parsed.tls.then_some(tls),
         };
-        let mut sign_in = RedisConnectionInfo::default().set_db(parsed.database);
-        if let Some(username) = options.username.as_ref().or(parsed.username.as_ref()) {
-            sign_in = sign_in.set_username(username);
-        }
-        let password = options.password.as_ref().map(|word| word.expose());
-        if let Some(password) = password.or(parsed.password.as_ref().map(|word| word.as_str())) {
-            sign_in = sign_in.set_password(password);
-        }
+        let sentinel_password = options.sentinel_password_file.clone();
+        let sentinel_password = sentinel_password.map(|file| ("redis.sentinel_password_file", file));
+        // What is wrong with a file from the start is told at the start, by the name of its setting.
+        let of_sentinels = Secrets { password_file: sentinel_password.clone(), ..Secrets::default() };
+        let read = secrets.read().and_then(|_| of_sentinels.read());
+        read.map_err(|(setting, problem)| refuse(setting, problem))?;
         let place = place(&parsed.topology);
         let access = Access {
-            sign_in,
-            tls,
+            secrets,
             names: options.names.clone(),
             name: options.client_name.clone(),
             limits: Limits::of(options),
         };
-        Ok(Self { topology: parsed.topology, access: Arc::new(access), place })
+        Ok(Self { topology: parsed.topology, access: Arc::new(access), sentinel_password, place })
     }
 }
 

@@ -1,20 +1,26 @@
 //! Whom to trust, and how to be trusted, over TLS.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::options::Options;
+use crate::secrets::Problem;
 
-/// What is wrong with a TLS setting: its name, and the problem.
-pub(crate) type Problem = (&'static str, String);
+/// The files (PEM) that say whom to trust, and who to be.
+#[derive(Clone)]
+pub(crate) struct TlsFiles {
+    /// The system's authorities where none are given.
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+}
 
-/// The TLS settings, read once: the files are not looked at again.
-pub(crate) fn config(options: &Options) -> Result<Arc<ClientConfig>, Problem> {
-    let roots = match &options.tls_ca {
+/// What the files hold now.
+pub(crate) fn config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Problem> {
+    let roots = match &files.ca {
         Some(file) => given(file)?,
         None => system()?,
     };
@@ -23,7 +29,7 @@ pub(crate) fn config(options: &Options) -> Result<Arc<ClientConfig>, Problem> {
         .with_safe_default_protocol_versions()
         .map_err(|error| ("redis.url", format!("TLS cannot be set up: {error}")))?
         .with_root_certificates(roots);
-    let config = match (&options.tls_cert, &options.tls_key) {
+    let config = match (&files.cert, &files.key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(certificate), Some(key)) => {
             let chain = certificates("redis.tls_cert", certificate)?;

@@ -18,7 +18,7 @@ use crate::role::LEASE;
 use crate::store::RedisStore;
 use crate::target::Limits;
 use crate::time::steady;
-use crate::trouble::Trouble;
+use crate::trouble::{NO_ANSWER, Trouble};
 use crate::url::Address;
 
 /// How often the server is asked whether it is the primary; several questions are lost before the lease runs out.
@@ -95,7 +95,7 @@ async fn connect(near: &Arc<Near>, link: &Link, limits: Limits) -> Result<(Conne
         Ok(Ok(Value::ServerError(error))) => Err(Trouble::of_server(&error)),
         Ok(Ok(_)) => Ok((connection, address)),
         Ok(Err(error)) => Err(Trouble::of(&error, false)),
-        Err(_) => Err(Trouble::Unsent("no answer in time".to_owned())),
+        Err(_) => Err(Trouble::Unsent(NO_ANSWER.to_owned())),
     }
 }
 

@@ -3,6 +3,13 @@
 use redis::{ErrorKind, RedisError, ServerError};
 use tenure_ports::StoreError;
 
+/// What is said of a server that stays silent.
+pub(crate) const NO_ANSWER: &str =
+    "no answer in time; see whether the server hangs or is busy (SLOWLOG GET), or raise redis.response_timeout";
+
+/// In the words of a server that has no room for another connection.
+pub(crate) const MAX_CLIENTS: &str = "max number of clients reached";
+
 /// Why a request has no answer. The text never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -51,7 +58,9 @@ impl Redirect {
 impl Trouble {
     /// What the server's own words mean.
     pub(crate) fn of_server(error: &ServerError) -> Self {
+        // A server in protected mode goes on with a page of advice.
         let detail = error.details().unwrap_or_default();
+        let detail = detail.split_once(". ").map_or(detail, |(first, _)| first).trim_end_matches('.');
         let told = |advice: &str| format!("the server answers {} {detail}; {advice}", error.code());
         match error.code() {
             "NOSCRIPT" => Self::NoScript,
@@ -64,7 +73,10 @@ impl Trouble {
             "READONLY" => Self::Elsewhere(
                 "the server is a replica and takes no writes; name the primary, or use redis+sentinel://".to_owned(),
             ),
-            "MASTERDOWN" => Self::Elsewhere("the server is a replica that lost its primary".to_owned()),
+            "MASTERDOWN" => Self::Elsewhere(
+                "the server is a replica that lost its primary; name the primary in redis.url, or use redis+sentinel://"
+                    .to_owned(),
+            ),
             "CLUSTERDOWN" => Self::Later("the cluster does not serve all its slots; see CLUSTER INFO".to_owned()),
             "TRYAGAIN" => Self::TryAgain,
             "MOVED" | "ASK" => match (Redirect::of(detail), error.code()) {
@@ -81,9 +93,21 @@ impl Trouble {
             "NOREPLICAS" => Self::Refused(
                 "the server takes no writes because it has too few replicas; see min-replicas-to-write".to_owned(),
             ),
-            "NOAUTH" => Self::Refused("the server wants a password; set redis.password_file".to_owned()),
-            "WRONGPASS" => Self::Refused("the server refuses the user name or password".to_owned()),
+            "NOAUTH" => Self::Refused(told("it wants a password; set redis.password_file")),
+            "WRONGPASS" => Self::Refused(told("check the user in redis.url, and redis.password_file")),
             "NOPERM" => Self::Refused(told("give the user the rights that the documentation lists")),
+            "DENIED" => Self::Refused(told(
+                "set a password on the server (requirepass, or ACL SETUSER) and name it in redis.password_file",
+            )),
+            _ if detail.contains(MAX_CLIENTS) => Self::Elsewhere(told(
+                "raise its maxclients, or find out with CLIENT LIST who holds so many connections",
+            )),
+            _ if detail.contains("without any password configured") => Self::Refused(told(
+                "take the password out of redis.url and redis.password_file, or set one on the server",
+            )),
+            _ if detail.contains("DB index is out of range") => {
+                Self::Refused(told("name a database that the server has, or raise its databases"))
+            }
             _ => Self::Refused(told("see the server's log")),
         }
     }
@@ -92,16 +116,17 @@ impl Trouble {
     pub(crate) fn of(error: &RedisError, sent: bool) -> Self {
         if error.kind() == ErrorKind::AuthenticationFailed {
             return Self::Refused(
-                "the server refuses the user name or password; check redis.url and redis.password_file".to_owned(),
+                "the server refuses the user name or password; check the user in redis.url, and redis.password_file"
+                    .to_owned(),
             );
         }
         if let Some((_, error)) = error.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
             return Self::of_server(error);
         }
         let problem = match () {
-            () if error.is_timeout() => "no answer in time".to_owned(),
+            () if error.is_timeout() => NO_ANSWER.to_owned(),
             () if error.is_connection_refusal() => "connection refused; is the server running?".to_owned(),
-            () if error.is_connection_dropped() => "the connection was lost".to_owned(),
+            () if error.is_connection_dropped() => "the connection was lost; is the server still running?".to_owned(),
             () => error.to_string(),
         };
         if sent { Self::Lost(problem) } else { Self::Unsent(problem) }

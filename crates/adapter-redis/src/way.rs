@@ -31,7 +31,12 @@ impl Way {
                 Self::One(Arc::new(Link::new(route, limits)))
             }
             Topology::Sentinel { sentinels, service } => {
-                let sentinels = Arc::new(Sentinels::new(sentinels.clone(), service.clone(), access));
+                let sentinels = Arc::new(Sentinels::new(
+                    sentinels.clone(),
+                    service.clone(),
+                    access,
+                    target.sentinel_password.clone(),
+                ));
                 let link = Arc::new(Link::new(Route::Sentinel(Arc::clone(&sentinels)), limits));
                 tokio::spawn(sentinel::watch(Arc::downgrade(&sentinels), Arc::downgrade(&link)));
                 Self::One(link)

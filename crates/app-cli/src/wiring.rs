@@ -1,11 +1,11 @@
 //! The one place that names adapters: settings in, use cases out.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tenure_adapter_json::JsonStore;
-use tenure_adapter_redis::{Durability, Password, RedisStore};
+use tenure_adapter_redis::{Durability, RedisStore, check_password_file};
 pub(crate) use tenure_adapter_redis::{URL_FORMS as REDIS_URLS, check_url as check_redis_url};
 use tenure_domain::Millis;
 use tenure_ports::{Clock, SessionRepository, StoreError};
@@ -106,7 +106,8 @@ fn redis_options(settings: &Settings) -> Result<tenure_adapter_redis::Options, F
     let text = |name| settings.text(name);
     let path = |name| settings.text(name).map(PathBuf::from);
     let mut options = tenure_adapter_redis::Options::new(&text("redis.url").unwrap_or_default());
-    options.password = path("redis.password_file").as_deref().map(password).transpose()?;
+    options.password_file = password_file(settings, "redis.password_file")?;
+    options.sentinel_password_file = password_file(settings, "redis.sentinel_password_file")?;
     options.prefix = text("redis.prefix").unwrap_or(options.prefix);
     options.tls_ca = path("redis.tls_ca");
     options.tls_cert = path("redis.tls_cert");
@@ -123,12 +124,13 @@ fn redis_options(settings: &Settings) -> Result<tenure_adapter_redis::Options, F
     Ok(options)
 }
 
-/// The first line of a file.
-fn password(file: &Path) -> Result<Password, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        SettingsError::one(format!("redis.password_file: could not read {}: {error}", file.display()))
-    })?;
-    Ok(Password::new(text.lines().next().unwrap_or_default().to_owned()))
+/// A file with a password, which the store reads again for each connection.
+fn password_file(settings: &Settings, name: &str) -> Result<Option<PathBuf>, Failure> {
+    let Some(file) = settings.text(name).map(PathBuf::from) else {
+        return Ok(None);
+    };
+    check_password_file(&file).map_err(|problem| SettingsError::one(format!("{name}: {problem}")))?;
+    Ok(Some(file))
 }
 
 /// Looks at the store without changing it.

@@ -96,6 +96,16 @@ impl Sentinels {
         (format!("rediss+sentinel://{}/{SERVICE}", hosts.join(",")), certificates)
     }
 
+    /// Sends a command to each sentinel.
+    ///
+    /// # Panics
+    /// Where one refuses it.
+    pub fn tell(&self, words: &[&str]) {
+        for sentinel in &self.sentinels {
+            ask::<redis::Value>(sentinel.port, words);
+        }
+    }
+
     /// Which of the two servers the sentinels name as primary.
     ///
     /// # Panics

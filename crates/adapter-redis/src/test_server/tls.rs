@@ -102,6 +102,20 @@ impl Tls {
         format!("rediss://127.0.0.1:{}", tls_port(&self.server))
     }
 
+    /// Puts another authority, and what it vouches for, into the same files, and has the server take them over.
+    ///
+    /// # Panics
+    /// Where no file can be written, or the server does not take them.
+    pub fn renew(&self) {
+        let made = write_certificates(self.certificates.dir.path());
+        made.unwrap_or_else(|error| panic!("no certificates could be made: {error}"));
+        let settings = self.certificates.settings(0, "yes");
+        let files = settings.iter().filter(|(name, _)| name.ends_with("-file"));
+        let words = files.flat_map(|(name, value)| [*name, value.as_str()]);
+        let words: Vec<&str> = ["CONFIG", "SET"].into_iter().chain(words).collect();
+        self.server.ask::<()>(&words);
+    }
+
     /// The server, also without TLS.
     #[must_use]
     pub const fn server(&self) -> &Server {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenure_adapter_redis::test_server::{BUSY, Server, free_port};
-use tenure_adapter_redis::{Level, Options, Password, RedisStore};
+use tenure_adapter_redis::{Level, Options, RedisStore};
 use tenure_domain::{Applied, Policy, Timestamp};
 use tenure_ports::{CommitError, SessionRepository as _, StoreError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -159,11 +159,13 @@ async fn a_password_is_used_and_never_told() {
     let mut options = Options::new(&server.url());
     let error = RedisStore::connect(options.clone(), wall()).await.err().unwrap().to_string();
     assert!(error.contains("redis.password_file"), "{error}");
-    options.password = Some(Password::new("battery staple".to_owned()));
+    let file = server.dir().join("password");
+    std::fs::write(&file, "battery staple\n").unwrap();
+    options.password_file = Some(file.clone());
     let error = RedisStore::connect(options.clone(), wall()).await.err().unwrap();
     let told = format!("{error} {error:?} {options:?}");
     assert!(matches!(error, StoreError::Unavailable { .. }) && !told.contains("battery"), "{told}");
-    options.password = Some(Password::new("correct horse".to_owned()));
+    std::fs::write(&file, "correct horse\n").unwrap();
     let store = RedisStore::connect(options, wall()).await.unwrap();
     issue(&store, "laptop", &Policy::default()).await;
     let in_url = Options::new(&format!("redis://:correct%20horse@127.0.0.1:{}", server.port()));

@@ -12,6 +12,7 @@ mod feed;
 mod near;
 mod rights;
 mod role;
+mod secrets;
 mod sentinel;
 mod support;
 mod tls;

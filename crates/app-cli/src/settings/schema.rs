@@ -160,6 +160,12 @@ pub(crate) const KEYS: &[Key] = &[
         .or("TENURE_REDIS_URL"),
     Key::new("redis.password_file", Kind::Path, Fallback::Unset, "A file with the password for Redis.")
         .or("TENURE_REDIS_PASSWORD_FILE"),
+    Key::new(
+        "redis.sentinel_password_file",
+        Kind::Path,
+        Fallback::Unset,
+        "A file with the Sentinels' own password; without it they are tried without one, then with that for Redis.",
+    ),
     Key::new("redis.prefix", Kind::KeyPrefix, Fallback::Is("tenure"), "What every key in Redis starts with."),
     Key::new(
         "redis.tls_ca",

@@ -175,6 +175,28 @@ fn redis_that_is_not_there_is_5_within_a_second_and_a_half() {
 }
 
 #[test]
+fn a_redis_that_became_a_replica_is_5_and_told_what_to_do() {
+    let server = tenure_adapter_redis::test_server::Server::start();
+    let mut home = Home::json();
+    home.set("TENURE_BACKEND", "redis");
+    home.set("TENURE_REDIS_URL", &server.url());
+    let token = home.issue("laptop");
+    home.feed(&["token", "verify"], &token).succeeds();
+    let nobody = free_port().to_string();
+    server.ask::<()>(&["REPLICAOF", "127.0.0.1", &nobody]);
+    let told = format!("the server is a replica of 127.0.0.1:{nobody} that has lost it");
+    home.feed(&["token", "verify"], &token).fails(5, &told);
+    let ran = home.run(&["token", "issue", "--device-id", "phone"]);
+    ran.fails(5, "name the primary in redis.url");
+    assert!(ran.err.contains(&format!("redis at 127.0.0.1:{}", server.port())), "{ran:?}");
+    home.run(&["doctor"]).fails(1, "");
+    assert!(home.run(&["doctor"]).out.contains(&told));
+    let file = home.path("password");
+    home.set("TENURE_REDIS__SENTINEL_PASSWORD_FILE", &file.display().to_string());
+    home.run(&["sessions", "list"]).fails(2, "redis.sentinel_password_file: could not read");
+}
+
+#[test]
 fn a_revocation_that_no_replica_has_is_1_and_holds() {
     let home = Home::redis();
     let token = home.issue("laptop");
