@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::commands::{completions, config, doctor, gateway, man, sessions, token};
 
 /// Expiring, rotating, revocable sessions per device, in place of one static token.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "tenure", version, max_term_width = 100, after_help = EXAMPLES)]
 #[command(disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -29,7 +29,8 @@ Exit codes:
   4 token refused   5 store unavailable   6 store corrupt   130 interrupted";
 
 /// Options of every command.
-#[derive(Clone, Debug, clap::Args)]
+// No `Debug` here nor around it: a URL may hold a password.
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Where sessions are kept [env: TENURE_BACKEND] [default: json]
@@ -62,7 +63,7 @@ pub(crate) struct Global {
 }
 
 /// What to do.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(crate) enum Command {
     /// Issue, verify, rotate and inspect tokens
     #[command(subcommand)]

@@ -14,7 +14,7 @@ use crate::output::{DIM, Output, styled};
 use crate::settings::{self, ConfigPath, Effective, Key, Settings, SettingsError, Source, Value};
 
 /// Show, check and edit the settings.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Show every setting as it holds, and where it came from
     Show,
@@ -47,7 +47,7 @@ pub(crate) struct KeyArgs {
 }
 
 /// Names a setting and a value.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct SetArgs {
     /// The setting's name, such as session.token_ttl
     #[arg(value_name = "KEY")]

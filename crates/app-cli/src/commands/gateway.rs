@@ -29,7 +29,7 @@ WebSocket subprotocol tenure.bearer.TOKEN. SIGHUP, or a change of the settings f
 file, takes over what can change while it runs; SIGTERM and Ctrl-C finish what is under way first.";
 
 /// Stand in front of a service, or answer for another proxy, and hold every request and WebSocket to its session.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct GatewayArgs {
     /// Where clients connect [default: 127.0.0.1:8470]
     #[arg(long, value_name = "ADDRESS")]

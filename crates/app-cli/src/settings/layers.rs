@@ -35,11 +35,17 @@ impl fmt::Display for Source {
 }
 
 /// A value and what set it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) key: &'static Key,
     pub(crate) value: Value,
     pub(crate) source: Source,
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} ({})", self.key.name, shown(self.key.kind, &self.value.to_string()), self.source)
+    }
 }
 
 /// One or more things that are wrong with the settings.
@@ -212,6 +218,16 @@ fn is_section(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_in_a_url_is_not_debugged() {
+        let url = "unix:///run/r.sock?pass=hunter2";
+        let mut problems = Problems::new();
+        let set = from_flags(&[("redis.url", "--redis-url", Some(url))], &mut problems);
+        assert_eq!(format!("{set:?} {problems:?}"), "[redis.url = unix:///run/r.sock?*** (--redis-url)] []");
+        from_flags(&[("gateway.upstream", "--upstream", Some("http://u:hunter2@h"))], &mut problems);
+        assert!(problems.len() == 1 && !format!("{problems:?}").contains("hunter2"), "{problems:?}");
+    }
 
     #[test]
     fn the_short_and_the_long_form_may_not_disagree() {
