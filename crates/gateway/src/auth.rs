@@ -14,6 +14,7 @@ use crate::enforce::Gate;
 use crate::fields::TENURE_ROTATE;
 use crate::headers::set_identity;
 use crate::login;
+use crate::openclaw::may_be_public;
 use crate::options::Options;
 use crate::peer::{Connection, Peer};
 use crate::problem::Problem;
@@ -58,7 +59,7 @@ async fn decide<B>(
     let headers = request.headers();
     let mut answer = HeaderMap::with_capacity(4);
     answer.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if is_public(headers, appended, options) {
+    if may_be_public(headers, options) && is_public(headers, appended, options) {
         return Ok(answer);
     }
     let peer = Peer::of(connection, headers, options)?;

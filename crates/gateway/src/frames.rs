@@ -14,6 +14,8 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) struct Head {
     /// Whether it is the last of its message.
     pub(crate) fin: bool,
+    /// Whether a bit is set that only extensions give a meaning.
+    pub(crate) reserved: bool,
     /// What it is.
     pub(crate) opcode: u8,
     /// Whether a masking key stands before the payload, as in all frames of clients.
@@ -131,7 +133,13 @@ impl Frames {
         if length >> 63 != 0 {
             return Err(BrokenFrame);
         }
-        Ok(Head { fin: first & 0x80 != 0, opcode: first & 0x0f, masked: second & 0x80 != 0, length })
+        Ok(Head {
+            fin: first & 0x80 != 0,
+            reserved: first & 0x70 != 0,
+            opcode: first & 0x0f,
+            masked: second & 0x80 != 0,
+            length,
+        })
     }
 }
 
@@ -201,7 +209,7 @@ mod tests {
         for (n, length) in lengths.into_iter().enumerate() {
             let (opcode, fin, masked) = ([TEXT, CONTINUATION, BINARY, 9, CLOSE][n % 5], n % 3 != 0, n % 2 == 0);
             stream.extend(frame(opcode, fin, masked, length));
-            wanted.push(Head { fin, opcode, masked, length: length as u64 });
+            wanted.push(Head { fin, reserved: false, opcode, masked, length: length as u64 });
         }
         // Every split in the small frames, and all around the headers of the large ones.
         let large = stream.len() - 2 * 65_560;

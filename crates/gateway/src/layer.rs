@@ -39,6 +39,7 @@ use crate::fields::{TENURE_ROTATE, strip_claims};
 use crate::front;
 use crate::headers::{set_forwarding, strip_token};
 use crate::metrics::Outcome;
+use crate::openclaw::may_be_public;
 use crate::peer::{Connection, Peer};
 use crate::problem::{Problem, Refused};
 use crate::watch::Watch;
@@ -156,7 +157,8 @@ async fn let_in<B>(gate: &Arc<Gate>, request: &mut Request<B>) -> Result<Option<
     let remote = known.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     let connection = Connection::new(remote, false);
     let peer = Peer::of(&connection, request.headers(), &options)?;
-    let found = if options.is_public_uri(request.uri()) {
+    let public = may_be_public(request.headers(), &options) && options.is_public_uri(request.uri());
+    let found = if public {
         gate.metrics().passed(Outcome::Public);
         None
     } else {

@@ -93,6 +93,10 @@ impl Messages {
         if head.masked != self.masks {
             return Err(NoMessage::Mask);
         }
+        // No extension is in use where messages are read.
+        if head.reserved {
+            return Err(NoMessage::Place);
+        }
         match (head.opcode, self.text) {
             (TEXT | BINARY, None) => self.text = Some(head.opcode == TEXT),
             (CONTINUATION, Some(_)) => {}
@@ -206,6 +210,8 @@ mod tests {
             (frame(0x81, None, b"a"), NoMessage::Mask),
             (frame(0x80, Some([0; 4]), b"a"), NoMessage::Place),
             (frame(0x83, Some([0; 4]), b"a"), NoMessage::Place),
+            (frame(0xc1, Some([0; 4]), b"a"), NoMessage::Place),
+            (frame(0x99, Some([0; 4]), b"a"), NoMessage::Place),
             (frame(0x09, Some([0; 4]), b"a"), NoMessage::Place),
             (frame(0x89, Some([0; 4]), &[0; 126]), NoMessage::Place),
             ([frame(0x01, Some([0; 4]), b"a"), frame(0x01, Some([0; 4]), b"a")].concat(), NoMessage::Place),

@@ -1,43 +1,38 @@
 //! The OpenClaw profile: clients send their token not in a header but in the first WebSocket frame.
 //!
-//! The upgrade is let through without a token, and so is what the upstream sends then (its challenge); but nothing of
-//! the client's, until its first message has shown a token that holds. That message goes on unchanged, since the client
-//! has signed over it: so this upstream sees the token, and must be reachable through the gateway only.
+//! The upgrade is let through without a token, since the upstream has to send its challenge then. Until the client's
+//! first message has shown a token that holds, nothing of the client's passes, and of the upstream's nothing but a bare
+//! 101 and that challenge. The first message goes on unchanged, since the client has signed over it: so this upstream
+//! sees the token, and must be reachable through the gateway only.
 
 mod connect;
+mod hold;
 
-use std::future::{Future as _, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
-use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
-use http::header::{HeaderMap, SEC_WEBSOCKET_EXTENSIONS, USER_AGENT};
-use http::{HeaderValue, Request};
+use http::header::{
+    CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE, USER_AGENT,
+};
+use http::{HeaderName, HeaderValue, Request, Response};
 use tenure_domain::{ClientField, ClientInfo, Refusal, Subject, Token};
 use tenure_service::{Usage, Verified};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
 
 use crate::credential::Credential;
 use crate::enforce::Gate;
-use crate::messages::{Got, Messages, NoMessage, text_frame};
+use crate::messages::{Got, Messages, text_frame};
 use crate::metrics::Outcome;
-use crate::options::{Options, Profile};
+use crate::options::Options;
 use crate::peer::Peer;
 use crate::problem::{Problem, Refused};
-use crate::relay::bridge::{self, Bridge, Event, Listener};
-use crate::relay::{Open, Opened, Shaken, Switching, ending, is_upgrade, shake_hands};
+use crate::relay::bridge::{self, Bridge, Listener};
+use crate::relay::{Open, Shaken, Switching, ending, is_upgrade, lists, shake_hands};
 
 use connect::Connect;
+use hold::{Held, first_message};
 
-/// The largest first message, with everything that comes before and along with it.
-const HELD_MAX: usize = 64 * 1024;
-/// How long a client may take to send it.
-const HOLD_LIMIT: Duration = Duration::from_secs(15);
 /// So many connections without a verified token at once; more are told to come again.
 const WAITING_MAX: usize = 1024;
 /// So much of the upstream's answer is looked at: what is looked for stands at its beginning.
@@ -57,19 +52,31 @@ fn presumed() -> Subject {
     Subject::default()
 }
 
+/// What passes of the headers of the upstream's 101 before there is a token: what the handshake cannot do without.
+const OF_THE_HANDSHAKE: [HeaderName; 2] = [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL];
+
 /// Whether a request is for a WebSocket whose client shows its token only later: one without any, under the profile.
 pub(crate) fn shows_later<B>(request: &Request<B>, options: &Options) -> bool {
-    matches!(options.profile, Some(Profile::OpenClaw { .. }))
-        && is_upgrade(request.method(), request.headers())
-        && matches!(Credential::of(request.headers()), Ok(None))
+    options.profile.is_some() && is_upgrade(request) && matches!(Credential::of(request.headers()), Ok(None))
 }
 
-/// Opens a WebSocket whose client has yet to show its token. `request` is as for [`crate::relay::open`], without a
-/// user.
+/// Whether a request may be public at all. Under the profile a WebSocket is not, whatever its path: the upstream takes
+/// them on every path, and its own tokens would get in without a session.
+pub(crate) fn may_be_public(headers: &HeaderMap, options: &Options) -> bool {
+    options.profile.is_none() || !lists(headers, &UPGRADE, "websocket")
+}
+
+/// Opens a WebSocket whose client has yet to show its token, and answers with what lets the client switch. `request` is
+/// as for [`crate::relay::open`], without a user.
 ///
 /// # Errors
-/// [`Problem`]: too many such connections, or the upstream does not answer or talks nonsense.
-pub(crate) async fn open<I>(gate: &Arc<Gate>, peer: &Peer, mut request: Request<Body>, io: I) -> Result<Opened, Problem>
+/// [`Problem`]: too many such connections, or the upstream does not answer, does not switch or talks nonsense.
+pub(crate) async fn open<I>(
+    gate: &Arc<Gate>,
+    peer: &Peer,
+    mut request: Request<Body>,
+    io: I,
+) -> Result<Response<Body>, Problem>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -83,13 +90,18 @@ where
     if let Ok(user) = HeaderValue::try_from(presumed().as_str()) {
         headers.insert(gate.options().user_header.clone(), user);
     }
-    let (switching, response) = match shake_hands(request, io).await? {
-        Shaken::Declined(response) => return Ok(Opened::Declined(response, None)),
+    let (switching, mut response) = match shake_hands(request, io).await? {
+        Shaken::Declined(answer) => {
+            // It was given to the presumed user, and nobody has shown to be that yet.
+            tracing::warn!(status = answer.status().as_u16(), "the upstream did not open a WebSocket: its answer stays");
+            return Err(Problem::BadGateway("the upstream opened no WebSocket".to_owned()));
+        }
         Shaken::Switching(switching, response) => (switching, response),
     };
     if response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         return Err(Problem::BadGateway("the upstream uses an extension that nobody asked for".to_owned()));
     }
+    bare(response.headers_mut());
     let (held, peer) = (Arc::clone(gate), peer.clone());
     gate.tasks().spawn(async move {
         let admitted = tokio::select! {
@@ -104,7 +116,19 @@ where
             bridge::run(bridge, &guard).await;
         }
     });
-    Ok(Opened::Switched(response))
+    Ok(response)
+}
+
+/// Leaves of the headers of a 101 what the handshake needs.
+fn bare(headers: &mut HeaderMap) {
+    let mut all = std::mem::take(headers);
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    for name in OF_THE_HANDSHAKE {
+        if let Some(value) = all.remove(&name) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// What the gateway itself sees of a client.
@@ -129,7 +153,7 @@ async fn hold(gate: &Arc<Gate>, peer: &Peer, seen: ClientInfo, switching: Switch
     let (client, upstream) = switching.finish().await.ok()?;
     let mut bridge = Bridge::new(client, upstream);
     let judged = async {
-        let (held, message) = first_message(&mut bridge).await?;
+        let Held { client, upstream, message } = first_message(&mut bridge).await?;
         let connect = Connect::parse(&message).ok_or(Refuse::Close(POLICY, "the first message is no connect"))?;
         let judged = judge(gate, &connect).await;
         match &judged {
@@ -146,11 +170,13 @@ async fn hold(gate: &Arc<Gate>, peer: &Peer, seen: ClientInfo, switching: Switch
             Refuse::Answer(connect.id.to_string(), problem)
         })?;
         let known = connect.client_info(seen);
-        Ok((held, verified, connect.id.to_string(), known))
+        Ok((client, upstream, verified, connect.id.to_string(), known))
     };
     match judged.await {
-        Ok((held, verified, id, known)) => {
-            bridge.up.pending = held;
+        Ok((client, upstream, verified, id, known)) => {
+            bridge.up.pending = client;
+            // Behind what is left of the challenge.
+            bridge.down.pending = [&*bridge.down.pending, &*upstream].concat().into();
             bridge.listener = Some(listener(gate, verified.session.id, id, known));
             Some((bridge, verified))
         }
@@ -175,53 +201,6 @@ async fn part(bridge: Bridge, refuse: Refuse) {
         }
         Refuse::Gone => {}
     }
-}
-
-/// Everything that the client has sent up to its first message, and a little more perhaps, and that message. What the
-/// upstream sends meanwhile passes.
-async fn first_message(bridge: &mut Bridge) -> Result<(Bytes, zeroize::Zeroizing<Vec<u8>>), Refuse> {
-    let deadline = Instant::now() + HOLD_LIMIT;
-    let mut messages = Messages::of_client(HELD_MAX);
-    let mut held = Vec::new();
-    loop {
-        let before = held.len();
-        match timeout_at(deadline, read_on(bridge, &mut held)).await {
-            Err(_) => return Err(Refuse::Close(POLICY, "no connect message came in time")),
-            Ok(false) => return Err(Refuse::Gone),
-            Ok(true) => {}
-        }
-        let mut fresh = &held[before..];
-        let next = messages.next(&mut fresh).map_err(|error| match error {
-            NoMessage::Broken(_) | NoMessage::Mask | NoMessage::Place => {
-                Refuse::Close(PROTOCOL_ERROR, "the first message makes no sense")
-            }
-        })?;
-        match next {
-            Some(Got::Text(message)) => return Ok((Bytes::from(held), message)),
-            Some(Got::Binary) => return Err(Refuse::Close(POLICY, "the first message is no connect")),
-            Some(Got::Close) => return Err(Refuse::Gone),
-            None if held.len() >= HELD_MAX => return Err(Refuse::Close(TOO_LARGE, "the first message is too large")),
-            None => {}
-        }
-    }
-}
-
-/// Reads more of the client's, while the upstream's passes. False once either side is gone.
-async fn read_on(bridge: &mut Bridge, held: &mut Vec<u8>) -> bool {
-    let room = (HELD_MAX - held.len()).min(4 * 1024);
-    let Bridge { client, upstream, down, .. } = bridge;
-    poll_fn(|cx| {
-        let passed = down.poll(cx, Pin::new(&mut *upstream), Pin::new(&mut *client), || true, |_| ());
-        if let Poll::Ready(Event::Gone | Event::HalfClosed | Event::Broken) = passed {
-            return Poll::Ready(false);
-        }
-        let before = held.len();
-        let mut limited = (&mut *client).take(room as u64);
-        let read = std::pin::pin!(limited.read_buf(held));
-        let read = ready!(read.poll(cx));
-        Poll::Ready(read.is_ok() && held.len() > before)
-    })
-    .await
 }
 
 /// Judges the token of a connect message.

@@ -83,7 +83,7 @@ impl Proxy {
 
     /// Who asks.
     async fn admit<B>(&self, peer: &Peer, request: &Request<B>, options: &Options) -> Result<Entry, Problem> {
-        if options.is_public_uri(request.uri()) {
+        if openclaw::may_be_public(request.headers(), options) && options.is_public_uri(request.uri()) {
             self.gate.metrics().passed(Outcome::Public);
             return Ok(Entry::Public);
         }
@@ -107,7 +107,10 @@ impl Proxy {
         entry: Entry,
         id: &HeaderValue,
     ) -> Response {
-        let upgrade = relay::is_upgrade(request.method(), request.headers());
+        let upgrade = relay::is_upgrade(&request);
+        if upgrade && !request.body().is_end_stream() {
+            return self.failed(&Problem::BadRequest("a request for a WebSocket has no body".to_owned()));
+        }
         let (later, admitted) = match entry {
             Entry::Admitted(admitted) => (false, Some(*admitted)),
             Entry::Public => (false, None),
@@ -237,13 +240,7 @@ impl Proxy {
     /// Opens a WebSocket whose client shows its token in the first frame.
     async fn upgrade_before_the_token(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response, Problem> {
         let io = self.dial.connect(request.uri()).await.map_err(|error| no_connection(&error))?;
-        match openclaw::open(&self.gate, peer, request.map(Body::new), io).await? {
-            Opened::Switched(mut response) => {
-                strip_own(response.headers_mut());
-                Ok(response)
-            }
-            Opened::Declined(answer, guard) => pass_on(answer, Watch::with(&self.gate, guard)),
-        }
+        openclaw::open(&self.gate, peer, request.map(Body::new), io).await
     }
 
     /// Opens a WebSocket on a public path: there is no session that could end.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -42,18 +42,21 @@ pub(crate) enum Opened {
     Declined(Response<Incoming>, Option<Guard>),
 }
 
-/// Whether a request asks for a WebSocket.
-pub(crate) fn is_upgrade(method: &Method, headers: &HeaderMap) -> bool {
-    method == Method::GET
+/// Whether a request asks for a WebSocket. HTTP/1.0 cannot (RFC 9110 section 7.8), and HTTP/2 in this way neither.
+pub(crate) fn is_upgrade<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
         && lists(headers, &CONNECTION, "upgrade")
         && lists(headers, &UPGRADE, "websocket")
         && headers.contains_key(SEC_WEBSOCKET_KEY)
         && headers.contains_key(SEC_WEBSOCKET_VERSION)
 }
 
-fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(wanted))
+/// Whether a header lists this word, whatever else stands there.
+pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    let items = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    items.map(<[u8]>::trim_ascii).any(|item| item.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
 /// Opens the WebSocket that `request` asks for on `io`, a connection to the upstream, and relays it until either side

@@ -93,6 +93,22 @@ pub(super) fn with(info: ClientInfo, field: ClientField, text: &str) -> ClientIn
     info.clone().with(field, text).unwrap_or(info)
 }
 
+/// The text of a message that is the upstream's challenge.
+pub(super) fn challenge(message: &[u8]) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        event: Cow<'a, str>,
+    }
+    let event: Event<'_> = serde_json::from_slice(message).ok()?;
+    if event.kind != "event" || event.event != "connect.challenge" {
+        return None;
+    }
+    std::str::from_utf8(message).ok()
+}
+
 /// The answer to a connect message that is refused. Clients stop trying again at `AUTH_TOKEN_MISMATCH` and show the
 /// message; where the store is at fault they are to go on trying.
 pub(super) fn refusal(id: &str, problem: &Problem) -> String {

@@ -2,6 +2,7 @@
 //! does.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use parking_lot::Mutex;
@@ -9,12 +10,13 @@ use serde_json::{Value, json};
 use tenure_service::{IssueRequest, Issued};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request as Upgrade, Response as Answer};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::hold::HELD_MAX;
 use super::*;
 use crate::relay::tests::rig::{HANDSHAKE, Played, Rig, SOON, read_head, read_rest};
 
@@ -266,8 +268,8 @@ async fn the_first_message_may_come_in_any_pieces_and_passes_byte_for_byte() {
         let (mut server, head) = upstream.switch("").await;
         assert!(!head.to_ascii_lowercase().contains("extensions"), "{head}");
         assert!(read_head(&mut client).await.starts_with("HTTP/1.1 101 "));
-        server.write_all(&[0x81, 2, b'h', b'i']).await.unwrap();
-        client.read_exact(&mut [0; 4]).await.unwrap();
+        server.write_all(&text_frame(CHALLENGE)).await.unwrap();
+        client.read_exact(&mut vec![0; text_frame(CHALLENGE).len()]).await.unwrap();
         for piece in sent.chunks(piece) {
             client.write_all(piece).await.unwrap();
         }
@@ -304,4 +306,119 @@ async fn connections_broken_off_while_they_wait_leave_nothing_behind() {
         assert!(Instant::now() < deadline, "{} tasks are left", rig.gate.tasks().len());
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+const CHALLENGE: &str = r#"{"type":"event","event":"connect.challenge","payload":{"nonce":"n","ts":1}}"#;
+
+/// A control or binary frame of a server.
+fn other(first: u8, payload: &[u8]) -> Vec<u8> {
+    [&[first, payload.len() as u8], payload].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_other_than_101_stays_behind_until_there_is_a_token() {
+    let upstream = Played::new().await;
+    let rig = Rig::openclaw(upstream.address).await;
+    for answer in [
+        "HTTP/1.1 200 OK\r\nX-Secret: yes\r\nSet-Cookie: secret=1\r\nContent-Length: 6\r\n\r\nsecret",
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nsecret",
+        "HTTP/1.1 302 Found\r\nLocation: /secret\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: secret\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nsecret\r\n0\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nLink: </secret>\r\n\r\nHTTP/1.1 204 No Content\r\nX-Secret: yes\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: secret\r\n\r\nsecret",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Secret: yes\r\n\r\n",
+    ] {
+        let mut client = TcpStream::connect(rig.address).await.unwrap();
+        let handshake = HANDSHAKE.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+        client.write_all(handshake.as_bytes()).await.unwrap();
+        let (mut server, _) = upstream.accept().await;
+        server.write_all(answer.as_bytes()).await.unwrap();
+        let (got, _) = read_rest(&mut client).await;
+        let got = String::from_utf8(got).unwrap();
+        assert!(got.starts_with("HTTP/1.1 502 "), "{answer:?}: {got}");
+        assert!(!got.to_ascii_lowercase().contains("secret"), "{answer:?}: {got}");
+        assert_eq!(read_rest(&mut server).await.0, b"", "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_101_only_the_handshake_passes() {
+    let upstream = Played::new().await;
+    let rig = Rig::openclaw(upstream.address).await;
+    let mut client = TcpStream::connect(rig.address).await.unwrap();
+    client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    let lines = "Set-Cookie: secret=1\r\nX-Secret: yes\r\nServer: secret\r\nSec-WebSocket-Protocol: chat\r\n";
+    let (_server, _) = upstream.switch(lines).await;
+    let head = read_head(&mut client).await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    let mut names: Vec<_> = head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0)).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["connection", "date", "sec-websocket-accept", "sec-websocket-protocol", "upgrade"], "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_upstream_nothing_but_the_challenge_passes_before_the_token() {
+    let upstream = Played::new().await;
+    let rig = Rig::openclaw(upstream.address).await;
+    let first = frame(0x81, &connect_with(issue(&rig).await.token.to_text().expose()));
+    let (challenge, event) = (text_frame(CHALLENGE), text_frame(r#"{"type":"event","event":"secret"}"#));
+    let ping = other(0x89, b"secret");
+    let (half, rest) = challenge.split_at(30);
+    let pieces = [other(0x01, &half[2..]), other(0x89, b"secret"), other(0x80, rest)].concat();
+    let long = text_frame(&CHALLENGE.replace("\"n\"", &format!("\"{}\"", "n".repeat(5_000))));
+    let twice = text_frame(&CHALLENGE.replacen("\"event\"", "\"error\"", 1));
+    // What the upstream sends, what the client has of it before its token, and what it has after.
+    for (sent, before, after) in [
+        ([&*challenge, &event, &challenge].concat(), &*challenge, [&*event, &challenge].concat()),
+        ([&*ping, &challenge, &ping].concat(), &*challenge, ping.clone()),
+        ([&*pieces, &event].concat(), &*challenge, event.clone()),
+        ([&*event, &challenge].concat(), b"", [&*event, &challenge].concat()),
+        ([&*other(0x82, b"secret"), &challenge].concat(), b"", [&*other(0x82, b"secret"), &challenge].concat()),
+        (ping.clone(), b"", ping.clone()),
+        (long.clone(), b"", long),
+        (twice.clone(), b"", twice),
+    ] {
+        for step in [1, sent.len()] {
+            let (mut client, (mut server, _)) = tokio::join!(rig.connect_raw(), upstream.switch(""));
+            for piece in sent.chunks(step) {
+                server.write_all(piece).await.unwrap();
+            }
+            let mut got = vec![0; before.len()];
+            timeout(SOON, client.read_exact(&mut got)).await.expect("it does not arrive").unwrap();
+            assert_eq!(got, before);
+            // Time enough for what must not come, on any machine that passes it on at all.
+            let more = timeout(Duration::from_millis(100), client.read_u8()).await;
+            assert!(more.is_err(), "before the token came {more:?} of {sent:?}");
+            client.write_all(&first).await.unwrap();
+            let mut got = vec![0; after.len()];
+            timeout(SOON, client.read_exact(&mut got)).await.expect("it does not arrive").unwrap();
+            assert_eq!(got, after);
+            let mut got = vec![0; first.len()];
+            timeout(SOON, server.read_exact(&mut got)).await.expect("it does not arrive").unwrap();
+            assert_eq!(got, first);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_upstream_that_refuses_before_the_token_no_word_passes() {
+    let upstream = Played::new().await;
+    let rig = Rig::openclaw(upstream.address).await;
+    for sent in [other(0x88, b"\x03\xf0secret"), other(0xf1, b"secret"), other(0x80, b"secret")] {
+        let (mut client, (mut server, _)) = tokio::join!(rig.connect_raw(), upstream.switch(""));
+        server.write_all(&sent).await.unwrap();
+        let (got, _) = read_rest(&mut client).await;
+        assert_eq!(got[2..4], TRY_AGAIN.to_be_bytes(), "{got:?}");
+        assert!(!String::from_utf8_lossy(&got).contains("secret"), "{got:?}");
+    }
+    // And much that nobody may have yet is held back, not held.
+    let (mut client, (mut server, _)) = tokio::join!(rig.connect_raw(), upstream.switch(""));
+    let flood = text_frame(&"x".repeat(16 << 20));
+    let taken = timeout(Duration::from_secs(2), server.write_all(&flood)).await;
+    assert!(taken.is_err(), "16 MiB were taken before there was a token");
+    let first = frame(0x81, &connect_with(issue(&rig).await.token.to_text().expose()));
+    client.write_all(&first).await.unwrap();
+    let mut got = vec![0; 1 << 16];
+    timeout(SOON, client.read_exact(&mut got)).await.expect("it does not go on").unwrap();
+    assert_eq!(got, flood[..1 << 16]);
 }

@@ -16,6 +16,7 @@ mod hostile;
 mod layer;
 mod lockouts;
 mod memory;
+mod openclaw;
 mod programs;
 mod proxy;
 mod raw;

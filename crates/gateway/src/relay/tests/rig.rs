@@ -121,7 +121,7 @@ async fn answer(
             request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("203.0.113.9"));
             let address = [203, 0, 113, 9].into();
             let peer = Peer { address, remote: address, trusted: false, secure: false, host: None };
-            openclaw::open(&gate, &peer, request, io).await
+            openclaw::open(&gate, &peer, request, io).await.map(Opened::Switched)
         }
     };
     Ok(match opened {
