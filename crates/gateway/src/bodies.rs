@@ -2,68 +2,75 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use axum::BoxError;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::exchange::is_of_type;
 use crate::live::Cut;
-use crate::watch::Watch;
+use crate::watch::{Asking, Exchange, LetGo, Side};
 
-/// A body up to this size is passed on at once or waited for, whatever its reader does.
-const SMALL: u64 = 64 * 1024;
+type Polled = Poll<Option<Result<Frame<Bytes>, BrokeOff>>>;
 
-/// How far a request's body has come.
-#[derive(Default)]
-pub(crate) struct Progress(AtomicU64);
-
-impl Progress {
-    const DONE: u64 = u64::MAX;
-
-    /// How many pieces have passed; `None` once all have.
-    pub(crate) fn pieces(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|pieces| *pieces != Self::DONE)
-    }
+/// A request's body on its way to the upstream, stopped when its session ends. Trailers stay behind: nobody has checked
+/// what they claim.
+pub(crate) struct Upload<B = Incoming> {
+    body: B,
+    exchange: Arc<Exchange>,
+    asking: Asking,
+    /// Its reader was told that it ended early, and is told so once.
+    cut: bool,
 }
 
-/// A request's body on its way to the upstream. Trailers stay behind: nobody has checked what they claim.
-pub(crate) struct Upload {
-    body: Incoming,
-    progress: Arc<Progress>,
-}
-
-impl Upload {
-    pub(crate) fn new(body: Incoming) -> (Self, Arc<Progress>) {
-        let progress = Arc::new(Progress::default());
+impl<B: Body> Upload<B> {
+    pub(crate) fn new(body: B, exchange: Arc<Exchange>) -> Self {
         if body.is_end_stream() {
-            progress.0.store(Progress::DONE, Ordering::Relaxed);
+            exchange.all_passed();
         }
-        (Self { body, progress: progress.clone() }, progress)
+        Self { body, exchange, asking: Asking::default(), cut: false }
     }
 }
 
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = hyper::Error;
+impl<B> Drop for Upload<B> {
+    fn drop(&mut self) {
+        self.exchange.up_is_over();
+    }
+}
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
-            Poll::Pending => {}
-            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
-                self.progress.0.store(Progress::DONE, Ordering::Relaxed);
-                return Poll::Ready(None);
-            }
-            Poll::Ready(Some(Ok(_))) => {
-                self.progress.0.fetch_add(1, Ordering::Relaxed);
-            }
-            Poll::Ready(None | Some(Err(_))) => self.progress.0.store(Progress::DONE, Ordering::Relaxed),
+impl<B> Body for Upload<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BrokeOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let Self { body, exchange, asking, cut } = &mut *self;
+        if *cut {
+            return Poll::Ready(None);
         }
-        polled
+        let may = match exchange.poll_cut(Side::Up, cx) {
+            // Requests under way may end.
+            Poll::Pending | Poll::Ready(Cut::Shutdown) => ready!(exchange.poll_pass(asking, cx)),
+            Poll::Ready(cut) => Err(cut),
+        };
+        if let Err(reason) = may {
+            *cut = true;
+            return Poll::Ready(Some(Err(BrokeOff::Cut(reason))));
+        }
+        let polled = ready!(Pin::new(body).poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) if frame.is_data() => exchange.passed(),
+            _ => exchange.all_passed(),
+        }
+        let polled = polled.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers));
+        Poll::Ready(polled.map(|frame| frame.map_err(|error| BrokeOff::Client(error.into()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -83,9 +90,12 @@ pub(crate) fn is_endless(headers: &HeaderMap) -> bool {
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BrokeOff {
+    /// The client did.
+    #[error("the client broke off")]
+    Client(#[source] BoxError),
     /// The upstream did.
     #[error("the upstream broke off")]
-    Upstream(#[source] axum::BoxError),
+    Upstream(#[source] BoxError),
     /// The session ended.
     #[error("cut: {}", .0.reason())]
     Cut(Cut),
@@ -94,59 +104,51 @@ pub(crate) enum BrokeOff {
 /// A response's body on its way to the client, cut when its session ends.
 pub(crate) struct Watched<B> {
     body: B,
-    watch: Watch,
-    /// Has no end of its own (server-sent events), so it ends when the gateway stops.
-    endless: bool,
+    exchange: Arc<Exchange>,
+    asking: Asking,
 }
 
 impl<B: Body> Watched<B> {
-    pub(crate) fn new(body: B, mut watch: Watch, endless: bool) -> Self {
-        // A slow reader can make anything else last, without anybody waiting here.
-        if body.size_hint().upper().is_none_or(|most| most > SMALL) {
-            watch.begin();
-        }
-        Self { body, watch, endless }
+    /// `end` ends the client's stream or connection where the client does not read. `endless`: the body has no end of
+    /// its own (server-sent events), so it ends when the gateway stops.
+    pub(crate) fn new(body: B, exchange: Arc<Exchange>, end: Option<&CancellationToken>, endless: bool) -> Self {
+        exchange.goes_down(end, endless);
+        Self { body, exchange, asking: Asking::default() }
     }
+}
 
-    fn ended(&self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, BrokeOff>>> {
-        match cut {
-            Cut::Shutdown => Poll::Ready(None),
-            cut => Poll::Ready(Some(Err(BrokeOff::Cut(cut)))),
-        }
+impl<B> Drop for Watched<B> {
+    fn drop(&mut self) {
+        self.exchange.down_is_over();
+    }
+}
+
+fn ended(cut: Cut) -> Polled {
+    match cut {
+        Cut::Shutdown => Poll::Ready(None),
+        cut => Poll::Ready(Some(Err(BrokeOff::Cut(cut)))),
     }
 }
 
 impl<B> Body for Watched<B>
 where
-    B: Body<Data = Bytes, Error: Into<axum::BoxError>> + Unpin,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     type Data = Bytes;
     type Error = BrokeOff;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokeOff>>> {
-        let this = &mut *self;
-        if this.watch.lasts()
-            && let Poll::Ready(cut) = this.watch.poll_cut(cx)
-            && (cut != Cut::Shutdown || this.endless)
-        {
-            return this.ended(cut);
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let Self { body, exchange, asking } = &mut *self;
+        if let Poll::Ready(cut) = exchange.poll_cut(Side::Down, cx) {
+            return ended(cut);
         }
-        match this.watch.poll_pass(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(cut)) if cut != Cut::Shutdown || this.endless => return this.ended(cut),
-            Poll::Ready(_) => {}
+        if let Err(cut) = ready!(exchange.poll_pass(asking, cx)) {
+            return ended(cut);
         }
-        match Pin::new(&mut this.body).poll_frame(cx) {
-            // What a connection's end said is of that connection.
-            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
-            Poll::Ready(frame) => {
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| BrokeOff::Upstream(error.into()))))
-            }
-            Poll::Pending => match this.watch.poll_cut(cx) {
-                Poll::Ready(cut) if cut != Cut::Shutdown || this.endless => this.ended(cut),
-                _ => Poll::Pending,
-            },
-        }
+        // What a connection's end said is of that connection.
+        let polled = ready!(Pin::new(body).poll_frame(cx));
+        let polled = polled.filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers));
+        Poll::Ready(polled.map(|frame| frame.map_err(|error| BrokeOff::Upstream(error.into()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -155,5 +157,47 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A body that goes when its session ends, though its server does not read it.
+pub(crate) struct Leased<B>(Arc<Slot<B>>);
+
+struct Slot<B>(Mutex<Option<B>>);
+
+impl<B: Body + Send + 'static> Leased<B> {
+    pub(crate) fn new(body: B, exchange: &Exchange) -> Self {
+        let slot = Arc::new(Slot(Mutex::new(Some(body))));
+        let weak = Arc::downgrade(&slot);
+        exchange.takes_along(weak);
+        Self(slot)
+    }
+}
+
+impl<B: Send> LetGo for Slot<B> {
+    fn let_go(&self) {
+        // Dropped without the lock: whoever it belongs to may ask for it.
+        let body = self.0.lock().take();
+        drop(body);
+    }
+}
+
+impl<B: Body + Unpin> Body for Leased<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match self.0.0.lock().as_mut() {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.0.lock().as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.0.lock().as_ref().map_or_else(SizeHint::new, Body::size_hint)
     }
 }

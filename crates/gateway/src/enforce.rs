@@ -22,6 +22,7 @@ use crate::options::Options;
 use crate::origin;
 use crate::peer::Peer;
 use crate::problem::{Problem, Refused};
+use crate::watch::Young;
 
 /// How often noted activity is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ pub struct Gate {
     options: ArcSwap<Options>,
     metrics: Metrics,
     live: Live,
+    young: Young,
     lockouts: Lockouts,
     describer: Describer,
     closing: CancellationToken,
@@ -57,6 +59,7 @@ impl Gate {
             options: ArcSwap::from_pointee(options),
             metrics: Metrics::new(),
             live,
+            young: Young::default(),
             lockouts: Lockouts::new(),
             describer: Describer::default(),
             closing: CancellationToken::new(),
@@ -80,6 +83,11 @@ impl Gate {
     #[must_use]
     pub const fn live(&self) -> &Live {
         &self.live
+    }
+
+    /// Exchanges that have just begun.
+    pub(crate) const fn young(&self) -> &Young {
+        &self.young
     }
 
     /// The options in force.

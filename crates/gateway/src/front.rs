@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::auth;
@@ -42,8 +43,13 @@ impl Front {
         &self.gate
     }
 
-    /// Answers a request that is sound.
-    pub(crate) async fn answer(&self, connection: &Connection, request: Request<Incoming>) -> Response {
+    /// Answers a request that is sound. `end` ends the stream or connection on which it came.
+    pub(crate) async fn answer(
+        &self,
+        connection: &Connection,
+        end: &CancellationToken,
+        request: Request<Incoming>,
+    ) -> Response {
         match own(request.uri().path()) {
             Some(path) if auth::is_asked(path) => auth::answer(&self.gate, connection, &request).await,
             // Boxed, so that the path that is asked most moves no memory for the others.
@@ -55,7 +61,7 @@ impl Front {
             None => {
                 let options = self.gate.options();
                 match &options.upstream {
-                    Some(upstream) => Box::pin(self.proxy.answer(connection, request, upstream, &options)).await,
+                    Some(upstream) => Box::pin(self.proxy.answer(connection, end, request, upstream, &options)).await,
                     None => {
                         Problem::NotFound("no upstream is set: this gateway only answers below /_tenure/".to_owned())
                             .into_response()

@@ -24,7 +24,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::BoxError;
+use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
@@ -33,7 +34,7 @@ use http_body::Body as _;
 use tenure_domain::Session;
 use tower::{Layer, Service};
 
-use crate::bodies::{Watched, is_endless};
+use crate::bodies::{Leased, Upload, Watched, is_endless};
 use crate::enforce::Gate;
 use crate::fields::{TENURE_ROTATE, strip_claims};
 use crate::front;
@@ -42,13 +43,14 @@ use crate::metrics::Outcome;
 use crate::openclaw::may_be_public;
 use crate::peer::{Connection, Peer};
 use crate::problem::{Problem, Refused};
-use crate::watch::Watch;
+use crate::watch::Exchange;
 
 /// Lets requests through to a service whose token holds, with their session as [`CurrentSession`]; answers the others
 /// with a [`Problem`]. As in front of an upstream: public paths need no token, the token and what only the gateway may
 /// say are removed from the headers (docs/gateway.md has the table), `X-Forwarded-For`, `-Proto` and `-Host` are set and
-/// believed of trusted proxies only, a cookie allows no change for another site, `Tenure-Rotate: due` is set, and a
-/// response that lasts is cut when its session ends. No header says whose session it is: [`CurrentSession`] does.
+/// believed of trusted proxies only, a cookie allows no change for another site, `Tenure-Rotate: due` is set, and what
+/// lasts of request and response is cut when the session ends: the bodies are dropped, and whoever reads them gets an
+/// error. The client's connection is the server's, and ends when it reads so. No header says whose session it is: [`CurrentSession`] does.
 ///
 /// The client's address comes from axum's `ConnectInfo<SocketAddr>`; without it all clients count as one where
 /// failures are counted, and the three forwarding headers are removed instead of set. Does not watch WebSockets: a handler that upgrades has to end with its session itself
@@ -111,9 +113,9 @@ impl<S: Sync> OptionalFromRequestParts<S> for CurrentSession {
 
 impl<S, B> Service<Request<B>> for Tenure<S>
 where
-    S: Service<Request<B>, Response = Response> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response> + Clone + Send + 'static,
     S::Future: Send,
-    B: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response;
     type Error = S::Error;
@@ -133,18 +135,32 @@ where
                 Ok(let_in) => let_in,
                 Err(problem) => return Ok(problem.into_response()),
             };
+            let (held, due) = match let_in {
+                Some((session, due)) => (Some(Exchange::new(&gate, Some(Arc::unwrap_or_clone(session)))), due),
+                None => (None, false),
+            };
+            let request = request.map(Body::new);
+            let request = match &held {
+                Some(exchange) if !request.body().is_end_stream() => request.map(|body| {
+                    let body = Leased::new(body, exchange);
+                    Body::new(Upload::new(body, exchange.clone()))
+                }),
+                _ => request,
+            };
             let mut response = inner.call(request).await?;
             response.headers_mut().remove(TENURE_ROTATE);
-            let Some((session, due)) = let_in else { return Ok(response) };
+            let Some(exchange) = held else { return Ok(response) };
             if due {
                 response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
             }
             if response.body().is_end_stream() {
                 return Ok(response);
             }
-            let watch = Watch::new(&gate, Some(Arc::unwrap_or_clone(session)));
             let endless = is_endless(response.headers());
-            Ok(response.map(|body| Body::new(Watched::new(body, watch, endless))))
+            Ok(response.map(|body| {
+                let body = Leased::new(body, &exchange);
+                Body::new(Watched::new(body, exchange, None, endless))
+            }))
         })
     }
 }

@@ -95,6 +95,8 @@ struct State {
     urgent: VecDeque<SessionId>,
     /// What every new connection is told, once nothing is watched any more.
     over: Option<Cut>,
+    /// Whether connections are told to end, and those that finish something are watched until then.
+    stopping: bool,
 }
 
 struct Entry {
@@ -193,9 +195,14 @@ impl Live {
         Guard { shared: Arc::clone(&self.shared), watched }
     }
 
-    /// Ends every connection, and each that comes later, with [`Cut::Shutdown`].
+    /// Tells every connection to end, and each that comes later, with [`Cut::Shutdown`]. What is finished after that
+    /// is held to its session all the same: [`Guard::over`].
     pub fn shut_down(&self) {
-        self.shared.shut_down();
+        let mut state = self.shared.state.lock();
+        state.stopping = true;
+        for entry in state.entries.values() {
+            entry.watched.ended.cancel();
+        }
     }
 
     /// How much is being watched.
@@ -224,7 +231,8 @@ fn due_of(session: &Session) -> Timestamp {
 }
 
 impl Shared {
-    fn shut_down(&self) {
+    /// Ends everything, since nobody watches any more.
+    fn end_all(&self) {
         let mut state = self.state.lock();
         state.over = Some(Cut::Shutdown);
         for (_, entry) in state.entries.drain() {
@@ -271,6 +279,9 @@ impl State {
             Entry { watched, session: session.clone(), lost: None, due, check, looking: Looking::No, queued: false }
         });
         entry.watched.connections.fetch_add(1, Ordering::Relaxed);
+        if self.stopping {
+            entry.watched.ended.cancel();
+        }
         Arc::clone(&entry.watched)
     }
 
@@ -326,6 +337,23 @@ impl Guard {
         async move {
             watched.ended.cancelled().await;
             watched.cut.get().copied().unwrap_or(Cut::Shutdown)
+        }
+    }
+
+    /// Resolves when the connection may not even finish what it has begun: as [`Guard::ended`], but not where the
+    /// gateway only stops.
+    pub fn over(&self) -> impl Future<Output = Cut> + Send + use<> {
+        let watched = Arc::clone(&self.watched);
+        async move {
+            loop {
+                let looked = watched.looked.notified();
+                tokio::pin!(looked);
+                looked.as_mut().enable();
+                if let Some(cut) = watched.cut.get() {
+                    return *cut;
+                }
+                looked.await;
+            }
         }
     }
 

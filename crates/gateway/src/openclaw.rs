@@ -93,7 +93,10 @@ where
     let (switching, mut response) = match shake_hands(request, io).await? {
         Shaken::Declined(answer) => {
             // It was given to the presumed user, and nobody has shown to be that yet.
-            tracing::warn!(status = answer.status().as_u16(), "the upstream did not open a WebSocket: its answer stays");
+            tracing::warn!(
+                status = answer.status().as_u16(),
+                "the upstream did not open a WebSocket: its answer stays"
+            );
             return Err(Problem::BadGateway("the upstream opened no WebSocket".to_owned()));
         }
         Shaken::Switching(switching, response) => (switching, response),

@@ -14,14 +14,16 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::capture_connection;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
-use crate::bodies::{Progress, Upload, Watched, is_endless};
+use crate::bodies::{Upload, Watched, is_endless};
 use crate::credential::is_token_cookie;
 use crate::enforce::{Admitted, Gate};
 use crate::fields::{TENURE_ROTATE, strip_claims};
 use crate::headers::{set_forwarding, set_host, set_identity, set_upstream_auth, strip_hop_by_hop, strip_token};
-use crate::live::Cut;
+use crate::live::{Cut, Guard};
 use crate::login;
 use crate::metrics::Outcome;
 use crate::openclaw;
@@ -33,7 +35,7 @@ use crate::relay::{self, Opened, Shaken};
 use crate::request_id::{self, X_REQUEST_ID};
 use crate::rotation;
 use crate::upstream::{Dial, Pool, Wire, closed_meanwhile, pool};
-use crate::watch::Watch;
+use crate::watch::{Exchange, Side};
 
 /// What lets a request in.
 enum Entry {
@@ -60,10 +62,12 @@ impl Proxy {
         Self { gate, pool: pool(dial.clone()), dial, limits }
     }
 
-    /// Answers a request for the upstream.
+    /// Answers a request for the upstream. `end` ends the client's stream or connection, where the answer may not go
+    /// on and nobody reads it.
     pub(crate) async fn answer(
         &self,
         connection: &Connection,
+        end: &CancellationToken,
         request: Request<Incoming>,
         upstream: &Upstream,
         options: &Options,
@@ -74,7 +78,7 @@ impl Proxy {
         };
         let id = request_id::of(request.headers(), peer.trusted);
         let mut response = match self.admit(&peer, &request, options).await {
-            Ok(admitted) => self.let_through(connection, &peer, request, upstream, options, admitted, &id).await,
+            Ok(admitted) => self.let_through(connection, end, &peer, request, upstream, options, admitted, &id).await,
             Err(problem) => login::redirect(&request, &problem).unwrap_or_else(|| problem.into_response()),
         };
         response.headers_mut().insert(X_REQUEST_ID, id);
@@ -100,6 +104,7 @@ impl Proxy {
     async fn let_through(
         &self,
         connection: &Connection,
+        end: &CancellationToken,
         peer: &Peer,
         mut request: Request<Incoming>,
         upstream: &Upstream,
@@ -139,13 +144,13 @@ impl Proxy {
             }
             None => (None, None),
         };
-        let watch = Watch::new(&self.gate, session);
         let outcome = if later {
             self.upgrade_before_the_token(peer, request).await
         } else if upgrade {
-            self.upgrade(request, watch).await
+            let guard = session.map(|session| self.gate.live().register(&session));
+            self.upgrade(request, end, guard).await
         } else {
-            self.forward(request, watch).await
+            self.forward(request, end, Exchange::new(&self.gate, session)).await
         };
         let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem));
         if let Some((session, credential)) = due {
@@ -165,17 +170,25 @@ impl Proxy {
         response
     }
 
-    async fn forward(&self, request: Request<Incoming>, mut watch: Watch) -> Result<Response, Problem> {
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        end: &CancellationToken,
+        exchange: Arc<Exchange>,
+    ) -> Result<Response, Problem> {
         let (mut parts, body) = request.into_parts();
         parts.extensions.clear();
         // What has no body and does the same when done twice (RFC 9110 section 9.2.2) can be sent again.
-        let again = (body.is_end_stream() && parts.method.is_idempotent()).then(|| parts.clone());
-        let (upload, progress) = Upload::new(body);
-        let answer = self.pool.request(Request::from_parts(parts, Either::Left(upload)));
-        let answer = match (self.wait(answer, &progress, &mut watch).await, again) {
+        let has_body = !body.is_end_stream();
+        let again = (!has_body && parts.method.is_idempotent()).then(|| parts.clone());
+        let mut request = Request::from_parts(parts, Either::Left(Upload::new(body, exchange.clone())));
+        if has_body {
+            exchange.goes_up(capture_connection(&mut request));
+        }
+        let answer = match (self.wait(self.pool.request(request), &exchange).await, again) {
             (Err(NoAnswer::Failed(error)), Some(parts)) if closed_meanwhile(&error) => {
                 let answer = self.pool.request(Request::from_parts(parts, Either::Right(Empty::new())));
-                self.wait(answer, &progress, &mut watch).await
+                self.wait(answer, &exchange).await
             }
             (answer, _) => answer,
         };
@@ -183,7 +196,7 @@ impl Proxy {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Problem::BadGateway("the upstream switched protocols unasked".to_owned()));
         }
-        pass_on(answer, watch)
+        pass_on(answer, end, exchange)
     }
 
     /// Waits for the header of the answer, as long as the request's body moves or the patience lasts, and the session
@@ -191,28 +204,28 @@ impl Proxy {
     async fn wait(
         &self,
         answer: impl Future<Output = Result<http::Response<Incoming>, hyper_util::client::legacy::Error>>,
-        progress: &Progress,
-        watch: &mut Watch,
+        exchange: &Exchange,
     ) -> Result<http::Response<Incoming>, NoAnswer> {
         let mut answer = pin!(answer);
         let mut patience: Option<Pin<Box<Sleep>>> = None;
-        let mut seen = progress.pieces();
+        let mut seen = exchange.pieces();
         poll_fn(|cx| {
-            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(answer.map_err(NoAnswer::Failed));
-            }
-            if let Poll::Ready(cut) = watch.poll_cut(cx)
+            // First, since it makes the other fail.
+            if let Poll::Ready(cut) = exchange.poll_cut(Side::Wait, cx)
                 && let Some(problem) = cut_short(cut)
             {
                 return Poll::Ready(Err(problem.into()));
             }
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer.map_err(NoAnswer::Failed));
+            }
             // Most answers come before there is anything to wait for.
-            if !watch.lasts() {
+            if !exchange.lasts() {
                 return Poll::Pending;
             }
             let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limits.response)));
             while patience.as_mut().poll(cx).is_ready() {
-                let now = progress.pieces();
+                let now = exchange.pieces();
                 if now == seen {
                     return Poll::Ready(Err(too_late(now).into()));
                 }
@@ -224,16 +237,21 @@ impl Proxy {
         .await
     }
 
-    async fn upgrade(&self, request: Request<Incoming>, watch: Watch) -> Result<Response, Problem> {
+    async fn upgrade(
+        &self,
+        request: Request<Incoming>,
+        end: &CancellationToken,
+        guard: Option<Guard>,
+    ) -> Result<Response, Problem> {
         let io = self.dial.connect(request.uri()).await.map_err(|error| no_connection(&error))?;
         let request = request.map(Body::new);
-        let Some(guard) = watch.into_guard() else { return self.upgrade_unguarded(request, io).await };
+        let Some(guard) = guard else { return self.upgrade_unguarded(request, end, io).await };
         match relay::open(&self.gate, request, io, guard).await? {
             Opened::Switched(mut response) => {
                 strip_own(response.headers_mut());
                 Ok(response)
             }
-            Opened::Declined(answer, guard) => pass_on(answer, Watch::with(&self.gate, guard)),
+            Opened::Declined(answer, guard) => pass_on(answer, end, Exchange::with(&self.gate, guard)),
         }
     }
 
@@ -244,9 +262,14 @@ impl Proxy {
     }
 
     /// Opens a WebSocket on a public path: there is no session that could end.
-    async fn upgrade_unguarded(&self, request: Request<Body>, io: Wire) -> Result<Response, Problem> {
+    async fn upgrade_unguarded(
+        &self,
+        request: Request<Body>,
+        end: &CancellationToken,
+        io: Wire,
+    ) -> Result<Response, Problem> {
         let (switching, mut response) = match relay::shake_hands(request, io).await? {
-            Shaken::Declined(answer) => return pass_on(answer, Watch::with(&self.gate, None)),
+            Shaken::Declined(answer) => return pass_on(answer, end, Exchange::with(&self.gate, None)),
             Shaken::Switching(switching, response) => (switching, response),
         };
         let closing = self.gate.closing().clone();
@@ -296,7 +319,11 @@ impl From<NoAnswer> for Problem {
 ///
 /// # Errors
 /// [`Problem::BadGateway`] where it is not clear where the answer ends.
-fn pass_on(answer: http::Response<Incoming>, watch: Watch) -> Result<Response, Problem> {
+fn pass_on(
+    answer: http::Response<Incoming>,
+    end: &CancellationToken,
+    exchange: Arc<Exchange>,
+) -> Result<Response, Problem> {
     let (mut parts, body) = answer.into_parts();
     ends_clearly(&parts.headers)?;
     parts.extensions.clear();
@@ -307,7 +334,7 @@ fn pass_on(answer: http::Response<Incoming>, watch: Watch) -> Result<Response, P
     if body.is_end_stream() {
         return Ok(Response::from_parts(parts, Body::new(body)));
     }
-    Ok(Response::from_parts(parts, Body::new(Watched::new(body, watch, endless))))
+    Ok(Response::from_parts(parts, Body::new(Watched::new(body, exchange, Some(end), endless))))
 }
 
 /// Whether every server finds the end of an answer in the same place (RFC 9112 section 6.3), which is framed anew here.

@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::uri::Scheme;
 use http::{Extensions, Uri};
 use http_body_util::{Either, Empty};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
@@ -104,9 +105,9 @@ impl Dial {
 }
 
 impl tower::Service<Uri> for Dial {
-    type Response = TokioIo<Wire>;
+    type Response = TokioIo<Severable>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Wire>>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Severable>>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -114,7 +115,10 @@ impl tower::Service<Uri> for Dial {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let dial = self.clone();
-        Box::pin(async move { dial.connect(&uri).await.map(TokioIo::new) })
+        Box::pin(async move {
+            let wire = dial.connect(&uri).await?;
+            Ok(TokioIo::new(Severable { wire, switch: Arc::default() }))
+        })
     }
 }
 
@@ -136,6 +140,83 @@ struct Answered(Arc<AtomicBool>);
 impl Wire {
     fn new(stream: Stream) -> Self {
         Self { stream, answered: Answered::default() }
+    }
+}
+
+/// A connection of the pool, which can be severed from outside whatever it waits for.
+pub(crate) struct Severable {
+    wire: Wire,
+    switch: Arc<Switch>,
+}
+
+#[derive(Default)]
+struct Switch {
+    severed: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// Severs a connection, both ways. The caller knows that the request it was captured for is still under way there.
+pub(crate) fn sever(captured: &CaptureConnection) {
+    let mut extras = Extensions::new();
+    if let Some(connected) = captured.connection_metadata().as_ref() {
+        connected.get_extras(&mut extras);
+    }
+    if let Some(switch) = extras.get::<Arc<Switch>>() {
+        switch.severed.store(true, Ordering::Release);
+        switch.waker.wake();
+    }
+}
+
+impl Severable {
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.switch.waker.register(cx.waker());
+        if self.switch.severed.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+}
+
+impl Connection for Severable {
+    fn connected(&self) -> Connected {
+        self.wire.connected().extra(self.switch.clone())
+    }
+}
+
+impl AsyncRead for Severable {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.wire).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Severable {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.wire).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.wire).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }
 

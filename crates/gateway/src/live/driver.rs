@@ -61,7 +61,7 @@ struct EndAll(Arc<Shared>);
 
 impl Drop for EndAll {
     fn drop(&mut self) {
-        self.0.shut_down();
+        self.0.end_all();
     }
 }
 

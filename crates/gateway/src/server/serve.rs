@@ -20,10 +20,11 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use super::heads::{Screened, Unclear};
 use super::{Ends, LINGER, Site};
@@ -50,6 +51,34 @@ pub(super) struct Line {
     unclear: OnceLock<Unclear>,
     /// It speaks another protocol than HTTP by now.
     switched: AtomicBool,
+    /// It ends at once, whatever it waits for.
+    end: CancellationToken,
+}
+
+tokio::task_local! {
+    /// Ends the stream of HTTP/2 that a task serves.
+    static STREAM: CancellationToken;
+}
+
+/// Runs the streams of HTTP/2 so that each can be ended though its client reads nothing: dropped, it is reset.
+#[derive(Clone, Copy)]
+struct Streams;
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let end = CancellationToken::new();
+        let ended = end.clone();
+        tokio::spawn(STREAM.scope(end, async move {
+            tokio::select! {
+                biased;
+                () = stream => {}
+                () = ended.cancelled() => {}
+            }
+        }));
+    }
 }
 
 impl Line {
@@ -60,6 +89,7 @@ impl Line {
             begun: AtomicU64::new(0),
             unclear: OnceLock::new(),
             switched: AtomicBool::new(false),
+            end: CancellationToken::new(),
         })
     }
 
@@ -154,12 +184,12 @@ where
     }
 }
 
-impl<I, S> Serving for http2::Connection<I, S, TokioExecutor>
+impl<I, S> Serving for http2::Connection<I, S, Streams>
 where
     I: Read + Write + Unpin,
     S: hyper::service::HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
+    Streams: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
@@ -174,7 +204,7 @@ where
     // hyper's own time-out sets and clears a timer with each request.
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_header_size(HEADER_MAX as usize);
-    let service = service_fn(|request| answer(&site, &line, request));
+    let service = service_fn(|request| answer(&site, &line, &line.end, request));
     drive(builder.serve_connection(stream, service).with_upgrades(), &line, &ends).await;
 }
 
@@ -182,7 +212,7 @@ async fn over_http2<I>(stream: I, line: Arc<Line>, site: Site, ends: Ends)
 where
     I: Read + Write + Unpin + Send + 'static,
 {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -193,7 +223,10 @@ where
         let line = line.clone();
         service_fn(move |request| {
             let (site, line) = (site.clone(), line.clone());
-            async move { answer(&site, &line, request).await }
+            async move {
+                let end = STREAM.try_with(CancellationToken::clone).unwrap_or_else(|_| line.end.clone());
+                answer(&site, &line, &end, request).await
+            }
         })
     };
     drive(builder.serve_connection(stream, service), &line, &ends).await;
@@ -235,6 +268,7 @@ async fn drive(serving: impl Serving, line: &Line, ends: &Ends) {
                 phase = Phase::Ending;
                 serving.as_mut().finish();
             }
+            () = line.end.cancelled() => return,
             () = ends.hard.cancelled(), if phase != Phase::Open => return,
             _ = tick.tick() => {
                 if phase == Phase::Lingering {
@@ -254,7 +288,12 @@ async fn drive(serving: impl Serving, line: &Line, ends: &Ends) {
     }
 }
 
-async fn answer(site: &Site, line: &Arc<Line>, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+async fn answer(
+    site: &Site,
+    line: &Arc<Line>,
+    end: &CancellationToken,
+    mut request: Request<Incoming>,
+) -> Result<Response, Infallible> {
     let (under_way, nth) = UnderWay::begin(line);
     if let Some(problem) = line.refusal(nth).or_else(|| check(&mut request).err()) {
         let mut response = problem.into_response();
@@ -262,7 +301,7 @@ async fn answer(site: &Site, line: &Arc<Line>, mut request: Request<Incoming>) -
         return Ok(response);
     }
     let mut response = match site {
-        Site::Clients(front) => front.answer(&line.connection, request).await,
+        Site::Clients(front) => front.answer(&line.connection, end, request).await,
         Site::Operators(gate, router) => Box::pin(ask_router(router.clone(), &line.connection, gate, request)).await,
     };
     if line.connection.tls()

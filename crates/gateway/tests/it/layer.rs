@@ -12,7 +12,7 @@ use tenure_domain::Policy;
 use tenure_gateway::{CurrentSession, PublicPath, TenureLayer};
 use tower::ServiceExt as _;
 
-use crate::site::Site;
+use crate::site::{Site, until};
 
 async fn site() -> Site {
     Site::with(None, Policy::default(), |options| options.public_paths = vec![PublicPath("/open".to_owned())]).await
@@ -138,5 +138,42 @@ async fn a_response_that_lasts_is_cut_when_its_session_ends() {
         }
     });
     assert!(cut.await.expect("a cut").contains("revoked"));
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_whose_body_lasts_is_cut_when_its_session_ends() {
+    let site = site().await;
+    let (issued, token) = site.issue("laptop").await;
+    let (arrived, mut arrives) = tokio::sync::mpsc::channel(64);
+    // Answers at once, with a body that nobody reads, and goes on reading.
+    let upload = async move |request: Request| {
+        tokio::spawn(async move {
+            let mut body = request.into_body();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map(|frame| frame.into_data().unwrap()).map_err(|error| error.to_string());
+                arrived.send(frame).await.unwrap();
+            }
+        });
+        Body::from_stream(stream::pending::<Result<Bytes, std::convert::Infallible>>()).into_response()
+    };
+    let app = Router::new().route("/", axum::routing::post(upload)).layer(TenureLayer::new(site.gate.clone()));
+    let (chunks, body) = tokio::sync::mpsc::channel::<Result<Bytes, std::convert::Infallible>>(1);
+    let body = stream::unfold(body, async |mut body| body.recv().await.map(|chunk| (chunk, body)));
+    let mut request = request("/", Some(&token));
+    *request.method_mut() = http::Method::POST;
+    *request.body_mut() = Body::from_stream(Box::pin(body));
+    let _unread = app.oneshot(request).await.unwrap();
+    chunks.send(Ok(Bytes::from_static(b"first"))).await.unwrap();
+    assert_eq!(arrives.recv().await.unwrap().unwrap(), "first");
+    until("the watch", async || site.gate.live().counts().connections == 1).await;
+    site.revoke(&issued).await;
+    let cut = tokio::time::timeout(crate::site::PATIENCE, arrives.recv()).await.expect("a cut").unwrap();
+    assert!(cut.unwrap_err().contains("revoked"));
+    for _ in 0..28 {
+        let _ = chunks.send(Ok(Bytes::from_static(b"later"))).await;
+    }
+    assert!(arrives.recv().await.is_none(), "nothing came after the end");
+    assert!(chunks.is_closed(), "and whoever sends is told");
     site.stop().await;
 }
