@@ -1,6 +1,5 @@
 //! What is to be said of a store, for `tenure doctor`. Changes nothing.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,10 +8,10 @@ use tenure_ports::{Clock, StoreError};
 
 use crate::boot::{Boot as _, SystemBoot};
 use crate::feed::News;
-use crate::guard::{check_directory, parent};
+use crate::guard::{check_directory, must_exist, parent};
 use crate::journal::{Journal, Tail};
 use crate::repair;
-use crate::time::StoreClock;
+use crate::time::{StoreClock, TOLERANCE};
 use crate::vfs::{OsFs, Vfs as _};
 
 /// How bad a [`Finding`] is.
@@ -59,11 +58,8 @@ impl Finding {
 pub fn examine(path: &Path, wall: Arc<dyn Clock>) -> Vec<Finding> {
     let vfs = Arc::new(OsFs);
     let mut findings = Vec::new();
-    if let Err(error) = vfs.stat(path)
-        && error.kind() == io::ErrorKind::NotFound
-    {
-        let what = format!("{}: there is no store yet", path.display());
-        findings.push(Finding::warn(what, "the first command that needs it makes it"));
+    if let Err(error) = must_exist(&*vfs, path) {
+        findings.push(Finding::fail(&error));
         if vfs.stat(&parent(path)).is_err() {
             return findings;
         }
@@ -72,7 +68,7 @@ pub fn examine(path: &Path, wall: Arc<dyn Clock>) -> Vec<Finding> {
         Ok(()) => findings.push(Finding::ok(format!("{}: nobody else can write to it", parent(path).display()))),
         Err(error) => findings.push(Finding::fail(&error)),
     }
-    if vfs.stat(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+    if must_exist(&*vfs, path).is_err() {
         return findings;
     }
     if SystemBoot.id().is_empty() {
@@ -128,6 +124,15 @@ fn describe(path: &Path, journal: &Journal, tail: Tail, clock: &StoreClock) -> V
         )),
     }
     match clock.problem() {
+        None if clock.ahead() > TOLERANCE => findings.push(Finding::warn(
+            format!(
+                "{path}: the store's time is {} ahead of this machine's clock: a clock was ahead once, and time went on \
+                 from there",
+                clock.ahead()
+            ),
+            "set the clock if it is behind; if it is right, times that Tenure shows are ahead by so much, and tenure \
+             doctor --repair accepts the clock as it is (it says what that means, and asks)",
+        )),
         None => findings.push(Finding::ok("the clock agrees with what the store has recorded")),
         Some(problem) => findings.push(Finding::fail(&StoreError::Unavailable { place: path.to_string(), problem })),
     }

@@ -7,6 +7,10 @@ use tenure_ports::StoreError;
 
 use crate::vfs::{Kind, Stat, Vfs};
 
+/// What is said of a store that is not there.
+const MISSING: &str = "there is no store; name the one that is meant (--store, TENURE_STORE, HOME), or make one: tenure \
+                       token issue, tenure sessions import and tenure gateway do";
+
 pub(crate) fn unavailable(path: &Path, problem: impl Into<String>) -> StoreError {
     StoreError::Unavailable { place: path.display().to_string(), problem: problem.into() }
 }
@@ -52,6 +56,15 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Refuses a store that is not there.
+pub(crate) fn must_exist(vfs: &dyn Vfs, path: &Path) -> Result<(), StoreError> {
+    match vfs.stat(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unavailable(path, MISSING)),
+        Err(error) => Err(failed(path, "look at the store", &error)),
+    }
+}
+
 /// Makes the directory that holds `path`, and those above it, where they are missing; for the owner alone.
 pub(crate) fn make_parents(vfs: &dyn Vfs, path: &Path) -> Result<(), StoreError> {
     let mut missing = Vec::new();
@@ -68,6 +81,10 @@ pub(crate) fn make_parents(vfs: &dyn Vfs, path: &Path) -> Result<(), StoreError>
         if missing.len() > 64 {
             return Err(unavailable(path, "none of the directories above it exists"));
         }
+    }
+    if !missing.is_empty() {
+        // What is made below somebody's directory would lock that somebody out.
+        check_owner(vfs, &directory)?;
     }
     for directory in missing.iter().rev() {
         match vfs.create_dir(directory) {
@@ -99,9 +116,16 @@ pub(crate) fn check_directory(vfs: &dyn Vfs, path: &Path) -> Result<(), StoreErr
         );
         return Err(unavailable(&directory, advice));
     }
+    check_owner(vfs, &directory)
+}
+
+/// Refuses a directory of another user's.
+fn check_owner(vfs: &dyn Vfs, directory: &Path) -> Result<(), StoreError> {
+    // A link is fine where it leads to a directory that is.
+    let stat = vfs.stat(&directory.join(".")).map_err(|error| failed(directory, "look at the directory", &error))?;
     let user = vfs.user();
     if stat.owner != user && stat.owner != 0 {
-        return Err(foreign(user, stat.owner, &directory, "directory"));
+        return Err(foreign(user, stat.owner, directory, "directory"));
     }
     Ok(())
 }

@@ -14,12 +14,12 @@ use tenure_ports::{Clock, StoreError};
 use crate::apply::{News, apply};
 use crate::boot::{Boot, SystemBoot};
 use crate::format::{Line, Ops, parse_line};
-use crate::guard::{beside, check_directory, corrupt, failed, parent, unavailable};
+use crate::guard::{beside, check_directory, corrupt, failed, must_exist, parent, unavailable};
 use crate::journal::{Journal, open_file};
 use crate::lock::Lock;
 use crate::snapshot;
 use crate::table::Table;
-use crate::time::StoreClock;
+use crate::time::{StoreClock, TOLERANCE};
 use crate::vfs::{Access, OsFs, Vfs};
 use crate::writer::decide;
 
@@ -81,11 +81,13 @@ pub enum Loss {
     },
 }
 
-/// The machine's clock is behind what the store recorded before a restart.
+/// The machine's clock is behind what the store recorded: before a restart, or in this run of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Behind {
     /// The last time that the store recorded.
     pub recorded: Timestamp,
+    /// Whether the machine was restarted since. Else the store works, and its time is ahead of the clock.
+    pub restarted: bool,
     /// How many sessions that hold were issued or rotated later than the clock says it is.
     pub early: u64,
     /// Until when the last of those would hold.
@@ -166,6 +168,7 @@ impl Surgery {
 
     /// Reads the store and plans.
     pub(crate) fn examine(&self) -> Result<Option<(Plan, Prepared)>, StoreError> {
+        must_exist(&*self.vfs, &self.path)?;
         check_directory(&*self.vfs, &self.path)?;
         let bytes = self.read()?;
         let Salvaged { mut table, through, losses, suspects, stamp, good, .. } = salvage(&bytes);
@@ -178,14 +181,16 @@ impl Surgery {
         if let Some((at, boot, elapsed)) = &stamp {
             clock.record(*at, boot, *elapsed);
         }
-        let is_behind = clock.problem().is_some();
+        let restarted = clock.problem().is_some();
+        // A store that works is not to be told another time by the way, while damage is repaired.
+        let is_behind = restarted || losses.is_empty() && clock.ahead() > TOLERANCE;
         if losses.is_empty() && !is_behind {
             return Ok(None);
         }
         // An accepted clock is one on which nothing that was recorded has a hold.
         let clock = if is_behind { new_clock() } else { clock };
         let recorded = stamp.map_or(Timestamp::EPOCH, |(at, ..)| Timestamp::from_millis(at));
-        let behind = is_behind.then(|| behind(&table, recorded, clock.now()));
+        let behind = is_behind.then(|| Behind { restarted, ..behind(&table, recorded, clock.now()) });
         // No process that runs takes the new file for one that it has read to this transaction.
         let mut through = through + 1;
         let now = clock.now();
@@ -289,5 +294,5 @@ fn behind(table: &Table, recorded: Timestamp, now: Timestamp) -> Behind {
         .map(|session| session.expires_at)
         .collect();
     let until = early.iter().copied().max().unwrap_or(Timestamp::EPOCH);
-    Behind { recorded, early: early.len() as u64, until }
+    Behind { recorded, restarted: false, early: early.len() as u64, until }
 }

@@ -15,7 +15,7 @@ use tenure_ports::{Clock, CommitError, Cursor, Feed, Page, Purge, Purged, Sessio
 use crate::apply::touch;
 use crate::boot::{Boot, SystemBoot};
 use crate::feed::News;
-use crate::guard::{check_directory, corrupt, failed, make_parents, unavailable};
+use crate::guard::{check_directory, corrupt, failed, make_parents, must_exist, unavailable};
 use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::time::StoreClock;
@@ -32,6 +32,9 @@ pub struct Options {
     pub compact_floor: u64,
     /// A journal of more bytes than this gets an index beside it, so that the next process need not parse it whole.
     pub index_floor: u64,
+    /// Whether a store that is not there is made. Who looks at sessions or ends them wants an error: a new, empty store
+    /// in the wrong place would answer that there are none.
+    pub create: bool,
     /// Where the machine's run is read from; another one only in tests.
     pub boot: Arc<dyn Boot>,
 }
@@ -42,6 +45,7 @@ impl Default for Options {
             lock_timeout: Millis::seconds(2),
             compact_floor: 1 << 20,
             index_floor: 1 << 20,
+            create: true,
             boot: Arc::new(SystemBoot),
         }
     }
@@ -54,13 +58,14 @@ pub struct JsonStore {
     shared: Arc<Shared>,
     lock: Arc<Mutex<Lock>>,
     news: News,
+    made: bool,
 }
 
 impl JsonStore {
-    /// Opens the journal at `path`, or makes it, with the directories above it.
+    /// Opens the journal at `path`, or makes it where [`Options::create`] says so, with the directories above it.
     ///
     /// # Errors
-    /// [`StoreError`] where it cannot be read, may not be used, or is no journal; it is then left as it is.
+    /// [`StoreError`] where it is not there, cannot be read, may not be used, or is no journal; it is then left as it is.
     pub fn open(path: &Path, wall: Arc<dyn Clock>, options: Options) -> Result<Arc<Self>, StoreError> {
         Self::open_on(Arc::new(OsFs), path, wall, options)
     }
@@ -73,14 +78,24 @@ impl JsonStore {
     ) -> Result<Arc<Self>, StoreError> {
         let clock = Arc::new(StoreClock::new(wall, options.boot));
         let mut lock = Lock::new(Arc::clone(&vfs), path, options.lock_timeout);
-        make_parents(&*vfs, path)?;
+        if options.create {
+            make_parents(&*vfs, path)?;
+        } else {
+            must_exist(&*vfs, path)?;
+        }
         check_directory(&*vfs, path)?;
-        create_if_missing(&*vfs, path, &clock, &mut lock)?;
+        let made = options.create && create_if_missing(&*vfs, path, &clock, &mut lock)?;
         let news = News::new();
         let journal = Journal::open(Arc::clone(&vfs), path, Arc::clone(&clock), news.sender.clone())?.read_indexed()?;
         let floors = Floors { compact: options.compact_floor, index: options.index_floor };
         let shared = Arc::new(Shared::new(path.to_owned(), vfs, clock, journal, floors));
-        Ok(Arc::new(Self { shared, lock: Arc::new(Mutex::new(lock)), news }))
+        Ok(Arc::new(Self { shared, lock: Arc::new(Mutex::new(lock)), news, made }))
+    }
+
+    /// Whether this opening made the file.
+    #[must_use]
+    pub const fn was_made(&self) -> bool {
+        self.made
     }
 
     /// The store's time: the wall clock, but never behind what the store has recorded plus the time since.
@@ -149,21 +164,24 @@ impl Drop for JsonStore {
     }
 }
 
-/// Under the lock, so that two processes cannot both make it.
-fn create_if_missing(vfs: &dyn Vfs, path: &Path, clock: &StoreClock, lock: &mut Lock) -> Result<(), StoreError> {
+/// Under the lock, so that two processes cannot both make it. Whether this one did.
+fn create_if_missing(vfs: &dyn Vfs, path: &Path, clock: &StoreClock, lock: &mut Lock) -> Result<bool, StoreError> {
     let is_missing = || match vfs.stat(path) {
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(failed(path, "look at the store", &error)),
     };
     if !is_missing()? {
-        return Ok(());
+        return Ok(false);
     }
     if path.file_name().is_none() {
         return Err(unavailable(path, "it names no file"));
     }
     let _held = lock.acquire()?;
-    if is_missing()? { snapshot::create(vfs, path, clock) } else { Ok(()) }
+    if !is_missing()? {
+        return Ok(false);
+    }
+    snapshot::create(vfs, path, clock).map(|()| true)
 }
 
 impl Shared {

@@ -9,7 +9,7 @@ use tenure_ports::Clock;
 use crate::boot::Boot;
 
 /// How far behind the record a wall clock may be after a restart of the machine.
-const TOLERANCE: Millis = Millis::minutes(1);
+pub(crate) const TOLERANCE: Millis = Millis::minutes(1);
 /// How much of a run's name is recorded.
 const BOOT_LENGTH: usize = 16;
 
@@ -47,13 +47,20 @@ impl StoreClock {
         let (base, foreign) =
             if boot == self.boot_id { (signed(at).saturating_sub(signed(elapsed)), 0) } else { (signed(at), at) };
         let before = self.foreign.swap(foreign, Ordering::AcqRel);
-        if foreign == 0 && at < before {
-            // Nobody writes in this run of the machine what lies before the former run's last time, but for an
-            // operator who accepted the clock: time goes on from there.
+        // Nobody writes in this run of the machine what lies before the former run's last time, or before this run's
+        // last one, but for an operator who accepted the clock: time goes on from there.
+        let is_earlier = || base.saturating_add(signed(TOLERANCE.get())) < self.base.load(Ordering::Acquire);
+        if foreign == 0 && (at < before || is_earlier()) {
             self.base.store(base, Ordering::Release);
         } else {
             self.base.fetch_max(base, Ordering::AcqRel);
         }
+    }
+
+    /// How far the store's time is ahead of the wall clock.
+    pub(crate) fn ahead(&self) -> Millis {
+        let now = self.now();
+        now.since(self.wall.now())
     }
 
     /// Why the time cannot be trusted; `None` where it can.
@@ -77,5 +84,9 @@ impl Clock for StoreClock {
     fn now(&self) -> Timestamp {
         let floor = self.base.load(Ordering::Acquire).saturating_add(signed(self.boot.elapsed().get()));
         self.wall.now().max(Timestamp::from_millis(u64::try_from(floor).unwrap_or(0)))
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.wall.now()
     }
 }

@@ -9,7 +9,6 @@ use crate::commands::{completions, config, doctor, gateway, man, sessions, token
 /// Expiring, rotating, revocable sessions per device, in place of one static token.
 #[derive(Parser)]
 #[command(name = "tenure", version, max_term_width = 100, after_help = EXAMPLES)]
-#[command(disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -19,7 +18,7 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  tenure token issue --device-id laptop > token.txt
+  tenure token issue --device-id laptop --output token.txt
   tenure token verify < token.txt
   tenure sessions list
   tenure sessions revoke k3f9
@@ -51,9 +50,9 @@ pub(crate) struct Global {
     /// Print JSON on standard output
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// When to use colours (NO_COLOR is respected)
+    /// When to use colours (NO_COLOR and CLICOLOR_FORCE are respected)
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"])]
-    pub(crate) color: String,
+    color: String,
     /// Log to standard error what is done; twice for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -66,16 +65,16 @@ pub(crate) struct Global {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Issue, verify, rotate and inspect tokens
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Token(token::TokenCommand),
     /// List, show, revoke, clean up and move sessions
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Sessions(sessions::SessionsCommand),
     /// Stand in front of a service and hold every request and WebSocket to its session
     #[command(after_help = gateway::EXAMPLES)]
     Gateway(Box<gateway::GatewayArgs>),
     /// Show, check and edit the settings
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Config(config::ConfigCommand),
     /// Check settings, store, permissions and clock, and say what to do
     Doctor(doctor::DoctorArgs),
@@ -84,7 +83,7 @@ pub(crate) enum Command {
     /// Print the manual page
     Man(man::ManArgs),
     /// Write what the repository keeps a copy of
-    #[command(subcommand, hide = true)]
+    #[command(subcommand, hide = true, disable_help_subcommand = true)]
     Generate(GenerateCommand),
 }
 

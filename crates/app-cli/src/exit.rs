@@ -20,8 +20,11 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// No session goes by that name.
-    #[error("no such session: {0} (tenure sessions list --all shows those that there are)")]
+    #[error("no such session: {0}")]
     NoSuchSession(String),
+    /// Nobody of that name has sessions: a device or a subject.
+    #[error("{0} has no sessions (tenure sessions list --all shows those that there are)")]
+    NoneOf(String),
     /// The token does not hold.
     #[error("{0}")]
     Refused(Refusal),
@@ -40,6 +43,17 @@ pub(crate) enum Failure {
     /// Some of what was asked could not be done; it was said already.
     #[error("not all of it was done")]
     Partly,
+    /// There is no store; it was said already.
+    #[error("there is no store")]
+    NoStore,
+    /// What is not there was looked for in this store.
+    #[error("{failure}")]
+    LookedIn {
+        /// A path or a server.
+        place: String,
+        /// What was not there.
+        failure: Box<Failure>,
+    },
     /// Somebody pressed Ctrl-C.
     #[error("interrupted: {0}")]
     Interrupted(String),
@@ -50,13 +64,15 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// The one place that gives out exit codes.
-    const fn code(&self) -> u8 {
+    fn code(&self) -> u8 {
         match self {
             Self::OutputClosed => 0,
             Self::Failed(_) | Self::Partly => 1,
             Self::Usage(_) | Self::Settings(_) => 2,
-            Self::NoSuchSession(_) => 3,
+            Self::NoSuchSession(_) | Self::NoneOf(_) => 3,
             Self::Refused(_) | Self::RefusedAsAnswered(_) => 4,
+            Self::NoStore => 5,
+            Self::LookedIn { failure, .. } => failure.code(),
             Self::Store(error) | Self::Write(WriteError::Store(error)) => match error {
                 StoreError::Unavailable { .. } | StoreError::Full { .. } => 5,
                 StoreError::Corrupt { .. } => 6,
@@ -68,8 +84,23 @@ impl Failure {
         }
     }
 
-    const fn is_said_already(&self) -> bool {
-        matches!(self, Self::OutputClosed | Self::RefusedAsAnswered(_) | Self::Partly)
+    fn is_said_already(&self) -> bool {
+        match self {
+            Self::OutputClosed | Self::RefusedAsAnswered(_) | Self::Partly | Self::NoStore => true,
+            Self::LookedIn { failure, .. } => failure.is_said_already(),
+            _ => false,
+        }
+    }
+
+    /// Whoever is told that something is not there must see where it was looked for.
+    pub(crate) fn looked_in(self, place: String) -> Self {
+        match self {
+            Self::NoSuchSession(_)
+            | Self::NoneOf(_)
+            | Self::Refused(Refusal::Unknown)
+            | Self::RefusedAsAnswered(Refusal::Unknown) => Self::LookedIn { place, failure: Box::new(self) },
+            other => other,
+        }
     }
 }
 
@@ -81,10 +112,10 @@ pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
     if !failure.is_said_already() {
         crate::output::errors(&failure.to_string());
     }
-    if let Failure::Refused(refusal) = failure
-        && let Some(advice) = advice(refusal)
-    {
-        crate::output::hint(advice);
+    match &failure {
+        Failure::Refused(refusal) => advice(*refusal).into_iter().for_each(crate::output::hint),
+        Failure::LookedIn { place, .. } => crate::output::hint(&format!("looked in {place}")),
+        _ => {}
     }
     ExitCode::from(failure.code())
 }
@@ -151,7 +182,9 @@ impl From<WriteError> for Failure {
 impl From<ResolveError> for Failure {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::NoSuchSession(start) => Self::NoSuchSession(start),
+            ResolveError::NoSuchSession(start) => {
+                Self::NoSuchSession(format!("{start} (tenure sessions list --all shows those that there are)"))
+            }
             ResolveError::Store(error) => Self::Store(error),
             ResolveError::Ambiguous { .. } | ResolveError::Malformed(_) => Self::Usage(error.to_string()),
             other => Self::Failed(other.to_string()),

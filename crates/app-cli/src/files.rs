@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -109,11 +109,32 @@ pub(crate) fn replace(place: &Path, content: &[u8]) -> Result<(), Failure> {
     Prepared::with(place, content)?.put()
 }
 
+/// Refuses root a place in another user's directories: what root makes there, that user cannot use.
+///
+/// # Errors
+/// [`Failure::Failed`] with the line to use instead.
+pub(crate) fn check_owner(place: &Path) -> Result<(), Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let place = std::path::absolute(place).map_err(|error| failed("look at", place, &error))?;
+    let nearest = place.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?.uid())));
+    match nearest {
+        Some((path, owner)) if owner != 0 => Err(Failure::Failed(format!(
+            "{} belongs to the user with the id {owner}, and root would leave files in it that this user cannot use; \
+             run: sudo -u '#{owner}' tenure …",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Makes the directories of a file, for its owner alone.
 ///
 /// # Errors
-/// [`Failure::Failed`].
+/// [`Failure::Failed`]; as [`check_owner`].
 pub(crate) fn make_directories(place: &Path) -> Result<(), Failure> {
+    check_owner(place)?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory(place));
     made.map_err(|error| failed("make the directory of", place, &error))
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::exit::Failure;
+use crate::masking::masked;
 use crate::output::Output;
 
 /// Longer than every token with any white space that came along.
@@ -86,7 +87,7 @@ pub(crate) fn is_somebody_there() -> bool {
 /// Asks; anything but yes is no.
 pub(crate) fn confirmed(question: &str) -> bool {
     let mut stderr = std::io::stderr().lock();
-    let _ = write!(stderr, "{question} [y/N] ");
+    let _ = write!(stderr, "{} [y/N] ", masked(question));
     let _ = stderr.flush();
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).is_ok()

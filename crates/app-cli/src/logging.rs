@@ -1,7 +1,5 @@
 //! The log: standard error, and only what concerns this program.
 
-use std::io::IsTerminal;
-
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -14,7 +12,8 @@ pub(crate) fn start(verbose: u8, quiet: bool) {
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // One rule for all that is said: --color, else NO_COLOR, CLICOLOR_FORCE and whether it is a terminal.
+    let ansi = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(verbose > 1);
     // The names of this workspace's crates all start so; what libraries log may hold more than a log should.
     let ours = Targets::new().with_target("tenure", level);

@@ -1,5 +1,6 @@
 //! The `tenure` command: arguments, settings, wiring, output.
 
+mod arguments;
 mod cli;
 mod commands;
 mod exit;
@@ -7,6 +8,7 @@ mod files;
 mod input;
 mod interrupt;
 mod logging;
+mod masking;
 mod output;
 mod progress;
 mod settings;
@@ -15,16 +17,28 @@ mod table;
 mod wiring;
 mod words;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use cli::{Cli, Command, GenerateCommand};
 use exit::Failure;
 use output::Output;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let color = arguments::color(&arguments);
+    match color {
+        clap::ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
+        clap::ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
+        clap::ColorChoice::Auto => {}
+    }
+    if let Err(failure) = arguments::refuse_token(&arguments) {
+        return exit::report(Err(failure));
+    }
+    let parsed = Cli::command().color(color).try_get_matches_from(arguments::for_help(arguments));
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // --help and --version come this way too, with code 0; a closed pipe is no matter.
@@ -37,11 +51,6 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
-    match global.color.as_str() {
-        "always" => anstream::ColorChoice::Always.write_global(),
-        "never" => anstream::ColorChoice::Never.write_global(),
-        _ => {}
-    }
     logging::start(global.verbose, global.quiet);
     let out = Output::new(global.json, global.quiet);
     match command {

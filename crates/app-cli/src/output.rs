@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::exit::Failure;
+use crate::masking::masked;
 
 /// How to speak.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +104,7 @@ pub(crate) fn hint(text: &str) {
 }
 
 fn say(line: &str) {
-    // Nobody is left to tell where standard error does not take it.
-    let _ = writeln!(anstream::stderr().lock(), "{line}");
+    // Settings, files and arguments are quoted here, and somebody may have put a token into any of them. Nobody is left
+    // to tell where standard error does not take it.
+    let _ = writeln!(anstream::stderr().lock(), "{}", masked(line));
 }

@@ -24,6 +24,7 @@ use layers::{Problems, Setting};
 use schema::Fallback;
 
 use crate::cli::Global;
+use crate::output::Output;
 
 /// Settings that cannot be used, with all that is wrong with them.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,7 @@ pub(crate) enum Backend {
 pub(crate) struct Settings {
     set: Vec<Setting>,
     policy: Policy,
+    warnings: Problems,
 }
 
 /// The setting, the flag that sets it, and the value where it was given.
@@ -115,11 +117,22 @@ impl Settings {
         ];
         flags.extend(more);
         let mut set = layers::from_flags(&flags, &mut problems);
-        set.extend(layers::from_environment(std::env::vars_os(), &mut problems));
+        let mut warnings = Problems::new();
+        set.extend(layers::from_environment(std::env::vars_os(), &mut problems, &mut warnings));
         if let Some(text) = config.read()? {
             set.extend(layers::from_file(&config.path, &text, &mut problems));
         }
-        Self::check(set, problems)
+        Ok(Self { warnings, ..Self::check(set, problems)? })
+    }
+
+    /// What may have been meant as a setting and is none.
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Says the same.
+    pub(crate) fn warn(&self, out: Output) {
+        self.warnings.iter().for_each(|warning| out.warn(warning));
     }
 
     /// Reads and checks a settings file by itself.
@@ -130,7 +143,7 @@ impl Settings {
     }
 
     fn check(set: Vec<Setting>, mut problems: Problems) -> Result<Self, SettingsError> {
-        let mut settings = Self { set, policy: Policy::default() };
+        let mut settings = Self { set, policy: Policy::default(), warnings: Problems::new() };
         if problems.is_empty() {
             match Policy::new(&settings.policy_settings()) {
                 Ok(policy) => settings.policy = policy,
@@ -148,7 +161,9 @@ impl Settings {
         let mut problems = Problems::new();
         for (one, other) in [("redis.tls_cert", "redis.tls_key"), ("gateway.tls_cert", "gateway.tls_key")] {
             if self.text(one).is_some() != self.text(other).is_some() {
-                problems.push(format!("{one} and {other} belong together; only one of them is set"));
+                problems.push(format!(
+                    "{one} and {other} belong together; only one of them is set (tenure config set takes several pairs)"
+                ));
             }
         }
         let (useless, wanted): (&[_], _) = match self.backend() {

@@ -1,9 +1,11 @@
 //! The one place that names adapters: settings in, use cases out.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tempfile::TempDir;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::{Durability, RedisStore, check_password_file};
 pub(crate) use tenure_adapter_redis::{URL_FORMS as REDIS_URLS, check_url as check_redis_url};
@@ -23,33 +25,77 @@ mod repair;
 
 pub(crate) use repair::Repair;
 
+/// What becomes of a store that is not there. Only a file can be missing: an empty Redis is a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// It is an error, so that nobody takes the wrong place for one without sessions.
+    Refused,
+    /// It is made, and that is said.
+    Made,
+    /// One that is empty, and gone afterwards, stands in for it.
+    Imagined,
+}
+
+/// The use cases over a store, and where that is.
+pub(crate) struct Store {
+    pub(crate) sessions: Sessions,
+    /// For people: a path, or a server without its password.
+    pub(crate) place: String,
+}
+
 /// A store that was opened, to be closed.
 pub(crate) enum Opened {
-    Json(Arc<JsonStore>),
+    Json {
+        store: Arc<JsonStore>,
+        /// Removed with this.
+        _imagined: Option<TempDir>,
+    },
     Redis(Arc<RedisStore>),
 }
 
 /// Runs a command's work over the store that the settings name, and closes it, come what may.
 ///
 /// # Errors
-/// [`Failure`].
-pub(crate) fn with_sessions<F>(global: &Global, out: Output, work: F) -> Result<(), Failure>
+/// [`Failure`]; one that says that something is not there comes with the place.
+pub(crate) fn with_store<F>(global: &Global, missing: Missing, out: Output, work: F) -> Result<(), Failure>
 where
-    F: AsyncFnOnce(&Sessions) -> Result<(), Failure>,
+    F: AsyncFnOnce(&Store) -> Result<(), Failure>,
 {
     let settings = Settings::load(global)?;
+    settings.warn(out);
     block_on(async {
-        let (sessions, opened) = open(&settings).await?;
-        let outcome = work(&sessions).await;
+        let (sessions, opened) = open(&settings, missing, out).await?;
+        let store = Store { sessions, place: place(&settings)? };
+        let outcome = work(&store).await;
         // Activity may be lost, and no command fails for it.
-        if let Err(error) = sessions.flush_activity().await {
+        if let Err(error) = store.sessions.flush_activity().await {
             out.warn(format_args!("the activity was not recorded: {error}"));
         }
         if let Err(error) = opened.close().await {
             out.warn(format_args!("the store was not closed properly: {error}"));
         }
-        outcome
+        outcome.map_err(|failure| failure.looked_in(store.place))
     })
+}
+
+/// Where the store is, for people.
+///
+/// # Errors
+/// [`Failure`] where the settings do not tell.
+pub(crate) fn place(settings: &Settings) -> Result<String, Failure> {
+    Ok(match settings.backend() {
+        Backend::Json => file(settings)?.display().to_string(),
+        Backend::Redis => {
+            let text = |name| settings.text(name).unwrap_or_default();
+            format!("{} (prefix {})", crate::settings::masked(&text("redis.url")), text("redis.prefix"))
+        }
+    })
+}
+
+/// The file of the json backend, from the root on: which directory it is relative to is part of the question.
+fn file(settings: &Settings) -> Result<PathBuf, Failure> {
+    let path = settings.store()?;
+    Ok(std::path::absolute(&path).unwrap_or(path))
 }
 
 /// Runs asynchronous work on this thread.
@@ -65,14 +111,30 @@ pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Resul
     })
 }
 
-pub(crate) async fn open(settings: &Settings) -> Result<(Sessions, Opened), Failure> {
+/// Opens the store that the settings name.
+///
+/// # Errors
+/// [`Failure::Store`], [`Failure::Settings`].
+pub(crate) async fn open(settings: &Settings, missing: Missing, out: Output) -> Result<(Sessions, Opened), Failure> {
     let wall: Arc<dyn Clock> = Arc::new(SystemClock);
     let (repository, clock, opened): (Arc<dyn SessionRepository>, _, _) = match settings.backend() {
         Backend::Json => {
-            let path = settings.store()?;
+            let (path, imagined) = match file(settings)? {
+                path if missing == Missing::Imagined && !path.exists() => {
+                    out.note(format_args!("there is no store {} yet: the import makes it", path.display()));
+                    let directory =
+                        TempDir::new().map_err(|error| Failure::Failed(format!("could not try: {error}")))?;
+                    (directory.path().join("sessions.jsonl"), Some(directory))
+                }
+                path => (path, None),
+            };
             tracing::info!(path = %path.display(), "opening the store");
-            let store = JsonStore::open(&path, wall, tenure_adapter_json::Options::default())?;
-            (store.clone(), store.clock(), Opened::Json(store))
+            let create = missing == Missing::Made || imagined.is_some();
+            let store = JsonStore::open(&path, wall, tenure_adapter_json::Options { create, ..Default::default() })?;
+            if store.was_made() && imagined.is_none() {
+                out.note(format_args!("made a new store: {}", path.display()));
+            }
+            (store.clone(), store.clock(), Opened::Json { store, _imagined: imagined })
         }
         Backend::Redis => {
             let store = RedisStore::connect(redis_options(settings)?, wall).await?;
@@ -85,7 +147,7 @@ pub(crate) async fn open(settings: &Settings) -> Result<(Sessions, Opened), Fail
 impl Opened {
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         match self {
-            Self::Json(store) => store.close().await,
+            Self::Json { store, .. } => store.close().await,
             // Nothing waits in this process: what was written is with the server.
             Self::Redis(_) => Ok(()),
         }
@@ -133,15 +195,16 @@ fn password_file(settings: &Settings, name: &str) -> Result<Option<PathBuf>, Fai
     Ok(Some(file))
 }
 
-/// Looks at the store without changing it.
+/// Looks at the store without changing it; whether there is one.
 ///
 /// # Errors
 /// [`Failure`] where not even that can be begun.
-pub(crate) fn examine(settings: &Settings, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn examine(settings: &Settings, findings: &mut Vec<Finding>) -> Result<bool, Failure> {
     findings.push(doctor::backend(settings));
     match settings.backend() {
         Backend::Json => {
-            let found = tenure_adapter_json::examine(&settings.store()?, Arc::new(SystemClock));
+            let path = file(settings)?;
+            let found = tenure_adapter_json::examine(&path, Arc::new(SystemClock));
             findings.extend(found.into_iter().map(|found| {
                 let level = match found.level {
                     tenure_adapter_json::Level::Ok => Level::Ok,
@@ -150,7 +213,7 @@ pub(crate) fn examine(settings: &Settings, findings: &mut Vec<Finding>) -> Resul
                 };
                 Finding::new(level, found.what, found.advice)
             }));
-            Ok(())
+            Ok(!path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound))
         }
         Backend::Redis => block_on(async {
             let store = match RedisStore::connect(redis_options(settings)?, Arc::new(SystemClock)).await {
@@ -169,6 +232,7 @@ pub(crate) fn examine(settings: &Settings, findings: &mut Vec<Finding>) -> Resul
                 Finding::new(level, found.what, found.advice)
             }));
             Ok(())
-        }),
+        })
+        .map(|()| true),
     }
 }

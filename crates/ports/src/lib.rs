@@ -25,6 +25,12 @@ use tenure_domain::Timestamp;
 pub trait Clock: Send + Sync {
     /// Now. Never blocks and never fails: a store whose time cannot be trusted refuses its own calls instead.
     fn now(&self) -> Timestamp;
+
+    /// What this machine's clock says, where the store's time is carried on apart from it: for whoever compares times
+    /// of the store with another clock. No rule goes by it.
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 /// The operating system's source of randomness.

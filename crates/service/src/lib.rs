@@ -21,7 +21,7 @@ mod watch;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use tenure_domain::{Policy, Timestamp};
+use tenure_domain::{Millis, Policy, Timestamp};
 use tenure_ports::{Clock, Entropy, Feed, SessionRepository, StoreError};
 
 pub use activity::Usage;
@@ -77,6 +77,14 @@ impl Sessions {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How far the store's time is ahead of this machine's clock, as it is after a clock that once was. Spans are counted
+    /// rightly all the same; a time that another program compares with its own clock has to be moved by so much.
+    #[must_use]
+    pub fn ahead(&self) -> Millis {
+        let now = self.clock.now();
+        now.since(self.clock.wall())
     }
 
     /// News of changes, by whatever process; a hint and no guarantee.

@@ -97,6 +97,41 @@ fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
         for store in [&running, &mount(&fs, &time).unwrap()] {
             assert!(!is_active(store, old).await);
         }
+        time.wall.store(START + 5_000 + DAY, Ordering::SeqCst);
         assert!(surgery(&fs, &time).examine().unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_time_that_is_ahead_is_settled_by_whoever_accepts_the_clock() {
+    run(async {
+        let (fs, time) = (empty_disk(), Time::new());
+        let running = mount(&fs, &time).unwrap();
+        let old = issue(&running, "d", 1).await.session.id;
+        time.wall.store(START + 20 * DAY, Ordering::SeqCst);
+        let early = issue(&running, "e", 2).await.session.id;
+        time.pass(60_000);
+        time.wall.store(START + 60_000, Ordering::SeqCst);
+        assert_eq!(running.clock().now(), Timestamp::from_millis(START + 20 * DAY + 60_000));
+        assert_eq!(running.clock().wall(), Timestamp::from_millis(START + 60_000));
+        assert!(!is_active(&running, old).await && is_active(&running, early).await);
+
+        let plan = planned(&fs, &time);
+        let behind = plan.clock.as_ref().unwrap();
+        assert_eq!((behind.recorded, behind.restarted), (Timestamp::from_millis(START + 20 * DAY), false));
+        assert_eq!((behind.early, behind.until), (1, Timestamp::from_millis(START + 21 * DAY)));
+        surgery(&fs, &time).carry_out(&plan).unwrap();
+        for store in [&running, &mount(&fs, &time).unwrap()] {
+            assert!(is_active(store, old).await);
+            assert_eq!(store.clock().now(), Timestamp::from_millis(START + 60_000));
+        }
+        // What runs writes the accepted time, and a clock set back from here on revives nothing.
+        time.pass(DAY);
+        issue(&running, "f", 3).await;
+        assert!(surgery(&fs, &time).examine().unwrap().is_none());
+        time.wall.store(START, Ordering::SeqCst);
+        for store in [&running, &mount(&fs, &time).unwrap()] {
+            assert!(!is_active(store, old).await);
+        }
     });
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, json};
 
 use crate::cli::Global;
 use crate::exit::Failure;
+use crate::masking::masked;
 use crate::output::{DIM, Output, styled};
 use crate::settings::{self, ConfigPath, Effective, Key, Settings, SettingsError, Source, Value};
 
@@ -21,12 +22,12 @@ pub(crate) enum ConfigCommand {
     /// Print one setting
     #[command(after_help = "Example:\n  tenure config get session.token_ttl")]
     Get(KeyArgs),
-    /// Set one setting in the settings file; comments stay
-    #[command(after_help = "Examples:\n  tenure config set session.token_ttl 36s\n  tenure config set backend redis")]
-    Set(SetArgs),
-    /// Take one setting out of the settings file; comments stay
-    #[command(after_help = "Example:\n  tenure config unset session.token_ttl")]
-    Unset(KeyArgs),
+    /// Set settings in the settings file, all of them or none; comments stay
+    #[command(after_help = edit::SET_EXAMPLES)]
+    Set(edit::SetArgs),
+    /// Take settings out of the settings file, all of them or none; comments stay
+    #[command(after_help = edit::UNSET_EXAMPLES)]
+    Unset(edit::UnsetArgs),
     /// Check the settings: file, environment and flags together
     Validate,
     /// Print the JSON Schema of the settings file
@@ -46,17 +47,6 @@ pub(crate) struct KeyArgs {
     key: String,
 }
 
-/// Names a setting and a value.
-#[derive(clap::Args)]
-pub(crate) struct SetArgs {
-    /// The setting's name, such as session.token_ttl
-    #[arg(value_name = "KEY")]
-    key: String,
-    /// Its new value; lists are written with commas
-    #[arg(value_name = "VALUE")]
-    value: String,
-}
-
 /// Write a settings file that explains every key.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InitArgs {
@@ -72,8 +62,8 @@ pub(crate) fn run(command: ConfigCommand, global: &Global, out: Output) -> Resul
     match command {
         ConfigCommand::Show => show(&Settings::load(global)?, out),
         ConfigCommand::Get(args) => get(known(&args.key)?, &Settings::load(global)?, out),
-        ConfigCommand::Set(args) => edit::set(&ConfigPath::find(global)?, known(&args.key)?, &args.value, out),
-        ConfigCommand::Unset(args) => edit::unset(&ConfigPath::find(global)?, known(&args.key)?, out),
+        ConfigCommand::Set(args) => edit::set(&args, &ConfigPath::find(global)?, out),
+        ConfigCommand::Unset(args) => edit::unset(&args, &ConfigPath::find(global)?, out),
         ConfigCommand::Validate => validate(global, out),
         ConfigCommand::Schema => schema(out),
         ConfigCommand::Init(args) => init::run(&args, &ConfigPath::find(global)?, out),
@@ -89,11 +79,14 @@ fn known(name: &str) -> Result<&'static Key, Failure> {
 fn shown(setting: &Effective<'_>) -> Option<Value> {
     setting.value.clone().map(|value| match value {
         Value::Text(text) if setting.key.kind.is_url() => Value::Text(settings::masked(&text)),
+        // Somebody may have set the token where its file belongs.
+        Value::Text(text) => Value::Text(masked(&text).into_owned()),
         value => value,
     })
 }
 
 fn show(settings: &Settings, out: Output) -> Result<(), Failure> {
+    settings.warn(out);
     let all = settings::KEYS.iter().map(|key| settings.effective(key));
     if out.json {
         let entry = |setting: Effective<'_>| {
@@ -127,7 +120,7 @@ fn get(key: &'static Key, settings: &Settings, out: Output) -> Result<(), Failur
 
 fn validate(global: &Global, out: Output) -> Result<(), Failure> {
     let config = ConfigPath::find(global)?;
-    Settings::load(global)?;
+    Settings::load(global)?.warn(out);
     let path = config.path.display().to_string();
     let is_there = config.path.exists();
     if out.json {

@@ -31,10 +31,10 @@ pub(crate) struct DoctorArgs {
 }
 
 const EXAMPLES: &str = "\
-Exit code 0 where nothing fails, 1 otherwise. Nothing is changed without --repair and a yes.
+Exit code 0 where nothing fails, 5 where there is no store, 1 otherwise. Nothing is changed without --repair and a yes.
 
 A repair keeps every line that checks out, sets a single changed bit right, and ends the sessions that lost lines name,
-since a revocation may be among what is lost. It also accepts a clock that is behind after a restart of the machine.
+since a revocation may be among what is lost. It also accepts a clock that is behind what the store has recorded.
 
 Examples:
   tenure doctor
@@ -58,7 +58,8 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(crate) fn new(level: Level, what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level, what: what.into(), advice: advice.into() }
+        let safe = |text: String| crate::masking::masked(&text).into_owned();
+        Self { level, what: safe(what.into()), advice: safe(advice.into()) }
     }
 }
 
@@ -75,10 +76,14 @@ impl Level {
 pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(), Failure> {
     let done = if args.repair { repair::run(&Settings::load(global)?, args.yes, out)? } else { None };
     let mut findings = vec![clock()];
+    let mut is_there = true;
     match Settings::load(global) {
         Ok(settings) => {
             findings.extend(config_file(global, &settings));
-            wiring::examine(&settings, &mut findings)?;
+            findings.extend(settings.warnings().iter().map(|problem| {
+                Finding::new(Level::Warn, problem.as_str(), "unset it where it was meant as a setting of Tenure")
+            }));
+            is_there = wiring::examine(&settings, &mut findings)?;
         }
         Err(error) => {
             let advice = "correct it (tenure config set, or an editor); until then no command runs";
@@ -86,7 +91,11 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(),
         }
     }
     print(&findings, done.as_ref(), out)?;
-    if findings.iter().any(|finding| finding.level == Level::Fail) { Err(Failure::Partly) } else { Ok(()) }
+    match findings.iter().any(|finding| finding.level == Level::Fail) {
+        _ if !is_there => Err(Failure::NoStore),
+        true => Err(Failure::Partly),
+        false => Ok(()),
+    }
 }
 
 /// 2025: this program is younger than that.

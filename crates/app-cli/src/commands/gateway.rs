@@ -14,8 +14,8 @@ use crate::cli::Global;
 use crate::exit::Failure;
 use crate::interrupt;
 use crate::output::{BOLD, Output, styled};
-use crate::settings::{Backend, FlagValue, Settings};
-use crate::wiring;
+use crate::settings::{FlagValue, Settings};
+use crate::wiring::{self, Missing};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -124,6 +124,7 @@ impl GatewayArgs {
 
 pub(crate) fn run(args: &GatewayArgs, global: &Global, out: Output) -> Result<(), Failure> {
     let settings = args.settings(global)?;
+    settings.warn(out);
     let options = options::of(&settings, out)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("could not start: {error}")))?;
@@ -140,7 +141,7 @@ async fn serve(
     options: Options,
     out: Output,
 ) -> Result<(), Failure> {
-    let (sessions, opened) = wiring::open(settings).await?;
+    let (sessions, opened) = wiring::open(settings, Missing::Made, out).await?;
     opened.warn(out).await;
     let sessions = Arc::new(sessions);
     let gate = Gate::new(Arc::clone(&sessions), options);
@@ -183,10 +184,7 @@ fn announce(
         (Some(upstream), None) => format!("upstream {upstream}"),
         (Some(upstream), Some(profile)) => format!("upstream {upstream}, profile {profile}"),
     };
-    let store = match settings.backend() {
-        Backend::Json => settings.store()?.display().to_string(),
-        Backend::Redis => settings.text("redis.url").map(|url| crate::settings::masked(&url)).unwrap_or_default(),
-    };
+    let store = wiring::place(settings)?;
     let insecure = if options.tls.is_some() { "-k " } else { "" };
     let tenure = command_line(global);
     out.note(format_args!("{}   {clients} ({behind})", styled(BOLD, "clients")));

@@ -42,7 +42,7 @@ fn write(command: &Command, name: &str, directory: &Path) -> Result<usize, Failu
     let written = std::fs::write(&path, page(command, name)?);
     written.map_err(|error| Failure::Failed(format!("could not write {}: {error}", path.display())))?;
     let mut count = 1;
-    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
         count += write(below, &format!("{name}-{}", below.get_name()), directory)?;
     }
     Ok(count)

@@ -48,7 +48,7 @@ fn section(text: &mut String, command: &Command, name: &str, depth: usize) {
     if let Some(after) = command.get_after_help() {
         let _ = writeln!(text, "\n```text\n{}\n```", after.to_string().trim());
     }
-    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
         section(text, below, &format!("{name} {}", below.get_name()), depth + 1);
     }
 }

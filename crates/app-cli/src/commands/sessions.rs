@@ -5,6 +5,7 @@ mod export;
 mod import;
 mod list;
 mod moltbot;
+mod names;
 mod revoke;
 mod show;
 mod watch;
@@ -14,7 +15,7 @@ use clap::Subcommand;
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::output::Output;
-use crate::wiring::with_sessions;
+use crate::wiring::{Missing, Store, with_store};
 
 /// List, show, revoke, clean up and move sessions.
 #[derive(Debug, Subcommand)]
@@ -46,27 +47,36 @@ pub(crate) fn run(command: SessionsCommand, global: &Global, out: Output) -> Res
     match command {
         SessionsCommand::List(args) => {
             let query = args.query()?;
-            with_sessions(global, out, async |sessions| list::run(&query, sessions, out).await)
+            existing(global, out, async |store| list::run(&query, store, out).await)
         }
         SessionsCommand::Show(args) => {
-            with_sessions(global, out, async |sessions| show::run(&args, sessions, out).await)
+            args.check()?;
+            existing(global, out, async |store| show::run(&args, store, out).await)
         }
         SessionsCommand::Revoke(args) => {
             let cause = args.cause()?;
             let names = args.names()?;
-            with_sessions(global, out, async |sessions| revoke::run(&args, names, &cause, sessions, out).await)
+            existing(global, out, async |store| revoke::run(&args, names, &cause, store, out).await)
         }
         SessionsCommand::Cleanup(args) => {
             let older_than = args.older_than()?;
-            with_sessions(global, out, async |sessions| cleanup::run(&args, older_than, sessions, out).await)
+            existing(global, out, async |store| cleanup::run(&args, older_than, store, out).await)
         }
-        SessionsCommand::Watch(_) => with_sessions(global, out, async |sessions| watch::run(sessions, out).await),
-        SessionsCommand::Export(args) => {
-            with_sessions(global, out, async |sessions| export::run(&args, sessions, out).await)
-        }
+        SessionsCommand::Watch(_) => existing(global, out, async |store| watch::run(store, out).await),
+        SessionsCommand::Export(args) => existing(global, out, async |store| export::run(&args, store, out).await),
         SessionsCommand::Import(args) => {
             let source = args.read()?;
-            with_sessions(global, out, async |sessions| import::run(&args, source, sessions, out).await)
+            let missing = if args.dry_run { Missing::Imagined } else { Missing::Made };
+            with_store(global, missing, out, async |store| import::run(&args, source, &store.sessions, out).await)
         }
     }
+}
+
+/// Works on a store that is there: a new one would have nothing to show and nothing to end.
+fn existing(
+    global: &Global,
+    out: Output,
+    work: impl AsyncFnOnce(&Store) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    with_store(global, Missing::Refused, out, work)
 }

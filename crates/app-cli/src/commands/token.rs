@@ -1,5 +1,6 @@
 //! `tenure token …`
 
+mod hand_over;
 mod issue;
 mod rotate;
 
@@ -12,7 +13,7 @@ use tenure_service::{SessionView, Sessions, Usage, VerifyError};
 use crate::cli::Global;
 use crate::exit::Failure;
 use crate::output::Output;
-use crate::wiring::with_sessions;
+use crate::wiring::{Missing, Store, with_store};
 use crate::{input, words};
 
 /// Issue, verify, rotate and inspect tokens.
@@ -58,16 +59,19 @@ pub(crate) fn run(command: TokenCommand, global: &Global, out: Output) -> Result
     match command {
         TokenCommand::Issue(args) => {
             let request = args.request()?;
-            with_sessions(global, out, async |sessions| issue::run(request, sessions, out).await)
+            let work = async |store: &Store| issue::run(&args, request, &store.sessions, out).await;
+            with_store(global, Missing::Made, out, work)
         }
         TokenCommand::Verify(args) => {
             let text = input::token(out)?;
             let usage = if args.no_touch { Usage::Ignored } else { Usage::Counts };
-            with_sessions(global, out, async |sessions| verify(&text, usage, sessions, out).await)
+            let work = async |store: &Store| verify(&text, usage, &store.sessions, out).await;
+            with_store(global, Missing::Refused, out, work)
         }
         TokenCommand::Rotate(args) => {
             let text = input::token(out)?;
-            with_sessions(global, out, async |sessions| rotate::run(&args, &text, sessions, out).await)
+            let work = async |store: &Store| rotate::run(&args, &text, &store.sessions, out).await;
+            with_store(global, Missing::Refused, out, work)
         }
         TokenCommand::Inspect => inspect(&input::token(out)?, out),
     }

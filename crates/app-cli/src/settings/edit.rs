@@ -7,11 +7,16 @@ use toml_edit::{Document, DocumentMut, Item, Table, TableLike, Value};
 use super::layers::problem;
 use super::{Key, Settings, SettingsError};
 
-/// The file's text with a key set.
+/// The file's text with keys set.
 ///
 /// # Errors
-/// [`SettingsError`] for a value that the key does not take, or that does not go with the rest of the file.
-pub(crate) fn set(path: &Path, text: &str, key: &'static Key, value: &str) -> Result<String, SettingsError> {
+/// [`SettingsError`] for a value that its key does not take, or that does not go with the rest of the file.
+pub(crate) fn set(path: &Path, text: &str, pairs: &[(&'static Key, &str)]) -> Result<String, SettingsError> {
+    let edited = pairs.iter().try_fold(text.to_owned(), |text, (key, value)| set_one(path, &text, key, value))?;
+    checked(path, edited)
+}
+
+fn set_one(path: &Path, text: &str, key: &'static Key, value: &str) -> Result<String, SettingsError> {
     let value = key.kind.read(value).map_err(|error| SettingsError::one(problem(key, value, None, &error)))?;
     let mut document = parse(path, text)?;
     let (section, name) = key.parts();
@@ -25,21 +30,43 @@ pub(crate) fn set(path: &Path, text: &str, key: &'static Key, value: &str) -> Re
     if !table.contains_key(name)
         && let Some(edited) = in_place_of_its_example(text, section, name, &value.to_toml())
     {
-        return checked(path, edited);
+        return Ok(edited);
     }
     put(table, name, value.to_toml());
-    checked(path, document.to_string())
+    Ok(document.to_string())
 }
 
-/// The file's text with a key taken out; `None` where it does not set it.
+/// A settings file without some keys.
+pub(crate) struct Unset {
+    /// Its text.
+    pub(crate) text: String,
+    /// The keys that it did not set.
+    pub(crate) missing: Vec<&'static Key>,
+}
+
+/// The file's text with keys taken out.
 ///
 /// # Errors
 /// [`SettingsError`] where the rest of the file would not hold together.
-pub(crate) fn unset(path: &Path, text: &str, key: &'static Key) -> Result<Option<String>, SettingsError> {
+pub(crate) fn unset(path: &Path, text: &str, keys: &[&'static Key]) -> Result<Unset, SettingsError> {
+    let mut unset = Unset { text: text.to_owned(), missing: Vec::new() };
+    for &key in keys {
+        match unset_one(path, &unset.text, key)? {
+            Some(text) => unset.text = text,
+            None => unset.missing.push(key),
+        }
+    }
+    if unset.missing.len() < keys.len() {
+        unset.text = checked(path, unset.text)?;
+    }
+    Ok(unset)
+}
+
+fn unset_one(path: &Path, text: &str, key: &'static Key) -> Result<Option<String>, SettingsError> {
     let mut document = parse(path, text)?;
     let (section, name) = key.parts();
     if let Some(edited) = without_its_lines(text, section, name) {
-        return checked(path, edited).map(Some);
+        return Ok(Some(edited));
     }
     let removed = match section {
         None => document.remove(name),
@@ -47,7 +74,7 @@ pub(crate) fn unset(path: &Path, text: &str, key: &'static Key) -> Result<Option
             document.get_mut(section).and_then(Item::as_table_like_mut).and_then(|table| table.remove(name))
         }
     };
-    removed.map(|_| checked(path, document.to_string())).transpose()
+    Ok(removed.map(|_| document.to_string()))
 }
 
 /// A value in the place of another keeps the comment behind it.
@@ -123,44 +150,61 @@ mod tests {
     #[test]
     fn comments_stay() {
         let path = Path::new("/c.toml");
-        let text = set(path, FILE, key("session.token_ttl"), "36s").unwrap();
+        let text = set(path, FILE, &[(key("session.token_ttl"), "36s")]).unwrap();
         assert_eq!(text, FILE.replace("12h", "36s"));
-        let text = set(path, &text, key("redis.near_cache"), "true").unwrap();
+        let text = set(path, &text, &[(key("redis.near_cache"), "true")]).unwrap();
         assert!(text.ends_with("\n[redis]\nnear_cache = true\n"), "{text}");
-        let text = unset(path, &text, key("session.token_ttl")).unwrap().unwrap();
+        let text = unset(path, &text, &[key("session.token_ttl")]).unwrap().text;
         assert!(text.starts_with("# mine\n[session] # rules\n# not long\n\n[redis]"), "{text}");
-        assert_eq!(unset(path, &text, key("session.token_ttl")).unwrap(), None);
+        let again = unset(path, &text, &[key("session.token_ttl")]).unwrap();
+        assert_eq!((again.text, again.missing.len()), (text, 1));
     }
 
     #[test]
     fn other_ways_to_write_a_table_are_edited_too() {
         let path = Path::new("/c.toml");
         let inline = "session = { token_ttl = \"12h\", retention = \"1h\" }\n";
-        let text = unset(path, inline, key("session.token_ttl")).unwrap().unwrap();
+        let text = unset(path, inline, &[key("session.token_ttl")]).unwrap().text;
         assert!(!text.contains("token_ttl") && text.contains("retention"), "{text}");
         let dotted = "session.token_ttl = \"12h\"\nsession.retention = \"1h\"\n";
-        let text = unset(path, dotted, key("session.token_ttl")).unwrap().unwrap();
+        let text = unset(path, dotted, &[key("session.token_ttl")]).unwrap().text;
         assert_eq!(text, "session.retention = \"1h\"\n");
         let list = "[gateway]\npublic_paths = [\n  \"/a\", # one\n  \"/b\",\n]\nuser_header = \"X-User\"\n";
-        let text = unset(path, list, key("gateway.public_paths")).unwrap().unwrap();
+        let text = unset(path, list, &[key("gateway.public_paths")]).unwrap().text;
         assert_eq!(text, "[gateway]\nuser_header = \"X-User\"\n");
     }
 
     #[test]
     fn in_an_explained_file_a_value_goes_where_its_example_was() {
         let path = Path::new("/c.toml");
-        let text = set(path, &template(&[]), key("session.token_ttl"), "36s").unwrap();
+        let text = set(path, &template(&[]), &[(key("session.token_ttl"), "36s")]).unwrap();
         assert_eq!(text, template(&[]).replace("# token_ttl = \"24h\"", "token_ttl = \"36s\""));
-        let text = set(path, &template(&[]), key("backend"), "redis").unwrap();
+        let text = set(path, &template(&[]), &[(key("backend"), "redis")]).unwrap();
         assert_eq!(text, template(&[]).replace("# backend = \"json\"", "backend = \"redis\""));
     }
 
     #[test]
     fn what_does_not_go_together_is_refused_as_a_whole() {
-        let error = set(Path::new("/c.toml"), FILE, key("session.rotate_before_expiry"), "12h").unwrap_err();
+        let error = set(Path::new("/c.toml"), FILE, &[(key("session.rotate_before_expiry"), "12h")]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "session.rotate_before_expiry is 12h (/c.toml:5): it takes 0s to less than session.token_ttl (12h)"
         );
+    }
+
+    #[test]
+    fn what_only_goes_together_is_set_and_unset_together() {
+        let path = Path::new("/c.toml");
+        let (cert, tls_key) = (key("gateway.tls_cert"), key("gateway.tls_key"));
+        for text in ["", FILE, &template(&[])] {
+            let error = set(path, text, &[(cert, "c.pem")]).unwrap_err().to_string();
+            assert!(error.contains("belong together") && error.contains("several pairs"), "{error}");
+            let both = set(path, text, &[(cert, "c.pem"), (tls_key, "k.pem")]).unwrap();
+            assert!(both.contains("tls_cert = \"c.pem\"") && both.contains("tls_key = \"k.pem\""), "{both}");
+            assert!(unset(path, &both, &[cert]).is_err());
+            let neither = unset(path, &both, &[cert, tls_key]).unwrap();
+            assert!(!neither.text.contains(".pem\"") && neither.missing.is_empty(), "{}", neither.text);
+            assert!(set(path, text, &[(cert, "c.pem"), (tls_key, "k.pem"), (key("backend"), "x")]).is_err());
+        }
     }
 }

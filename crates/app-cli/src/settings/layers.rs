@@ -109,10 +109,12 @@ fn take(key: &'static Key, text: &str, source: Source, settings: &mut Vec<Settin
     }
 }
 
-/// The values that the environment sets. A variable of this program that nobody knows is a problem.
+/// The values that the environment sets. An unknown variable with a section in its name is a mistyped setting, and a
+/// problem; another one may be anybody's, since orchestrators name variables after services, and is warned of.
 pub(crate) fn from_environment(
     variables: impl Iterator<Item = (OsString, OsString)>,
     problems: &mut Problems,
+    warnings: &mut Problems,
 ) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
     for (name, text) in variables {
@@ -123,9 +125,15 @@ pub(crate) fn from_environment(
             continue;
         }
         let Some(key) = KEYS.iter().find(|key| key.short == Some(name) || key.variable() == name) else {
-            let names: Vec<String> =
-                KEYS.iter().flat_map(|key| [Some(key.variable()), key.short.map(str::to_owned)]).flatten().collect();
-            problems.push(unknown(&format!("the environment variable {name} is no setting"), name, &names));
+            if !is_service_link(name) {
+                let names: Vec<String> = KEYS
+                    .iter()
+                    .flat_map(|key| [Some(key.variable()), key.short.map(str::to_owned)])
+                    .flatten()
+                    .collect();
+                let problem = unknown(&format!("the environment variable {name} is no setting"), name, &names);
+                if name.contains("__") { problems.push(problem) } else { warnings.push(problem) }
+            }
             continue;
         };
         let Some(text) = text.to_str() else {
@@ -141,6 +149,27 @@ pub(crate) fn from_environment(
         take(key, text, source, &mut settings, problems);
     }
     settings
+}
+
+/// Whether Kubernetes (or Docker before it) gives a container this variable for a service called `tenure` or
+/// `tenure-…`: `_SERVICE_HOST`, `_SERVICE_PORT`, `_SERVICE_PORT_NAME`, `_PORT`, and `_PORT_8470_TCP` with `_PROTO`,
+/// `_PORT`, `_ADDR` or nothing behind it. The sections of a setting have two underscores, and no setting looks so.
+fn is_service_link(name: &str) -> bool {
+    let is_port = |rest: &str| {
+        let mut parts = rest.splitn(3, '_');
+        let number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
+        number
+            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+            && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
+    };
+    let behind = |part: &'static str| {
+        name.match_indices(part).filter_map(move |(at, _)| name[at + part.len()..].strip_prefix('_'))
+    };
+    !name.contains("__")
+        && (name.ends_with("_SERVICE_HOST")
+            || name.ends_with("_PORT")
+            || behind("_SERVICE_PORT").any(|port| !port.is_empty())
+            || behind("_PORT").any(is_port))
 }
 
 /// The values that a settings file sets. Relative paths in it are meant from where the file is.
@@ -232,9 +261,38 @@ mod tests {
     #[test]
     fn the_short_and_the_long_form_may_not_disagree() {
         let variables = [("TENURE_STORE", "/a"), ("TENURE_JSON__STORE", "/b"), ("PATH", "/bin")];
-        let mut problems = Problems::new();
-        from_environment(variables.into_iter().map(|(a, b)| (a.into(), b.into())), &mut problems);
+        let (mut problems, mut warnings) = (Problems::new(), Problems::new());
+        from_environment(variables.into_iter().map(|(a, b)| (a.into(), b.into())), &mut problems, &mut warnings);
         assert_eq!(problems, ["TENURE_JSON__STORE and TENURE_STORE set json.store to different values"]);
+        assert_eq!(warnings, Problems::new());
+    }
+
+    #[test]
+    fn service_links_are_told_from_settings() {
+        for name in [
+            "TENURE_PORT",
+            "TENURE_SERVICE_HOST",
+            "TENURE_SERVICE_PORT",
+            "TENURE_SERVICE_PORT_HTTP",
+            "TENURE_SERVICE_PORT_HTTP_ADMIN",
+            "TENURE_PORT_8470_TCP",
+            "TENURE_PORT_8470_TCP_PROTO",
+            "TENURE_PORT_8470_TCP_PORT",
+            "TENURE_PORT_8470_TCP_ADDR",
+            "TENURE_PORT_53_UDP_ADDR",
+            "TENURE_REDIS_SERVICE_HOST",
+            "TENURE_STORE_PORT",
+            "TENURE_STORE_PORT_6379_TCP",
+            "TENURE_PORT_PORT_1_SCTP",
+        ] {
+            assert!(is_service_link(name), "{name}");
+        }
+        let known = KEYS.iter().flat_map(|key| [Some(key.variable()), key.short.map(str::to_owned)]).flatten();
+        let others =
+            ["TENURE_REDIS_URLS", "TENURE_PORTS", "TENURE_PORT_8470", "TENURE_PORT_X_TCP", "TENURE_GATEWAY__PORT"];
+        for name in known.chain(others.map(str::to_owned)).chain(OTHER_VARIABLES.map(str::to_owned)) {
+            assert!(!is_service_link(&name), "{name}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Repair {
                 "--repair is for the json backend: a Redis server keeps its own files".to_owned(),
             ));
         }
-        let plan = tenure_adapter_json::plan(&settings.store()?, Arc::new(SystemClock), &settings.policy())?;
+        let plan = tenure_adapter_json::plan(&super::file(settings)?, Arc::new(SystemClock), &settings.policy())?;
         Ok(plan.map(Self))
     }
 
@@ -36,7 +36,7 @@ impl Repair {
     /// # Errors
     /// [`Failure`] where it could not be done.
     pub(crate) fn carry_out(&self, settings: &Settings) -> Result<(), Failure> {
-        let (store, clock) = (settings.store()?, Arc::new(SystemClock));
+        let (store, clock) = (super::file(settings)?, Arc::new(SystemClock));
         Ok(tenure_adapter_json::repair(&store, clock, &settings.policy(), &self.0)?)
     }
 
@@ -120,15 +120,21 @@ fn loss(loss: &Loss) -> String {
 }
 
 fn clock(behind: &Behind) -> String {
+    let since = if behind.restarted {
+        "the last time that the store recorded before the machine's restart"
+    } else {
+        "the last time that the store recorded, by a clock that was ahead once"
+    };
     let mut text = format!(
-        "the clock is behind {}, the last time that the store recorded before the machine's restart; it would be \
-         accepted: what had expired since then by that record holds again until it expires by this clock",
+        "the clock is behind {}, {since}; it would be accepted: what had expired since then by that record holds again \
+         until it expires by this clock",
         rfc3339(behind.recorded)
     );
     if behind.early > 0 {
         let count = words::sessions(behind.early);
         text += &format!(
-            "; {count} would hold until as late as {}, having been issued or rotated by that later time",
+            "; {count} would hold until as late as {}, having been issued or rotated by that later time (revoke them if \
+             that is too long)",
             rfc3339(behind.until)
         );
     }

@@ -166,23 +166,27 @@ fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
+/// As if the last line had been written so much later than it was, in this run of the machine or in another.
+fn write_later(home: &Home, millis: u64, other_run: bool) {
+    damage(home, |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let last = text.lines().last().unwrap();
+        let line: serde_json::Value = serde_json::from_str(last).unwrap();
+        let (t, boot) = (line["tx"]["t"].as_u64().unwrap(), line["tx"]["b"].as_str().unwrap());
+        let tx = &last[23..last.len() - 1];
+        assert!(last.starts_with("{\"crc\":") && tx.starts_with("{\"q\":"), "{last}");
+        let tx = tx.replacen(&t.to_string(), &(t + millis).to_string(), 1);
+        let tx = if other_run { tx.replacen(boot, "another", 1) } else { tx };
+        let other = format!("{{\"crc\":\"{:08x}\",\"tx\":{tx}}}", crc32c(tx.as_bytes()));
+        *bytes = text.replace(last, &other).into_bytes();
+    });
+}
+
 #[test]
 fn a_clock_that_is_behind_after_a_restart_is_accepted_only_here() {
     let home = Home::json();
     let token = home.issue("laptop");
-    // As if another run of the machine had written the last line, an hour later than it is.
-    damage(&home, |bytes| {
-        let text = String::from_utf8(bytes.clone()).unwrap();
-        let last = text.lines().last().unwrap();
-        let mut line: serde_json::Value = serde_json::from_str(last).unwrap();
-        let (t, boot) = (line["tx"]["t"].as_u64().unwrap(), line["tx"]["b"].take());
-        let tx = &last[23..last.len() - 1];
-        assert!(last.starts_with("{\"crc\":") && tx.starts_with("{\"q\":"), "{last}");
-        let tx = tx.replacen(&t.to_string(), &(t + 3_600_000).to_string(), 1);
-        let tx = tx.replacen(boot.as_str().unwrap(), "another", 1);
-        let other = format!("{{\"crc\":\"{:08x}\",\"tx\":{tx}}}", crc32c(tx.as_bytes()));
-        *bytes = text.replace(last, &other).into_bytes();
-    });
+    write_later(&home, 3_600_000, true);
     home.feed(&["token", "verify"], &token).fails(5, "its clock is 59m 5");
     let found = home.run(&["doctor"]);
     assert!(found.out.contains("doctor --repair") && found.code == Some(1), "{found:?}");
@@ -191,4 +195,48 @@ fn a_clock_that_is_behind_after_a_restart_is_accepted_only_here() {
     home.feed(&["token", "verify"], &token).fails(5, "its clock is");
     home.run(&["doctor", "--repair", "--yes"]).succeeds();
     home.feed(&["token", "verify"], &token).succeeds();
+}
+
+#[test]
+fn a_time_that_a_wrong_clock_left_ahead_is_told_and_settled() {
+    const DAYS: u64 = 20 * 86_400;
+    let home = Home::json();
+    home.issue("laptop");
+    write_later(&home, DAYS * 1_000, false);
+    let gateway = crate::gateway::Gateway::start(&home, &[]);
+    let token = home.issue("phone");
+
+    let found = home.run(&["doctor"]);
+    assert!(found.succeeds().out.contains("warn  ") && found.out.contains("the store's time is 20d"), "{found:?}");
+    assert!(found.out.contains("doctor --repair"), "{found:?}");
+    let seconds_left = |gateway: &crate::gateway::Gateway| {
+        let (body, address) = (format!("token={token}"), &gateway.operators);
+        let head = format!(
+            "POST /oauth2/introspect HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: \
+             application/x-www-form-urlencoded\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            gateway.admin_secret,
+            body.len()
+        );
+        let answer = crate::gateway::request(address, &(head + &body)).body;
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let now = fs::metadata(home.write("now", "")).unwrap().modified().unwrap();
+        let now = i64::try_from(now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        (answer["exp"].as_i64().unwrap() - now, now - answer["iat"].as_i64().unwrap())
+    };
+    let (left, ago) = seconds_left(&gateway);
+    assert!((86_000..=86_400).contains(&left) && (0..=400).contains(&ago), "{left} {ago}");
+
+    let shown = home.run(&["doctor", "--repair"]).fails(2, "--yes").out.clone();
+    assert!(shown.contains("by a clock that was ahead once") && shown.contains("1 session would hold"), "{shown}");
+    home.run(&["doctor", "--repair", "--yes"]).succeeds();
+    // What runs goes on with the accepted time, and so does what it writes.
+    assert!(gateway.auth(&token).status < 300);
+    home.issue("tablet");
+    let found = home.run(&["doctor"]);
+    assert!(found.succeeds().out.contains("the clock agrees with what the store has recorded"), "{found:?}");
+    let (left, _) = seconds_left(&gateway);
+    assert!(
+        left > i64::try_from(DAYS).unwrap(),
+        "issued by the wrong clock, it holds so long by the right one: {left}"
+    );
 }

@@ -105,6 +105,12 @@ impl Home {
         child.wait_with_output().unwrap().into()
     }
 
+    /// Makes a store without sessions.
+    pub(crate) fn make_store(&self) {
+        let ran = self.feed(&["sessions", "import", "-"], "");
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+
     /// Issues a session on a device and answers its token.
     pub(crate) fn issue(&self, device: &str) -> String {
         let ran = self.run(&["token", "issue", "--device-id", device]);

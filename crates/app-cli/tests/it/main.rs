@@ -1,6 +1,7 @@
 //! The `tenure` command end to end: real processes, each test with its own directories, both backends.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod arguments;
 mod config;
 mod doctor;
 mod exit_codes;
@@ -21,3 +22,4 @@ mod stores;
 mod terminals;
 mod tokens;
 mod watch;
+mod wrong_store;

@@ -68,7 +68,7 @@ fn a_bad_line_is_named_and_nothing_is_imported() {
     assert!(!ran.err.contains(&digest[..16]));
     let twice = format!("{export}{}", export.lines().next().unwrap());
     to.feed(&["sessions", "import", "-"], &twice).fails(1, "stands on line 1 already");
-    assert_eq!(to.list(&["--all"]).len(), 0);
+    assert!(!to.store().exists());
     to.run(&["sessions", "import", "missing.jsonl"]).fails(1, "could not read missing.jsonl");
     assert_eq!(to.feed(&["sessions", "import", "-", "--json"], "").succeeds().json()["taken"], 0);
 }
@@ -83,7 +83,7 @@ fn a_device_over_its_cap_is_refused_by_name() {
     to.set("TENURE_SESSION__MAX_SESSIONS_PER_DEVICE", "2");
     let would = to.feed(&["sessions", "import", "-", "--dry-run"], &export);
     would.fails(1, "device laptop: not taken, since it would have 3 active sessions and may have 2");
-    assert_eq!(to.list(&[]).len(), 0);
+    assert!(!to.store().exists());
     let ran = to.feed(&["sessions", "import", "-", "--json"], &export);
     let report = ran.fails(1, "device laptop: not taken").json();
     assert_eq!(report["taken"], 1);
@@ -126,7 +126,7 @@ fn a_moltbot_file_gets_new_sessions_and_new_tokens() {
     home.run(&["sessions", "import", "sessions.json"]).fails(2, "--tokens-out FILE");
     let would = home.run(&["sessions", "import", "sessions.json", "--dry-run", "--json"]).succeeds().json();
     assert_eq!((&would["issued"], &would["expired"]), (&2.into(), &1.into()));
-    assert_eq!(home.list(&[]).len(), 0);
+    assert!(!home.store().exists());
 
     let ran = home.run(&["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl"]);
     assert_eq!(ran.succeeds().out, "issued 2 sessions in the place of old ones; 1 expired ones skipped\n");

@@ -34,6 +34,7 @@ fn a_token_that_nobody_reads_is_told() {
 #[test]
 fn ctrl_c_leaves_a_valid_store_and_says_what_was_done() {
     let home = Home::json();
+    home.make_store();
     home.write("many.jsonl", &export_of(20_000));
     let mut command = home.command(&["sessions", "import", "many.jsonl"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
-use tenure_domain::{Actor, ClientField, Holds, Timestamp};
+use tenure_domain::{Actor, ClientField, Holds, Millis, Timestamp};
 use tenure_service::{Sessions, Target, Usage, Verified, VerifyError};
 use utoipa::ToSchema;
 
@@ -153,7 +153,7 @@ pub(super) async fn introspect(State(admin): State<Arc<Admin>>, request: Request
     let (form, _) = authenticated(&admin, request).await?;
     let token = form.get("token").ok_or_else(|| Failure::invalid_request("token is missing"))?;
     let body = match admin.gate.sessions().verify_text(token, Usage::Ignored).await {
-        Ok(verified) => active(&verified),
+        Ok(verified) => active(&verified, admin.gate.sessions().ahead()),
         Err(VerifyError::Refused(_)) => Introspection::INACTIVE,
         Err(error) => return Err(Failure::Other(error.into())),
     };
@@ -174,9 +174,13 @@ impl Introspection {
     };
 }
 
-fn active(verified: &Verified) -> Introspection {
+/// Whoever asks compares the times with a clock of its own (RFC 7662 section 2.2), so `exp` says when the token stops
+/// holding by that clock also where the store's time is `ahead` of it. `iat` is never later than it is by that clock.
+fn active(verified: &Verified, ahead: Millis) -> Introspection {
     let session = &verified.session;
+    let by_the_wall = |at: Timestamp| at.minus(ahead);
     let seconds = |at: Timestamp| at.as_millis() / 1_000;
+    let issued = |at: Timestamp| if at > by_the_wall(verified.at) { by_the_wall(at) } else { at };
     let overlap_ends = session.credential.replaced.as_ref().map(|replaced| replaced.stops_at);
     let (issued_at, stops_at) = match verified.holds {
         Holds::Current => (session.rotated_at, Some(session.expires_at)),
@@ -188,8 +192,8 @@ fn active(verified: &Verified) -> Introspection {
         client_id: session.client.get(ClientField::Id).map(str::to_owned),
         username: Some(session.subject.to_string()),
         token_type: Some("Bearer"),
-        exp: stops_at.map(seconds),
-        iat: Some(seconds(issued_at.unwrap_or(session.created_at))),
+        exp: stops_at.map(by_the_wall).map(seconds),
+        iat: Some(seconds(issued(issued_at.unwrap_or(session.created_at)))),
         sub: Some(session.subject.to_string()),
         jti: Some(session.id.to_string()),
         device_id: Some(session.device.to_string()),

@@ -4,10 +4,37 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::known;
 use crate::exit::Failure;
 use crate::files;
 use crate::output::Output;
 use crate::settings::{self, ConfigPath, Key};
+
+pub(super) const SET_EXAMPLES: &str = "\
+Examples:
+  tenure config set session.token_ttl 36s
+  tenure config set gateway.tls_cert cert.pem gateway.tls_key key.pem";
+
+pub(super) const UNSET_EXAMPLES: &str = "\
+Examples:
+  tenure config unset session.token_ttl
+  tenure config unset gateway.tls_cert gateway.tls_key";
+
+/// Names settings and their values, which may be URLs with passwords: no `Debug`.
+#[derive(clap::Args)]
+pub(crate) struct SetArgs {
+    /// A setting's name, such as session.token_ttl, and its new value; lists are written with commas
+    #[arg(value_names = ["KEY", "VALUE"], num_args = 2.., required = true)]
+    pairs: Vec<String>,
+}
+
+/// Names settings.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UnsetArgs {
+    /// The settings' names, such as session.token_ttl
+    #[arg(value_name = "KEY", required = true)]
+    keys: Vec<String>,
+}
 
 /// The file itself, where the path is a link to it: links to settings are common, and stay.
 pub(super) fn target(path: &Path) -> PathBuf {
@@ -20,26 +47,51 @@ fn text(config: &ConfigPath) -> Result<String, Failure> {
     Ok(usual.read()?.unwrap_or_default())
 }
 
-pub(super) fn set(config: &ConfigPath, key: &'static Key, value: &str, out: Output) -> Result<(), Failure> {
-    let edited = settings::set(&config.path, &text(config)?, key, value)?;
+pub(super) fn set(args: &SetArgs, config: &ConfigPath, out: Output) -> Result<(), Failure> {
+    let pairs = args.pairs.chunks(2).map(|pair| match pair {
+        [key, value] => Ok((known(key)?, value.as_str())),
+        _ => Err(Failure::Usage(format!("{} has no value; write KEY VALUE, as often as you like", pair.join(" ")))),
+    });
+    let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+    let keys: Vec<_> = pairs.iter().map(|(key, _)| *key).collect();
+    no_key_twice(&keys)?;
+    let edited = settings::set(&config.path, &text(config)?, &pairs)?;
     files::make_directories(&config.path)?;
     files::replace(&target(&config.path), edited.as_bytes())?;
-    told(config, key, true, out)
+    told(config, &keys, true, out)
 }
 
-pub(super) fn unset(config: &ConfigPath, key: &'static Key, out: Output) -> Result<(), Failure> {
-    let edited = settings::unset(&config.path, &text(config)?, key)?;
-    let was_set = edited.is_some();
-    match edited {
-        Some(edited) => files::replace(&target(&config.path), edited.as_bytes())?,
-        None => out.note(format_args!("{} does not set {}", config.path.display(), key.name)),
+pub(super) fn unset(args: &UnsetArgs, config: &ConfigPath, out: Output) -> Result<(), Failure> {
+    let keys = args.keys.iter().map(|key| known(key)).collect::<Result<Vec<_>, _>>()?;
+    no_key_twice(&keys)?;
+    let before = text(config)?;
+    let edited = settings::unset(&config.path, &before, &keys)?;
+    for key in edited.missing {
+        out.note(format_args!("{} does not set {}", config.path.display(), key.name));
     }
-    told(config, key, was_set, out)
+    let changed = edited.text != before;
+    if changed {
+        files::check_owner(&config.path)?;
+        files::replace(&target(&config.path), edited.text.as_bytes())?;
+    }
+    told(config, &keys, changed, out)
 }
 
-fn told(config: &ConfigPath, key: &Key, changed: bool, out: Output) -> Result<(), Failure> {
+fn no_key_twice(keys: &[&'static Key]) -> Result<(), Failure> {
+    let twice = (1..keys.len()).find(|at| keys[..*at].iter().any(|key| key.name == keys[*at].name));
+    twice.map_or(Ok(()), |at| Err(Failure::Usage(format!("{} is named twice", keys[at].name))))
+}
+
+fn told(config: &ConfigPath, keys: &[&'static Key], changed: bool, out: Output) -> Result<(), Failure> {
     if out.json {
-        return out.value(&json!({ "key": key.name, "file": config.path.display().to_string(), "changed": changed }));
+        let file = config.path.display().to_string();
+        return out.value(&match keys {
+            [key] => json!({ "key": key.name, "file": file, "changed": changed }),
+            keys => {
+                let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+                json!({ "keys": names, "file": file, "changed": changed })
+            }
+        });
     }
     if changed {
         out.note(format_args!("wrote {}", config.path.display()));

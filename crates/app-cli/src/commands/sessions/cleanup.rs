@@ -2,11 +2,11 @@
 
 use serde_json::json;
 use tenure_domain::Millis;
-use tenure_service::Sessions;
 
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::wiring::Store;
 use crate::{interrupt, words};
 
 pub(super) const EXAMPLES: &str = "\
@@ -41,7 +41,7 @@ impl CleanupArgs {
 pub(super) async fn run(
     args: &CleanupArgs,
     older_than: Millis,
-    sessions: &Sessions,
+    Store { sessions, place }: &Store,
     out: Output,
 ) -> Result<(), Failure> {
     let progress = Progress::new(out, "removing", None);
@@ -61,6 +61,9 @@ pub(super) async fn run(
             return Err(error.into());
         }
     };
+    if removed == 0 {
+        out.note(format_args!("nothing to remove in {place}"));
+    }
     if out.json {
         return out.value(&json!({ "removed": removed, "dryRun": args.dry_run }));
     }

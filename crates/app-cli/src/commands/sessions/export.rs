@@ -4,12 +4,13 @@ use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use tenure_service::{SessionRecord, Sessions};
+use tenure_service::SessionRecord;
 
 use crate::exit::Failure;
 use crate::files::Prepared;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::wiring::Store;
 use crate::{interrupt, words};
 
 pub(super) const EXAMPLES: &str = "\
@@ -28,7 +29,11 @@ pub(crate) struct ExportArgs {
     file: Option<PathBuf>,
 }
 
-pub(super) async fn run(args: &ExportArgs, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+pub(super) async fn run(
+    args: &ExportArgs,
+    Store { sessions, place: from }: &Store,
+    out: Output,
+) -> Result<(), Failure> {
     let progress = Progress::new(out, "exporting", None);
     let count = match &args.file {
         None => {
@@ -51,6 +56,9 @@ pub(super) async fn run(args: &ExportArgs, sessions: &Sessions, out: Output) -> 
         Some(place) if out.json => out.value(&json!({ "exported": count, "file": place.display().to_string() }))?,
         Some(place) => out.note(format_args!("exported {} to {}", words::sessions(count), place.display())),
         None => out.note(format_args!("exported {}", words::sessions(count))),
+    }
+    if count == 0 {
+        out.note(format_args!("there are none in {from}"));
     }
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 use clap::ValueEnum;
 use tenure_domain::{DeviceId, Filter, Scope, Session, SortKey, Subject, Timestamp};
-use tenure_service::{SessionView, Sessions};
+use tenure_service::SessionView;
 
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::table::{Cell, Column, layout, terminal_width};
+use crate::wiring::Store;
 use crate::words;
 
 pub(super) const EXAMPLES: &str = "\
@@ -71,18 +72,30 @@ impl ListArgs {
     }
 }
 
-pub(super) async fn run(query: &Query, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+pub(super) async fn run(query: &Query, Store { sessions, place }: &Store, out: Output) -> Result<(), Failure> {
     let found = sessions.list(&query.filter, query.sort, query.limit).await?;
     let now = sessions.now();
+    if found.is_empty() {
+        let of = of(&query.filter);
+        match query.filter.scope {
+            Scope::Retained => out.note(format_args!("no sessions{of} in {place}")),
+            Scope::Active => out.note(format_args!("no active sessions{of} in {place} (--all shows ended ones)")),
+        }
+    }
     if out.json {
         return out.value(&found.iter().map(|session| SessionView::new(session, now)).collect::<Vec<_>>());
     }
     if found.is_empty() {
-        let all = query.filter.scope == Scope::Retained;
-        out.note(if all { "no sessions" } else { "no active sessions (--all shows ended ones)" });
         return Ok(());
     }
     out.data(&table(&found, query.filter.scope, now))
+}
+
+/// Whose sessions are meant, in words.
+fn of(filter: &Filter) -> String {
+    let device = filter.device.as_ref().map(|device| format!(" of device {device}"));
+    let subject = filter.subject.as_ref().map(|subject| format!(" of {subject}"));
+    [device, subject].into_iter().flatten().collect()
 }
 
 /// The sessions as a table.

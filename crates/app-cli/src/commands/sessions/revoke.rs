@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use tenure_domain::{Actor, Cause, DeviceId, IdPrefix, Session, SessionId, Subject, Text, Timestamp};
+use tenure_domain::{Actor, Cause, DeviceId, Filter, Scope, Session, SessionId, SortKey, Subject, Text, Timestamp};
 use tenure_service::{Revoked, SessionView, Sessions, Target};
 
+use super::names;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::wiring::Store;
 use crate::{input, interrupt, words};
 
 pub(super) const EXAMPLES: &str = "\
@@ -78,8 +80,7 @@ impl RevokeArgs {
             (None, Some(subject)) => Names::Target(Target::Subject(Subject::new(subject)?)),
             (None, None) if self.all => Names::Target(Target::All),
             (None, None) => {
-                let check = |id: &String| id.parse::<IdPrefix>().map(drop);
-                self.ids.iter().try_for_each(check).map_err(|error| Failure::Usage(error.to_string()))?;
+                self.ids.iter().try_for_each(|id| names::checked(id))?;
                 Names::Ids(self.ids.clone())
             }
         })
@@ -90,7 +91,7 @@ pub(super) async fn run(
     args: &RevokeArgs,
     names: Names,
     cause: &Cause,
-    sessions: &Sessions,
+    Store { sessions, place }: &Store,
     out: Output,
 ) -> Result<(), Failure> {
     let except = match &args.except {
@@ -102,7 +103,7 @@ pub(super) async fn run(
         Names::Ids(starts) => {
             let mut ids = Vec::with_capacity(starts.len());
             for start in &starts {
-                ids.push(sessions.resolve(start).await?);
+                ids.push(names::resolved(start, sessions).await?);
             }
             ids.sort_unstable();
             ids.dedup();
@@ -110,6 +111,9 @@ pub(super) async fn run(
         }
     };
     let would = sessions.would_revoke(&target, except).await?;
+    if would.ended.is_empty() {
+        none(&target, place, sessions, out).await?;
+    }
     if args.dry_run {
         return print(&would, true, sessions.now(), out);
     }
@@ -118,6 +122,29 @@ pub(super) async fn run(
         confirm(count, &target)?;
     }
     end(&target, except, cause, count, sessions, out).await
+}
+
+/// Says why there is nothing to end, and where: a name that nobody has is mistyped, or this is the wrong store.
+async fn none(target: &Target, place: &str, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let (device, subject) = match target {
+        // Each of them is told of by itself.
+        Target::Ids(_) => return Ok(()),
+        Target::Device(device) => (Some(device.clone()), None),
+        Target::Subject(subject) => (None, Some(subject.clone())),
+        Target::All => (None, None),
+    };
+    let whose = match (&device, &subject) {
+        (Some(device), _) => Some(format!("device {device}")),
+        (None, subject) => subject.as_ref().map(ToString::to_string),
+    };
+    let filter = Filter { device, subject, scope: Scope::Retained };
+    let is_known = !sessions.list(&filter, SortKey::Created, 1).await?.is_empty();
+    match whose {
+        Some(whose) if !is_known => return Err(Failure::NoneOf(whose)),
+        Some(whose) => out.note(format_args!("no other session of {whose} in {place} is active")),
+        None => out.note(format_args!("no other session in {place} is active")),
+    }
+    Ok(())
 }
 
 fn confirm(count: usize, target: &Target) -> Result<(), Failure> {

@@ -1,9 +1,11 @@
 //! `tenure sessions show`
 
-use tenure_service::{SessionView, Sessions};
+use tenure_service::SessionView;
 
+use super::names;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::wiring::Store;
 use crate::words;
 
 pub(super) const EXAMPLES: &str = "\
@@ -18,8 +20,18 @@ pub(crate) struct ShowArgs {
     id: String,
 }
 
-pub(super) async fn run(args: &ShowArgs, sessions: &Sessions, out: Output) -> Result<(), Failure> {
-    let id = sessions.resolve(&args.id).await?;
+impl ShowArgs {
+    /// Checks that it can be the start of an id.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`].
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        names::checked(&self.id)
+    }
+}
+
+pub(super) async fn run(args: &ShowArgs, Store { sessions, .. }: &Store, out: Output) -> Result<(), Failure> {
+    let id = names::resolved(&args.id, sessions).await?;
     let session = sessions.get(id).await?.ok_or_else(|| Failure::NoSuchSession(args.id.clone()))?;
     let now = sessions.now();
     if out.json { out.value(&SessionView::new(&session, now)) } else { out.data(&words::facts(&session, now)) }

@@ -7,6 +7,7 @@ use tenure_service::{News, SessionView, Sessions, rfc3339};
 use crate::exit::Failure;
 use crate::interrupt;
 use crate::output::Output;
+use crate::wiring::Store;
 use crate::words;
 
 pub(super) const EXAMPLES: &str = "\
@@ -21,14 +22,14 @@ known of the client), imported, purged, and missed (the store was out of reach: 
 #[derive(Debug, clap::Args)]
 pub(crate) struct WatchArgs {}
 
-pub(super) async fn run(sessions: &Sessions, out: Output) -> Result<(), Failure> {
+pub(super) async fn run(store: &Store, out: Output) -> Result<(), Failure> {
     // Being stopped is how it ends, so that is no failure.
-    interrupt::unless_stopped(follow(sessions, out)).await.unwrap_or(Ok(()))
+    interrupt::unless_stopped(follow(store, out)).await.unwrap_or(Ok(()))
 }
 
-async fn follow(sessions: &Sessions, out: Output) -> Result<(), Failure> {
+async fn follow(Store { sessions, place }: &Store, out: Output) -> Result<(), Failure> {
     let mut watch = sessions.watch().await?;
-    out.note("watching; Ctrl-C ends it");
+    out.note(format_args!("watching {place}; Ctrl-C ends it"));
     loop {
         match watch.next().await {
             Ok(Some(news)) => tell(&news, sessions, out)?,

@@ -1,18 +1,22 @@
 //! `tenure token issue`
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 use tenure_domain::{ClientField, ClientInfo, DeviceId, Millis, Subject};
 use tenure_service::{IssueError, IssueRequest, Issued, SessionView, Sessions};
 
+use super::hand_over::HandOver;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::{interrupt, words};
 
 pub(super) const EXAMPLES: &str = "\
-The token is printed on standard output and nothing else is; it is never shown again.
+The token is printed on standard output and nothing else is; it is never shown again. With --output it goes to FILE
+instead, with mode 0600, whole or not at all, prepared before the session is made.
 
 Examples:
-  tenure token issue --device-id laptop > token.txt
+  tenure token issue --device-id laptop --output token.txt
   tenure token issue --device-id ci --subject deploy --ttl 15m --json | jq -r .token";
 
 /// Issue a session and print its token, once.
@@ -39,6 +43,9 @@ pub(crate) struct IssueArgs {
     /// How long each of its tokens lives, in place of session.token_ttl: 36s, 90m, 24h
     #[arg(long, value_name = "DURATION")]
     ttl: Option<String>,
+    /// Write the token to this file in place of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 impl IssueArgs {
@@ -72,21 +79,27 @@ fn ttl(text: &str) -> Result<Millis, Failure> {
     text.parse().map_err(|error| Failure::Usage(format!("ttl: {error}")))
 }
 
-pub(super) async fn run(request: IssueRequest, sessions: &Sessions, out: Output) -> Result<(), Failure> {
-    match interrupt::finished(sessions.issue(request)).await {
+pub(super) async fn run(
+    args: &IssueArgs,
+    request: IssueRequest,
+    sessions: &Sessions,
+    out: Output,
+) -> Result<(), Failure> {
+    let issuing = sessions.prepare_issue(request)?;
+    let id = issuing.token().session();
+    let mut token = HandOver::prepare(issuing.token().to_text(), args.output.as_deref())?;
+    match interrupt::finished(sessions.issue_prepared(issuing)).await {
         Ok(issued) => {
-            print(&issued, sessions, out)?;
+            token.put(&format!("session {id} was made"))?;
+            print(&token, &issued, sessions, out)?;
             describe(&issued, sessions, out);
             Ok(())
         }
-        Err(IssueError::Write(interrupted)) => {
-            if let Some(intended) = &interrupted.intended {
-                print(intended, sessions, out)?;
-                out.warn(format_args!(
-                    "the token on standard output holds only if session {} was made: try it before issuing another",
-                    intended.session.id
-                ));
-            }
+        Err(IssueError::Write(interrupted)) if interrupted.intended.is_some() => {
+            let place = token.rescue(out)?;
+            out.warn(format_args!(
+                "the token is kept ({place}) and holds only if session {id} was made: try it before issuing another"
+            ));
             Err(Failure::Write(interrupted.error))
         }
         Err(error) => Err(error.into()),
@@ -95,22 +108,28 @@ pub(super) async fn run(request: IssueRequest, sessions: &Sessions, out: Output)
 
 #[derive(Serialize)]
 struct Answer<'a> {
-    token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<String>,
     session: SessionView,
     evicted: Vec<String>,
 }
 
-fn print(issued: &Issued, sessions: &Sessions, out: Output) -> Result<(), Failure> {
-    let text = issued.token.to_text();
-    let printed = if out.json {
-        out.value(&Answer {
-            token: text.expose(),
+fn print(token: &HandOver<'_>, issued: &Issued, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let printed = match token.printed() {
+        text if out.json => out.value(&Answer {
+            token: text,
+            output: token.output(),
             session: SessionView::new(&issued.session, sessions.now()),
             evicted: issued.evicted.iter().map(ToString::to_string).collect(),
-        })
-    } else {
-        out.data(&format!("{}\n", text.expose()))
+        }),
+        Some(text) => out.data(&format!("{text}\n")),
+        None => Ok(()),
     };
+    if token.printed().is_none() {
+        return printed;
+    }
     printed.map_err(|failure| {
         let id = issued.session.id;
         Failure::Failed(format!("{failure}; session {id} exists and nobody has its token: tenure sessions revoke {id}"))

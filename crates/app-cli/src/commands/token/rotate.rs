@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tenure_domain::{Holds, Refusal, Session, Token, TokenText};
+use tenure_domain::{Holds, Refusal, Session, Token};
 use tenure_service::{RotateError, Rotated, SessionView, Sessions, Usage, WriteError};
 
+use super::hand_over::HandOver;
 use crate::exit::Failure;
-use crate::files::Prepared;
 use crate::interrupt;
 use crate::output::Output;
 
@@ -36,18 +36,17 @@ pub(super) async fn run(args: &RotateArgs, text: &str, sessions: &Sessions, out:
         return Ok(());
     }
     let rotating = sessions.prepare_rotation(&old)?;
-    let new = rotating.token().to_text();
-    let file = args.output.as_deref().map(|place| Prepared::with(place, format!("{}\n", new.expose()).as_bytes()));
-    let file = file.transpose()?;
+    let mut new = HandOver::prepare(rotating.token().to_text(), args.output.as_deref())?;
     match interrupt::finished(sessions.rotate_prepared(&rotating)).await {
         Ok(rotated) => {
-            hand_over(args, file, &new, &rotated, sessions, out)?;
+            new.put("the rotation was made")?;
+            print(&new, &rotated, sessions, out)?;
             let left = rotated.session.remaining(sessions.now());
             out.note(format_args!("session {} has a new token, expires in {left}", rotated.session.id));
             Ok(())
         }
         Err(RotateError::Write(interrupted)) if interrupted.intended.is_some() => {
-            rescue(file, &new, &interrupted.error, out)?;
+            rescue(new, &interrupted.error, out)?;
             Err(Failure::Write(interrupted.error))
         }
         Err(error) => Err(error.into()),
@@ -81,31 +80,17 @@ struct Answer<'a> {
     session: SessionView,
 }
 
-fn hand_over(
-    args: &RotateArgs,
-    file: Option<Prepared>,
-    new: &TokenText,
-    rotated: &Rotated,
-    sessions: &Sessions,
-    out: Output,
-) -> Result<(), Failure> {
+fn print(new: &HandOver<'_>, rotated: &Rotated, sessions: &Sessions, out: Output) -> Result<(), Failure> {
     let session = &rotated.session;
-    let to_file = file.is_some();
-    if let Some(file) = file {
-        file.put().map_err(|failure| {
-            Failure::Failed(format!("{failure}; the rotation was made, and the new token is in the file named first"))
-        })?;
-    }
-    let printed = match (out.json, to_file) {
-        (false, true) => Ok(()),
-        (false, false) => out.data(&format!("{}\n", new.expose())),
-        (true, _) => {
-            let output = args.output.as_ref().map(|place| place.display().to_string());
-            let token = output.is_none().then(|| new.expose());
-            out.value(&Answer { rotated: true, token, output, session: SessionView::new(session, sessions.now()) })
+    let printed = match new.printed() {
+        token if out.json => {
+            let session = SessionView::new(session, sessions.now());
+            out.value(&Answer { rotated: true, token, output: new.output(), session })
         }
+        Some(token) => out.data(&format!("{token}\n")),
+        None => Ok(()),
     };
-    if to_file { printed } else { printed.map_err(|failure| lost(&failure, session)) }
+    if new.printed().is_none() { printed } else { printed.map_err(|failure| lost(&failure, session)) }
 }
 
 fn lost(failure: &Failure, session: &Session) -> Failure {
@@ -117,14 +102,8 @@ fn lost(failure: &Failure, session: &Session) -> Failure {
 }
 
 /// Nobody can tell whether the new token holds, so it must not be lost, and neither must the old one.
-fn rescue(file: Option<Prepared>, new: &TokenText, error: &WriteError, out: Output) -> Result<(), Failure> {
-    let place = match file {
-        Some(file) => file.keep(),
-        None => {
-            out.data(&format!("{}\n", new.expose()))?;
-            "on standard output".to_owned()
-        }
-    };
+fn rescue(new: HandOver<'_>, error: &WriteError, out: Output) -> Result<(), Failure> {
+    let place = new.rescue(out)?;
     let certain = matches!(error, WriteError::NotDurable { .. });
     let advice = if certain { "use it, and the old one if it is refused" } else { "try it first, then the old one" };
     out.warn(format_args!("the new token is kept ({place}): {advice}"));
