@@ -40,6 +40,13 @@ const TOOLS: &[Tool] = &[
         variable: "TEST_CURL",
         packages: Packages { apt: "curl", apk: "curl", dnf: "curl", pacman: "curl", brew: "curl" },
     },
+    Tool {
+        programs: &["chromium", "chromium-browser", "google-chrome"],
+        version_flag: "--version",
+        minimum: Version(120, 0),
+        variable: "TEST_CHROMIUM",
+        packages: Packages { apt: "chromium", apk: "chromium", dnf: "chromium", pacman: "chromium", brew: "chromium" },
+    },
 ];
 
 struct Tool {
