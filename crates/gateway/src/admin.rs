@@ -30,7 +30,6 @@ use crate::problem::Problem;
 pub(crate) struct Admin {
     gate: Arc<Gate>,
     own: guard::OwnNames,
-    ready: health::Ready,
     streams: events::Streams,
     /// Apart from those of clients, and by the address at the other end of the connection, whatever a proxy says: nobody
     /// who guesses tokens locks operators out, and nobody who guesses this secret gets another counter by a header.
@@ -48,7 +47,6 @@ impl Admin {
 pub fn router(gate: Arc<Gate>) -> Router {
     let admin = Arc::new(Admin {
         own: guard::OwnNames::new(),
-        ready: health::Ready::default(),
         streams: events::Streams::default(),
         failures: Failures::of_operators(),
         gate,
@@ -56,10 +54,12 @@ pub fn router(gate: Arc<Gate>) -> Router {
     let guarded = |router: OpenApiRouter<Arc<Admin>>| {
         router.layer(middleware::from_fn_with_state(admin.clone(), guard::secret)).split_for_parts().0
     };
+    let scraped = counters().layer(middleware::from_fn_with_state(admin.clone(), guard::metrics)).split_for_parts().0;
     let open = open().split_for_parts().0;
     let oauth = oauth_routes().split_for_parts().0;
     Router::new()
         .merge(guarded(protected()))
+        .merge(scraped)
         .merge(open)
         .merge(oauth)
         .route("/", get(page::page))
@@ -79,7 +79,11 @@ pub(crate) fn protected() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(sessions::show, revoke::one))
         .routes(routes!(revoke::many))
         .routes(routes!(events::events))
-        .routes(routes!(metrics))
+}
+
+/// What a scraper's secret opens too.
+pub(crate) fn counters() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new().routes(routes!(metrics))
 }
 
 /// Endpoints that anybody may ask who reaches them.
@@ -98,7 +102,7 @@ pub(crate) fn oauth_routes() -> OpenApiRouter<Arc<Admin>> {
     path = "/metrics",
     operation_id = "metrics",
     tag = "operator",
-    security(("admin_secret" = [])),
+    security(("metrics_secret" = []), ("admin_secret" = [])),
     responses((status = 200, description = "The counters.", body = String, content_type = "text/plain"))
 )]
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {

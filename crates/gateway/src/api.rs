@@ -1,6 +1,7 @@
 //! What clients ask of Tenure itself, under `/_tenure/`: enrol, rotate, see and end their own sessions, log in and out.
 
 mod enrol;
+mod health;
 mod login;
 mod pace;
 mod sessions;
@@ -60,6 +61,8 @@ pub(crate) fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(sessions::revoke_others))
         .routes(routes!(sessions::log_out))
         .routes(routes!(token::rotate))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
 }
 
 async fn nothing() -> Problem {

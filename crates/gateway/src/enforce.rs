@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use http::header::COOKIE;
 use http::{HeaderMap, Method};
 use tenure_domain::Refusal;
+use tenure_ports::StoreError;
 use tenure_service::{Sessions, Usage, Verified};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,7 @@ use crate::options::Options;
 use crate::origin;
 use crate::peer::Peer;
 use crate::problem::{Problem, Refused};
+use crate::ready::Ready;
 use crate::watch::Young;
 
 /// How often noted activity is written.
@@ -35,6 +37,7 @@ pub struct Gate {
     live: Live,
     young: Young,
     lockouts: Lockouts,
+    ready: Ready,
     describer: Describer,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -61,6 +64,7 @@ impl Gate {
             live,
             young: Young::default(),
             lockouts: Lockouts::new(),
+            ready: Ready::default(),
             describer: Describer::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -100,6 +104,14 @@ impl Gate {
     pub fn set_options(&self, options: Options) {
         self.live.set_grace(options.store_loss_grace);
         self.options.store(Arc::new(options));
+    }
+
+    /// Whether the store answers and would take a change.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it would not.
+    pub(crate) async fn ready(&self) -> Result<(), StoreError> {
+        self.ready.ask(&self.sessions).await
     }
 
     /// Failed attempts, by purpose and address.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::auth;
+use crate::cors;
 use crate::enforce::Gate;
 use crate::peer::{Connection, Peer};
 use crate::problem::Problem;
@@ -50,6 +51,22 @@ impl Front {
         end: &CancellationToken,
         request: Request<Incoming>,
     ) -> Response {
+        let path = own(request.uri().path());
+        let origin = cors::allowed(&self.gate, request.headers());
+        // Another proxy that asks does not ask for itself.
+        if origin.is_some() && cors::is_preflight(&request) && !path.is_some_and(auth::is_asked) {
+            let mut response = cors::preflight(&request);
+            origin.into_iter().for_each(|origin| cors::permit(response.headers_mut(), origin));
+            return response;
+        }
+        let mut response = self.route(connection, end, request).await;
+        if let Some(origin) = origin {
+            cors::permit(response.headers_mut(), origin);
+        }
+        response
+    }
+
+    async fn route(&self, connection: &Connection, end: &CancellationToken, request: Request<Incoming>) -> Response {
         match own(request.uri().path()) {
             Some(path) if auth::is_asked(path) => auth::answer(&self.gate, connection, &request).await,
             // Boxed, so that the path that is asked most moves no memory for the others.

@@ -28,6 +28,7 @@ pub fn document() -> OpenApi {
         .security_scheme("cookie", SecurityScheme::ApiKey(cookie))
         .security_scheme("enrolment_secret", http(HttpAuthScheme::Bearer, "What `gateway.enrol_secret_file` holds."))
         .security_scheme("admin_secret", http(HttpAuthScheme::Bearer, "What `gateway.admin_secret_file` holds."))
+        .security_scheme("metrics_secret", http(HttpAuthScheme::Bearer, "What `gateway.metrics_secret_file` holds."))
         .security_scheme(
             "client_secret_basic",
             http(HttpAuthScheme::Basic, "Any client id, and the admin secret as the client secret."),
@@ -53,7 +54,7 @@ pub fn document() -> OpenApi {
         .components(Some(components))
         .build();
     document.merge(api::documented().into_openapi());
-    for routes in [admin::protected(), admin::open(), admin::oauth_routes()] {
+    for routes in [admin::protected(), admin::counters(), admin::open(), admin::oauth_routes()] {
         document.merge(routes.into_openapi());
     }
     document.paths.paths.values_mut().flat_map(operations).for_each(call_problems_problems);

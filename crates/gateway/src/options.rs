@@ -25,6 +25,14 @@ pub struct Options {
     pub enrolment: Option<Enrolment>,
     /// What operators must present.
     pub admin_secret: SharedSecret,
+    /// What opens the counters and nothing else.
+    pub metrics_secret: Option<SharedSecret>,
+    /// Names by which the admin listener may be asked, beside addresses, `localhost` and the machine's own name.
+    pub admin_hosts: Vec<String>,
+    /// Whether the admin listener speaks TLS: [`Options::admin_speaks_tls`]. Later changes have no effect.
+    pub admin_tls: Option<bool>,
+    /// Origins whose pages may ask with a token and read the answers, as browsers write them.
+    pub cors_origins: Vec<String>,
     /// What the upstream itself asks for, set on the way in.
     pub upstream_auth: Option<UpstreamAuth>,
     /// How long open connections stay while the store cannot be read.
@@ -140,6 +148,14 @@ impl PublicPath {
 }
 
 impl Options {
+    /// Whether the admin listener speaks TLS, with the certificate of the other: as [`Options::admin_tls`] says; where it
+    /// says nothing, beyond loopback, since the admin secret must not travel in clear. On loopback nobody listens, and no
+    /// certificate fits `127.0.0.1`.
+    #[must_use]
+    pub fn admin_speaks_tls(&self) -> bool {
+        self.tls.is_some() && self.admin_tls.unwrap_or(!self.admin_listen.ip().to_canonical().is_loopback())
+    }
+
     /// Whether a request with this target, `path[?query]` as its octets came, needs no token.
     #[must_use]
     pub fn is_public(&self, target: &[u8]) -> bool {
@@ -161,6 +177,10 @@ impl Options {
             upstream: None,
             enrolment: None,
             admin_secret,
+            metrics_secret: None,
+            admin_hosts: Vec::new(),
+            admin_tls: None,
+            cors_origins: Vec::new(),
             upstream_auth: None,
             store_loss_grace: Duration::from_secs(15),
             trusted_proxies: Vec::new(),
@@ -178,6 +198,24 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn operators_speak_tls_where_it_is_set_or_beyond_loopback() {
+        let mut options = Options::new(SharedSecret::new("x").unwrap());
+        let mut speaks = |listen: &str, set, tls: bool| {
+            options.admin_listen = listen.parse().unwrap();
+            options.admin_tls = set;
+            options.tls = tls.then(|| TlsFiles { cert: "cert".into(), key: "key".into() });
+            options.admin_speaks_tls()
+        };
+        for (listen, unset) in
+            [("127.0.0.1:1", false), ("[::1]:1", false), ("0.0.0.0:1", true), ("[::]:1", true), ("192.0.2.1:1", true)]
+        {
+            assert_eq!(speaks(listen, None, true), unset, "{listen}");
+            assert!(speaks(listen, Some(true), true) && !speaks(listen, Some(false), true), "{listen}");
+            assert!(!speaks(listen, None, false), "{listen}");
+        }
+    }
 
     #[test]
     fn a_public_path_is_itself_or_what_is_below_it() {

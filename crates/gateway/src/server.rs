@@ -129,10 +129,12 @@ impl Server {
             background.spawn(certificate.clone().follow(ends.hard.clone()));
         }
         let front = Front::new(gate.clone());
+        let admin_tls = gate.options().admin_speaks_tls();
         let tls = certificate.map(|certificate| certificate.acceptor());
+        let admin_tls = tls.clone().filter(|_| admin_tls);
         let clients = Listener { listener: clients, limit: CLIENTS, tls, ends: ends.clone() };
         let clients = background.spawn(clients.accept(Site::Clients(front)));
-        let operators = Listener { listener: operators, limit: OPERATORS, tls: None, ends: ends.clone() };
+        let operators = Listener { listener: operators, limit: OPERATORS, tls: admin_tls, ends: ends.clone() };
         let operators =
             background.spawn(operators.accept(Site::Operators(gate.clone(), crate::admin::router(gate.clone()))));
 

@@ -172,8 +172,9 @@ fn announce(
     out: Output,
 ) -> Result<(), Failure> {
     let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let admin_scheme = if options.admin_speaks_tls() { "https" } else { "http" };
     let (clients, operators) =
-        (format!("{scheme}://{}", server.client_addr()), format!("http://{}", server.admin_addr()));
+        (format!("{scheme}://{}", server.client_addr()), format!("{admin_scheme}://{}", server.admin_addr()));
     let secret = settings.text("gateway.admin_secret_file").unwrap_or_default();
     if out.json {
         return out.value(&json!({ "listen": clients, "adminListen": operators, "adminSecretFile": secret }));
@@ -195,7 +196,8 @@ fn announce(
         "  curl -i {insecure}-H \"Authorization: Bearer $({tenure} token issue -q --device-id laptop)\" {clients}/_tenure/auth"
     ));
     out.note(format_args!(
-        "  curl -H \"Authorization: Bearer $(cat {})\" {operators}/api/v1/sessions",
+        "  curl {}-H \"Authorization: Bearer $(cat {})\" {operators}/api/v1/sessions",
+        if options.admin_speaks_tls() { "-k " } else { "" },
         quoted(&secret)
     ));
     Ok(())

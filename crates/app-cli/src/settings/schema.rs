@@ -280,6 +280,49 @@ pub(crate) const KEYS: &[Key] = &[
         Fallback::Is("false"),
         "Whether a browser's cookie gets a new token with the response once a rotation is due.",
     ),
+    Key::new(
+        "gateway.cors_origins",
+        Kind::Origins,
+        Fallback::Is(""),
+        "Origins whose pages may ask with a token and read the answers; a cookie does nothing for them.",
+    ),
+    Key::new(
+        "gateway.response_timeout",
+        span(Millis::seconds(1), Millis::hours(24)),
+        Fallback::Is("2m"),
+        "How long the upstream may take to begin its answer, counted from the last piece of the request's body.",
+    ),
+    Key::new(
+        "gateway.keep_alive_timeout",
+        span(Millis::seconds(1), Millis::hours(1)),
+        Fallback::Is("30s"),
+        "How long a connection stays open between two requests, and how long a request's header may take.",
+    ),
+    Key::new(
+        "gateway.stall_timeout",
+        span(Millis::seconds(1), Millis::hours(1)),
+        Fallback::Is("1m"),
+        "How long a client may take none of what is sent to it.",
+    ),
+    Key::new(
+        "gateway.metrics_secret_file",
+        Kind::Path,
+        Fallback::Unset,
+        "A file with a secret that opens /metrics and nothing else, for a scraper.",
+    ),
+    Key::new(
+        "gateway.admin_hosts",
+        Kind::Hosts,
+        Fallback::Is(""),
+        "Names by which the admin listener may be asked, beside addresses, localhost and this machine's own name.",
+    ),
+    Key::new(
+        "gateway.admin_tls",
+        Kind::Flag,
+        Fallback::Unset,
+        "Whether the admin listener speaks TLS with the gateway's certificate; where it is not set, it does beyond \
+         loopback once there is a certificate.",
+    ),
     Key::new("gateway.tls_cert", Kind::Path, Fallback::Unset, "The gateway's certificate chain (PEM)."),
     Key::new("gateway.tls_key", Kind::Path, Fallback::Unset, "The key of the gateway's certificate (PEM)."),
     Key::new(

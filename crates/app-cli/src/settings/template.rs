@@ -105,7 +105,9 @@ fn property(key: &Key) -> Json {
         Kind::Count { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Choice(words) => json!({ "type": "string", "enum": words }),
-        Kind::Networks | Kind::UrlPaths => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Networks | Kind::UrlPaths | Kind::Origins | Kind::Hosts => {
+            json!({ "type": "array", "items": { "type": "string" } })
+        }
         Kind::Path
         | Kind::RedisUrl
         | Kind::KeyPrefix

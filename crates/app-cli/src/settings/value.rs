@@ -92,6 +92,10 @@ pub(crate) enum Kind {
     Networks,
     /// Paths of URLs.
     UrlPaths,
+    /// Origins of web pages.
+    Origins,
+    /// Names of hosts.
+    Hosts,
 }
 
 impl Kind {
@@ -121,6 +125,8 @@ impl Kind {
             }
             Self::Networks => "IP addresses and networks such as 10.0.0.0/8".to_owned(),
             Self::UrlPaths => "paths that start with /".to_owned(),
+            Self::Origins => "origins such as https://board.example or http://localhost:5173".to_owned(),
+            Self::Hosts => "host names without a port, such as tenure or gateway.lan".to_owned(),
         }
     }
 
@@ -141,12 +147,10 @@ impl Kind {
                 _ => Err(nothing_more()),
             },
             Self::Flag => text.parse().map(Value::Flag).map_err(|_| nothing_more()),
-            Self::Networks => {
-                list(text).map(|item| checked(item, is_network(item))).collect::<Result<_, _>>().map(Value::List)
-            }
-            Self::UrlPaths => {
-                list(text).map(|item| checked(item, is_url_path(item))).collect::<Result<_, _>>().map(Value::List)
-            }
+            Self::Networks => read_list(text, is_network),
+            Self::UrlPaths => read_list(text, is_url_path),
+            Self::Origins => read_list(text, is_origin),
+            Self::Hosts => read_list(text, is_host),
             _ if text.is_empty() => Err("it is empty".to_owned()),
             _ if text.contains(char::is_control) => Err("it has a control character".to_owned()),
             Self::Path if text.starts_with("~/") => Err("~ is not expanded here; write the path out".to_owned()),
@@ -192,7 +196,7 @@ impl Kind {
             (Self::Count { .. }, _) => Err("it is no number".to_owned()),
             (Self::Flag, Toml::Boolean(flag)) => Ok(Value::Flag(*flag.value())),
             (Self::Flag, _) => Err("write it without quotes".to_owned()),
-            (Self::Networks | Self::UrlPaths, Toml::Array(items)) => {
+            (Self::Networks | Self::UrlPaths | Self::Origins | Self::Hosts, Toml::Array(items)) => {
                 let texts: Option<Vec<&str>> = items.iter().map(Toml::as_str).collect();
                 let texts = texts.ok_or("each item must be in quotes")?;
                 if let Some(text) = texts.iter().find(|text| text.contains(',') || text.trim().is_empty()) {
@@ -200,7 +204,9 @@ impl Kind {
                 }
                 self.read(&texts.join(","))
             }
-            (Self::Networks | Self::UrlPaths, _) => Err("write a list, such as [\"a\", \"b\"]".to_owned()),
+            (Self::Networks | Self::UrlPaths | Self::Origins | Self::Hosts, _) => {
+                Err("write a list, such as [\"a\", \"b\"]".to_owned())
+            }
             (_, Toml::String(text)) => self.read(text.value()),
             (Self::Span { .. }, Toml::Integer(_)) => Err("write it in quotes with a unit, such as \"36s\"".to_owned()),
             _ => Err("write it in quotes".to_owned()),
@@ -212,8 +218,9 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
-fn checked(item: &str, fits: bool) -> Result<String, String> {
-    if fits { Ok(item.to_owned()) } else { Err(format!("{item:?} is none")) }
+fn read_list(text: &str, fits: impl Fn(&str) -> bool) -> Result<Value, String> {
+    let checked = |item: &str| if fits(item) { Ok(item.to_owned()) } else { Err(format!("{item:?} is none")) };
+    list(text).map(checked).collect::<Result<_, _>>().map(Value::List)
 }
 
 fn is_network(text: &str) -> bool {
@@ -238,6 +245,28 @@ fn is_http_url(text: &str) -> bool {
     })
 }
 
+/// An origin as a browser writes it: in lower case, without a path, and without the port that its scheme has anyway.
+fn is_origin(text: &str) -> bool {
+    let (host, usual) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+        (Some(host), _) => (host, "80"),
+        (_, Some(host)) => (host, "443"),
+        _ => return false,
+    };
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let fits = address.map_or_else(|| is_host(name), |address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    let canonical = |port: &str| port != usual && port.parse::<u16>().is_ok_and(|number| number.to_string() == port);
+    fits && port.is_none_or(canonical) && !text.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+fn is_host(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    !text.is_empty() && text.len() <= 253 && text.bytes().all(fits)
+}
+
 fn is_header_name(text: &str) -> bool {
     let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.len() <= 128 && text.bytes().all(tchar)
@@ -254,6 +283,26 @@ mod tests {
         assert!(is_url_path("/healthz") && !is_url_path("healthz") && !is_url_path("/a b"));
         assert!(is_http_url("http://127.0.0.1:1") && !is_http_url("ftp://a") && !is_http_url("http://"));
         assert!(is_http_url("https://host/") && !is_http_url("http://user:word@host") && !is_http_url("http://a/b"));
+        for origin in ["https://board.example", "http://localhost:5173", "http://[::1]:3000", "http://192.0.2.1"] {
+            assert!(is_origin(origin), "{origin}");
+        }
+        for other in [
+            "*",
+            "null",
+            "board.example",
+            "https://",
+            "https://board.example/",
+            "https://board.example:443",
+            "http://a:080",
+            "http://a:",
+            "https://Board.example",
+            "https://*.example",
+            "https://a@b",
+            "ftp://a",
+        ] {
+            assert!(!is_origin(other), "{other}");
+        }
+        assert!(is_host("tenure") && is_host("Gateway.lan") && !is_host("tenure:8471") && !is_host("*.lan"));
         assert!(is_header_name("X-Forwarded-User") && !is_header_name("X Y") && !is_header_name(""));
         assert!(Kind::HeaderScheme.fits("Authorization: Bearer") && Kind::HeaderScheme.fits("X-Token"));
         assert!(!Kind::HeaderScheme.fits("Authorization: ") && !Kind::HeaderScheme.fits("A: b\u{7f}"));

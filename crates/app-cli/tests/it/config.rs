@@ -195,3 +195,25 @@ fn a_secret_in_a_url_is_not_shown() {
         }
     }
 }
+
+#[test]
+fn what_the_admin_listener_and_foreign_pages_get_is_checked() {
+    let mut home = Home::json();
+    home.set("TENURE_GATEWAY__ADMIN_TLS", "true");
+    home.run(&["config", "show"]).fails(2, "gateway.admin_tls is true, but gateway.tls_cert is not set");
+    for (key, wrong, right) in [
+        ("gateway.cors_origins", "https://board.example/", "https://board.example, http://localhost:5173"),
+        ("gateway.cors_origins", "*", "http://[::1]:3000"),
+        ("gateway.admin_hosts", "tenure:8471", "tenure, gateway.lan"),
+        ("gateway.response_timeout", "0s", "20m"),
+        ("gateway.keep_alive_timeout", "2h", "5m"),
+        ("gateway.stall_timeout", "500ms", "10s"),
+        ("gateway.admin_tls", "yes", "false"),
+    ] {
+        let home = Home::json();
+        home.run(&["config", "set", key, wrong]).fails(2, key);
+        home.run(&["config", "set", key, right]).succeeds();
+        let got = home.run(&["config", "get", key]).succeeds().out.clone();
+        assert_eq!(got.trim_end().replace(", ", ","), right.replace(", ", ","), "{key}");
+    }
+}

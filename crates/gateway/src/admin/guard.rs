@@ -12,6 +12,7 @@ use crate::api::peer;
 use crate::exchange;
 use crate::origin::{self, Sender};
 use crate::problem::Problem;
+use crate::secret::SharedSecret;
 
 /// The names under which a browser may reach this listener. A page of another site can have its own name point here
 /// (DNS rebinding), but it cannot have that name be an address or one of these.
@@ -26,13 +27,15 @@ impl OwnNames {
         Self(names)
     }
 
-    fn has(&self, host: &str) -> bool {
+    /// Whether `host` (with its port) is an address, one of these, or one of `more`.
+    fn has(&self, host: &str, more: &[String]) -> bool {
         let name = match host.strip_prefix('[') {
             Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
             None => host.split_once(':').map_or(host, |(name, _)| name),
         };
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        name.parse::<IpAddr>().is_ok() || (!name.is_empty() && self.0.contains(&name))
+        let is_known = || self.0.contains(&name) || more.iter().any(|known| known.eq_ignore_ascii_case(&name));
+        name.parse::<IpAddr>().is_ok() || (!name.is_empty() && is_known())
     }
 }
 
@@ -40,9 +43,9 @@ impl OwnNames {
 pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let host = origin::host(&parts);
-    if !host.is_some_and(|host| admin.own.has(host)) {
-        let text =
-            "ask by an address, by localhost, or by this machine's own name: other names may point here by deceit";
+    if !host.is_some_and(|host| admin.own.has(host, &admin.gate.options().admin_hosts)) {
+        let text = "ask by an address, by localhost, by this machine's own name, or by one that gateway.admin_hosts \
+                    names: others may point here by deceit";
         return Err(Problem::Forbidden(text.to_owned()));
     }
     let sender = origin::sender(&parts.headers, host, peer(&parts.extensions)?.secure);
@@ -62,6 +65,21 @@ pub(super) async fn secret(State(admin): State<Arc<Admin>>, request: Request, ne
     Ok(next.run(request).await)
 }
 
+/// Lets in who shows the secret of a scraper, or the admin secret.
+pub(super) async fn metrics(
+    State(admin): State<Arc<Admin>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (peer, options) = (peer(request.extensions())?, admin.gate.options());
+    let shown = exchange::bearer(request.headers());
+    let is_scraper = |secret: &SharedSecret| shown.is_some_and(|text| secret.is(text.as_bytes()));
+    if !options.metrics_secret.as_ref().is_some_and(is_scraper) {
+        options.admin_secret.ask(shown, &peer, |peer| admin.note_wrong(peer))?;
+    }
+    Ok(next.run(request).await)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,10 +88,17 @@ mod tests {
     fn addresses_and_own_names_are_ours_and_no_others() {
         let own = OwnNames::new();
         for host in ["127.0.0.1:8471", "[::1]:8471", "localhost", "LOCALHOST.:1", "192.0.2.1"] {
-            assert!(own.has(host), "{host}");
+            assert!(own.has(host, &[]), "{host}");
         }
         for host in ["", ":8471", "evil.test", "localhost.evil.test", "127.0.0.1.evil.test:8471", "[evil]"] {
-            assert!(!own.has(host), "{host}");
+            assert!(!own.has(host, &[]), "{host}");
+        }
+        let more = ["tenure".to_owned(), "Gateway.lan".to_owned()];
+        for host in ["tenure:8471", "tenure", "gateway.lan.:1", "localhost"] {
+            assert!(own.has(host, &more), "{host}");
+        }
+        for host in ["", "tenure.evil.test", "lan", "evil.test"] {
+            assert!(!own.has(host, &more), "{host}");
         }
     }
 }

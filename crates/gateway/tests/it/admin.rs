@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use serde_json::{Value, json};
 use tenure_domain::{Millis, Policy, PolicySettings};
+use tenure_gateway::SharedSecret;
 
 use crate::support::{ADMIN, Ask, House, ask, wear_out};
 
@@ -312,4 +313,38 @@ async fn whoever_guesses_tokens_locks_no_operator_out() {
         assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
     }
     assert_eq!(operator(Method::GET, "/api/v1/sessions").send(&house.admin).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_scrapers_secret_opens_the_counters_and_nothing_else() {
+    let scraper = "the secret of the scraper";
+    let house = House::with(Policy::default(), |options| options.metrics_secret = SharedSecret::new(scraper));
+    for secret in [scraper, ADMIN] {
+        assert_eq!(ask(Method::GET, "/metrics").bearer(secret).send(&house.admin).await.status, 200);
+    }
+    for (method, path) in [
+        (Method::GET, "/api/v1/sessions"),
+        (Method::GET, "/api/v1/sessions/k3f9"),
+        (Method::DELETE, "/api/v1/sessions/k3f9"),
+        (Method::POST, "/api/v1/sessions/revoke"),
+        (Method::GET, "/events"),
+    ] {
+        ask(method, path).bearer(scraper).send(&house.admin).await.is_problem(401, "secret_required");
+    }
+    let introspect = ask(Method::POST, "/oauth2/introspect").form(&[("token", "x"), ("client_secret", scraper)]);
+    assert_eq!(introspect.send(&house.admin).await.status, 401);
+    ask(Method::GET, "/metrics").bearer("wrong").send(&house.admin).await.is_problem(401, "secret_required");
+    ask(Method::GET, "/metrics").send(&house.admin).await.is_problem(401, "secret_required");
+    let house = House::new();
+    ask(Method::GET, "/metrics").bearer(scraper).send(&house.admin).await.is_problem(401, "secret_required");
+}
+
+#[tokio::test]
+async fn names_that_are_set_are_answered_to_and_no_others() {
+    let house = House::with(Policy::default(), |options| options.admin_hosts = vec!["tenure".to_owned()]);
+    let named = |host: &str| Ask::of(Method::GET, "/healthz").header("host", host);
+    for (host, status) in [("tenure:8471", 200), ("TENURE", 200), ("localhost", 200), ("tenure.evil.test", 403)] {
+        assert_eq!(named(host).send(&house.admin).await.status, status, "{host}");
+    }
+    named("tenure:8471").send(&House::new().admin).await.is_problem(403, "forbidden");
 }

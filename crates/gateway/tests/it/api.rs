@@ -289,3 +289,15 @@ async fn that_a_rotation_is_due_is_said_in_a_header() {
         assert_eq!((answer.status.as_u16(), answer.header("tenure-rotate")), (200, due));
     }
 }
+
+#[tokio::test]
+async fn health_is_told_without_a_token_and_without_a_look_at_the_store() {
+    let house = House::new();
+    house.memory.set_down(true);
+    let health = ask(Method::GET, "/_tenure/healthz").send(&house.api).await;
+    assert_eq!((health.status.as_u16(), health.text.as_str()), (200, "ok\n"));
+    ask(Method::GET, "/_tenure/readyz").send(&house.api).await.is_problem(503, "store_unavailable");
+    let house = House::new();
+    let ready = ask(Method::GET, "/_tenure/readyz").send(&house.api).await;
+    assert_eq!((ready.status.as_u16(), ready.text.as_str()), (200, "ready\n"));
+}

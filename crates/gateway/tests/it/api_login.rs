@@ -99,9 +99,28 @@ async fn a_token_that_does_not_hold_is_told_why_and_gives_no_cookie() {
     house.memory.set_down(true);
     let answer = post("/_tenure/login").form(&[("token", &token)]).send(&house.api).await;
     assert_eq!(answer.status, 503);
-    let answer = post("/_tenure/logout").header("cookie", &format!("tenure={token}")).send(&house.api).await;
+}
+
+#[tokio::test]
+async fn a_log_out_with_the_store_down_takes_the_cookie_and_says_that_the_session_may_be_there() {
+    let house = House::new();
+    let (issued, token) = house.issue("laptop", "alice").await;
+    let cookie = format!("tenure={token}");
+    house.memory.set_down(true);
+    let answer = post("/_tenure/logout").header("cookie", &cookie).send(&house.api).await;
     assert_eq!(answer.status, 503);
-    assert!(answer.header("set-cookie").contains("Max-Age=0"), "this browser at least is logged out");
+    assert!(answer.all("set-cookie").iter().any(|set| set.starts_with("tenure=; Max-Age=0")), "{answer:?}");
+    assert!(answer.text.contains("this browser is logged out, but the session may still be there"), "{answer:?}");
+    let api = ask(Method::DELETE, "/_tenure/v1/session").header("origin", ORIGIN).header("cookie", &cookie);
+    let answer = api.send(&house.api).await;
+    answer.is_problem(503, "store_unavailable");
+    house.memory.set_down(false);
+    let session = house.sessions.get(issued.session.id).await.unwrap().unwrap();
+    assert!(session.end.is_none(), "nothing was ended, as was said");
+    let again = post("/_tenure/logout").header("cookie", &cookie).send(&house.api).await;
+    assert_eq!((again.status.as_u16(), again.header("location")), (303, "/_tenure/login"));
+    let session = house.sessions.get(issued.session.id).await.unwrap().unwrap();
+    assert_eq!(session.end.as_ref().unwrap().reason.code(), "logged_out");
 }
 
 #[tokio::test]

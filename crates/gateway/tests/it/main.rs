@@ -10,6 +10,7 @@ mod api_login;
 mod claims;
 mod claims_tls;
 mod cookies;
+mod cors;
 mod cut;
 mod forward_auth;
 mod honest;

@@ -119,3 +119,22 @@ async fn what_keeps_a_gateway_from_starting_is_named() {
     assert!(error.to_string().starts_with(&format!("{}: not a private key", files.key.display())), "{error}");
     site.stop().await;
 }
+
+#[tokio::test]
+async fn operators_get_the_same_certificate_where_it_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = files(folder.path());
+    let certificate = certify(&files);
+    let site = Site::with(None, Policy::default(), |options| {
+        options.tls = Some(files);
+        options.admin_tls = Some(true);
+    })
+    .await;
+    let io = connect(site.admin, &certificate, b"http/1.1").await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::builder().uri("/healthz").header("host", "localhost");
+    let answer = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    site.stop().await;
+}

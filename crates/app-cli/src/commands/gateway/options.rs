@@ -38,6 +38,18 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, Failure> {
     if let (Some(cert), Some(key)) = (settings.text("gateway.tls_cert"), settings.text("gateway.tls_key")) {
         options.tls = Some(TlsFiles { cert: cert.into(), key: key.into() });
     }
+    options.cors_origins = settings.list("gateway.cors_origins");
+    options.admin_hosts = settings.list("gateway.admin_hosts");
+    options.admin_tls = settings.text("gateway.admin_tls").map(|_| settings.flag("gateway.admin_tls"));
+    if let Some(file) = settings.text("gateway.metrics_secret_file") {
+        let secret = secrets::of_tenure("gateway.metrics_secret_file", Path::new(&file), out)?;
+        options.metrics_secret = Some(secret);
+    }
+    let span = |name, default| settings.span(name).map_or(default, std::time::Duration::from);
+    let limits = &mut options.limits;
+    limits.response = span("gateway.response_timeout", limits.response);
+    limits.header = span("gateway.keep_alive_timeout", limits.header);
+    limits.stall = span("gateway.stall_timeout", limits.stall);
     Ok(options)
 }
 

@@ -18,7 +18,16 @@ use crate::settings::{ConfigPath, KEYS, Settings};
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Settings that are read at the start only.
-const FIXED: [&str; 4] = ["gateway.listen", "gateway.admin_listen", "gateway.tls_cert", "gateway.tls_key"];
+const FIXED: [&str; 8] = [
+    "gateway.listen",
+    "gateway.admin_listen",
+    "gateway.admin_tls",
+    "gateway.tls_cert",
+    "gateway.tls_key",
+    "gateway.response_timeout",
+    "gateway.keep_alive_timeout",
+    "gateway.stall_timeout",
+];
 
 /// Takes over new settings for as long as it is polled. Settings that cannot be used change nothing. What changes counts
 /// from the call on, and so does SIGHUP, which would end the process before. To be called inside of a runtime.
@@ -71,7 +80,14 @@ fn take_over(
     let settings = args.settings(global)?;
     let new = options::of(&settings, out)?;
     let old = gate.options();
-    let fixed = Options { listen: old.listen, admin_listen: old.admin_listen, tls: old.tls.clone(), ..new };
+    let fixed = Options {
+        listen: old.listen,
+        admin_listen: old.admin_listen,
+        admin_tls: old.admin_tls,
+        tls: old.tls.clone(),
+        limits: old.limits,
+        ..new
+    };
     gate.set_options(fixed);
     gate.sessions().set_policy(settings.policy());
     let changed: Vec<&str> =
@@ -95,7 +111,12 @@ type Stamps = Vec<(PathBuf, Stamp)>;
 
 fn stamps(global: &Global, settings: &Settings) -> Stamps {
     use std::os::unix::fs::MetadataExt as _;
-    let secrets = ["gateway.admin_secret_file", "gateway.enrol_secret_file", "gateway.upstream_secret_file"];
+    let secrets = [
+        "gateway.admin_secret_file",
+        "gateway.enrol_secret_file",
+        "gateway.metrics_secret_file",
+        "gateway.upstream_secret_file",
+    ];
     let mut paths: Vec<PathBuf> = secrets.iter().filter_map(|name| settings.text(name)).map(PathBuf::from).collect();
     paths.extend(ConfigPath::find(global).ok().map(|config| config.path));
     let stamp = |path: PathBuf| {
