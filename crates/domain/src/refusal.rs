@@ -83,12 +83,13 @@ impl Refusal {
         }
     }
 
-    /// Whether the session of the token is over, so that nothing makes the token hold again.
+    /// Whether whoever shows the token may forget it: its session is over, or there is none. Not so of a token that was
+    /// rotated, whose session lives on with another, nor of what is no token.
     #[must_use]
-    pub const fn is_over(self) -> bool {
+    pub const fn is_final(self) -> bool {
         match self {
-            Self::Expired | Self::Ended(_) => true,
-            Self::Malformed | Self::Unknown | Self::Rotated => false,
+            Self::Unknown | Self::Expired | Self::Ended(_) => true,
+            Self::Malformed | Self::Rotated => false,
         }
     }
 

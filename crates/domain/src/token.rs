@@ -172,6 +172,11 @@ pub struct TokenInspection {
 }
 
 impl Token {
+    /// What each token starts with.
+    pub const PREFIX: &str = "tnr_";
+    /// How many characters a token has.
+    pub const LENGTH: usize = LENGTH;
+
     /// The token of a session with this secret.
     #[must_use]
     pub const fn new(session: SessionId, secret: Secret) -> Self {

@@ -10,7 +10,9 @@ mod token;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use http::Extensions;
 use http::request::Parts;
 use serde::Serialize;
@@ -21,6 +23,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::cookie;
 use crate::credential::Credential;
 use crate::enforce::{Admitted, Gate};
 use crate::peer::Peer;
@@ -50,7 +53,16 @@ pub fn router(gate: Arc<Gate>) -> Router {
         .route("/_tenure/login.css", axum::routing::get(login::style))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .route("/_tenure/v1/{*rest}", axum::routing::any(nothing))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), settle))
         .with_state(api)
+}
+
+/// Takes the cookie from a browser that shows one whose session is over.
+async fn settle(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.secure);
+    let mut response = next.run(request).await;
+    cookie::settle(&mut response, &api.gate.options().cookie_name, secure);
+    response
 }
 
 /// The endpoints that OpenAPI describes.
@@ -116,7 +128,7 @@ impl Ended {
 }
 
 /// A revocation that stopped: the problem, with what had been done before.
-pub(crate) fn stopped(error: RevokeError, now: Timestamp) -> axum::response::Response {
+pub(crate) fn stopped(error: RevokeError, now: Timestamp) -> Response {
     let mut extension = Map::new();
     if !error.done.ended.is_empty()
         && let Ok(Value::Object(ended)) = serde_json::to_value(Ended::new(&error.done, now))

@@ -10,6 +10,7 @@ use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 
 use crate::api::is_local;
+use crate::cookie;
 use crate::enforce::Gate;
 use crate::fields::TENURE_ROTATE;
 use crate::headers::set_identity;
@@ -45,7 +46,13 @@ pub(crate) async fn answer<B>(gate: &Arc<Gate>, connection: &Connection, request
             *response.headers_mut() = headers;
             response
         }
-        Err(problem) => refuse(request, problem),
+        Err(problem) => {
+            let mut response = refuse(request, &problem);
+            problem.mark(&mut response);
+            let secure = Peer::of(connection, request.headers(), &options).is_ok_and(|peer| peer.secure);
+            cookie::settle(&mut response, &options.cookie_name, secure);
+            response
+        }
     }
 }
 
@@ -117,20 +124,20 @@ fn method<B>(request: &Request<B>) -> Method {
 
 /// The problem, and where a person's browser asked for a page, the way to the login page. A proxy that passes answers on
 /// as they are passes on a redirect. nginx, which takes nothing but 401 and 403, gets the address beside its 401.
-fn refuse<B>(request: &Request<B>, problem: Problem) -> Response {
+fn refuse<B>(request: &Request<B>, problem: &Problem) -> Response {
     let asked = asked_for(request).and_then(|(target, shows)| {
         // A page to which nobody is sent back is not named.
         let back = if is_local(target) { target } else { "/" };
-        Some((login::address(&method(request), request.headers(), back, &problem)?, shows))
+        Some((login::address(&method(request), request.headers(), back, problem)?, shows))
     });
     match asked {
         Some((location, true)) => login::go(location),
         Some((location, false)) => {
-            let mut response = problem.into_response();
+            let mut response = problem.clone().into_response();
             response.headers_mut().insert(LOCATION, location);
             response
         }
-        None => problem.into_response(),
+        None => problem.clone().into_response(),
     }
 }
 

@@ -153,12 +153,13 @@ impl Gate {
         }
     }
 
-    /// The session that a request presents the token of; counts as its use.
+    /// The session that a request presents the token of; counts as its use. `secure` says whether the client came over
+    /// TLS, which tells what cookie counts.
     ///
     /// # Errors
     /// [`Problem`].
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<(Verified, Credential), Problem> {
-        let outcome = self.timed(headers, |_| Ok(())).await;
+    pub async fn authenticate(&self, headers: &HeaderMap, secure: bool) -> Result<(Verified, Credential), Problem> {
+        let outcome = self.timed(headers, secure, |_| Ok(())).await;
         self.count(&outcome);
         outcome
     }
@@ -167,10 +168,11 @@ impl Gate {
     async fn timed(
         &self,
         headers: &HeaderMap,
+        secure: bool,
         may: impl FnOnce(&Credential) -> Result<(), Problem>,
     ) -> Result<(Verified, Credential), Problem> {
         let start = Instant::now();
-        let outcome = self.judge(headers, may).await;
+        let outcome = self.judge(headers, secure, may).await;
         self.metrics.verified(start.elapsed());
         outcome
     }
@@ -185,13 +187,16 @@ impl Gate {
     async fn judge(
         &self,
         headers: &HeaderMap,
+        secure: bool,
         may: impl FnOnce(&Credential) -> Result<(), Problem>,
     ) -> Result<(Verified, Credential), Problem> {
-        let credential = Credential::of(headers).map_err(|error| Problem::BadRequest(error.to_string()))?;
+        let credential = Credential::of(headers, &self.options.load().cookie_name, secure);
+        let credential = credential.map_err(|error| Problem::BadRequest(error.to_string()))?;
         let credential = credential.ok_or(Problem::Unauthorized(Refused::Missing))?;
         may(&credential)?;
         let token = credential.token.as_ref().ok_or(Problem::from(Refusal::Malformed))?;
-        let verified = self.sessions.verify(token, Usage::Counts).await?;
+        let verified = self.sessions.verify(token, Usage::Counts).await;
+        let verified = verified.map_err(|error| Problem::from(error).of_cookie(credential.in_cookie))?;
         Ok((verified, credential))
     }
 
@@ -232,20 +237,21 @@ impl Gate {
             true => origin::guard(headers, peer.host(), peer.secure),
             false => Ok(()),
         };
-        let outcome = match self.timed(headers, may).await {
+        let outcome = match self.timed(headers, peer.secure, may).await {
             Ok((verified, credential)) => {
                 self.describer.note(self, &verified.session, peer, headers);
                 Ok(Admitted { verified, credential })
             }
-            Err(Problem::Unauthorized(Refused::Token(refusal))) => {
-                let problem = self.refused(guesses, peer, refusal, self.print(headers));
+            Err(problem @ Problem::Unauthorized(Refused::Token(refusal) | Refused::Cookie(refusal))) => {
+                let print = self.print(headers, peer.secure);
+                let told = self.refused(guesses, peer, refusal, print);
                 // A person is told in words by the login page.
                 if login::is_navigation(method, headers) {
-                    Err(refusal.into())
+                    Err(problem)
+                } else if matches!(told, Problem::TooMany(_)) {
+                    self.metrics.refused(refusal);
+                    Err(told)
                 } else {
-                    if matches!(problem, Problem::TooMany(_)) {
-                        self.metrics.refused(refusal);
-                    }
                     Err(problem)
                 }
             }
@@ -257,8 +263,9 @@ impl Gate {
 
     /// What tells a refused token from others, where a browser sends it by itself: a tab that goes on asking with the
     /// cookie of a session that is long forgotten makes no other guess each time.
-    fn print(&self, headers: &HeaderMap) -> Option<u32> {
-        let credential = Credential::of(headers).ok().flatten().filter(|credential| credential.from_cookie)?;
+    fn print(&self, headers: &HeaderMap, secure: bool) -> Option<u32> {
+        let credential = Credential::of(headers, &self.options.load().cookie_name, secure).ok().flatten();
+        let credential = credential.filter(|credential| credential.from_cookie)?;
         Some(match &credential.token {
             Some(token) => self.lockouts.print(token.to_text().expose().as_bytes()),
             None => self.lockouts.print(headers.get(COOKIE)?.as_bytes()),

@@ -9,7 +9,8 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 use tenure_domain::Session;
 
-use crate::credential::{is_token_cookie, is_token_protocol, is_token_scheme};
+use crate::cookie::CookieName;
+use crate::credential::{is_token_cookie, is_token_protocol, is_token_scheme, split};
 use crate::fields::{HOP_BY_HOP, NEVER_OF_ONE_CONNECTION, X_TENURE_DEVICE, X_TENURE_SESSION};
 use crate::options::{Options, Profile};
 use crate::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -20,7 +21,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         let listed: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .flat_map(|value| split(value.as_bytes(), b','))
             .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
             .filter(|name| !NEVER_OF_ONE_CONNECTION.contains(name))
             .collect();
@@ -33,33 +34,59 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes a Tenure token wherever it stands, and leaves what stands beside it.
-pub(crate) fn strip_token(headers: &mut HeaderMap) {
+/// Removes a Tenure token wherever it stands, and leaves the octets beside it as they are. Cookies that came in several
+/// fields, as HTTP/2 clients send them, become one, which is all that HTTP/1.1 knows (RFC 9113 section 8.2.3).
+pub(crate) fn strip_token(headers: &mut HeaderMap, name: &CookieName) {
     if headers.get_all(AUTHORIZATION).iter().any(is_token_scheme) {
         headers.remove(AUTHORIZATION);
     }
-    strip_items(headers, &COOKIE, ';', "; ", is_token_cookie);
-    strip_items(headers, &SEC_WEBSOCKET_PROTOCOL, ',', ", ", is_token_protocol);
-}
-
-/// Removes the items of a list header for which `doomed` holds. A header whose items all go, goes.
-fn strip_items(headers: &mut HeaderMap, name: &HeaderName, split: char, join: &str, doomed: fn(&str) -> bool) {
-    let is_hit = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.split(split).any(doomed));
-    if !headers.get_all(name).iter().any(is_hit) {
-        return;
-    }
-    let values: Vec<HeaderValue> = headers.get_all(name).iter().cloned().collect();
-    headers.remove(name);
-    for value in values {
-        let Ok(text) = value.to_str() else {
-            headers.append(name.clone(), value);
-            continue;
-        };
-        let left: Vec<&str> = text.split(split).map(str::trim).filter(|item| !doomed(item)).collect();
-        if let Some(left) = HeaderValue::try_from(left.join(join)).ok().filter(|left| !left.is_empty()) {
-            headers.append(name.clone(), left);
+    strip_cookies(headers, name);
+    if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        let hit = |value: &HeaderValue| split(value.as_bytes(), b',').any(is_token_protocol);
+        if headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().any(hit) {
+            let kept: Vec<_> = headers
+                .get_all(SEC_WEBSOCKET_PROTOCOL)
+                .iter()
+                .map(|value| without(value.as_bytes(), b',', is_token_protocol))
+                .collect();
+            headers.remove(SEC_WEBSOCKET_PROTOCOL);
+            for left in kept.iter().filter_map(|left| header(left)) {
+                headers.append(SEC_WEBSOCKET_PROTOCOL, left);
+            }
         }
     }
+}
+
+fn strip_cookies(headers: &mut HeaderMap, name: &CookieName) {
+    let doomed = |item: &[u8]| is_token_cookie(item, name);
+    let mut values = headers.get_all(COOKIE).iter();
+    let Some(first) = values.next() else { return };
+    if values.next().is_none() && !split(first.as_bytes(), b';').any(doomed) {
+        return;
+    }
+    let mut whole = Vec::new();
+    for value in headers.get_all(COOKIE) {
+        let left = without(value.as_bytes(), b';', doomed);
+        if !left.is_empty() && !whole.is_empty() {
+            whole.extend_from_slice(b"; ");
+        }
+        whole.extend_from_slice(&left);
+    }
+    match header(&whole) {
+        Some(left) => headers.insert(COOKIE, left),
+        None => headers.remove(COOKIE),
+    };
+}
+
+/// A list without the items for which `doomed` holds.
+fn without(value: &[u8], separator: u8, doomed: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let kept: Vec<&[u8]> = split(value, separator).filter(|item| !doomed(item)).collect();
+    kept.join(&separator).trim_ascii().to_vec()
+}
+
+/// The value of a header, where it has any.
+fn header(value: &[u8]) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value).ok().filter(|value| !value.is_empty())
 }
 
 /// Sets where the request came from. `X-Forwarded-For` begins with the client: what stands left of it in a chain is
@@ -161,22 +188,54 @@ mod tests {
         assert_eq!(names(&found), ["host", "x-kept"]);
     }
 
+    fn octets(pairs: &[(HeaderName, &[u8])]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value).unwrap())).collect()
+    }
+
+    fn stripped(mut headers: HeaderMap) -> HeaderMap {
+        strip_token(&mut headers, &CookieName::default());
+        headers
+    }
+
     #[test]
     fn the_token_goes_and_what_stands_beside_it_stays() {
-        let mut found = headers(&[
+        let found = stripped(headers(&[
             ("authorization", "Bearer tnr_abc"),
             ("cookie", "a=1; __Host-tenure=tnr_abc; b=2"),
             ("cookie", "tenure=tnr_abc"),
             ("sec-websocket-protocol", "tenure.bearer.tnr_abc, chat"),
-        ]);
-        strip_token(&mut found);
+        ]));
         assert_eq!(names(&found), ["cookie", "sec-websocket-protocol"]);
         assert_eq!(found["cookie"], "a=1; b=2");
         assert_eq!(found.get_all("cookie").iter().count(), 1);
         assert_eq!(found["sec-websocket-protocol"], "chat");
         let others = headers(&[("authorization", "Basic YTpi"), ("cookie", "tenures=1")]);
-        let mut found = others.clone();
-        strip_token(&mut found);
-        assert_eq!(found, others);
+        assert_eq!(stripped(others.clone()), others);
+    }
+
+    #[test]
+    fn octets_beside_a_token_stay_as_they_are() {
+        for (before, after) in [
+            (&b"a=\xff; tenure=x; b=\"1;2\""[..], &b"a=\xff; b=\"1;2\""[..]),
+            (b"tenure =x;a=1;", b"a=1;"),
+            (b"Tenure=\"x\"; __HOST-TENURE=x; \xc3\xa9=1", b"\xc3\xa9=1"),
+            (b"tenure=x; tenure=\xff;", b""),
+            (b"\xff", b"\xff"),
+        ] {
+            let found = stripped(octets(&[(COOKIE, before)]));
+            let left = found.get(COOKIE).map_or(&b""[..], HeaderValue::as_bytes);
+            assert_eq!(left, after, "{}", String::from_utf8_lossy(before));
+        }
+        let found = stripped(octets(&[(SEC_WEBSOCKET_PROTOCOL, b"ch\xe9t,tenure.bearer.x,Tenure.Bearer.y,z")]));
+        assert_eq!(found[SEC_WEBSOCKET_PROTOCOL].as_bytes(), b"ch\xe9t,z");
+    }
+
+    #[test]
+    fn cookies_in_several_fields_become_one() {
+        let found =
+            stripped(octets(&[(COOKIE, b"a=1"), (COOKIE, b"b=\xff"), (COOKIE, b"tenure=x"), (COOKIE, b"c=\"2;3\"")]));
+        let all: Vec<&[u8]> = found.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(all, [b"a=1; b=\xff; c=\"2;3\""]);
+        assert!(stripped(octets(&[(COOKIE, b"tenure=x"), (COOKIE, b"__Host-tenure=y")])).is_empty());
     }
 }

@@ -35,12 +35,14 @@ use tenure_domain::Session;
 use tower::{Layer, Service};
 
 use crate::bodies::{Leased, Upload, Watched, is_endless};
+use crate::cookie;
 use crate::enforce::Gate;
 use crate::fields::{TENURE_ROTATE, strip_claims};
 use crate::front;
 use crate::headers::{set_forwarding, strip_token};
 use crate::metrics::Outcome;
 use crate::openclaw::may_be_public;
+use crate::options::Options;
 use crate::peer::{Connection, Peer};
 use crate::problem::{Problem, Refused};
 use crate::watch::Exchange;
@@ -53,7 +55,9 @@ use crate::watch::Exchange;
 /// error. The client's connection is the server's, and ends when it reads so. No header says whose session it is: [`CurrentSession`] does.
 ///
 /// The client's address comes from axum's `ConnectInfo<SocketAddr>`; without it all clients count as one where
-/// failures are counted, and the three forwarding headers are removed instead of set. Does not watch WebSockets: a handler that upgrades has to end with its session itself
+/// failures are counted, and the three forwarding headers are removed instead of set. A server that speaks TLS itself
+/// puts a [`Connection`] into each request's extensions instead, or the cookie that counts in clear is believed. Does not
+/// watch WebSockets: a handler that upgrades has to end with its session itself
 /// ([`crate::Live::register`]).
 #[derive(Clone)]
 pub struct TenureLayer {
@@ -131,9 +135,14 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         let gate = self.gate.clone();
         Box::pin(async move {
-            let let_in = match let_in(&gate, &mut request).await {
+            let options = gate.options();
+            let let_in = match let_in(&gate, &mut request, &options).await {
                 Ok(let_in) => let_in,
-                Err(problem) => return Ok(problem.into_response()),
+                Err(problem) => {
+                    let mut response = problem.into_response();
+                    cookie::settle(&mut response, &options.cookie_name, is_secure(&request, &options));
+                    return Ok(response);
+                }
             };
             let (held, due) = match let_in {
                 Some((session, due)) => (Some(Exchange::new(&gate, Some(Arc::unwrap_or_clone(session)))), due),
@@ -165,15 +174,35 @@ where
     }
 }
 
+/// The connection that a request came by, as its server says.
+fn known<B>(request: &Request<B>) -> Option<Connection> {
+    let extensions = request.extensions();
+    let plain = || extensions.get::<ConnectInfo<SocketAddr>>().map(|info| Connection::new(info.0, false));
+    extensions.get::<Connection>().copied().or_else(plain)
+}
+
+/// Whether the client came over TLS.
+fn is_secure<B>(request: &Request<B>, options: &Options) -> bool {
+    let connection = known(request).unwrap_or_else(nobody);
+    Peer::of(&connection, request.headers(), options).is_ok_and(|peer| peer.secure)
+}
+
+/// Where a client is that nobody says anything of.
+fn nobody() -> Connection {
+    Connection::new(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), false)
+}
+
 /// The session, and whether its token is due; `None` on a public path.
-async fn let_in<B>(gate: &Arc<Gate>, request: &mut Request<B>) -> Result<Option<(Arc<Session>, bool)>, Problem> {
-    let options = gate.options();
+async fn let_in<B>(
+    gate: &Arc<Gate>,
+    request: &mut Request<B>,
+    options: &Options,
+) -> Result<Option<(Arc<Session>, bool)>, Problem> {
     front::settle_host(request)?;
-    let known = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    let remote = known.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-    let connection = Connection::new(remote, false);
-    let peer = Peer::of(&connection, request.headers(), &options)?;
-    let public = may_be_public(request.headers(), &options) && options.is_public_uri(request.uri());
+    let known = known(request);
+    let connection = known.unwrap_or_else(nobody);
+    let peer = Peer::of(&connection, request.headers(), options)?;
+    let public = may_be_public(request.headers(), options) && options.is_public_uri(request.uri());
     let found = if public {
         gate.metrics().passed(Outcome::Public);
         None
@@ -182,10 +211,10 @@ async fn let_in<B>(gate: &Arc<Gate>, request: &mut Request<B>) -> Result<Option<
         Some((Arc::new(admitted.verified.session), admitted.verified.rotation_due))
     };
     let method = request.method().clone();
-    strip_claims(request.headers_mut(), &method, &options);
-    strip_token(request.headers_mut());
+    strip_claims(request.headers_mut(), &method, options);
+    strip_token(request.headers_mut(), &options.cookie_name);
     if known.is_some() {
-        set_forwarding(request.headers_mut(), &connection, &peer, &options);
+        set_forwarding(request.headers_mut(), &connection, &peer, options);
     }
     request.extensions_mut().remove::<CurrentSession>();
     if let Some((session, _)) = &found {

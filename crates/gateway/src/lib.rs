@@ -52,6 +52,7 @@ mod tls;
 mod upstream;
 mod watch;
 
+pub use cookie::CookieName;
 pub use credential::{Credential, CredentialError};
 pub use enforce::Gate;
 pub use layer::{CurrentSession, Tenure, TenureLayer};

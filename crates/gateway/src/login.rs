@@ -5,7 +5,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 
 use crate::api::LOGIN;
-use crate::problem::{Problem, Refused};
+use crate::problem::Problem;
 
 /// The parameter of the login page that says where to go afterwards.
 pub(crate) const RETURN: &str = "return";
@@ -15,7 +15,9 @@ pub(crate) const REASON: &str = "reason";
 /// The login page in place of a 401, where a person follows a link or types an address.
 pub(crate) fn redirect<B>(request: &Request<B>, problem: &Problem) -> Option<Response> {
     let back = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    address(request.method(), request.headers(), back, problem).map(go)
+    let mut response = go(address(request.method(), request.headers(), back, problem)?);
+    problem.mark(&mut response);
+    Some(response)
 }
 
 /// A redirect to there.
@@ -28,13 +30,12 @@ pub(crate) fn go(location: HeaderValue) -> Response {
 
 /// The address of the login page, for a person whose browser asked for `back` and was refused.
 pub(crate) fn address(method: &Method, headers: &HeaderMap, back: &str, problem: &Problem) -> Option<HeaderValue> {
-    let Problem::Unauthorized(refused) = problem else { return None };
-    if !is_navigation(method, headers) {
+    if !matches!(problem, Problem::Unauthorized(_)) || !is_navigation(method, headers) {
         return None;
     }
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair(RETURN, back);
-    if let Refused::Token(refusal) = refused {
+    if let Some(refusal) = problem.refusal() {
         query.append_pair(REASON, refusal.code());
     }
     HeaderValue::try_from(format!("{LOGIN}?{}", query.finish())).ok()
@@ -55,6 +56,7 @@ mod tests {
     use tenure_domain::{EndReason, Refusal};
 
     use super::*;
+    use crate::problem::Refused;
 
     fn location(method: Method, path: &str, pairs: &[(&'static str, &str)]) -> Option<String> {
         let mut request = Request::builder().method(method).uri(path);

@@ -80,7 +80,7 @@ impl Outcome {
     const fn of(problem: &Problem) -> Self {
         match problem {
             Problem::Unauthorized(Refused::Missing) => Self::NoToken,
-            Problem::Unauthorized(Refused::Token(_)) | Problem::Secret => Self::Refused,
+            Problem::Unauthorized(Refused::Token(_) | Refused::Cookie(_)) | Problem::Secret => Self::Refused,
             Problem::TooMany(_) => Self::Limited,
             Problem::BadRequest(_)
             | Problem::Forbidden(_)
@@ -181,7 +181,7 @@ impl Metrics {
     pub fn answered(&self, problem: &Problem) {
         self.passed(Outcome::of(problem));
         match problem {
-            Problem::Unauthorized(Refused::Token(refusal)) => self.refused(*refusal),
+            Problem::Unauthorized(Refused::Token(refusal) | Refused::Cookie(refusal)) => self.refused(*refusal),
             Problem::Store(_) | Problem::Uncertain(_) => self.store_failures.increment(1),
             _ => {}
         }

@@ -7,7 +7,7 @@ use utoipa::openapi::{
 };
 use utoipa::openapi::{Content, RefOr};
 
-use crate::credential::SECURE_COOKIE;
+use crate::cookie::CookieName;
 use crate::{admin, api};
 
 /// The description of both listeners' endpoints (OpenAPI 3.1).
@@ -20,7 +20,7 @@ pub fn document() -> OpenApi {
         SecurityScheme::Http(http)
     };
     let cookie = ApiKey::Cookie(ApiKeyValue::with_description(
-        SECURE_COOKIE,
+        CookieName::default().secure(),
         "The same token, where a browser logged in; `tenure` where it came in clear. Changes need a page of this host.",
     ));
     let components = ComponentsBuilder::new()

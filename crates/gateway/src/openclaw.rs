@@ -56,8 +56,10 @@ fn presumed() -> Subject {
 const OF_THE_HANDSHAKE: [HeaderName; 2] = [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL];
 
 /// Whether a request is for a WebSocket whose client shows its token only later: one without any, under the profile.
-pub(crate) fn shows_later<B>(request: &Request<B>, options: &Options) -> bool {
-    options.profile.is_some() && is_upgrade(request) && matches!(Credential::of(request.headers()), Ok(None))
+pub(crate) fn shows_later<B>(request: &Request<B>, options: &Options, secure: bool) -> bool {
+    options.profile.is_some()
+        && is_upgrade(request)
+        && matches!(Credential::of(request.headers(), &options.cookie_name, secure), Ok(None))
 }
 
 /// Whether a request may be public at all. Under the profile a WebSocket is not, whatever its path: the upstream takes

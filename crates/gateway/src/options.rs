@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
 use tenure_domain::Subject;
 
+use crate::cookie::CookieName;
 use crate::secret::SharedSecret;
 use crate::target;
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub public_paths: Vec<PublicPath>,
     /// The header that tells the upstream the subject.
     pub user_header: HeaderName,
+    /// The name of the cookie that a browser's token lives in.
+    pub cookie_name: CookieName,
     /// How the upstream's clients send their token, where they do not send it in a header.
     pub profile: Option<Profile>,
     /// Certificate and key; without them the listener speaks plain HTTP.
@@ -186,6 +189,7 @@ impl Options {
             trusted_proxies: Vec::new(),
             public_paths: Vec::new(),
             user_header: HeaderName::from_static("x-forwarded-user"),
+            cookie_name: CookieName::default(),
             profile: None,
             tls: None,
             hsts: Some(Duration::from_secs(365 * 24 * 3600)),

@@ -129,9 +129,9 @@ fn no_host(name: &str) -> Problem {
 fn client_address(remote: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     let mut address = remote;
     let values = headers.get_all(X_FORWARDED_FOR).iter().rev();
-    let hops = values.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+    let hops = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
     for hop in hops.take(CHAIN) {
-        let Some(next) = parse_hop(hop.trim()) else { break };
+        let Some(next) = std::str::from_utf8(hop).ok().and_then(|hop| parse_hop(hop.trim())) else { break };
         address = next;
         if !is_trusted(address, proxies) {
             break;
@@ -193,6 +193,20 @@ mod tests {
             assert_eq!(address("10.0.0.1", &trusted, &chain), client, "{chain:?}");
         }
         assert_eq!(address("::ffff:10.0.0.1", &trusted, &["203.0.113.7"]), "203.0.113.7");
+    }
+
+    #[test]
+    fn what_a_client_wrote_before_does_not_hide_what_the_proxy_says() {
+        let mut options = Options::new(SharedSecret::new("x").unwrap());
+        options.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let octets = |text: &[u8]| HeaderValue::from_bytes(text).unwrap();
+        let headers = HeaderMap::from_iter([
+            (X_FORWARDED_FOR, octets(b"\xff, 203.0.113.7")),
+            (X_FORWARDED_PROTO, octets(b"\xff, https")),
+        ]);
+        let connection = Connection::new("10.0.0.1:1".parse().unwrap(), false);
+        let peer = Peer::of(&connection, &headers, &options).unwrap();
+        assert_eq!((peer.address, peer.secure), ("203.0.113.7".parse().unwrap(), true));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use tenure_domain::Refusal;
 use tenure_service::{VerifyError, WriteError};
 use utoipa::ToSchema;
 
+use crate::cookie;
+
 /// Why a token was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -20,6 +22,8 @@ pub enum Refused {
     Missing,
     /// It does not hold.
     Token(Refusal),
+    /// The same, and a browser's cookie carries it.
+    Cookie(Refusal),
 }
 
 /// A request that is not done.
@@ -89,7 +93,7 @@ impl Problem {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unauthorized(Refused::Missing) => "token_required",
-            Self::Unauthorized(Refused::Token(refusal)) => refusal.code(),
+            Self::Unauthorized(Refused::Token(refusal) | Refused::Cookie(refusal)) => refusal.code(),
             Self::Secret => "secret_required",
             Self::BadRequest(_) => "bad_request",
             Self::Forbidden(_) => "forbidden",
@@ -112,7 +116,7 @@ impl Problem {
     pub fn detail(&self) -> String {
         match self {
             Self::Unauthorized(Refused::Missing) => "a token is needed: send it as Authorization: Bearer".to_owned(),
-            Self::Unauthorized(Refused::Token(refusal)) => refusal.to_string(),
+            Self::Unauthorized(Refused::Token(refusal) | Refused::Cookie(refusal)) => refusal.to_string(),
             Self::Secret => "the secret is missing or wrong: send it as Authorization: Bearer".to_owned(),
             Self::MethodNotAllowed => "this path does not take that method".to_owned(),
             Self::TooMany(seconds) => format!("too many requests from there: try again in {seconds} s"),
@@ -134,7 +138,7 @@ impl Problem {
     fn challenge(&self) -> Option<String> {
         match self {
             Self::Unauthorized(Refused::Missing) | Self::Secret => Some("Bearer realm=\"tenure\"".to_owned()),
-            Self::Unauthorized(Refused::Token(refusal)) => {
+            Self::Unauthorized(Refused::Token(refusal) | Refused::Cookie(refusal)) => {
                 Some(format!("Bearer realm=\"tenure\", error=\"invalid_token\", error_description=\"{refusal}\""))
             }
             _ => None,
@@ -177,6 +181,29 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
+    /// Why a token was refused, if one was.
+    pub(crate) const fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Unauthorized(Refused::Token(refusal) | Refused::Cookie(refusal)) => Some(*refusal),
+            _ => None,
+        }
+    }
+
+    /// The same where a browser's cookie carries the token that does not hold.
+    pub(crate) fn of_cookie(self, in_cookie: bool) -> Self {
+        match self {
+            Self::Unauthorized(Refused::Token(refusal)) if in_cookie => Self::Unauthorized(Refused::Cookie(refusal)),
+            other => other,
+        }
+    }
+
+    /// Marks an answer as one to a request whose cookie is of a session that is over.
+    pub(crate) fn mark(&self, response: &mut Response) {
+        if matches!(self, Self::Unauthorized(Refused::Cookie(refusal)) if refusal.is_final()) {
+            response.extensions_mut().insert(cookie::Over);
+        }
+    }
+
     /// The response, with more that a program can use.
     pub(crate) fn with(self, extension: Map<String, Value>) -> Response {
         let status = self.status();
@@ -200,6 +227,7 @@ impl Problem {
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        self.mark(&mut response);
         response
     }
 }

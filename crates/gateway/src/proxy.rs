@@ -19,7 +19,8 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::bodies::{Upload, Watched, is_endless};
-use crate::credential::is_token_cookie;
+use crate::cookie::{self, CookieName};
+use crate::credential::sets_token_cookie;
 use crate::enforce::{Admitted, Gate};
 use crate::fields::{TENURE_ROTATE, strip_claims};
 use crate::headers::{set_forwarding, set_host, set_identity, set_upstream_auth, strip_hop_by_hop, strip_token};
@@ -81,6 +82,7 @@ impl Proxy {
             Ok(admitted) => self.let_through(connection, end, &peer, request, upstream, options, admitted, &id).await,
             Err(problem) => login::redirect(&request, &problem).unwrap_or_else(|| problem.into_response()),
         };
+        cookie::settle(&mut response, &options.cookie_name, peer.secure);
         response.headers_mut().insert(X_REQUEST_ID, id);
         response
     }
@@ -91,7 +93,7 @@ impl Proxy {
             self.gate.metrics().passed(Outcome::Public);
             return Ok(Entry::Public);
         }
-        if openclaw::shows_later(request, options) {
+        if openclaw::shows_later(request, options, peer.secure) {
             return Ok(Entry::Later);
         }
         self.gate
@@ -128,7 +130,7 @@ impl Proxy {
         let headers = request.headers_mut();
         strip_hop_by_hop(headers);
         strip_claims(headers, &method, options);
-        strip_token(headers);
+        strip_token(headers, &options.cookie_name);
         set_forwarding(headers, connection, peer, options);
         set_host(headers, &upstream.authority);
         headers.insert(X_REQUEST_ID, id.clone());
@@ -137,6 +139,7 @@ impl Proxy {
             // A path that is open to everybody does not open what the upstream's own token guards.
             set_upstream_auth(headers, options);
         }
+        let in_cookie = admitted.as_ref().is_some_and(|admitted| admitted.credential.in_cookie);
         let (session, due) = match admitted {
             Some(Admitted { verified, credential }) => {
                 let due = verified.rotation_due.then_some((verified.session.id, credential));
@@ -152,7 +155,7 @@ impl Proxy {
         } else {
             self.forward(request, end, Exchange::new(&self.gate, session)).await
         };
-        let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem));
+        let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem.of_cookie(in_cookie)));
         if let Some((session, credential)) = due {
             response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
             if options.auto_rotate_cookies && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -196,7 +199,7 @@ impl Proxy {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Problem::BadGateway("the upstream switched protocols unasked".to_owned()));
         }
-        pass_on(answer, end, exchange)
+        pass_on(answer, end, &self.gate.options().cookie_name, exchange)
     }
 
     /// Waits for the header of the answer, as long as the request's body moves or the patience lasts, and the session
@@ -248,10 +251,12 @@ impl Proxy {
         let Some(guard) = guard else { return self.upgrade_unguarded(request, end, io).await };
         match relay::open(&self.gate, request, io, guard).await? {
             Opened::Switched(mut response) => {
-                strip_own(response.headers_mut());
+                strip_own(response.headers_mut(), &self.gate.options().cookie_name);
                 Ok(response)
             }
-            Opened::Declined(answer, guard) => pass_on(answer, end, Exchange::with(&self.gate, guard)),
+            Opened::Declined(answer, guard) => {
+                pass_on(answer, end, &self.gate.options().cookie_name, Exchange::with(&self.gate, guard))
+            }
         }
     }
 
@@ -269,7 +274,9 @@ impl Proxy {
         io: Wire,
     ) -> Result<Response, Problem> {
         let (switching, mut response) = match relay::shake_hands(request, io).await? {
-            Shaken::Declined(answer) => return pass_on(answer, end, Exchange::with(&self.gate, None)),
+            Shaken::Declined(answer) => {
+                return pass_on(answer, end, &self.gate.options().cookie_name, Exchange::with(&self.gate, None));
+            }
             Shaken::Switching(switching, response) => (switching, response),
         };
         let closing = self.gate.closing().clone();
@@ -277,7 +284,7 @@ impl Proxy {
             let Ok((client, upstream)) = switching.finish().await else { return };
             bridge::run_unguarded(Bridge::new(client, upstream), &closing).await;
         });
-        strip_own(response.headers_mut());
+        strip_own(response.headers_mut(), &self.gate.options().cookie_name);
         Ok(response)
     }
 }
@@ -322,6 +329,7 @@ impl From<NoAnswer> for Problem {
 fn pass_on(
     answer: http::Response<Incoming>,
     end: &CancellationToken,
+    name: &CookieName,
     exchange: Arc<Exchange>,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = answer.into_parts();
@@ -329,7 +337,7 @@ fn pass_on(
     parts.extensions.clear();
     parts.version = Version::HTTP_11;
     strip_hop_by_hop(&mut parts.headers);
-    strip_own(&mut parts.headers);
+    strip_own(&mut parts.headers, name);
     let endless = is_endless(&parts.headers);
     if body.is_end_stream() {
         return Ok(Response::from_parts(parts, Body::new(body)));
@@ -357,9 +365,9 @@ fn ends_clearly(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Removes from an answer what only the gateway says: that a token is due, and its cookies.
-fn strip_own(headers: &mut HeaderMap) {
+fn strip_own(headers: &mut HeaderMap, name: &CookieName) {
     headers.remove(TENURE_ROTATE);
-    let ours = |value: &HeaderValue| value.to_str().is_ok_and(is_token_cookie);
+    let ours = |value: &HeaderValue| sets_token_cookie(value, name);
     if headers.get_all(SET_COOKIE).iter().any(ours) {
         let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|value| !ours(value)).cloned().collect();
         headers.remove(SET_COOKIE);

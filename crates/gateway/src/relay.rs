@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::credential::split;
 use crate::enforce::Gate;
 use crate::live::{Cut, Guard};
 use crate::problem::Problem;
@@ -55,7 +56,7 @@ pub(crate) fn is_upgrade<B>(request: &Request<B>) -> bool {
 
 /// Whether a header lists this word, whatever else stands there.
 pub(crate) fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
-    let items = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let items = headers.get_all(name).iter().flat_map(|value| split(value.as_bytes(), b','));
     items.map(<[u8]>::trim_ascii).any(|item| item.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
@@ -196,15 +197,14 @@ fn take_own_protocol(headers: &mut HeaderMap) -> bool {
     if !lists(headers, &SEC_WEBSOCKET_PROTOCOL, OWN_PROTOCOL) {
         return false;
     }
-    let left: Vec<&str> = headers
+    let left: Vec<&[u8]> = headers
         .get_all(SEC_WEBSOCKET_PROTOCOL)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|name| !name.eq_ignore_ascii_case(OWN_PROTOCOL))
+        .flat_map(|value| split(value.as_bytes(), b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.eq_ignore_ascii_case(OWN_PROTOCOL.as_bytes()))
         .collect();
-    match HeaderValue::try_from(left.join(", ")) {
+    match HeaderValue::from_bytes(&left.join(&b", "[..])) {
         Ok(left) if !left.is_empty() => headers.insert(SEC_WEBSOCKET_PROTOCOL, left),
         _ => headers.remove(SEC_WEBSOCKET_PROTOCOL),
     };

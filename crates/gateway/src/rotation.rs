@@ -46,7 +46,7 @@ pub(crate) async fn renew(
         }
     };
     let lives = rotated.session.expires_at.since(gate.sessions().now());
-    cookie::give(headers, &rotated.token.to_text(), lives, secure);
+    cookie::give(headers, &gate.options().cookie_name, &rotated.token.to_text(), lives, secure);
     // Nobody keeps an answer that carries a token.
     headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
 }

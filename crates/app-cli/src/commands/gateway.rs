@@ -73,6 +73,9 @@ pub(crate) struct GatewayArgs {
     /// The client address that OpenClaw is told for a client on loopback [default: 192.0.2.1]
     #[arg(long, value_name = "IP")]
     openclaw_client_address: Option<String>,
+    /// The name of the cookie that a browser's token lives in [default: tenure]
+    #[arg(long, value_name = "NAME")]
+    cookie_name: Option<String>,
     /// Give a browser's cookie a new token with the response once a rotation is due
     #[arg(long)]
     auto_rotate_cookies: bool,
@@ -109,6 +112,7 @@ impl GatewayArgs {
             ("gateway.admin_secret_file", "--admin-secret-file", self.admin_secret_file.as_deref()),
             ("gateway.store_loss_grace", "--store-loss-grace", self.store_loss_grace.as_deref()),
             ("gateway.openclaw_client_address", "--openclaw-client-address", self.openclaw_client_address.as_deref()),
+            ("gateway.cookie_name", "--cookie-name", self.cookie_name.as_deref()),
             ("gateway.auto_rotate_cookies", "--auto-rotate-cookies", self.auto_rotate_cookies.then_some("true")),
             ("gateway.tls_cert", "--tls-cert", self.tls_cert.as_deref()),
             ("gateway.tls_key", "--tls-key", self.tls_key.as_deref()),

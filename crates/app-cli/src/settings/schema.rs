@@ -275,6 +275,13 @@ pub(crate) const KEYS: &[Key] = &[
         "The client address that OpenClaw is told for a client on loopback, which it would refuse.",
     ),
     Key::new(
+        "gateway.cookie_name",
+        Kind::CookieName,
+        Fallback::Is("tenure"),
+        "The name of the cookie that a browser's token lives in; over TLS __Host- stands before it. Gateways on one host \
+         need different names, since its ports share their cookies.",
+    ),
+    Key::new(
         "gateway.auto_rotate_cookies",
         Kind::Flag,
         Fallback::Is("false"),

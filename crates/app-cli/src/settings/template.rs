@@ -117,6 +117,7 @@ fn property(key: &Key) -> Json {
         | Kind::Subject
         | Kind::Header
         | Kind::HeaderScheme => json!({ "type": "string", "minLength": 1 }),
+        Kind::CookieName => json!({ "type": "string", "pattern": "^(?!__)[A-Za-z0-9_-]{1,64}$" }),
     };
     let mut variables = vec![key.variable()];
     variables.extend(key.short.map(str::to_owned));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use tenure_domain::{Millis, Subject};
+use tenure_gateway::CookieName;
 
 use crate::wiring;
 
@@ -96,6 +97,8 @@ pub(crate) enum Kind {
     Origins,
     /// Names of hosts.
     Hosts,
+    /// The name of a cookie.
+    CookieName,
 }
 
 impl Kind {
@@ -127,6 +130,7 @@ impl Kind {
             Self::UrlPaths => "paths that start with /".to_owned(),
             Self::Origins => "origins such as https://board.example or http://localhost:5173".to_owned(),
             Self::Hosts => "host names without a port, such as tenure or gateway.lan".to_owned(),
+            Self::CookieName => "1 to 64 letters, digits, - and _, not beginning with __".to_owned(),
         }
     }
 
@@ -175,6 +179,7 @@ impl Kind {
             Self::Address => text.parse::<SocketAddr>().is_ok(),
             Self::IpAddress => text.parse::<IpAddr>().is_ok(),
             Self::Header => is_header_name(text),
+            Self::CookieName => CookieName::new(text).is_some(),
             Self::HeaderScheme => text.split_once(": ").map_or_else(
                 || is_header_name(text),
                 |(name, scheme)| {
@@ -306,6 +311,9 @@ mod tests {
         assert!(is_header_name("X-Forwarded-User") && !is_header_name("X Y") && !is_header_name(""));
         assert!(Kind::HeaderScheme.fits("Authorization: Bearer") && Kind::HeaderScheme.fits("X-Token"));
         assert!(!Kind::HeaderScheme.fits("Authorization: ") && !Kind::HeaderScheme.fits("A: b\u{7f}"));
+        assert!(
+            Kind::CookieName.fits("tenure-2") && !Kind::CookieName.fits("a b") && !Kind::CookieName.fits("__Host-a")
+        );
     }
 
     #[test]

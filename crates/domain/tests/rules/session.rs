@@ -26,7 +26,7 @@ fn refusals_have_stable_codes_and_plain_words() {
         assert_eq!((refusal.code(), refusal.to_string().as_str()), (code, words));
         assert_eq!(code.parse(), Ok(refusal));
         assert_eq!(refusal.may_be_guess(), ["malformed", "unknown"].contains(&code), "{code}");
-        assert_eq!(refusal.is_over(), !["malformed", "unknown", "rotated"].contains(&code), "{code}");
+        assert_eq!(refusal.is_final(), !["malformed", "rotated"].contains(&code), "{code}");
     }
     assert_eq!("active".parse::<Refusal>(), Err(()));
     for reason in EndReason::ALL {

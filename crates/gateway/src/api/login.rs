@@ -50,22 +50,20 @@ struct LoggedIn {
 pub(super) async fn page(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let back = wanted(parts.uri.query().unwrap_or_default());
-    if !matches!(Credential::of(&parts.headers), Ok(Some(_))) {
+    let secure = parts.extensions.get::<Peer>().is_some_and(|peer| peer.secure);
+    if !matches!(Credential::of(&parts.headers, &api.gate.options().cookie_name, secure), Ok(Some(_))) {
         // The cookie is gone by now, but where the browser was sent here from its token was judged.
         let refusal = parameter(parts.uri.query().unwrap_or_default(), REASON).and_then(|code| code.parse().ok());
         return show(StatusCode::OK, &back, refusal.map(in_words), None);
     }
     match admit(&api, &parts, &parts.headers).await {
         Ok(verified) => show(StatusCode::OK, &back, None, Some(&verified)),
-        Err(Problem::Unauthorized(Refused::Token(refusal))) => {
-            let mut response = show(StatusCode::OK, &back, Some(in_words(refusal)), None);
-            if refusal.is_over() {
-                cookie::clear(response.headers_mut(), peer(&parts.extensions).is_ok_and(|peer| peer.secure));
-            }
+        Err(problem @ Problem::Unauthorized(_)) => {
+            // What needs a token says so by being this page.
+            let mut response = show(StatusCode::OK, &back, problem.refusal().map(in_words), None);
+            problem.mark(&mut response);
             response
         }
-        // What needs a token says so by being this page.
-        Err(Problem::Unauthorized(Refused::Missing)) => show(StatusCode::OK, &back, None, None),
         // The page itself needs none, however many were guessed from there.
         Err(problem @ Problem::TooMany(_)) => show(StatusCode::OK, &back, Some(&problem.detail()), None),
         Err(problem) => show(problem.status(), &back, Some(&problem.detail()), None),
@@ -109,7 +107,7 @@ pub(super) async fn log_in(State(api): State<Arc<Api>>, request: Request) -> Res
         Ok((token, verified)) => {
             let mut response = go(back);
             let lives = verified.session.expires_at.since(verified.at);
-            cookie::give(response.headers_mut(), &token.to_text(), lives, secure);
+            cookie::give(response.headers_mut(), &api.gate.options().cookie_name, &token.to_text(), lives, secure);
             response
         }
         Err(_) if text.is_empty() => show(StatusCode::BAD_REQUEST, back, Some("paste a token first"), None),
@@ -152,13 +150,19 @@ pub(super) async fn log_out(State(api): State<Arc<Api>>, request: Request) -> Re
     };
     let mut response = match ended {
         // There was nothing left to end.
-        Ok(_) | Err(Problem::Unauthorized(_)) => go(PATH),
+        Ok(_) | Err(Problem::Unauthorized(Refused::Missing)) => go(PATH),
+        Err(problem) if problem.refusal().is_some_and(Refusal::is_final) => go(PATH),
+        // The session lives on, and so does the token that took this one's place, perhaps in this browser by now.
+        Err(problem) if problem.refusal() == Some(Refusal::Rotated) => {
+            let text = "the session has a newer token, and was not ended: log out again";
+            return show(problem.status(), "/", Some(text), None);
+        }
         Err(problem) => {
             let text = format!("this browser is logged out, but the session may still be there: {}", problem.detail());
             show(problem.status(), "/", Some(&text), None)
         }
     };
-    cookie::clear(response.headers_mut(), secure);
+    cookie::clear(response.headers_mut(), &api.gate.options().cookie_name, secure);
     response
 }
 

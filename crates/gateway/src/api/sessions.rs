@@ -174,7 +174,7 @@ pub(super) async fn log_out(
         Ok(_) => {
             let mut response = StatusCode::NO_CONTENT.into_response();
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            cookie::clear(response.headers_mut(), peer.secure);
+            cookie::clear(response.headers_mut(), &api.gate.options().cookie_name, peer.secure);
             Ok(response)
         }
         Err(error) => Err(error.error.into()),

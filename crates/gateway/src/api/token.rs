@@ -51,7 +51,7 @@ pub(super) async fn rotate(
     State(api): State<Arc<Api>>,
     Authenticated { credential, peer, .. }: Authenticated,
 ) -> Result<Response, Problem> {
-    let from_cookie = credential.from_cookie;
+    let (from_cookie, in_cookie) = (credential.from_cookie, credential.in_cookie);
     let old = credential.token.ok_or(Problem::from(Refusal::Malformed))?;
     match api.gate.sessions().rotate(&old).await {
         Ok(rotated) => {
@@ -62,11 +62,11 @@ pub(super) async fn rotate(
             let mut response = exchange::json(StatusCode::OK, &body);
             if from_cookie {
                 let lives = rotated.session.expires_at.since(now);
-                cookie::give(response.headers_mut(), &text, lives, peer.secure);
+                cookie::give(response.headers_mut(), &api.gate.options().cookie_name, &text, lives, peer.secure);
             }
             Ok(response)
         }
-        Err(RotateError::Refused(refusal)) => Err(refusal.into()),
+        Err(RotateError::Refused(refusal)) => Err(Problem::from(refusal).of_cookie(in_cookie)),
         Err(RotateError::Write(interrupted)) => Ok(interrupted_rotation(&api, interrupted, from_cookie, &peer)),
         Err(error) => Err(Problem::Internal(error.to_string())),
     }
@@ -86,7 +86,13 @@ fn interrupted_rotation(
     let problem = uncertain("the rotation", &error);
     if from_cookie {
         let mut response = axum::response::IntoResponse::into_response(problem);
-        cookie::give(response.headers_mut(), &rotated.token.to_text(), lives, peer.secure);
+        cookie::give(
+            response.headers_mut(),
+            &api.gate.options().cookie_name,
+            &rotated.token.to_text(),
+            lives,
+            peer.secure,
+        );
         return response;
     }
     problem.with(with_token(&rotated.token))

@@ -196,7 +196,8 @@ async fn tell(request: Request) -> axum::Json<Value> {
     let bytes = Body::new(body).collect().await.unwrap().to_bytes();
     let mut headers = serde_json::Map::new();
     for name in parts.headers.keys() {
-        let values: Vec<_> = parts.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
+        let values: Vec<_> =
+            parts.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         headers.insert(name.to_string(), json!(values.join(" | ")));
     }
     axum::Json(json!({

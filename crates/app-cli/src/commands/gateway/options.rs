@@ -7,7 +7,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tenure_domain::Subject;
-use tenure_gateway::{Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
+use tenure_gateway::{CookieName, Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
 
 use super::secrets;
 use crate::exit::Failure;
@@ -32,6 +32,7 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, Failure> {
     options.trusted_proxies = networks.iter().map(|text| network(text)).collect::<Result<_, _>>()?;
     options.public_paths = settings.list("gateway.public_paths").into_iter().map(PublicPath).collect();
     options.user_header = parsed(settings, "gateway.user_header")?;
+    options.cookie_name = cookie_name(settings)?;
     options.profile = profile(settings)?;
     options.auto_rotate_cookies = settings.flag("gateway.auto_rotate_cookies");
     options.hsts = settings.span("gateway.hsts").map(std::time::Duration::from);
@@ -61,6 +62,12 @@ fn unset(name: &str) -> Failure {
 fn parsed<T: std::str::FromStr>(settings: &Settings, name: &str) -> Result<T, Failure> {
     let text = settings.text(name).ok_or_else(|| unset(name))?;
     text.parse().map_err(|_| SettingsError::one(format!("{name} is {text}, which cannot be used")).into())
+}
+
+fn cookie_name(settings: &Settings) -> Result<CookieName, Failure> {
+    let text = settings.text("gateway.cookie_name").ok_or_else(|| unset("gateway.cookie_name"))?;
+    let refuse = || SettingsError::one(format!("gateway.cookie_name is {text}, which no cookie can be called"));
+    Ok(CookieName::new(&text).ok_or_else(refuse)?)
 }
 
 fn upstream(url: &str) -> Result<Upstream, Failure> {

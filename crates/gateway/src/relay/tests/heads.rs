@@ -52,4 +52,8 @@ fn the_gateways_own_subprotocol_goes_no_further() {
     let mut found = headers(&[("sec-websocket-protocol", "chat, tenures")]);
     assert!(!take_own_protocol(&mut found));
     assert_eq!(found[SEC_WEBSOCKET_PROTOCOL], "chat, tenures");
+    let octets = |text: &[u8]| HeaderMap::from_iter([(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_bytes(text).unwrap())]);
+    let mut found = octets(b"ch\xe9t, tenure");
+    assert!(take_own_protocol(&mut found));
+    assert_eq!(found, octets(b"ch\xe9t"));
 }
