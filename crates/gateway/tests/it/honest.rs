@@ -9,8 +9,9 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tenure_domain::Policy;
+use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
 use tenure_gateway::PublicPath;
+use tenure_service::IssueRequest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -218,11 +219,52 @@ async fn serves_pages(program: Program) {
     site.stop().await;
 }
 
+/// From a page without a session to the login page and back, as a browser goes.
+async fn logs_a_person_in(program: Program) {
+    let (site, app) = (site().await, Witness::default());
+    let other = Other::start(program, site.address, app.start().await).await;
+    // Nothing in a name is a placeholder to anybody.
+    let subject = "J\u{f6}rg {http.request.uri} $host %REQ(:path)%";
+    let asked = IssueRequest {
+        device: DeviceId::new("laptop").unwrap(),
+        subject: Subject::new(subject).unwrap(),
+        client: ClientInfo::default(),
+        ttl: None,
+    };
+    let issued = site.sessions.issue(asked).await.unwrap();
+    let html = [&b"Accept: text/html"[..], b"Sec-Fetch-Mode: navigate"];
+    let (status, head) = ask(other.address, &request("GET", &html, "")).await;
+    let login = field(&head, "location").unwrap();
+    assert_eq!((status, login), (303, "/_tenure/login?return=%2Fa"), "{program:?}: {head}");
+
+    let form = format!("token={}&return=%2Fa", issued.token.to_text().expose());
+    let post = format!(
+        "POST /_tenure/login HTTP/1.1\r\nHost: tenure.test\r\nOrigin: http://tenure.test\r\nContent-Length: {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}",
+        form.len()
+    );
+    let (status, head) = ask(other.address, post.as_bytes()).await;
+    assert_eq!((status, field(&head, "location")), (303, Some("/a")), "{program:?}: {head}");
+    let cookie = field(&head, "set-cookie").unwrap().split(';').next().unwrap();
+    let cookie = format!("Cookie: {cookie}");
+    let (status, _) = ask(other.address, &request("GET", &[html[0], html[1], cookie.as_bytes()], "")).await;
+    let head = app.take().pop().unwrap_or_else(|| panic!("{program:?}: {status}"));
+    assert!(contains(&head, format!(": {subject}\r\n").as_bytes()), "{program:?}: {}", head.escape_ascii());
+    drop(other);
+    site.stop().await;
+}
+
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    fields.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
 async fn serves_honest_clients(program: Program) {
     passes_what_is_the_apps(program).await;
     tells_what_is_the_matter(program).await;
     knows_other_versions(program).await;
     serves_pages(program).await;
+    logs_a_person_in(program).await;
 }
 
 #[tokio::test]
