@@ -7,7 +7,7 @@ use axum::routing::any;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
 use tenure_gateway::PublicPath;
@@ -195,7 +195,9 @@ async fn serves_pages(program: Program) {
     drop(other);
 
     let streams = Router::new().fallback(any(async |request: Request| {
-        let body = Body::from_stream(request.into_body().into_data_stream().chain(stream::pending()));
+        // Read to its end first: Go's servers do not read on once an answer has begun.
+        let event = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+        let body = Body::from_stream(stream::iter([event]).chain(stream::pending()));
         ([("content-type", "text/event-stream")], body)
     }));
     let other = Other::start(program, site.address, serve(streams).await).await;

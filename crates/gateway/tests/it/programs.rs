@@ -129,8 +129,11 @@ impl Other {
                 http2
             }
             Program::Caddy => {
-                config = config.replace("admin off", "admin off\nservers {\nprotocols h1 h2c\n}");
-                address
+                let servers = format!("admin off\nservers {http2} {{\nprotocols h1 h2c\n}}");
+                config = config.replace("admin off", &servers);
+                let (one, two) = (port("http://:", address), port("http://:", http2));
+                config = config.replace(&format!("{one} {{"), &format!("{one}, {two} {{"));
+                http2
             }
             Program::Traefik | Program::Envoy => address,
         };
