@@ -295,6 +295,15 @@ fn fate(name: &HeaderName, options: &Options) -> Fate {
     begun.map_or(Fate::Passes, |(_, fate)| *fate)
 }
 
+/// Whether an operator may have the gateway set a field to something of its own: none that frames a message, belongs to one
+/// connection or to the client, or says something else already.
+#[must_use]
+pub fn can_be_set(name: &HeaderName) -> bool {
+    let told = TOLD.iter().chain(&TOLD_OF_SESSIONS).map(|set| &set.name);
+    let own = OWN.iter().filter(|own| **own != AUTHORIZATION);
+    !told.chain(own).chain(&HOP_BY_HOP).any(|taken| are_alike(taken, name))
+}
+
 /// Removes what nobody may say, whoever it comes from.
 pub(crate) fn strip_claims(headers: &mut HeaderMap, method: &Method, options: &Options) {
     let doomed = |name: &&HeaderName| match fate(name, options) {

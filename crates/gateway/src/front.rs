@@ -117,6 +117,10 @@ pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
     if *request.method() == Method::CONNECT {
         return bad("this is no forward proxy: CONNECT is not taken");
     }
+    // What answers it sends the request back, with what the gateway set in it: identity, and the upstream's own secret.
+    if matches!(request.method().as_str(), "TRACE" | "TRACK") {
+        return Err(Problem::MethodNotAllowed);
+    }
     if !request.uri().path().starts_with('/') {
         return bad("the path of a request starts with a slash");
     }

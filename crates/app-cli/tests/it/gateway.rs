@@ -221,6 +221,15 @@ fn settings_that_contradict_each_other_are_named() {
     let home = Home::json();
     home.run(&["gateway", "--profile", "openclaw"]).fails(2, "gateway.upstream is not");
     home.run(&["gateway", "--tls-cert", "x"]).fails(2, "gateway.tls_key");
+    for name in ["Host", "Content_Length", "X-Forwarded-For", "cookie"] {
+        home.run(&["gateway", "--user-header", name]).fails(2, "gateway.user_header");
+    }
+    home.write("upstream", "0123456789abcdef");
+    let upstream = ["gateway", "--upstream-secret-file", "upstream", "--upstream-auth-header"];
+    home.run(&[&upstream[..], &["Connection"]].concat()).fails(2, "gateway.upstream_auth_header");
+    let both = [&upstream[..], &["X-Key", "--user-header", "x-key"]].concat();
+    home.run(&both).fails(2, "gateway.user_header");
+    home.run(&["gateway", "--hsts", "4y"]).fails(2, "gateway.hsts");
     home.write("short", "abc");
     home.run(&["gateway", "--enrol-secret-file", "short"]).fails(2, "fewer than 16 characters");
     home.run(&["gateway", "--enrol-secret-file", "nowhere"]).fails(2, "nowhere");

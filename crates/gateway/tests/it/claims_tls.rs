@@ -115,6 +115,22 @@ async fn over_http_2_there_is_one_sound_host_or_the_upstreams_own() {
 }
 
 #[tokio::test]
+async fn whoever_is_refused_while_it_sends_over_http_2_can_read_why() {
+    let secured = secured(&Recorder::new().await, |_| {}).await;
+    let io = connect(secured.site.address, &secured.certificate, b"h2").await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), TokioIo::new(io)).await.unwrap();
+    tokio::spawn(connection);
+    let body = http_body_util::Full::new(bytes::Bytes::from(vec![b'a'; 8 << 20]));
+    let request = http::Request::post("https://tenure.test/x").body(body).unwrap();
+    let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await.expect("an answer").unwrap();
+    assert_eq!(answer.status(), 401);
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&bytes).contains("token_required"));
+    secured.site.stop().await;
+}
+
+#[tokio::test]
 async fn a_page_in_clear_changes_nothing_over_tls() {
     let upstream = Recorder::new().await;
     let secured = secured(&upstream, |_| {}).await;

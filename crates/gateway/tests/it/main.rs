@@ -27,6 +27,7 @@ mod proxy;
 mod raw;
 mod robust;
 mod secrecy;
+mod shapes;
 mod site;
 mod support;
 mod target;

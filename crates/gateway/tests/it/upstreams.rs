@@ -155,6 +155,9 @@ async fn a_body_that_is_not_framed_as_it_says_is_the_clients_fault() {
         "-1\r\n\r\n",
         "ffffffffffffffffff\r\n",
         "5\r\nhelloX\r\n",
+        "0x5\r\nhello\r\n",
+        "+5\r\nhello\r\n",
+        "5;a\nb\r\nhello\r\n",
     ] {
         let answer =
             site.raw(&format!("POST /public/ HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}")).await;

@@ -7,6 +7,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tenure_domain::Subject;
+use tenure_gateway::fields::can_be_set;
 use tenure_gateway::{CookieName, Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
 
 use super::secrets;
@@ -33,6 +34,7 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, Failure> {
     options.public_paths = settings.list("gateway.public_paths").into_iter().map(PublicPath).collect();
     options.user_header = parsed(settings, "gateway.user_header")?;
     options.cookie_name = cookie_name(settings)?;
+    check_headers(&options)?;
     options.profile = profile(settings)?;
     options.auto_rotate_cookies = settings.flag("gateway.auto_rotate_cookies");
     options.hsts = settings.span("gateway.hsts").map(std::time::Duration::from);
@@ -52,6 +54,22 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, Failure> {
     limits.header = span("gateway.keep_alive_timeout", limits.header);
     limits.stall = span("gateway.stall_timeout", limits.stall);
     Ok(options)
+}
+
+/// The gateway's own fields must not take the place of others, or of one another.
+fn check_headers(options: &Options) -> Result<(), Failure> {
+    let auth = options.upstream_auth.as_ref().map(|auth| &auth.header);
+    let taken = |key: &str, name: &HeaderName| {
+        let problem = format!("{key} is {name}, which says something else to the upstream: choose another header");
+        Err(SettingsError::one(problem).into())
+    };
+    if !can_be_set(&options.user_header) || auth == Some(&options.user_header) {
+        return taken("gateway.user_header", &options.user_header);
+    }
+    match auth {
+        Some(name) if *name != http::header::COOKIE && !can_be_set(name) => taken("gateway.upstream_auth_header", name),
+        _ => Ok(()),
+    }
 }
 
 fn unset(name: &str) -> Failure {
