@@ -97,6 +97,8 @@ macro_rules! promises {
             a_revocation_is_seen_by_whoever_verified_before
             one_of_many_rotations_is_made
             a_device_never_has_more_than_its_cap
+            a_device_has_one_owner_whoever_comes_at_once
+            a_shared_device_serves_each_of_its_owners
         }
     };
 }

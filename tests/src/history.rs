@@ -13,7 +13,7 @@ use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::patient;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, PolicySettings, SessionId, Subject, Token};
 use tenure_ports::SessionRepository;
-use tenure_service::{IssueRequest, Issuing, RotateError, Sessions, Target, Usage, VerifyError};
+use tenure_service::{IssueError, IssueRequest, Issuing, RotateError, Sessions, Target, Usage, VerifyError};
 
 use crate::time::{SeededEntropy, TestTime};
 
@@ -23,6 +23,11 @@ const CALLS: usize = 6;
 /// Sessions that a history may issue, on one device.
 const SLOTS: usize = 5;
 const CAP: usize = 2;
+
+/// Whose the session with this number is.
+const fn subject_of(number: usize) -> &'static str {
+    if number % 3 == 2 { "bert" } else { "anna" }
+}
 
 /// A call. Sessions and tokens go by number; a token has its number before it is anybody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +59,8 @@ pub enum Op {
 pub enum Ret {
     /// Issued, and these were evicted.
     Issued(Vec<usize>),
+    /// The device is another subject's.
+    NotOwner,
     /// The token holds.
     Accepted,
     /// It does not.
@@ -107,6 +114,10 @@ impl SequentialSpec for Spec {
     fn invoke(&mut self, op: &Op) -> Ret {
         match *op {
             Op::Issue(number) => {
+                let mut active = self.sessions.iter().filter(|held| held.end.is_none());
+                if active.any(|held| subject_of(held.number) != subject_of(number)) {
+                    return Ret::NotOwner;
+                }
                 self.sessions.push(Held { number, current: 0, rotations: 0, end: None });
                 let active = self.sessions.iter().filter(|held| held.end.is_none()).count();
                 let oldest = self.sessions.iter_mut().filter(|held| held.end.is_none());
@@ -214,7 +225,7 @@ impl Shared {
     fn new(sessions: &Sessions, device: &DeviceId) -> Self {
         let mut issuings: Vec<(usize, Issuing)> = (0..SLOTS)
             .map(|slot| {
-                let (subject, client) = (Subject::default(), ClientInfo::default());
+                let (subject, client) = (Subject::new(subject_of(slot)).unwrap(), ClientInfo::default());
                 let request = IssueRequest { device: device.clone(), subject, client, ttl: None };
                 (slot, sessions.prepare_issue(request).unwrap())
             })
@@ -274,10 +285,11 @@ impl Shared {
             };
             self.tester.lock().on_invoke(client, op)?;
             let ret = match (op, issuing, shown, rotating) {
-                (Op::Issue(_), Some(issuing), _, _) => {
-                    let issued = sessions.issue_prepared(issuing).await.map_err(|error| words(&error))?;
-                    Ret::Issued(issued.evicted.into_iter().map(|id| self.number(id)).collect())
-                }
+                (Op::Issue(_), Some(issuing), _, _) => match sessions.issue_prepared(issuing).await {
+                    Ok(issued) => Ret::Issued(issued.evicted.into_iter().map(|id| self.number(id)).collect()),
+                    Err(IssueError::Refused(_)) => Ret::NotOwner,
+                    Err(error) => return Err(words(&error)),
+                },
                 (Op::Verify { .. }, _, Some(shown), _) => match sessions.verify(&shown, Usage::Counts).await {
                     Ok(_) => Ret::Accepted,
                     Err(VerifyError::Refused(refusal)) => Ret::Refused(refusal.code()),

@@ -123,7 +123,7 @@ fn device(table: &mut Table, name: &str) -> Result<u32, Problem> {
     if let Some(at) = table.devices.find_again(name) {
         return Ok(at);
     }
-    let name = DeviceId::new(name).map_err(words)?;
+    let name = DeviceId::recorded(name).map_err(words)?;
     let bucket = Bucket::of(&name);
     Ok(table.devices.add(DeviceRow { name, revision: Revision::NONE, horizon: None, bucket, first: NONE }))
 }
@@ -148,7 +148,7 @@ fn subject(table: &mut Table, name: &str) -> Result<u32, Problem> {
     if let Some(at) = table.subjects.find_again(name) {
         return Ok(at);
     }
-    let name = Subject::new(name).map_err(words)?;
+    let name = Subject::recorded(name).map_err(words)?;
     Ok(table.subjects.add(SubjectRow { name, first: NONE }))
 }
 

@@ -79,7 +79,7 @@ async fn step(store: &JsonStore, n: u64, log: &mut Log) -> Result<(), CommitErro
             log.tokens.clear();
         }
         _ => {
-            let issue = store.load(&name).await?.issue(enrolment(n), &policy(), now);
+            let issue = store.load(&name).await?.issue(enrolment(n), &policy(), now).unwrap();
             store.commit(&issue.commit).await?;
             if n.is_multiple_of(2) {
                 store.touch(&[Touch { session: issue.session.id, at: now.plus(Millis::new(n)) }]).await?;

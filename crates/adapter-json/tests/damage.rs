@@ -152,7 +152,7 @@ async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
         let error = store.find(issued.session.id).await.unwrap_err();
         assert!(matches!(&error, StoreError::Corrupt { place, .. } if place.ends_with("line 3")), "{error}");
     }
-    let commit = Device::unknown(device("e")).issue(enrolment(2), &policy(), time.now()).commit;
+    let commit = Device::unknown(device("e")).issue(enrolment(2), &policy(), time.now()).unwrap().commit;
     assert!(matches!(store.commit(&commit).await, Err(CommitError::Store(StoreError::Corrupt { .. }))));
     assert_eq!(std::fs::read(&path).unwrap(), before);
     let findings = examine(&path, time.clone());

@@ -64,18 +64,18 @@ async fn only_one_of_two_decisions_on_one_state_holds() {
     let (path, time) = (dir.path().join("s.jsonl"), Time::new());
     let (a, b) = (open(&path, &time), open(&path, &time));
     let loaded = a.load(&device("d")).await.unwrap();
-    let one = loaded.issue(enrolment(1), &policy(), time.now());
-    let two = loaded.issue(enrolment(2), &policy(), time.now());
+    let one = loaded.issue(enrolment(1), &policy(), time.now()).unwrap();
+    let two = loaded.issue(enrolment(2), &policy(), time.now()).unwrap();
     let first = a.commit(&one.commit).await.unwrap();
     assert_eq!(b.commit(&two.commit).await, Err(CommitError::Conflict));
     assert_eq!(a.commit(&one.commit).await, Err(CommitError::Conflict));
     let loaded = b.load(&device("d")).await.unwrap();
     assert_eq!(loaded.revision(), first);
-    let mut late = loaded.issue(enrolment(3), &policy(), time.now()).commit;
+    let mut late = loaded.issue(enrolment(3), &policy(), time.now()).unwrap().commit;
     late.not_after = time.now().minus(Millis::new(1));
     assert_eq!(b.commit(&late).await, Err(CommitError::TooLate));
     // In one round of the writer as well.
-    let commits: Vec<_> = (10..20).map(|n| loaded.issue(enrolment(n), &policy(), time.now()).commit).collect();
+    let commits: Vec<_> = (10..20).map(|n| loaded.issue(enrolment(n), &policy(), time.now()).unwrap().commit).collect();
     let answers = futures_util::future::join_all(commits.iter().map(|commit| a.commit(commit))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
     assert_eq!(answers.iter().filter(|answer| **answer == Err(CommitError::Conflict)).count(), 9);

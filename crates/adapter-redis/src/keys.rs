@@ -55,18 +55,18 @@ impl Keys {
     }
 
     pub(crate) fn device(&self, device: &DeviceId) -> String {
-        format!("{}d:{device}", self.base(Bucket::of(device)))
+        format!("{}d:{}", self.base(Bucket::of(device)), device.as_str())
     }
 
     pub(crate) fn over(&self, device: &DeviceId) -> String {
-        format!("{}o:{device}", self.base(Bucket::of(device)))
+        format!("{}o:{}", self.base(Bucket::of(device)), device.as_str())
     }
 
     /// The index of a bucket: of one subject, or of all.
     pub(crate) fn index(&self, bucket: Bucket, subject: Option<&Subject>) -> String {
         match subject {
             None => format!("{}i", self.base(bucket)),
-            Some(subject) => format!("{}u:{subject}", self.base(bucket)),
+            Some(subject) => format!("{}u:{}", self.base(bucket), subject.as_str()),
         }
     }
 

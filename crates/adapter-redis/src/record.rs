@@ -143,8 +143,8 @@ fn read(id: SessionId, body: &[u8]) -> Option<SessionParts> {
     let ended = rest.byte()? == ENDED;
     let last_activity = rest.take(6)?.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
     let lengths = [rest.take(2)?, rest.take(2)?].map(|bytes| usize::from(bytes[0]) << 8 | usize::from(bytes[1]));
-    let device = DeviceId::new(std::str::from_utf8(rest.take(lengths[0])?).ok()?).ok()?;
-    let subject = Subject::new(std::str::from_utf8(rest.take(lengths[1])?).ok()?).ok()?;
+    let device = DeviceId::recorded(std::str::from_utf8(rest.take(lengths[0])?).ok()?).ok()?;
+    let subject = Subject::recorded(std::str::from_utf8(rest.take(lengths[1])?).ok()?).ok()?;
     let flags = rest.byte()?;
     let has = |bit: u8| flags & bit != 0;
     if ended != has(HAS_END) {
@@ -178,7 +178,7 @@ fn read(id: SessionId, body: &[u8]) -> Option<SessionParts> {
     let fields = rest.byte()?;
     let mut client = ClientInfo::default();
     for field in ClientField::ALL.into_iter().filter(|field| fields & 1 << *field as u8 != 0) {
-        client = client.with(field, rest.text()?).ok()?;
+        client = client.with_recorded(field, rest.text()?).ok()?;
     }
     rest.0.is_empty().then(|| SessionParts {
         id,

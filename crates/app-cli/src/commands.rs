@@ -10,3 +10,6 @@ pub(crate) mod openapi;
 pub(crate) mod reference;
 pub(crate) mod sessions;
 pub(crate) mod token;
+
+/// Who ended a session by a command, as its record says.
+const ACTOR: &str = "cli";

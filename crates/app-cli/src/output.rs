@@ -1,9 +1,11 @@
 //! What is said, and where: data on standard output, everything else on standard error.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
+use tenure_domain::visible;
 
 use crate::exit::Failure;
 use crate::masking::masked;
@@ -57,7 +59,7 @@ impl Output {
             serde_json::to_string(value)
         };
         let text = text.map_err(|error| Failure::Failed(format!("could not write JSON: {error}")))?;
-        self.data(&(text + "\n"))
+        self.data(&(escaped(&text) + "\n"))
     }
 
     /// Says something by the way.
@@ -78,6 +80,21 @@ impl Output {
     pub(crate) fn is_watched(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
     }
+}
+
+/// JSON with what nobody would see written as an escape, which says the same: names of earlier releases can have it.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        let is_seen = c.is_ascii() || matches!(visible(c.encode_utf8(&mut [0; 4])), Cow::Borrowed(_));
+        if is_seen {
+            text.push(c);
+        } else {
+            // Outside of strings JSON is ASCII.
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    text
 }
 
 /// Sorts out why standard output did not take something.
@@ -107,4 +124,17 @@ fn say(line: &str) {
     // Settings, files and arguments are quoted here, and somebody may have put a token into any of them. Nobody is left
     // to tell where standard error does not take it.
     let _ = writeln!(anstream::stderr().lock(), "{}", masked(line));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_says_the_same_with_everything_seen() {
+        let value = serde_json::json!({ "a\u{200b}": "\u{202e}b\u{e0041}\u{a0} \u{e9}\u{1f4f1}" });
+        let text = escaped(&value.to_string());
+        assert_eq!(text, "{\"a\\u200b\":\"\\u202eb\\udb40\\udc41\\u00a0 \u{e9}\u{1f4f1}\"}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
 }

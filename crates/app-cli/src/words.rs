@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tenure_domain::{ClientField, Session, SessionId, State, Timestamp};
+use tenure_domain::{ClientField, Session, SessionId, State, Subject, Timestamp, visible};
 use tenure_service::rfc3339;
 
 use crate::output::{BAD, CAREFUL, DIM, GOOD, styled};
@@ -43,12 +43,17 @@ pub(crate) fn client(session: &Session) -> String {
     let get = |field| session.client.get(field);
     let name = get(ClientField::DisplayName).or(get(ClientField::Id));
     let parts = [name, get(ClientField::Version), get(ClientField::Platform)];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    parts.into_iter().flatten().map(visible).collect::<Vec<_>>().join(" ")
 }
 
 /// Ids in one line.
 pub(crate) fn ids<'a>(ids: impl IntoIterator<Item = &'a SessionId>) -> String {
     ids.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Subjects in one line.
+pub(crate) fn names<'a>(subjects: impl IntoIterator<Item = &'a Subject>) -> String {
+    subjects.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A session, one fact a line.
@@ -71,7 +76,7 @@ pub(crate) fn facts(session: &Session, now: Timestamp) -> String {
         facts.extend(end.actor.as_ref().map(|actor| ("ended by", actor.to_string())));
         facts.extend(end.text.as_ref().map(|text| ("because", text.to_string())));
     }
-    let labels = session.client.iter().map(|(field, text)| (client_label(field), text.to_owned()));
+    let labels = session.client.iter().map(|(field, text)| (client_label(field), visible(text).into_owned()));
     facts.extend(labels);
     facts.into_iter().fold(String::new(), |mut text, (label, fact)| {
         let _ = writeln!(text, "{label:<14} {fact}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::text::{ID_MAX, TEXT_MAX, TextError, check};
+use crate::text::{ID_MAX, TEXT_MAX, TextError, check_name, check_recorded};
 
 /// The fields of [`ClientInfo`], with the names that errors and JSON give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,11 +73,24 @@ impl ClientInfo {
     ///
     /// # Errors
     /// [`TextError`] that names the field, where the text is empty, too long (128 characters for the id, 256 for
-    /// the others) or has a control character.
-    pub fn with(mut self, field: ClientField, text: &str) -> Result<Self, TextError> {
-        check(field.label(), text, field.max())?;
+    /// the others), or has a control character, an invisible one or a space at an end.
+    pub fn with(self, field: ClientField, text: &str) -> Result<Self, TextError> {
+        check_name(field.label(), text, field.max())?;
+        Ok(self.set(field, text))
+    }
+
+    /// The same with a text that is recorded already: earlier releases took invisible characters too.
+    ///
+    /// # Errors
+    /// [`TextError`] that names the field, where the text is empty, too long, or has a control character.
+    pub fn with_recorded(self, field: ClientField, text: &str) -> Result<Self, TextError> {
+        check_recorded(field.label(), text, field.max())?;
+        Ok(self.set(field, text))
+    }
+
+    fn set(mut self, field: ClientField, text: &str) -> Self {
         self.fields[field as usize] = Some(Arc::from(text));
-        Ok(self)
+        self
     }
 
     /// One field's text.

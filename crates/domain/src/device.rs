@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use crate::client::ClientInfo;
 use crate::commit::{Change, Commit, Guard, Horizon, Revision};
-use crate::id::{Bucket, SessionId};
-use crate::policy::{Policy, Terms};
+use crate::id::SessionId;
+use crate::policy::Policy;
 use crate::refusal::{EndReason, Refusal};
 use crate::session::{Credential, End, Holds, Replaced, Session, SessionParts, State, Verdict};
 use crate::text::{Actor, DeviceId, Subject, Text};
 use crate::time::{Millis, Timestamp};
-use crate::token::{Family, Fresh, Secret, Token};
+use crate::token::{Fresh, Token};
 
 mod import;
+mod issue;
 
 pub use import::{ImportOutcome, ImportPlan};
+pub use issue::{Enrolment, Issue, IssueRefusal};
 
 /// A device's sessions as a store held them at one revision: all that have not ended, and any ended one that was
 /// asked for by its id.
@@ -24,54 +26,6 @@ pub struct Device {
     revision: Revision,
     sessions: Vec<Session>,
     horizon: Option<Horizon>,
-}
-
-/// What a new session is made of. The randomness comes from outside.
-///
-/// Deciding again with a clone, after a conflict, makes the same session with the same token.
-#[derive(Clone, Debug)]
-pub struct Enrolment {
-    /// Names the session.
-    pub id: [u8; 12],
-    /// The secret's half for all its tokens.
-    pub family: Family,
-    /// The secret's half for the first token.
-    pub fresh: Fresh,
-    /// Who it belongs to.
-    pub subject: Subject,
-    /// What is known of the client.
-    pub client: Arc<ClientInfo>,
-    /// Fixed for its life.
-    pub terms: Terms,
-    /// The latest expiry its first token may have, where the session takes the place of another credential.
-    pub expires_by: Option<Timestamp>,
-}
-
-impl Enrolment {
-    /// The id that the session will have on `device`.
-    #[must_use]
-    pub fn session_id(&self, device: &DeviceId) -> SessionId {
-        SessionId::new(Bucket::of(device), self.id)
-    }
-
-    /// The token that the session will have on `device`, for whoever must write it down before the commit.
-    #[must_use]
-    pub fn token(&self, device: &DeviceId) -> Token {
-        Token::new(self.session_id(device), Secret::new(&self.family, &self.fresh))
-    }
-}
-
-/// An issue, decided.
-#[derive(Debug)]
-pub struct Issue {
-    /// The new session.
-    pub session: Session,
-    /// Its token: shown once.
-    pub token: Token,
-    /// Whom it displaced, oldest first.
-    pub evicted: Vec<SessionId>,
-    /// For the store.
-    pub commit: Commit,
 }
 
 /// A rotation, decided.
@@ -198,42 +152,6 @@ impl Device {
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<&Session> {
         self.sessions.iter().find(|session| session.id == id)
-    }
-
-    /// Issues a session. Where the device would have more than its cap active, those created first are evicted.
-    #[must_use]
-    pub fn issue(&self, enrolment: Enrolment, policy: &Policy, now: Timestamp) -> Issue {
-        let Enrolment { id, family, fresh, subject, client, terms, expires_by } = enrolment;
-        let secret = Secret::new(&family, &fresh);
-        let session = Session::trusted(SessionParts {
-            id: SessionId::new(Bucket::of(&self.id), id),
-            device: self.id.clone(),
-            subject,
-            client,
-            created_at: now,
-            order: self.next_order(now),
-            last_activity: now,
-            expires_at: now.plus(terms.ttl.min(terms.max_lifetime)).min(expires_by.unwrap_or(Timestamp::MAX)).max(now),
-            generation: 1,
-            rotated_at: None,
-            terms,
-            credential: Credential { current: secret.digest(), family: family.digest(), replaced: None },
-            end: None,
-        });
-        let mut plan = Plan::new(self, policy.retained_per_device(), now);
-        plan.changes.push(Change::Issued(session.clone()));
-        plan.settle_idle();
-        let evicted = plan.evict_down_to(policy.cap() - 1);
-        // A commit that was held up until the session is over would only be noise.
-        plan.not_after = last_before(session.expires_at);
-        Issue { token: Token::new(session.id, secret), session, evicted, commit: plan.commit() }
-    }
-
-    /// The place after all sessions that were created at `now` too. Others have no say: which of them are loaded is the
-    /// store's business.
-    fn next_order(&self, now: Timestamp) -> u64 {
-        let same = self.sessions.iter().filter(|session| session.created_at == now);
-        same.map(|session| session.order).max().map_or(0, |last| last.saturating_add(1))
     }
 
     /// Gives the token's session a new token and a new expiry, if the token is its current one.
@@ -374,16 +292,6 @@ impl<'a> Plan<'a> {
             self.guard(session);
             self.end(session, &Cause::rule(EndReason::Idle));
         }
-    }
-
-    /// Evicts the oldest of the loaded active sessions until only `most` of them are left.
-    fn evict_down_to(&mut self, most: usize) -> Vec<SessionId> {
-        let (device, now) = (self.device, self.now);
-        let mut active: Vec<_> = device.sessions.iter().filter(|session| session.state(now) == State::Active).collect();
-        active.sort_by(|a, b| a.by_issue(b));
-        let surplus = active.len().saturating_sub(most);
-        active.truncate(surplus);
-        active.into_iter().map(|session| self.end(session, &Cause::rule(EndReason::Evicted)).id).collect()
     }
 
     fn commit(self) -> Commit {

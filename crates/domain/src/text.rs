@@ -1,5 +1,6 @@
 //! Texts that come from outside, bounded where they enter.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -33,6 +34,24 @@ pub enum TextError {
         /// Its place, counted in characters from 1.
         position: usize,
     },
+    /// A character that nobody sees, so that two names can look alike: zero-width, directional, blank.
+    #[error("{field} has an invisible character (U+{character:04X}) at position {position}; remove it")]
+    Invisible {
+        /// The field's name.
+        field: &'static str,
+        /// Its place, counted in characters from 1.
+        position: usize,
+        /// Its code point.
+        character: u32,
+    },
+    /// A space at one of its ends, which nobody sees either.
+    #[error("{field} {place} with a space; remove it")]
+    EdgeSpace {
+        /// The field's name.
+        field: &'static str,
+        /// `begins` or `ends`.
+        place: &'static str,
+    },
 }
 
 /// The longest identifier, in characters.
@@ -45,7 +64,34 @@ fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-pub(crate) fn check(field: &'static str, text: &str, max: usize) -> Result<(), TextError> {
+/// Unicode's `Default_Ignorable_Code_Point` (zero-width, joining and directional characters, variation selectors, tags,
+/// fillers), the annotation marks and the blank Braille pattern.
+const fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+/// The bounds that a record's text keeps, whichever release wrote it.
+pub(crate) fn check_recorded(field: &'static str, text: &str, max: usize) -> Result<(), TextError> {
     if text.is_empty() {
         return Err(TextError::Empty { field, max });
     }
@@ -60,8 +106,50 @@ pub(crate) fn check(field: &'static str, text: &str, max: usize) -> Result<(), T
     }
 }
 
+/// The same for a new name: nor may there be anything in it that nobody sees.
+pub(crate) fn check_name(field: &'static str, text: &str, max: usize) -> Result<(), TextError> {
+    check_recorded(field, text, max)?;
+    for (place, edge) in [("begins", text.chars().next()), ("ends", text.chars().next_back())] {
+        if edge.is_some_and(char::is_whitespace) {
+            return Err(TextError::EdgeSpace { field, place });
+        }
+    }
+    match text.chars().enumerate().find(|(_, c)| is_invisible(*c)) {
+        Some((at, c)) => Err(TextError::Invisible { field, position: at + 1, character: u32::from(c) }),
+        None => Ok(()),
+    }
+}
+
+/// A text for people: what would not be seen, or would drive a terminal, is written as `\u{200b}`. Records of earlier
+/// releases have such texts, and nothing of them reaches a screen or a log unseen.
+#[must_use]
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let inner = text.trim();
+    let is_plain = |c: char| !is_control(c) && !is_invisible(c);
+    if inner.len() == text.len() && text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let start = text.len() - text.trim_start().len();
+    let edge = |at: usize| at < start || at >= start + inner.len();
+    let mut shown = String::with_capacity(text.len() + 16);
+    for (at, c) in text.char_indices() {
+        if is_plain(c) && !edge(at) { shown.push(c) } else { shown.extend(c.escape_unicode()) }
+    }
+    Cow::Owned(shown)
+}
+
+/// What is left of a text that a client says of itself, once everything is gone that nobody sees.
+#[must_use]
+pub fn cleaned(text: &str) -> Cow<'_, str> {
+    // None of them is in ASCII, which most texts are.
+    if !text.is_ascii() && text.chars().any(is_invisible) {
+        return Cow::Owned(text.replace(is_invisible, "").trim().to_owned());
+    }
+    Cow::Borrowed(text.trim())
+}
+
 macro_rules! bounded_text {
-    ($(#[$doc:meta])* $name:ident, $field:literal, $max:expr) => {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $max:expr, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
@@ -70,7 +158,8 @@ macro_rules! bounded_text {
             /// Checks the bounds and takes the text.
             ///
             /// # Errors
-            /// [`TextError`] for an empty or too long text, or one with a control character.
+            /// [`TextError`] for an empty or too long text, one with a control character, and in a name also one with
+            /// what nobody sees: invisible characters, a space at an end.
             pub fn new(text: &str) -> Result<Self, TextError> {
                 Self::from_shared(Arc::from(text))
             }
@@ -80,7 +169,7 @@ macro_rules! bounded_text {
             /// # Errors
             /// As [`Self::new`].
             pub fn from_shared(text: Arc<str>) -> Result<Self, TextError> {
-                check($field, &text, $max)?;
+                $check($field, &text, $max)?;
                 Ok(Self(text))
             }
 
@@ -98,8 +187,9 @@ macro_rules! bounded_text {
         }
 
         impl fmt::Display for $name {
+            /// For people, as [`visible`] has it; the text itself is [`Self::as_str`].
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(&visible(&self.0))
             }
         }
 
@@ -121,20 +211,39 @@ macro_rules! bounded_text {
 
 bounded_text!(
     /// The name of a device, chosen by whoever asks for the session: 1 to 128 characters.
-    DeviceId, "device id", ID_MAX
+    DeviceId, "device id", ID_MAX, check_name
 );
 bounded_text!(
     /// Who a session belongs to, a user or a service account: 1 to 128 characters.
-    Subject, "subject", ID_MAX
+    Subject, "subject", ID_MAX, check_name
 );
 bounded_text!(
     /// Who ended a session: a subject, `cli`, `gateway` and the like: 1 to 128 characters.
-    Actor, "actor", ID_MAX
+    Actor, "actor", ID_MAX, check_recorded
 );
 bounded_text!(
     /// Any other text: 1 to 256 characters.
-    Text, "text", TEXT_MAX
+    Text, "text", TEXT_MAX, check_recorded
 );
+
+macro_rules! recorded_name {
+    ($name:ident, $field:literal) => {
+        impl $name {
+            /// Takes a name that is recorded already, for stores, imports and look-ups: earlier releases took names
+            /// with invisible characters and spaces at their ends.
+            ///
+            /// # Errors
+            /// [`TextError`] for an empty or too long text, or one with a control character.
+            pub fn recorded(text: &str) -> Result<Self, TextError> {
+                check_recorded($field, text, ID_MAX)?;
+                Ok(Self(Arc::from(text)))
+            }
+        }
+    };
+}
+
+recorded_name!(DeviceId, "device id");
+recorded_name!(Subject, "subject");
 
 impl Default for Subject {
     /// `operator`: the one person that most gateways have.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 use http::header::USER_AGENT;
 use parking_lot::Mutex;
-use tenure_domain::{ClientField, ClientInfo, Session, SessionId};
+use tenure_domain::{ClientField, ClientInfo, Session, SessionId, cleaned};
 use tokio::sync::Semaphore;
 
 use crate::enforce::Gate;
@@ -72,15 +72,17 @@ impl Describer {
 fn differs(known: &ClientInfo, address: IpAddr, agent: &str) -> bool {
     let known_address = known.get(ClientField::Address).and_then(|text| text.parse::<IpAddr>().ok());
     let known_agent = known.get(ClientField::UserAgent);
-    known_address != Some(address) || (!agent.is_empty() && known_agent != Some(&*shown(agent)))
+    let agent = shown(agent);
+    known_address != Some(address) || (!agent.is_empty() && known_agent != Some(&*agent))
 }
 
 /// The user agent as it can be recorded.
 fn shown(agent: &str) -> std::borrow::Cow<'_, str> {
     if agent.len() <= AGENT_MAX && !agent.contains('\t') {
-        return agent.into();
+        return cleaned(agent);
     }
-    agent.chars().map(|c| if c == '\t' { ' ' } else { c }).take(AGENT_MAX).collect::<String>().into()
+    let cut: String = agent.chars().map(|c| if c == '\t' { ' ' } else { c }).take(AGENT_MAX).collect();
+    cleaned(&cut).into_owned().into()
 }
 
 /// Where a request comes from, as it can be recorded.
@@ -105,7 +107,8 @@ mod tests {
     #[test]
     fn what_is_recorded_differs_no_more() {
         let address: IpAddr = "203.0.113.7".parse().unwrap();
-        for agent in ["curl/8.7", "", "a\tb", &"x".repeat(1000)] {
+        let ends_in_spaces = format!("{} {}", "x".repeat(255), "y".repeat(9));
+        for agent in ["curl/8.7", "", "a\tb", &"x".repeat(1000), "\ta ", "\t", &ends_in_spaces] {
             assert!(differs(&ClientInfo::default(), address, agent));
             let info = describe(address, agent);
             assert!(!differs(&info, address, agent), "{agent:?}");

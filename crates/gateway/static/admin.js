@@ -34,10 +34,16 @@ function query(extra) {
   return wanted;
 }
 
+// Names of earlier releases can have what nobody sees: it is written out.
+function visible(text) {
+  const escape = (found) => [...found].map((c) => `\\u{${c.codePointAt(0).toString(16)}}`).join("");
+  return (text ?? "").replace(/[\p{Default_Ignorable_Code_Point}\p{Cc}\ufff9-\ufffb\u2800]|^\s+|\s+$/gu, escape);
+}
+
 function cell(text, title) {
   const element = document.createElement("td");
-  element.textContent = text ?? "";
-  if (title) element.title = title;
+  element.textContent = visible(text);
+  if (title) element.title = visible(title);
   return element;
 }
 
@@ -106,7 +112,7 @@ function soon() {
 }
 
 async function revoke(session) {
-  if (!confirm(`End session ${session.sessionId} of ${session.deviceId}?`)) return;
+  if (!confirm(`End session ${session.sessionId} of ${visible(session.deviceId)}?`)) return;
   try {
     await ask(`/api/v1/sessions/${session.sessionId}`, { method: "DELETE" });
   } catch (error) {
@@ -130,7 +136,7 @@ async function revokeAll() {
   const call = (dryRun) => ask("/api/v1/sessions/revoke", { method: "POST", body: JSON.stringify({ ...wanted, dryRun }) });
   try {
     const { endedCount } = await (await call(true)).json();
-    if (endedCount === 0 || !confirm(`End ${endedCount} sessions of ${wanted.deviceId ?? wanted.subject}?`)) return;
+    if (endedCount === 0 || !confirm(`End ${endedCount} sessions of ${visible(wanted.deviceId ?? wanted.subject)}?`)) return;
     await call(false);
   } catch (error) {
     tell(error);

@@ -1,6 +1,6 @@
 //! What a use case can answer instead of doing its work, one enum per operation.
 
-use tenure_domain::{PolicyError, Refusal, SessionId};
+use tenure_domain::{IssueRefusal, PolicyError, Refusal, SessionId};
 use tenure_ports::{EntropyError, StoreError};
 
 /// A change that was not acknowledged.
@@ -63,6 +63,9 @@ pub enum IssueError {
     /// The TTL that was asked for is out of range.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The device is another subject's. Its words name nobody.
+    #[error(transparent)]
+    Refused(#[from] IssueRefusal),
     /// No randomness was to be had.
     #[error(transparent)]
     Entropy(#[from] EntropyError),

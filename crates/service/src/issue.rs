@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tenure_domain::{
-    ClientInfo, DeviceId, Enrolment, Family, Fresh, Millis, Session, SessionId, Subject, Terms, Timestamp, Token,
+    Cause, ClientInfo, Device, DeviceId, Enrolment, Family, Fresh, Issue, Millis, Session, SessionId, Subject, Terms,
+    Timestamp, Token,
 };
 use tenure_ports::EntropyError;
 
 use crate::Sessions;
-use crate::error::IssueError;
+use crate::error::{Interrupted, IssueError};
 use crate::settle::{Key, Step};
 
 /// Who asks for a session.
@@ -31,8 +32,10 @@ pub struct Issued {
     pub session: Session,
     /// Its token: the only time that it is told.
     pub token: Token,
-    /// The sessions that it displaced, oldest first.
+    /// The sessions of its own subject that it displaced, oldest first.
     pub evicted: Vec<SessionId>,
+    /// The sessions of other subjects that it ended by taking the device over.
+    pub revoked: Vec<Session>,
 }
 
 /// An issue that is prepared: its token can be put in a safe place before the session exists.
@@ -40,6 +43,7 @@ pub struct Issued {
 pub struct Issuing {
     device: DeviceId,
     enrolment: Enrolment,
+    take_over: Option<Cause>,
 }
 
 impl Issuing {
@@ -61,13 +65,20 @@ impl Issuing {
         self.enrolment.expires_by = Some(at);
         self
     }
+
+    /// Takes the device over: other subjects' active sessions there end, for this cause, as one step with the issue.
+    #[must_use]
+    pub fn taking_over(mut self, cause: Cause) -> Self {
+        self.take_over = Some(cause);
+        self
+    }
 }
 
 impl Sessions {
-    /// Issues a session, and evicts those created first where the device would have more than its cap.
+    /// Issues a session, and evicts the subject's own created first where the device would have more than its cap.
     ///
     /// # Errors
-    /// [`IssueError`]; where the outcome is unknown, the session and its token come with the error.
+    /// [`IssueError`]: [`IssueError::Refused`] where the device is another subject's; where the outcome is unknown, the session and its token come with the error.
     pub async fn issue(&self, request: IssueRequest) -> Result<Issued, IssueError> {
         let terms = self.policy().terms(request.ttl)?;
         let issuing = self.prepare(request, terms)?;
@@ -103,22 +114,38 @@ impl Sessions {
             terms,
             expires_by: None,
         };
-        Ok(Issuing { device: request.device, enrolment })
+        Ok(Issuing { device: request.device, enrolment, take_over: None })
     }
 
     /// Makes a prepared issue.
     ///
     /// # Errors
-    /// [`IssueError::Write`].
+    /// [`IssueError::Refused`], [`IssueError::Write`].
     pub async fn issue_prepared(&self, issuing: Issuing) -> Result<Issued, IssueError> {
-        let Issuing { device, enrolment } = issuing;
+        let Issuing { device, enrolment, take_over } = issuing;
         let policy = self.policy();
-        self.settle(Key::Device(&device), |loaded, now| {
-            let unknown = tenure_domain::Device::unknown(device.clone());
-            let issue = loaded.unwrap_or(&unknown).issue(enrolment.clone(), &policy, now);
-            Step::Commit(issue.commit, Issued { session: issue.session, token: issue.token, evicted: issue.evicted })
-        })
-        .await
-        .map_err(IssueError::Write)
+        let answer = self
+            .settle(Key::Device(&device), |loaded, now| {
+                let unknown = Device::unknown(device.clone());
+                let (device, enrolment) = (loaded.unwrap_or(&unknown), enrolment.clone());
+                let decided = match &take_over {
+                    Some(cause) => Ok(device.take_over(enrolment, cause, &policy, now)),
+                    None => device.issue(enrolment, &policy, now),
+                };
+                match decided {
+                    Ok(Issue { session, token, evicted, revoked, commit }) => {
+                        Step::Commit(commit, Ok(Issued { session, token, evicted, revoked }))
+                    }
+                    Err(refusal) => Step::Answer(Err(refusal)),
+                }
+            })
+            .await;
+        match answer {
+            Ok(issued) => Ok(issued?),
+            Err(Interrupted { error, intended }) => {
+                let intended = intended.and_then(|answer| answer.ok()).map(Box::new);
+                Err(IssueError::Write(Interrupted { error, intended }))
+            }
+        }
     }
 }

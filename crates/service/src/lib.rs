@@ -27,7 +27,7 @@ use tenure_ports::{Clock, Entropy, Feed, SessionRepository, StoreError};
 pub use activity::Usage;
 pub use error::{Interrupted, IssueError, ReadError, ResolveError, RevokeError, RotateError, VerifyError, WriteError};
 pub use issue::{IssueRequest, Issued, Issuing};
-pub use moltbot::{MoltbotError, MoltbotImport, MoltbotSession, Replacement};
+pub use moltbot::{MoltbotError, MoltbotImport, MoltbotSession, Owned, Replacement};
 pub use record::{RecordError, SessionRecord};
 pub use revoke::{Revoked, Target};
 pub use rotate::{Rotated, Rotating};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use tenure_domain::{ClientField, ClientInfo, DeviceId, Filter, Scope, Subject, Timestamp, Token};
+use tenure_domain::{ClientField, ClientInfo, DeviceId, State, Subject, Timestamp, Token};
 use tenure_ports::StoreError;
 
 use crate::{IssueError, IssueRequest, Issuing, OverCap, Sessions};
@@ -99,6 +99,17 @@ pub struct MoltbotImport {
     pub expired: u64,
     /// Devices that would have more than their cap active; nothing of them is taken.
     pub over_cap: Vec<OverCap>,
+    /// Devices that are other subjects'; nothing of them is taken.
+    pub owned: Vec<Owned>,
+}
+
+/// A device whose active sessions are other subjects'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// Which device.
+    pub device: DeviceId,
+    /// Whose they are.
+    pub owners: Vec<Subject>,
 }
 
 impl MoltbotSession {
@@ -142,7 +153,8 @@ impl Sessions {
     /// [`MoltbotError`].
     pub async fn prepare_moltbot(&self, sessions: Vec<MoltbotSession>) -> Result<MoltbotImport, MoltbotError> {
         let now = self.clock.now();
-        let cap = self.policy().cap();
+        let policy = self.policy();
+        let subject = Subject::default();
         let mut import = MoltbotImport::default();
         let mut devices: BTreeMap<DeviceId, Vec<MoltbotSession>> = BTreeMap::new();
         for session in sessions {
@@ -153,15 +165,19 @@ impl Sessions {
             }
         }
         for (device, sessions) in devices {
-            let filter = Filter { device: Some(device.clone()), subject: None, scope: Scope::Active };
-            let page = self.repository.page(&filter, now, None, cap + 1).await?;
-            let active = page.sessions.len() + sessions.len();
+            let loaded = self.repository.load(&device).await?;
+            if let Err(refusal) = loaded.room_for(&subject, &policy, now) {
+                import.owned.push(Owned { device, owners: refusal.owners().to_vec() });
+                continue;
+            }
+            let active = loaded.sessions().iter().filter(|session| session.state(now) == State::Active).count();
+            let (active, cap) = (active + sessions.len(), policy.cap());
             if active > cap {
                 import.over_cap.push(OverCap { device, active, cap });
                 continue;
             }
             for MoltbotSession { old_id, device, client, expires_at } in sessions {
-                let request = IssueRequest { device, subject: Subject::default(), client, ttl: None };
+                let request = IssueRequest { device, subject: subject.clone(), client, ttl: None };
                 let issuing = self.prepare_issue(request)?.expiring_by(expires_at);
                 import.replacements.push(Replacement { old_id, issuing });
             }

@@ -111,8 +111,8 @@ impl SessionRecord {
         });
         let session = Session::from_parts(SessionParts {
             id: view.session_id.parse().map_err(|error| words(&error))?,
-            device: DeviceId::new(&view.device_id).map_err(|error| words(&error))?,
-            subject: Subject::new(&view.subject).map_err(|error| words(&error))?,
+            device: DeviceId::recorded(&view.device_id).map_err(|error| words(&error))?,
+            subject: Subject::recorded(&view.subject).map_err(|error| words(&error))?,
             client: Arc::new(view.client_info.check().map_err(|error| words(&error))?),
             created_at: at(&view.created_at)?,
             order,

@@ -60,13 +60,13 @@ impl ClientView {
         }
     }
 
-    /// The description with its bounds checked.
+    /// The description, its bounds checked as those of a record: an export of an earlier release is read.
     ///
     /// # Errors
     /// [`TextError`] that names the field.
     pub fn check(mut self) -> Result<ClientInfo, TextError> {
         ClientField::ALL.into_iter().try_fold(ClientInfo::default(), |info, field| match self.slot(field).take() {
-            Some(text) => info.with(field, &text),
+            Some(text) => info.with_recorded(field, &text),
             None => Ok(info),
         })
     }
@@ -137,8 +137,8 @@ impl SessionView {
         let state = session.state(now);
         Self {
             session_id: session.id.to_string(),
-            device_id: session.device.to_string(),
-            subject: session.subject.to_string(),
+            device_id: session.device.as_str().to_owned(),
+            subject: session.subject.as_str().to_owned(),
             state: state.code().to_owned(),
             created_at: rfc3339(session.created_at),
             last_activity: rfc3339(session.last_activity),
@@ -149,8 +149,8 @@ impl SessionView {
                 State::Ended(reason) => Some(reason.code().to_owned()),
                 _ => None,
             },
-            end_text: end.and_then(|end| end.text.as_ref()).map(ToString::to_string),
-            end_actor: end.and_then(|end| end.actor.as_ref()).map(ToString::to_string),
+            end_text: end.and_then(|end| end.text.as_ref()).map(|text| text.as_str().to_owned()),
+            end_actor: end.and_then(|end| end.actor.as_ref()).map(|actor| actor.as_str().to_owned()),
             token_generation: session.generation,
             client_info: ClientView::from(&*session.client),
         }

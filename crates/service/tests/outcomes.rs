@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tenure_domain::{
-    ClientInfo, Commit, Device, DeviceId, Policy, Refusal, Revision, Session, Subject, Timestamp, Token,
+    ClientInfo, Commit, Device, DeviceId, IssueRefusal, Policy, Refusal, Revision, Session, Subject, Timestamp, Token,
 };
 use tenure_ports::{Clock, CommitError, Entropy, EntropyError, MockSessionRepository, StoreError};
 use tenure_service::{IssueError, IssueRequest, RotateError, Sessions, Usage, VerifyError, WriteError};
@@ -90,6 +90,51 @@ async fn endless_conflict_is_given_up_and_counted() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Another subject came first: the conflict is decided anew, on what is there then.
+#[tokio::test(start_paused = true)]
+async fn a_device_that_somebody_else_got_meanwhile_is_refused_and_left_alone() {
+    let (session, _) = issued().await;
+    let anna = || IssueRequest { subject: Subject::new("anna").unwrap(), ..request() };
+    let mut repository = MockSessionRepository::new();
+    let mut loads = vec![holding(&session), Device::unknown(device())];
+    repository.expect_load().times(2).returning(move |_| Ok(loads.pop().unwrap()));
+    repository.expect_commit().times(1).returning(|_| Err(CommitError::Conflict));
+    match sessions(repository).issue(anna()).await {
+        Err(IssueError::Refused(refusal)) => {
+            assert_eq!(refusal, IssueRefusal::OtherOwner { owners: vec![Subject::default()] });
+            assert!(!IssueError::Refused(refusal).to_string().contains("operator"));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Nor does enrolling write, where it is refused at once.
+    let mut repository = MockSessionRepository::new();
+    let loaded = holding(&session);
+    repository.expect_load().times(1).returning(move |_| Ok(loaded.clone()));
+    let refused = sessions(repository).enrol(anna()).await;
+    assert!(matches!(refused, Err(IssueError::Refused(_))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_is_one_commit_and_tells_whom_it_ended() {
+    let (session, _) = issued().await;
+    let mut repository = MockSessionRepository::new();
+    let loaded = holding(&session);
+    repository.expect_load().times(1).returning(move |_| Ok(loaded.clone()));
+    repository.expect_commit().times(1).returning(|commit| {
+        let changes: Vec<bool> = commit.changes.iter().map(|change| change.session().end.is_some()).collect();
+        assert_eq!(changes, [false, true], "one is issued and the other ended");
+        Ok(Revision::new(2))
+    });
+    let sessions = sessions(repository);
+    let anna = IssueRequest { subject: Subject::new("anna").unwrap(), ..request() };
+    let issuing = sessions.prepare_issue(anna).unwrap().taking_over(Sessions::revocation(None, None));
+    let token = issuing.token();
+    let issued = sessions.issue_prepared(issuing).await.unwrap();
+    assert_eq!(issued.token.to_text().expose(), token.to_text().expose());
+    assert_eq!(issued.revoked.iter().map(|session| session.id).collect::<Vec<_>>(), [session.id]);
+    assert!(issued.evicted.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

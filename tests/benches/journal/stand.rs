@@ -57,7 +57,7 @@ pub(crate) fn service(store: &Arc<JsonStore>) -> Sessions {
 /// One durable issue on a device that has no session yet.
 pub(crate) async fn issue(store: &JsonStore, random: &mut Random, n: usize) {
     let loaded = store.load(&device(n)).await.unwrap();
-    let issue = loaded.issue(enrolment(random, 1), &Policy::default(), WallClock.now());
+    let issue = loaded.issue(enrolment(random, 1), &Policy::default(), WallClock.now()).unwrap();
     store.commit(&issue.commit).await.unwrap();
 }
 
@@ -83,7 +83,7 @@ fn several(random: &mut Random, n: usize, count: usize) -> Commit {
     let mut sessions: Vec<Session> = Vec::new();
     for _ in 0..count {
         let loaded = Device::new(device(n), Revision::NONE, sessions.clone(), None);
-        sessions.push(loaded.issue(enrolment(random, n / 10), &Policy::default(), WallClock.now()).session);
+        sessions.push(loaded.issue(enrolment(random, n / 10), &Policy::default(), WallClock.now()).unwrap().session);
     }
     Commit {
         device: device(n),

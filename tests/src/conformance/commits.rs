@@ -22,7 +22,7 @@ pub async fn a_decision_on_an_older_state_conflicts_and_changes_nothing(stand: &
     let late_issue = decide_issue(stand, "laptop", &policy).await;
     // Somebody else comes first.
     let loaded = stand.other.load(&device("laptop")).await.unwrap();
-    let second = loaded.issue(enrolment(stand, &policy), &policy, now(stand));
+    let second = loaded.issue(enrolment(stand, &policy), &policy, now(stand)).unwrap();
     stand.other.commit(&second.commit).await.unwrap();
     let stale_revocation = revocation(&stale, first.session.id, now(stand));
     for commit in [&stale_revocation, &rotation.commit, &late_issue.commit] {
@@ -134,11 +134,11 @@ pub async fn what_is_issued_has_no_record_yet(stand: &Stand) {
     let policy = Policy::default();
     let enrolment = enrolment(stand, &policy);
     let loaded = stand.store.load(&device("laptop")).await.unwrap();
-    let first = loaded.issue(enrolment.clone(), &policy, now(stand));
+    let first = loaded.issue(enrolment.clone(), &policy, now(stand)).unwrap();
     stand.store.commit(&first.commit).await.unwrap();
     let again = async |enrolment: Enrolment| {
         let loaded = stand.store.load(&device("laptop")).await.unwrap();
-        let again = loaded.issue(enrolment, &policy, now(stand));
+        let again = loaded.issue(enrolment, &policy, now(stand)).unwrap();
         stand.store.commit(&again.commit).await
     };
     assert_eq!(again(enrolment.clone()).await, Err(CommitError::Conflict));
@@ -218,7 +218,8 @@ pub async fn an_import_replaces_the_record(stand: &Stand) {
     assert_eq!((found.generation, found.last_activity), (2, used));
     assert_eq!(found.credential, elsewhere.credential);
     // One that nobody knows here is new.
-    let foreign = tenure_domain::Device::unknown(device("phone")).issue(enrolment(stand, &policy), &policy, now(stand));
+    let foreign =
+        tenure_domain::Device::unknown(device("phone")).issue(enrolment(stand, &policy), &policy, now(stand)).unwrap();
     let loaded = stand.store.load(&device("phone")).await.unwrap();
     let plan = loaded.import(std::slice::from_ref(&foreign.session), &[], &policy, now(stand));
     stand.store.commit(&plan.commit.unwrap()).await.unwrap();

@@ -59,7 +59,8 @@ pub async fn changes_are_told_in_order(stand: &Stand) {
     let describe = load_of(stand, id).await.describe(id, &client, &policy, now(stand)).unwrap();
     stand.store.commit(&describe).await.unwrap();
     revoke(stand, id).await;
-    let foreign = tenure_domain::Device::unknown(device("phone")).issue(enrolment(stand, &policy), &policy, now(stand));
+    let foreign =
+        tenure_domain::Device::unknown(device("phone")).issue(enrolment(stand, &policy), &policy, now(stand)).unwrap();
     let loaded = stand.store.load(&device("phone")).await.unwrap();
     let import = loaded.import(std::slice::from_ref(&foreign.session), &[], &policy, now(stand)).commit.unwrap();
     stand.store.commit(&import).await.unwrap();

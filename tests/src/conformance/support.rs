@@ -10,8 +10,9 @@ use tenure_ports::{Purge, SessionRepository};
 
 use crate::stand::Stand;
 
+/// Whatever a record may have.
 pub(super) fn device(name: &str) -> DeviceId {
-    DeviceId::new(name).unwrap()
+    DeviceId::recorded(name).unwrap()
 }
 
 pub(super) fn policy(settings: PolicySettings) -> Policy {
@@ -48,7 +49,7 @@ pub(super) fn now(stand: &Stand) -> Timestamp {
 /// An issue, decided and not committed.
 pub(super) async fn decide_issue(stand: &Stand, name: &str, policy: &Policy) -> Issue {
     let loaded = stand.store.load(&device(name)).await.unwrap();
-    loaded.issue(enrolment(stand, policy), policy, now(stand))
+    loaded.issue(enrolment(stand, policy), policy, now(stand)).unwrap()
 }
 
 pub(super) async fn issue(stand: &Stand, name: &str, policy: &Policy) -> Issue {
@@ -57,11 +58,14 @@ pub(super) async fn issue(stand: &Stand, name: &str, policy: &Policy) -> Issue {
     issue
 }
 
+/// Whoever else has sessions there: earlier releases made such devices, and imports still do.
 pub(super) async fn issue_to(stand: &Stand, name: &str, subject: &str) -> Session {
     let policy = Policy::default();
     let loaded = stand.store.load(&device(name)).await.unwrap();
-    let enrolment = Enrolment { subject: Subject::new(subject).unwrap(), ..enrolment(stand, &policy) };
-    let issue = loaded.issue(enrolment, &policy, now(stand));
+    let own = loaded.sessions().iter().filter(|session| session.subject.as_str() == subject).cloned().collect();
+    let loaded = Device::new(device(name), loaded.revision(), own, loaded.horizon());
+    let enrolment = Enrolment { subject: Subject::recorded(subject).unwrap(), ..enrolment(stand, &policy) };
+    let issue = loaded.issue(enrolment, &policy, now(stand)).unwrap();
     stand.store.commit(&issue.commit).await.unwrap();
     issue.session
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tenure_domain::{ClientInfo, DeviceId, EndReason, Filter, Policy, Refusal, Scope, SortKey, Subject};
+use tenure_domain::{
+    ClientInfo, EndReason, Filter, IssueRefusal, Policy, Refusal, Scope, SessionId, SortKey, State, Subject,
+};
 use tenure_ports::{CommitError, SessionRepository};
-use tenure_service::{IssueRequest, RotateError, Sessions, Target, Usage, VerifyError};
+use tenure_service::{IssueError, IssueRequest, RotateError, Sessions, Target, Usage, VerifyError};
 use tokio::task::JoinSet;
 
-use super::support::{capped, device, enrolment, ids, issue, now, walk};
+use super::support::{capped, cause, device, enrolment, find, ids, issue, issue_to, now, walk};
 use crate::stand::Stand;
 
 /// Of many decisions on one state of a device exactly one is applied.
@@ -16,7 +18,8 @@ pub async fn one_of_many_commits_on_a_revision_is_applied(stand: &Stand) {
     let policy = Policy::default();
     for round in 0..5 {
         let loaded = stand.store.load(&device("laptop")).await.unwrap();
-        let issues: Vec<_> = (0..16).map(|_| loaded.issue(enrolment(stand, &policy), &policy, now(stand))).collect();
+        let issues: Vec<_> =
+            (0..16).map(|_| loaded.issue(enrolment(stand, &policy), &policy, now(stand)).unwrap()).collect();
         let mut tasks = JoinSet::new();
         for (n, issue) in issues.into_iter().enumerate() {
             let store: Arc<dyn SessionRepository> = Arc::clone([&stand.store, &stand.other][n % 2]);
@@ -39,7 +42,7 @@ pub async fn a_revocation_is_seen_by_whoever_verified_before(stand: &Stand) {
     for _ in 0..20 {
         let issued = issue(stand, "laptop", &policy).await;
         theirs.verify(&issued.token, Usage::Counts).await.unwrap();
-        let revoked = ours.revoke(&Target::Ids(vec![issued.session.id]), None, &super::support::cause()).await.unwrap();
+        let revoked = ours.revoke(&Target::Ids(vec![issued.session.id]), None, &cause()).await.unwrap();
         assert_eq!(revoked.ended.len(), 1);
         let refused = Err(VerifyError::Refused(Refusal::Ended(EndReason::Revoked)));
         assert_eq!(ours.verify(&issued.token, Usage::Counts).await.map(drop), refused);
@@ -80,12 +83,7 @@ pub async fn a_device_never_has_more_than_its_cap(stand: &Stand) {
     let policy = capped(5);
     let both: [Arc<Sessions>; 2] = [&stand.store, &stand.other].map(|store| Arc::new(stand.sessions(store, policy)));
     let first = issue(stand, "laptop", &policy).await.session;
-    let request = || IssueRequest {
-        device: DeviceId::new("laptop").unwrap(),
-        subject: Subject::default(),
-        client: ClientInfo::default(),
-        ttl: None,
-    };
+    let request = || request_of(Subject::default().as_str());
     let filter = Filter { device: Some(device("laptop")), subject: None, scope: Scope::Active };
     let mut tasks = JoinSet::new();
     for n in 0..32 {
@@ -113,4 +111,95 @@ pub async fn a_device_never_has_more_than_its_cap(stand: &Stand) {
     let listed = both[0].list(&filter, SortKey::Created, 100).await.unwrap();
     assert_eq!(ids(&listed), last);
     assert!(issued.iter().any(|issued| issued.evicted.contains(&first.id)));
+}
+
+fn request_of(subject: &str) -> IssueRequest {
+    let subject = Subject::new(subject).unwrap();
+    IssueRequest { device: device("laptop"), subject, client: ClientInfo::default(), ttl: None }
+}
+
+/// Of many subjects that come for a free device at once one gets it; a take-over leaves no instant without an owner
+/// and none with two.
+pub async fn a_device_has_one_owner_whoever_comes_at_once(stand: &Stand) {
+    let policy = capped(3);
+    let both = [&stand.store, &stand.other].map(|store| Arc::new(stand.sessions(store, policy)));
+    let mut tasks = JoinSet::new();
+    for n in 0..16 {
+        let (sessions, subject) = (Arc::clone(&both[n % 2]), format!("subject {}", n % 4));
+        tasks.spawn(async move { sessions.issue(request_of(&subject)).await });
+    }
+    let (made, refused): (Vec<_>, Vec<_>) = tasks.join_all().await.into_iter().partition(Result::is_ok);
+    let made: Vec<_> = made.into_iter().flatten().collect();
+    let owner = made[0].session.subject.clone();
+    assert_eq!((made.len(), refused.len()), (4, 12), "each of the winner's, none of another's");
+    assert!(made.iter().all(|issued| issued.session.subject == owner));
+    for refusal in refused {
+        let owners = vec![owner.clone()];
+        match refusal {
+            Err(IssueError::Refused(refusal)) => assert_eq!(refusal, IssueRefusal::OtherOwner { owners }),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for n in 0..8 {
+        let (sessions, subject) = (Arc::clone(&both[n % 2]), format!("subject {n}"));
+        tasks.spawn(async move {
+            let issuing = sessions.prepare_issue(request_of(&subject)).unwrap().taking_over(cause());
+            sessions.issue_prepared(issuing).await.unwrap()
+        });
+    }
+    let (mut taken, mut revoked) = (Vec::new(), Vec::new());
+    while !tasks.is_empty() {
+        for store in [&stand.store, &stand.other] {
+            let owners = store.load(&device("laptop")).await.unwrap().owners(now(stand));
+            assert_eq!(owners.len(), 1, "{owners:?}");
+        }
+        while let Some(done) = tasks.try_join_next() {
+            let done = done.unwrap();
+            taken.push(done.session);
+            revoked.extend(done.revoked);
+        }
+        tokio::task::yield_now().await;
+    }
+    // Each one's sessions were ended by the next, and by nobody twice; the last has the device.
+    let left = stand.other.load(&device("laptop")).await.unwrap();
+    let left: Vec<_> = left.sessions().iter().filter(|session| session.state(now(stand)) == State::Active).collect();
+    let before = made.iter().map(|issued| issued.session.id).filter(|id| revoked.iter().any(|over| over.id == *id));
+    let mut over: Vec<SessionId> = taken.iter().map(|session| session.id).filter(|id| *id != left[0].id).collect();
+    over.extend(before);
+    over.sort_unstable();
+    assert_eq!((left.len(), ids(&revoked)), (1, over));
+    for session in &revoked {
+        let found = find(stand, session.id).await.unwrap();
+        assert_eq!(found.end, session.end);
+        assert_eq!(found.state(now(stand)), State::Ended(EndReason::Revoked));
+    }
+}
+
+/// A device that several subjects share, as earlier releases allowed, goes on serving each: at the cap each displaces
+/// its own oldest, and somebody new is refused.
+pub async fn a_shared_device_serves_each_of_its_owners(stand: &Stand) {
+    let sessions = stand.sessions(&stand.store, capped(4));
+    let mut shared = Vec::new();
+    for subject in ["anna", "bert", "anna", "bert"] {
+        shared.push(issue_to(stand, "laptop", subject).await);
+        stand.time.pass(tenure_domain::Millis::new(1));
+    }
+    let anna = sessions.issue(request_of("anna")).await.unwrap();
+    assert_eq!((anna.evicted, anna.revoked), (vec![shared[0].id], vec![]));
+    let bert = stand.sessions(&stand.other, capped(4)).issue(request_of("bert")).await.unwrap();
+    assert_eq!(bert.evicted, [shared[1].id]);
+    let owners = vec![Subject::new("anna").unwrap(), Subject::new("bert").unwrap()];
+    match sessions.issue(request_of("carl")).await {
+        Err(IssueError::Refused(refusal)) => assert_eq!(refusal, IssueRefusal::OtherOwner { owners }),
+        other => panic!("{other:?}"),
+    }
+    // Where the cap was lowered to what the others have alone, nobody of them is displaced.
+    match stand.sessions(&stand.store, capped(2)).issue(request_of("anna")).await {
+        Err(IssueError::Refused(refusal)) => assert_eq!(refusal.owners(), [Subject::new("bert").unwrap()]),
+        other => panic!("{other:?}"),
+    }
+    let loaded = stand.other.load(&device("laptop")).await.unwrap();
+    let active: Vec<_> = loaded.sessions().iter().filter(|s| s.state(now(stand)) == State::Active).collect();
+    assert_eq!(ids(active), ids([&shared[2], &shared[3], &anna.session, &bert.session]));
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tenure_domain::{Filter, IdPrefix, Millis, Policy, Scope, Session, SessionId, SortKey, Subject, Touch};
+use tenure_domain::{Filter, IdPrefix, Millis, Scope, Session, SessionId, SortKey, Subject, Touch};
 
-use super::support::{device, find, ids, issue, issue_to, now, retained, revoke, walk};
+use super::support::{device, find, ids, issue_to, now, retained, revoke, walk};
 use crate::stand::Stand;
 
 /// Sessions of several devices and subjects, some over, with activity, expiries and creations in different orders.
@@ -114,7 +114,7 @@ pub async fn a_listing_is_in_order(stand: &Stand) {
 pub async fn ids_are_found_by_their_start(stand: &Stand) {
     let mut known = ids(&various(stand).await);
     for _ in 0..10 {
-        known.push(issue(stand, "device-3", &Policy::default()).await.session.id);
+        known.push(issue_to(stand, "device-3", "anna").await.id);
     }
     known.sort_unstable();
     for id in known.iter().step_by(5) {

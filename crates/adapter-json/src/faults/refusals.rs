@@ -78,7 +78,8 @@ fn also_where_not_even_what_was_written_before_can_be_made_sure_of() {
         let (fs, time) = (empty_disk(), Time::new());
         let store = mount(&fs, &time).unwrap();
         issue(&store, "d", 1).await;
-        let second = store.load(&device("d")).await.unwrap().issue(enrolment(2), &policy(), store.clock().now());
+        let second =
+            store.load(&device("d")).await.unwrap().issue(enrolment(2), &policy(), store.clock().now()).unwrap();
         fs.set_fault(fs.operations() + 2, Fault::Errors(Errno::IO, 1_000_000));
         assert!(matches!(store.commit(&second.commit).await, Err(CommitError::OutcomeUnknown { .. })));
         assert!(revoke(&store, second.session.id).await.is_err());
@@ -96,7 +97,8 @@ fn an_issue_that_fails_evicts_nobody() {
             issue(&store, "d", n).await;
         }
         break_disk(&fs, Errno::NOSPC, false);
-        let one_more = store.load(&device("d")).await.unwrap().issue(enrolment(4), &policy(), store.clock().now());
+        let one_more =
+            store.load(&device("d")).await.unwrap().issue(enrolment(4), &policy(), store.clock().now()).unwrap();
         assert_eq!(one_more.evicted, [first]);
         assert!(matches!(store.commit(&one_more.commit).await, Err(CommitError::Store(StoreError::Full { .. }))));
         assert_eq!(end_of(&store, first).await, None);

@@ -116,7 +116,7 @@ impl Client<'_> {
         let mut client = ClientInfo::default();
         for (field, text) in ClientField::ALL.into_iter().zip(&self.0) {
             if let Some(text) = text {
-                client = client.with(field, text)?;
+                client = client.with_recorded(field, text)?;
             }
         }
         Ok(client)

@@ -67,7 +67,7 @@ pub(super) fn put_devices(table: &Table, from: u32, to: u32, out: &mut Out) {
 
 pub(super) fn read_devices(bytes: &[u8], count: u32) -> Option<Vec<Slot<DeviceRow>>> {
     read(bytes, count, |bytes| {
-        let name = DeviceId::new(bytes.text()?).ok()?;
+        let name = DeviceId::recorded(bytes.text()?).ok()?;
         let revision = Revision::new(bytes.long()?);
         let bucket = Bucket::all().nth(bytes.short()?.into())?;
         let first = bytes.word()?;
@@ -91,7 +91,7 @@ pub(super) fn put_subjects(table: &Table, from: u32, to: u32, out: &mut Out) {
 }
 
 pub(super) fn read_subjects(bytes: &[u8], count: u32) -> Option<Vec<Slot<SubjectRow>>> {
-    read(bytes, count, |bytes| Some(SubjectRow { name: Subject::new(bytes.text()?).ok()?, first: bytes.word()? }))
+    read(bytes, count, |bytes| Some(SubjectRow { name: Subject::recorded(bytes.text()?).ok()?, first: bytes.word()? }))
 }
 
 pub(super) fn put_clients(table: &Table, from: u32, to: u32, out: &mut Out) {
@@ -109,7 +109,7 @@ pub(super) fn read_clients(bytes: &[u8], count: u32) -> Option<Vec<Slot<Arc<Clie
         for field in ClientField::ALL {
             let text = bytes.text()?;
             if !text.is_empty() {
-                client = client.with(field, text).ok()?;
+                client = client.with_recorded(field, text).ok()?;
             }
         }
         Some(Arc::new(client))

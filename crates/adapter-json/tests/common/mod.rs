@@ -82,7 +82,7 @@ pub(crate) fn enrolment(seed: u64) -> Enrolment {
 
 pub(crate) async fn issue(store: &JsonStore, name: &str, seed: u64) -> Issue {
     let loaded = store.load(&device(name)).await.unwrap();
-    let issue = loaded.issue(enrolment(seed), &policy(), store.clock().now());
+    let issue = loaded.issue(enrolment(seed), &policy(), store.clock().now()).unwrap();
     store.commit(&issue.commit).await.unwrap();
     issue
 }

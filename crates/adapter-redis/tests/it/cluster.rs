@@ -133,7 +133,7 @@ async fn a_slot_that_moves_under_load_gives_no_wrong_answer() {
                     continue;
                 };
                 assert!(loaded.sessions().iter().any(|session| session.id == held), "a load without {}", held);
-                let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+                let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
                 let began = Instant::now();
                 let outcome = store.commit(&issue.commit).await;
                 assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());

@@ -74,7 +74,7 @@ async fn a_commit_to_a_hanging_server_is_of_unknown_outcome() {
     let store = open(brief(&server.url())).await;
     let policy = Policy::default();
     let loaded = store.load(&device("laptop")).await.unwrap();
-    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
     server.freeze();
     let began = Instant::now();
     let outcome = store.commit(&issue.commit).await;
@@ -139,7 +139,7 @@ async fn a_lost_answer_is_never_taken_for_a_failure() {
     // The script must be known, or the first try would be the one that sends it.
     issue(&store, "warm up", &policy).await;
     let loaded = store.load(&device("laptop")).await.unwrap();
-    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
     armed.store(true, std::sync::atomic::Ordering::SeqCst);
     let outcome = store.commit(&issue.commit).await;
     assert!(matches!(outcome, Err(CommitError::OutcomeUnknown { .. })), "{outcome:?}");

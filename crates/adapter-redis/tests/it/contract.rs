@@ -76,7 +76,7 @@ async fn a_stale_decision_conflicts_and_changes_nothing() {
 async fn decided_issue(store: &RedisStore) -> Issue {
     let policy = Policy::default();
     let loaded = store.load(&device("laptop")).await.unwrap();
-    loaded.issue(enrolment(&policy), &policy, store.clock().now())
+    loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap()
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn a_key_of_another_type_is_corrupt_and_nothing_is_half_written() {
         let server = Server::start();
         let store = super::support::store(&server).await;
         let phone = device("phone");
-        let issue = store.load(&phone).await.unwrap().issue(enrolment(&policy), &policy, store.clock().now());
+        let issue = store.load(&phone).await.unwrap().issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
         let key = format!("tenure:{{{}}}{key}", tenure_domain::Bucket::of(&phone));
         let _: i64 = raw(&server, &[b"LPUSH", key.as_bytes(), b"x"]).await;
         let outcome = store.commit(&issue.commit).await;
@@ -94,7 +94,7 @@ async fn without_memory_sessions_still_end_and_none_is_issued() {
     let (second, _) = issue(&store, "laptop", &policy).await;
     let _: String = raw(&server, &[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
     let loaded = store.load(&first.device).await.unwrap();
-    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
     let outcome = store.commit(&issue.commit).await;
     assert!(matches!(outcome, Err(CommitError::Store(StoreError::Full { .. }))), "{outcome:?}");
     assert!(matches!(store.probe().await, Err(StoreError::Full { .. })));

@@ -170,7 +170,7 @@ async fn nothing_is_decided_on_a_device_of_which_an_end_was_forgotten() {
         }
     };
     assert!(loaded.sessions().is_empty(), "{id} counts as active");
-    let issue = loaded.issue(enrolment(&Policy::default()), &Policy::default(), ours.clock().now());
+    let issue = loaded.issue(enrolment(&Policy::default()), &Policy::default(), ours.clock().now()).unwrap();
     ours.commit(&issue.commit).await.unwrap();
     assert!(ours.find(id).await.unwrap().unwrap().end.is_some());
 }

@@ -146,7 +146,7 @@ async fn a_server_without_memory_ends_and_removes_sessions_and_issues_none() {
     let refused = async || {
         for number in 0..1_000 {
             let loaded = store.load(&device(&format!("tablet {number}"))).await.unwrap();
-            let commit = loaded.issue(enrolment(&policy), &policy, store.clock().now()).commit;
+            let commit = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap().commit;
             if let Err(error) = store.commit(&commit).await {
                 return Some(error);
             }

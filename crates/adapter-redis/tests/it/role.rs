@@ -159,7 +159,7 @@ async fn a_replica_that_takes_writes_acknowledges_none() {
         let store = open(Options { durability, ..brief(&server.url()) }).await;
         let policy = Policy::default();
         let loaded = store.load(&device("laptop")).await.unwrap();
-        let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+        let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
         server.ask::<()>(&["CONFIG", "SET", "replica-read-only", "no"]);
         demote(&server);
         sleep(DEMOTED).await;

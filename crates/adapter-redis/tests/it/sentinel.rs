@@ -68,7 +68,7 @@ async fn write_on(store: Arc<RedisStore>, stop: Arc<AtomicBool>, done: Arc<Atomi
             assert!(matches!(loaded, Err(StoreError::Unavailable { .. })), "{loaded:?}");
             continue;
         };
-        let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now());
+        let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
         let began = Instant::now();
         if store.commit(&issue.commit).await.is_ok() {
             done.fetch_add(1, Ordering::Relaxed);

@@ -87,7 +87,7 @@ pub(crate) async fn issue_as(store: &RedisStore, name: &str, policy: &Policy, su
     let enrolment = Enrolment { subject, ..enrolment(policy) };
     for _ in 0..100 {
         let loaded = store.load(&device(name)).await.unwrap();
-        let issue = loaded.issue(enrolment.clone(), policy, store.clock().now());
+        let issue = loaded.issue(enrolment.clone(), policy, store.clock().now()).unwrap();
         match store.commit(&issue.commit).await {
             Ok(_) => return (issue.session, issue.token),
             Err(CommitError::Conflict) => {}

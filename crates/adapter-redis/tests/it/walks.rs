@@ -140,7 +140,7 @@ async fn no_more_than_the_retained_number_of_ended_sessions_stays() {
     for number in 0..16 {
         let loaded = store.load(&device("laptop")).await.unwrap();
         // Sessions that ended in the same millisecond would go by their ids.
-        let issue = loaded.issue(enrolment(&policy), &policy, began.plus(Millis::new(number)));
+        let issue = loaded.issue(enrolment(&policy), &policy, began.plus(Millis::new(number))).unwrap();
         store.commit(&issue.commit).await.unwrap();
         ids.push(issue.session.id);
     }

@@ -30,6 +30,15 @@ fn wrong_usage_is_2_and_names_the_field() {
     home.run(&["token", "issue", "--device-id", ""]).fails(2, "device id is empty; it takes 1 to 128 characters");
     home.run(&["token", "issue", "--device-id", &long]).fails(2, "device id has 129 characters; it takes at most 128");
     home.run(&["token", "issue", "--device-id", "a\nb"]).fails(2, "device id has a control character at position 2");
+    home.run(&["token", "issue", "--device-id", "lap\u{200b}top"])
+        .fails(2, "device id has an invisible character (U+200B) at position 4; remove it");
+    home.run(&["token", "issue", "--device-id", "a", "--subject", "op "])
+        .fails(2, "subject ends with a space; remove it");
+    home.run(&["token", "issue", "--device-id", "a", "--client-name", "\u{2067}b"])
+        .fails(2, "client name has a control character at position 1");
+    home.run(&["token", "issue", "--device-id", "a", "--client-id", "b\u{200e}"])
+        .fails(2, "client id has an invisible");
+    home.run(&["config", "set", "gateway.enrol_subject", "a\u{feff}"]).fails(2, "invisible character (U+FEFF)");
     home.run(&["token", "issue", "--device-id", "a", "--subject", &long]).fails(2, "subject has 129 characters");
     home.run(&["token", "issue", "--device-id", "a", "--client-id", &long]).fails(2, "client id has 129 characters");
     home.run(&["token", "issue", "--device-id", "a", "--platform", ""]).fails(2, "platform is empty");

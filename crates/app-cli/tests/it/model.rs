@@ -73,7 +73,7 @@ pub(crate) fn export_of(count: u32) -> String {
             expires_by: None,
         };
         let device = Device::unknown(DeviceId::new(&format!("device-{number}")).unwrap());
-        let session = device.issue(enrolment, &policy, now).session;
+        let session = device.issue(enrolment, &policy, now).unwrap().session;
         let line = serde_json::to_string(&SessionRecord::new(&session, now)).unwrap();
         writeln!(text, "{line}").unwrap();
         text

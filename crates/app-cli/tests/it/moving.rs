@@ -159,6 +159,40 @@ fn a_moltbot_file_gets_new_sessions_and_new_tokens() {
     assert!(!all.contains("klartext"));
 }
 
+/// The sessions of a Moltbot file are the operator's: somebody else's device stays as it is, and is named.
+#[test]
+fn a_moltbot_file_takes_nobodys_device() {
+    let home = Home::json();
+    home.run(&["token", "issue", "--device-id", "pi", "--subject", "anna"]).succeeds();
+    home.write("sessions.json", &moltbot(in_an_hour()));
+    let ran = home.run(&["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl", "--json"]);
+    let report = ran.fails(1, "device pi: not taken, since its active sessions are anna's").json();
+    assert_eq!(report["issued"], 1);
+    assert_eq!(report["otherOwner"], json!([{ "deviceId": "pi", "owners": ["anna"] }]));
+    assert_eq!(home.list(&["--subject", "anna"]).len(), 1);
+    assert_eq!(lines(&fs::read_to_string(home.path("tokens.jsonl")).unwrap()).len(), 1);
+}
+
+/// What an earlier release let several subjects have on one device moves as it is.
+#[test]
+fn a_shared_device_is_imported_whole() {
+    let (from, to) = (Home::json(), Home::json());
+    from.issue("laptop");
+    let annas = from.run(&["token", "issue", "--device-id", "phone", "--subject", "anna"]).succeeds().out.clone();
+    let export = from.run(&["sessions", "export"]).succeeds().out.clone();
+    let other = Home::json();
+    other.run(&["token", "issue", "--device-id", "laptop", "--subject", "anna"]).succeeds();
+    let mixed = format!("{export}{}", other.run(&["sessions", "export"]).succeeds().out);
+    assert_eq!(to.feed(&["sessions", "import", "-", "--json"], &mixed).succeeds().json()["taken"], 3);
+    to.feed(&["token", "verify"], &annas).succeeds();
+    assert_eq!(to.list(&["--device-id", "laptop"]).len(), 2);
+    to.run(&["token", "issue", "--device-id", "laptop", "--subject", "bob"])
+        .fails(1, "active sessions of anna, operator");
+    to.run(&["token", "issue", "--device-id", "laptop", "--subject", "anna"]).succeeds();
+    to.run(&["token", "issue", "--device-id", "laptop"]).succeeds();
+    assert_eq!(to.list(&["--device-id", "laptop"]).len(), 4);
+}
+
 #[test]
 fn a_moltbot_file_that_is_wrong_says_where() {
     let home = Home::json();

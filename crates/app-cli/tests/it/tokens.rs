@@ -13,6 +13,7 @@ on_both_backends!(
     a_rotation_into_the_file_that_it_was_read_from,
     a_rotation_that_is_not_due_is_not_made,
     a_look_is_no_activity,
+    a_device_is_its_owners_until_it_is_taken_over,
 );
 
 fn a_session_from_issue_to_cleanup(home: Home) {
@@ -74,7 +75,9 @@ fn eleven_issues_leave_the_newest_ten(home: Home) {
     let tokens: Vec<String> = (0..10).map(|_| home.issue("laptop")).collect();
     let last = home.run(&["token", "issue", "--device-id", "laptop"]);
     assert!(
-        last.succeeds().err.contains(&format!("evicted 1 session, the oldest on this device: {}", id_of(&tokens[0])))
+        last.succeeds()
+            .err
+            .contains(&format!("evicted 1 session, the oldest of operator on this device: {}", id_of(&tokens[0])))
     );
     home.feed(&["token", "verify"], &tokens[0]).fails(4, "error: token evicted");
     home.feed(&["token", "verify"], &tokens[1]).succeeds();
@@ -82,6 +85,32 @@ fn eleven_issues_leave_the_newest_ten(home: Home) {
     assert_eq!(listed.len(), 10);
     assert_eq!(listed[0]["sessionId"], id_of(&last.out));
     assert_eq!(home.list(&["--limit", "3"]).len(), 3);
+}
+
+fn a_device_is_its_owners_until_it_is_taken_over(home: Home) {
+    let old = home.issue("laptop");
+    let issue =
+        |more: &[&str]| home.run(&[&["token", "issue", "--device-id", "laptop", "--subject", "anna"], more].concat());
+    let refused = issue(&[]);
+    refused.fails(1, "error: device laptop has active sessions of operator, so nothing was issued for anna");
+    assert!(refused.err.contains("--take-over") && refused.out.is_empty(), "{refused:?}");
+    home.feed(&["token", "verify"], &old).succeeds();
+    let taken = issue(&["--take-over"]);
+    let told = format!("took the device over and revoked 1 session: {} of operator", id_of(&old));
+    assert!(taken.succeeds().err.contains(&told), "{taken:?}");
+    home.feed(&["token", "verify"], &old).fails(4, "error: token revoked");
+    home.feed(&["token", "verify"], &taken.out).succeeds();
+    let shown = home.run(&["sessions", "show", id_of(&old), "--json"]).succeeds().json();
+    assert_eq!(
+        (shown["endText"].as_str(), shown["endActor"].as_str()),
+        (Some("the device was taken over for anna"), Some("cli"))
+    );
+    // Of one's own device the flag takes nothing away.
+    let again = issue(&["--take-over", "--json"]).succeeds().json();
+    assert_eq!((&again["evicted"], &again["revoked"]), (&serde_json::json!([]), &serde_json::Value::Null));
+    let back = home.run(&["token", "issue", "--device-id", "laptop", "--take-over", "--json"]).succeeds().json();
+    assert_eq!(back["revoked"].as_array().unwrap().len(), 2);
+    assert_eq!(home.list(&[]).len(), 1);
 }
 
 /// As with a TTL of 36 s, in less time.

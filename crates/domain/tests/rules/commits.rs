@@ -14,7 +14,7 @@ fn policy() -> Policy {
 fn sessions(count: u64) -> Vec<Session> {
     let (policy, mut device) = (policy(), Device::unknown(laptop()));
     for n in 0..count {
-        let issue = device.issue(enrolment(n, policy.terms(None).unwrap()), &policy, at(START + n * 1_000));
+        let issue = device.issue(enrolment(n, policy.terms(None).unwrap()), &policy, at(START + n * 1_000)).unwrap();
         let mut all = device.sessions().to_vec();
         all.push(issue.session);
         device = device_of(&all);
@@ -33,7 +33,7 @@ fn an_issue_is_told_by_its_own_session_even_where_others_ended_meanwhile() {
     let old = sessions(3);
     // All three idle: the issue settles them as well.
     let now = at(START + 60_000);
-    let issue = device_of(&old).issue(enrolment(9, policy.terms(None).unwrap()), &policy, now);
+    let issue = device_of(&old).issue(enrolment(9, policy.terms(None).unwrap()), &policy, now).unwrap();
     assert_eq!(issue.commit.changes.len(), 4);
     let ended: Vec<_> = old.iter().map(|session| revoked(session, now)).collect();
     assert_eq!(issue.commit.applied(find(&ended)), Applied::No);

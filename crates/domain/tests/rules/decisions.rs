@@ -16,7 +16,7 @@ fn crowd() -> impl Strategy<Value = Vec<Session>> {
             let terms = Terms { idle_timeout, ..policy.terms(Some(Millis::new(ttl))).unwrap() };
             // In steps of 10 s, so that ties are common; decided on the whole crowd, for the order.
             let created = at(START + created / 10 * 10_000);
-            let session = device_of(&sessions).issue(enrolment(n as u64, terms), &policy, created).session;
+            let session = device_of(&sessions).issue(enrolment(n as u64, terms), &policy, created).unwrap().session;
             sessions.push(match used {
                 Some(used) => session.touched(created.plus(Millis::new(used))),
                 None => session,
@@ -39,7 +39,7 @@ proptest! {
     fn an_issue_displaces_the_oldest_and_no_more_than_needed(crowd in crowd(), cap in 1..8_u64) {
         let policy = lively(cap, 0, 0);
         let device = device_of(&crowd);
-        let issue = device.issue(enrolment(99, policy.terms(None).unwrap()), &policy, now());
+        let issue = device.issue(enrolment(99, policy.terms(None).unwrap()), &policy, now()).unwrap();
         let mut active = in_state(&crowd, State::Active);
         active.sort_by_key(|session| (session.created_at, session.order));
         let surplus = (active.len() + 1).saturating_sub(cap as usize);
@@ -75,7 +75,7 @@ proptest! {
         let policy = lively(cap, 0, 0);
         let mut sessions = Vec::new();
         for n in 0..count {
-            let issue = device_of(&sessions).issue(enrolment(n, policy.terms(None).unwrap()), &policy, at(START));
+            let issue = device_of(&sessions).issue(enrolment(n, policy.terms(None).unwrap()), &policy, at(START)).unwrap();
             sessions.retain(|session: &Session| !issue.evicted.contains(&session.id));
             sessions.push(issue.session);
         }
@@ -187,11 +187,11 @@ fn a_session_in_the_place_of_another_credential_does_not_outlive_it() {
     let policy = Policy::default();
     let mut enrolment = enrolment(1, policy.terms(None).unwrap());
     enrolment.expires_by = Some(at(START + 5_000));
-    let issue = Device::unknown(laptop()).issue(enrolment.clone(), &policy, at(START));
+    let issue = Device::unknown(laptop()).issue(enrolment.clone(), &policy, at(START)).unwrap();
     assert_eq!(issue.session.expires_at, at(START + 5_000));
     assert!(Session::from_parts(issue.session.into_parts()).is_ok());
     // Too late for it: no store may take the commit.
-    let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START + 5_000));
+    let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START + 5_000)).unwrap();
     assert!(issue.commit.not_after < at(START + 5_000));
     assert_eq!(issue.session.state(at(START + 5_000)), State::Expired);
 }
@@ -213,7 +213,7 @@ fn the_prepared_token_is_the_one_that_is_issued() {
     let policy = Policy::default();
     let enrolment = enrolment(4, policy.terms(None).unwrap());
     let (id, token) = (enrolment.session_id(&laptop()), enrolment.token(&laptop()));
-    let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START));
+    let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START)).unwrap();
     assert_eq!(issue.session.id, id);
     assert_eq!(issue.token.to_text().expose(), token.to_text().expose());
     assert_eq!(issue.session.verdict(&token, at(START)), Verdict::Holds(Holds::Current));

@@ -14,7 +14,7 @@ fn sessions(first: u64, count: u64) -> Vec<(Session, Token)> {
     let policy = policy();
     let issue = |n| {
         let enrolment = enrolment(first + n, policy.terms(None).unwrap());
-        let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START + n * 1_000));
+        let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START + n * 1_000)).unwrap();
         (issue.session, issue.token)
     };
     (0..count).map(issue).collect()

@@ -7,6 +7,7 @@ mod decisions;
 mod ids;
 mod import;
 mod overlap;
+mod owners;
 mod policy;
 mod session;
 mod support;

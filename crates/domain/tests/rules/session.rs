@@ -83,7 +83,7 @@ proptest! {
     ) {
         let policy = Policy::default();
         let terms = policy.terms(Some(Millis::new(ttl))).unwrap();
-        let issue = Device::unknown(laptop()).issue(enrolment(3, terms), &policy, at(start));
+        let issue = Device::unknown(laptop()).issue(enrolment(3, terms), &policy, at(start)).unwrap();
         let (session, token) = (issue.session, issue.token);
         prop_assert_eq!(session.expires_at, at(start + ttl));
         let holds = Verdict::Holds(Holds::Current);
@@ -182,7 +182,7 @@ proptest! {
     fn a_shorter_ttl_than_the_window_is_due_in_its_last_twelfth(ttl in 1_000..7_200_000_u64, now in 0..7_200_000_u64) {
         let policy = Policy::default();
         let terms = policy.terms(Some(Millis::new(ttl))).unwrap();
-        let session = Device::unknown(laptop()).issue(enrolment(1, terms), &policy, at(START)).session;
+        let session = Device::unknown(laptop()).issue(enrolment(1, terms), &policy, at(START)).unwrap().session;
         let left = ttl.saturating_sub(now);
         // From the first instant on a rotation would extend the expiry, but not at the instant of issue itself.
         let due = left > 0 && left <= ttl / 12 && now > 0;

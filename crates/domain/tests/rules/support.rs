@@ -59,7 +59,7 @@ pub(crate) fn lively(cap: u64, overlap: u64, tolerance: u64) -> Policy {
 
 /// A session alone on its device, with its token.
 pub(crate) fn issued(policy: &Policy, now: Timestamp) -> (Session, Token) {
-    let issue = Device::unknown(laptop()).issue(enrolment(1, policy.terms(None).unwrap()), policy, now);
+    let issue = Device::unknown(laptop()).issue(enrolment(1, policy.terms(None).unwrap()), policy, now).unwrap();
     (issue.session, issue.token)
 }
 

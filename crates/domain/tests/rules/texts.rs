@@ -29,6 +29,64 @@ fn nothing_that_drives_a_terminal_gets_in() {
 }
 
 #[test]
+fn names_have_nothing_that_nobody_sees() {
+    let told = |text: &str| DeviceId::new(text).unwrap_err().to_string();
+    assert_eq!(told("lap\u{200b}top"), "device id has an invisible character (U+200B) at position 4; remove it");
+    assert_eq!(told("laptop "), "device id ends with a space; remove it");
+    assert_eq!(told("\u{a0}laptop"), "device id begins with a space; remove it");
+    // Directional marks, joiners, fillers, selectors, tags, blanks; one table for every name.
+    for hidden in [
+        '\u{ad}',
+        '\u{34f}',
+        '\u{61c}',
+        '\u{115f}',
+        '\u{180e}',
+        '\u{200c}',
+        '\u{200d}',
+        '\u{200e}',
+        '\u{200f}',
+        '\u{2060}',
+        '\u{2064}',
+        '\u{206a}',
+        '\u{2800}',
+        '\u{3164}',
+        '\u{fe0f}',
+        '\u{feff}',
+        '\u{ffa0}',
+        '\u{fffb}',
+        '\u{e0041}',
+        '\u{e0100}',
+    ] {
+        let text = format!("a{hidden}b");
+        assert!(matches!(DeviceId::new(&text), Err(TextError::Invisible { position: 2, .. })), "{hidden:?}");
+        assert!(Subject::new(&text).is_err(), "{hidden:?}");
+        for field in ClientField::ALL {
+            let refused = ClientInfo::default().with(field, &text).unwrap_err().to_string();
+            assert!(refused.contains("has an invisible character"), "{refused}");
+            let read = ClientInfo::default().with_recorded(field, &text).unwrap();
+            assert_eq!(read.get(field), Some(text.as_str()));
+        }
+        // What an earlier release took is read, and shown for what it is.
+        assert_eq!(DeviceId::recorded(&text).unwrap().as_str(), text);
+        assert_eq!(Subject::recorded(&text).unwrap().to_string(), format!("a\\u{{{:x}}}b", u32::from(hidden)));
+        assert_eq!(cleaned(&text), "ab");
+    }
+    for edge in [" a", "a ", "\u{3000}a", "a\u{2003}"] {
+        assert!(matches!(DeviceId::new(edge), Err(TextError::EdgeSpace { .. })), "{edge:?}");
+        assert!(ClientInfo::default().with(ClientField::DisplayName, edge).is_err(), "{edge:?}");
+        assert!(DeviceId::recorded(edge).is_ok());
+        assert_eq!(cleaned(edge), "a");
+    }
+    assert_eq!(visible(" a b "), "\\u{20}a b\\u{20}");
+    assert_eq!(visible("   "), "\\u{20}\\u{20}\\u{20}");
+    // In words a reason may have them; on a screen it shows them.
+    assert_eq!(Text::new("a\u{200c}b").unwrap().to_string(), "a\\u{200c}b");
+    for fine in ["two words", "\u{1f4f1} pi", "e\u{301}", "\u{65e5}\u{672c}", "{pi}"] {
+        assert!(DeviceId::new(fine).is_ok(), "{fine}");
+    }
+}
+
+#[test]
 fn client_fields_have_their_own_names_and_bounds() {
     let long = "x".repeat(129);
     let refused = ClientInfo::default().with(ClientField::Id, &long).unwrap_err();
@@ -49,17 +107,40 @@ fn info() -> impl Strategy<Value = ClientInfo> {
 
 proptest! {
     #[test]
-    fn a_text_is_taken_exactly_when_it_is_within_bounds(text in ".{0,140}|\\PC{0,140}") {
-        let count = text.chars().count();
-        let plain = !text.chars().any(|c| {
-            c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        });
+    fn a_name_is_taken_exactly_when_it_is_within_bounds(text in ".{0,140}|\\PC{0,140}|[ a\u{a0}\u{200d}\u{feff}\u{e9}]{0,4}") {
         let taken = DeviceId::new(&text);
-        prop_assert_eq!(taken.is_ok(), (1..=128).contains(&count) && plain);
+        let inner = text.trim();
+        let plain = visible(&text) == text && inner.len() == text.len();
+        prop_assert_eq!(taken.is_ok(), (1..=128).contains(&text.chars().count()) && plain);
+        prop_assert_eq!(Subject::new(&text).is_ok(), taken.is_ok());
         if let Ok(taken) = taken {
             prop_assert_eq!(taken.as_str(), &text);
             prop_assert_eq!(taken.to_string(), text.clone());
             prop_assert_eq!(text.parse::<DeviceId>().unwrap(), taken);
+        }
+    }
+
+    /// The table is Unicode's own.
+    #[test]
+    fn nothing_that_is_ignored_by_default_gets_in(c in "\\p{Default_Ignorable_Code_Point}") {
+        let name = format!("a{c}b");
+        prop_assert!(DeviceId::new(&name).is_err() && Subject::new(&name).is_err());
+        prop_assert!(DeviceId::recorded(&name).is_ok() || Text::new(&name).is_err());
+        prop_assert_eq!(cleaned(&name), "ab");
+        let shown = visible(&name);
+        prop_assert!(shown.starts_with("a\\u{"), "{shown:?}");
+    }
+
+    #[test]
+    fn what_is_cleaned_is_a_name_and_what_is_shown_is_seen(text in "[ a\u{a0}\u{200d}\u{feff}\u{fe0f}\u{1f600}\u{e9}]{0,8}") {
+        let clean = cleaned(&text);
+        prop_assert!(clean.is_empty() || DeviceId::new(&clean).is_ok(), "{clean:?}");
+        prop_assert_eq!(cleaned(&clean), clean.clone());
+        let shown = visible(&text);
+        prop_assert_eq!(visible(&shown), shown.clone());
+        prop_assert_eq!(shown == text, text.is_empty() || DeviceId::new(&text).is_ok());
+        if let Ok(old) = DeviceId::recorded(&text) {
+            prop_assert_eq!((old.as_str(), old.to_string()), (text.as_str(), shown.into_owned()));
         }
     }
 

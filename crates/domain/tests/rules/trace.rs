@@ -10,7 +10,9 @@ use crate::support::*;
 /// What can happen to a device.
 #[derive(Clone, Debug)]
 enum Action {
-    Issue,
+    /// To the n-th subject.
+    Issue(usize),
+    TakeOver(usize),
     /// Of the n-th session, with its token of this age: 0 is the current one.
     Rotate(usize, usize),
     Present(usize, usize),
@@ -27,7 +29,8 @@ fn action() -> impl Strategy<Value = Action> {
     let session = || 0..40_usize;
     let age = || prop_oneof![6 => Just(0_usize), 2 => Just(1), 1 => 2..5_usize];
     prop_oneof![
-        5 => Just(Action::Issue),
+        6 => prop_oneof![5 => Just(0_usize), 1 => Just(1)].prop_map(Action::Issue),
+        1 => (0..2_usize).prop_map(Action::TakeOver),
         6 => (session(), age()).prop_map(|(session, age)| Action::Rotate(session, age)),
         6 => (session(), age()).prop_map(|(session, age)| Action::Present(session, age)),
         1 => session().prop_map(Action::Guess),
@@ -37,6 +40,10 @@ fn action() -> impl Strategy<Value = Action> {
         6 => prop_oneof![0..10_u64, 0..5_000_u64, 0..50_000_u64].prop_map(Action::Pass),
         1 => Just(Action::Settle),
     ]
+}
+
+fn subject(whose: usize) -> Subject {
+    Subject::new(["anna", "bert"][whose]).unwrap()
 }
 
 /// A device as a store without faults keeps it, and what its owner knows of the tokens.
@@ -105,7 +112,8 @@ impl World {
     fn step(&mut self, action: &Action) {
         let now = self.now;
         match *action {
-            Action::Issue => self.issue(),
+            Action::Issue(whose) => self.issue(subject(whose), false),
+            Action::TakeOver(whose) => self.issue(subject(whose), true),
             Action::Rotate(session, age) => {
                 let Some((id, token, current)) = self.pick(session, age) else { return };
                 let fresh = Fresh::new(half(self.draw() << 32));
@@ -171,11 +179,27 @@ impl World {
         }
     }
 
-    fn issue(&mut self) {
+    fn issue(&mut self, subject: Subject, take_over: bool) {
         let n = self.draw();
-        let enrolment = enrolment(n, self.policy.terms(None).unwrap());
-        let issue = self.load().issue(enrolment, &self.policy, self.now);
-        let oldest: Vec<_> = self.owned.iter().map(|(id, _)| *id).filter(|id| self.is_active(*id)).collect();
+        let enrolment = Enrolment { subject: subject.clone(), ..enrolment(n, self.policy.terms(None).unwrap()) };
+        let active: Vec<_> = self.owned.iter().map(|(id, _)| *id).filter(|id| self.is_active(*id)).collect();
+        let (oldest, others): (Vec<_>, Vec<_>) = active.into_iter().partition(|id| self.records[id].subject == subject);
+        let issue = if take_over {
+            let cause = Cause::rule(EndReason::Revoked);
+            self.load().take_over(enrolment, &cause, &self.policy, self.now)
+        } else {
+            match self.load().issue(enrolment, &self.policy, self.now) {
+                Ok(issue) => issue,
+                Err(refusal) => {
+                    assert!(!others.is_empty() && oldest.is_empty(), "{refusal} for nothing");
+                    return;
+                }
+            }
+        };
+        assert!(take_over || others.is_empty(), "issued on another's device");
+        let mut revoked: Vec<_> = issue.revoked.iter().map(|session| session.id).collect();
+        revoked.sort_by_key(|id| self.owned.iter().position(|(owned, _)| owned == id));
+        assert_eq!(revoked, others);
         let surplus = (oldest.len() + 1).saturating_sub(self.policy.cap());
         assert_eq!(issue.evicted, oldest[..surplus], "not the oldest");
         self.commit(&issue.commit);
@@ -223,6 +247,7 @@ impl World {
     fn check(&self, before: &BTreeMap<SessionId, Session>, then: Timestamp) {
         let active = self.records.values().filter(|session| session.state(self.now) == State::Active).count();
         assert!(active <= self.policy.cap(), "{active} active");
+        assert!(self.load().owners(self.now).len() <= 1, "two owners");
         for session in self.records.values() {
             assert!(session.expires_at <= session.created_at.plus(session.terms.max_lifetime));
             assert!(session.expires_at <= self.now.plus(session.terms.ttl));

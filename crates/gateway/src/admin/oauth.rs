@@ -190,13 +190,13 @@ fn active(verified: &Verified, ahead: Millis) -> Introspection {
     Introspection {
         active: true,
         client_id: session.client.get(ClientField::Id).map(str::to_owned),
-        username: Some(session.subject.to_string()),
+        username: Some(session.subject.as_str().to_owned()),
         token_type: Some("Bearer"),
         exp: stops_at.map(by_the_wall).map(seconds),
         iat: Some(seconds(issued(issued_at.unwrap_or(session.created_at)))),
-        sub: Some(session.subject.to_string()),
+        sub: Some(session.subject.as_str().to_owned()),
         jti: Some(session.id.to_string()),
-        device_id: Some(session.device.to_string()),
+        device_id: Some(session.device.as_str().to_owned()),
     }
 }
 

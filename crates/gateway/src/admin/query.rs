@@ -113,8 +113,8 @@ impl ListQuery {
             }
             None => None,
         };
-        let device = self.device_id.as_deref().map(DeviceId::new).transpose();
-        let subject = self.subject.as_deref().map(Subject::new).transpose();
+        let device = self.device_id.as_deref().map(DeviceId::recorded).transpose();
+        let subject = self.subject.as_deref().map(Subject::recorded).transpose();
         Ok(Wish {
             filter: Filter {
                 device: device.map_err(|error| bad("deviceId", &error))?,

@@ -144,10 +144,10 @@ async fn target(sessions: &Sessions, body: &RevokeBody) -> Result<Target, Proble
             Ok(Target::Ids(ids))
         }
         (None, Some(device), None, false) => {
-            DeviceId::new(device).map(Target::Device).map_err(|error| named("deviceId", &error))
+            DeviceId::recorded(device).map(Target::Device).map_err(|error| named("deviceId", &error))
         }
         (None, None, Some(subject), false) => {
-            Subject::new(subject).map(Target::Subject).map_err(|error| named("subject", &error))
+            Subject::recorded(subject).map(Target::Subject).map_err(|error| named("subject", &error))
         }
         (None, None, None, true) => Ok(Target::All),
         _ => Err(Problem::BadRequest("give exactly one of ids, deviceId, subject and all".to_owned())),

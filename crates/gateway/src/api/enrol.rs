@@ -20,7 +20,7 @@ use crate::problem::{Problem, ProblemBody};
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct EnrolBody {
-    /// The device that the session counts on: 1 to 128 characters.
+    /// The device that the session counts on: 1 to 128 characters, none of them invisible, no space at an end.
     device_id: String,
     /// What the client says of itself.
     #[serde(default)]
@@ -36,7 +36,7 @@ pub(crate) struct EnrolBody {
 pub(crate) struct ClientSays {
     /// The program's identifier: 1 to 128 characters.
     id: Option<String>,
-    /// The name shown to people: 1 to 256 characters, as all that follow.
+    /// The name shown to people: 1 to 256 characters, as all that follow; like the device in the rest.
     display_name: Option<String>,
     /// The operating system or device class.
     platform: Option<String>,
@@ -61,7 +61,8 @@ pub(crate) struct Enrolled {
 /// Enrol: make a session for a device. Off until `gateway.enrol_secret_file` is set.
 ///
 /// The session belongs to `gateway.enrol_subject`. Where the device has more than `session.max_sessions_per_device`
-/// active sessions then, those created first are evicted.
+/// active sessions then, those of that subject that were created first are evicted. A device with active sessions of
+/// another subject only is refused.
 #[utoipa::path(
     post,
     path = "/_tenure/v1/sessions",
@@ -74,6 +75,7 @@ pub(crate) struct Enrolled {
         (status = 400, description = "A field is out of its bounds; the detail names it.", body = ProblemBody),
         (status = 401, description = "The enrolment secret is missing or wrong.", body = ProblemBody),
         (status = 404, description = "Clients cannot enrol themselves here.", body = ProblemBody),
+        (status = 409, description = "The device is another subject's; nothing was changed.", body = ProblemBody),
         (status = 413, description = "The body is larger than 16 KiB.", body = ProblemBody),
         (status = 415, description = "The body is not `application/json`.", body = ProblemBody),
         (status = 429, description = "Too many failures from that address.", body = ProblemBody),
@@ -112,6 +114,10 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
     match api.gate.sessions().enrol(request).await {
         Ok(issued) => Ok(exchange::json(StatusCode::CREATED, &enrolled(api, &issued))),
         Err(IssueError::Policy(error)) => Err(Problem::BadRequest(error.to_string())),
+        // Whose the device is stays between operators.
+        Err(IssueError::Refused(refusal)) => Err(Problem::Conflict(format!(
+            "{refusal}, so nothing was issued: take another deviceId, or ask an operator to end them"
+        ))),
         Err(IssueError::Write(interrupted)) => match interrupted.intended {
             Some(issued) => {
                 let problem = token::uncertain("the session", &interrupted.error);

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::json;
-use tenure_domain::{ClientField, ClientInfo};
+use tenure_domain::{ClientField, ClientInfo, cleaned};
 
 use crate::problem::Problem;
 
@@ -90,7 +90,7 @@ impl<'a> Connect<'a> {
 
 /// The description with one more field, where its text is one that can be recorded.
 pub(super) fn with(info: ClientInfo, field: ClientField, text: &str) -> ClientInfo {
-    info.clone().with(field, text).unwrap_or(info)
+    info.clone().with(field, &cleaned(text)).unwrap_or(info)
 }
 
 /// The text of a message that is the upstream's challenge.
@@ -216,6 +216,12 @@ mod tests {
         assert_eq!(info.get(ClientField::DisplayName), None);
         assert_eq!(info.get(ClientField::Platform), None);
         assert_eq!(info.get(ClientField::Version), Some("2026.9.6"));
+        // Of what nobody sees the rest is kept, if there is any.
+        let message =
+            CONNECT.replace("a laptop", " Anna\u{2019}s \u{1f5a5}\u{fe0f}\u{200b} ").replace("linux", "\u{200e} ");
+        let info = Connect::parse(message.as_bytes()).unwrap().client_info(ClientInfo::default());
+        assert_eq!(info.get(ClientField::DisplayName), Some("Anna\u{2019}s \u{1f5a5}"));
+        assert_eq!(info.get(ClientField::Platform), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ async fn a_client_enrols_rotates_lists_and_logs_out() {
     ask(Method::GET, "/_tenure/v1/sessions").bearer(old).send(&house.api).await.is_problem(401, "rotated");
 
     house.issue("phone", "alice").await;
-    house.issue("phone", "bob").await;
+    house.issue("tablet", "bob").await;
     let listed = ask(Method::GET, "/_tenure/v1/sessions").bearer(&new).send(&house.api).await;
     let listed = listed.json();
     let current: Vec<_> =
@@ -100,6 +100,14 @@ async fn what_a_body_gets_wrong_is_named() {
         (json!({"deviceId": "a", "subject": "root"}), "subject"),
         (json!({"deviceId": "a", "clientInfo": {"address": "10.0.0.1"}}), "address"),
         (json!({"deviceId": "a", "clientInfo": {"platform": "a\u{7}"}}), "clientInfo.platform"),
+        (
+            json!({"deviceId": "lap\u{200b}top"}),
+            "deviceId: device id has an invisible character (U+200B) at position 4",
+        ),
+        (json!({"deviceId": "laptop\u{202e}"}), "deviceId"),
+        (json!({"deviceId": "laptop "}), "deviceId: device id ends with a space"),
+        (json!({"deviceId": "a", "clientInfo": {"displayName": "\u{feff}b"}}), "clientInfo.displayName"),
+        (json!({"deviceId": "a", "clientInfo": {"id": " b"}}), "clientInfo.id"),
     ];
     for (body, field) in wrong {
         let answer = ask(Method::POST, "/_tenure/v1/sessions").bearer(ENROL).json(&body).send(&house.api).await;
@@ -147,11 +155,33 @@ async fn the_cap_holds_for_whoever_enrols_and_says_whom_it_displaced() {
 }
 
 #[tokio::test]
+async fn who_enrols_displaces_nobody_else_and_does_not_learn_whom() {
+    let settings = PolicySettings { max_sessions_per_device: Some(1), ..PolicySettings::default() };
+    let house = House::with(Policy::new(&settings).unwrap(), |_| {});
+    let (bobs, _) = house.issue("laptop", "bob").await;
+    let enrol = || ask(Method::POST, "/_tenure/v1/sessions").bearer(ENROL).json(&json!({"deviceId": "laptop"}));
+    let refused = enrol().send(&house.api).await;
+    refused.is_problem(409, "conflict");
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("the device has active sessions of another subject"), "{detail}");
+    let told = refused.text.replace("ask an operator", "");
+    assert!(!told.contains("bob") && !told.contains(&bobs.session.id.to_string()), "{told}");
+    let kept = house.sessions.get(bobs.session.id).await.unwrap().unwrap();
+    assert!(kept.end.is_none());
+    // Another device is free; so is this one, once nobody's session is active there.
+    let other = ask(Method::POST, "/_tenure/v1/sessions").bearer(ENROL).json(&json!({"deviceId": "phone"}));
+    assert_eq!(other.send(&house.api).await.status, 201);
+    house.sessions.log_out(&kept).await.unwrap();
+    let answer = enrol().send(&house.api).await.json();
+    assert_eq!((&answer["session"]["subject"], &answer["evicted"]), (&json!("alice"), &json!([])));
+}
+
+#[tokio::test]
 async fn a_foreign_session_is_as_good_as_none() {
     let house = House::new();
     let (own, token) = house.issue("laptop", "alice").await;
     let (second, _) = house.issue("phone", "alice").await;
-    let (foreign, _) = house.issue("phone", "bob").await;
+    let (foreign, _) = house.issue("tablet", "bob").await;
     let delete = |id: &str| ask(Method::DELETE, &format!("/_tenure/v1/sessions/{id}")).bearer(&token);
     let mut answers = Vec::new();
     let unknown = "00000000000000000000";
@@ -181,7 +211,7 @@ async fn revoke_others_leaves_the_one_that_asks_and_other_subjects() {
     for device in ["laptop", "phone", "tablet"] {
         house.issue(device, "alice").await;
     }
-    let (bobs, _) = house.issue("laptop", "bob").await;
+    let (bobs, _) = house.issue("watch", "bob").await;
     let answer = ask(Method::POST, "/_tenure/v1/sessions/revoke-others").bearer(&token).send(&house.api).await.json();
     assert_eq!((&answer["endedCount"], answer["ended"].as_array().unwrap().len()), (&json!(3), 3));
     for id in [own.session.id, bobs.session.id] {

@@ -32,7 +32,7 @@ pub(crate) async fn run(count: u64) -> Result<(), Failure> {
     let sessions = Sessions::new(store, clock, Arc::new(OsEntropy), policy);
     for number in 0..count {
         let device = DeviceId::new(&format!("device {}", number / 3))?;
-        let subject = Subject::new(&format!("subject {}", number % 50))?;
+        let subject = Subject::new(&format!("subject {}", number / 3 % 50))?;
         let issued = sessions.issue(IssueRequest { device, subject, client: ClientInfo::default(), ttl: None }).await?;
         sessions.verify(&issued.token, Usage::Counts).await?;
         match number % 4 {

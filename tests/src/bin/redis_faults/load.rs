@@ -272,6 +272,7 @@ async fn issue(shared: &Shared, store: &RedisStore, device: &str) {
         Err(error) => return shared.failed(&error, &shared.tally.unavailable_writes),
     };
     let issue = loaded.issue(shared.enrolment(), &shared.policy, store.clock().now());
+    let issue = issue.unwrap_or_else(|error| panic!("{device}: {error}"));
     match shared.timed(store.commit(&issue.commit)).await {
         Ok(_) => {
             let (id, token) = (issue.session.id, issue.token);

@@ -42,6 +42,14 @@ impl World {
     pub(super) async fn answer(&self, sessions: &Sessions, step: &Step) -> Answer {
         match step {
             Step::Issue { device, subject, ttl } => issued(sessions.issue(request(*device, *subject, *ttl)).await),
+            Step::TakeOver { device, subject } => {
+                let cause = Sessions::revocation(Some("taken over".parse().unwrap()), Some("test".parse().unwrap()));
+                let issuing = sessions.prepare_issue(request(*device, *subject, None));
+                match issuing {
+                    Ok(issuing) => issued(sessions.issue_prepared(issuing.taking_over(cause)).await),
+                    Err(error) => Answer::said(error.to_string()),
+                }
+            }
             Step::Enrol { device, ttl } => issued(sessions.enrol(request(*device, 0, *ttl)).await),
             Step::Verify { shown, counts } => {
                 let usage = if *counts { Usage::Counts } else { Usage::Ignored };
@@ -195,7 +203,8 @@ fn issued(outcome: Result<tenure_service::Issued, tenure_service::IssueError>) -
     match outcome {
         Ok(issued) => {
             let tokens = vec![issued.token.to_text().expose().to_owned()];
-            Answer { tokens, ..Answer::said(issued.evicted).with([issued.session]) }
+            let displaced = Answer::said(issued.evicted).with([issued.session]).with_unordered(issued.revoked);
+            Answer { tokens, ..displaced }
         }
         Err(error) => Answer::said(error.to_string()),
     }

@@ -52,6 +52,10 @@ pub(super) enum Step {
         subject: Nth,
         ttl: Option<Millis>,
     },
+    TakeOver {
+        device: Nth,
+        subject: Nth,
+    },
     Enrol {
         device: Nth,
         ttl: Option<Millis>,
@@ -202,6 +206,7 @@ fn step() -> impl Strategy<Value = Step> {
     let older = some([Millis::ZERO, Millis::ZERO, Millis::minutes(5), Millis::hours(24)]);
     prop_oneof![
         16 => (which(), which(), ttl()).prop_map(|(device, subject, ttl)| Step::Issue { device, subject, ttl }),
+        2 => (which(), which()).prop_map(|(device, subject)| Step::TakeOver { device, subject }),
         1 => (which(), ttl()).prop_map(|(device, ttl)| Step::Enrol { device, ttl }),
         16 => (shown(), any::<bool>()).prop_map(|(shown, counts)| Step::Verify { shown, counts }),
         12 => shown().prop_map(Step::Rotate),

@@ -151,7 +151,7 @@ impl World {
         }
         let answer = self.agreed(answers)?;
         match step {
-            Step::Issue { .. } | Step::Enrol { .. } => {
+            Step::Issue { .. } | Step::TakeOver { .. } | Step::Enrol { .. } => {
                 if let (Some(session), Some(token)) = (answer.sessions.first(), answer.tokens.first()) {
                     let tokens = vec![Token::parse(token).unwrap()];
                     self.known.push(Known { id: session.id, tokens });
@@ -209,7 +209,7 @@ impl World {
                 expires_by: None,
             };
             let unknown = Device::unknown(device_id(device));
-            let issue = unknown.issue(enrolment, &self.policy, at);
+            let issue = unknown.issue(enrolment, &self.policy, at).unwrap();
             let mut known = Known { id: issue.session.id, tokens: vec![issue.token] };
             let mut session = issue.session;
             let there =

@@ -58,8 +58,8 @@ impl ListArgs {
     pub(super) fn query(&self) -> Result<Query, Failure> {
         Ok(Query {
             filter: Filter {
-                device: self.device_id.as_deref().map(DeviceId::new).transpose()?,
-                subject: self.subject.as_deref().map(Subject::new).transpose()?,
+                device: self.device_id.as_deref().map(DeviceId::recorded).transpose()?,
+                subject: self.subject.as_deref().map(Subject::recorded).transpose()?,
                 scope: if self.all { Scope::Retained } else { Scope::Active },
             },
             sort: match self.sort {

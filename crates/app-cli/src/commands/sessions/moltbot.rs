@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use serde_json::json;
-use tenure_service::{MoltbotImport, MoltbotSession, Replacement, Sessions};
+use tenure_domain::Subject;
+use tenure_service::{MoltbotImport, MoltbotSession, Owned, Replacement, Sessions};
 use zeroize::Zeroizing;
 
 use super::import::{ImportArgs, name_over_cap, over_cap_json};
@@ -18,7 +19,7 @@ pub(super) async fn run(
     sessions: &Sessions,
     out: Output,
 ) -> Result<(), Failure> {
-    let MoltbotImport { replacements, expired, over_cap } = sessions.prepare_moltbot(incoming).await?;
+    let MoltbotImport { replacements, expired, over_cap, owned } = sessions.prepare_moltbot(incoming).await?;
     let total = replacements.len();
     if let Some(place) = args.tokens_out.as_deref().filter(|_| !args.dry_run && total > 0) {
         files::create(place, tokens(&replacements)?.as_bytes())?;
@@ -29,6 +30,7 @@ pub(super) async fn run(
             "issued": total,
             "expired": expired,
             "overCap": over_cap_json(&over_cap),
+            "otherOwner": owned_json(&owned),
             "dryRun": args.dry_run,
         }))?;
     } else {
@@ -40,7 +42,23 @@ pub(super) async fn run(
         out.note(format_args!("the new tokens are in {}; hand them out and remove it", place.display()));
     }
     name_over_cap(&over_cap);
-    if over_cap.is_empty() { Ok(()) } else { Err(Failure::Partly) }
+    for Owned { device, owners } in &owned {
+        crate::output::errors(&format!(
+            "device {device}: not taken, since its active sessions are {}'s; revoke them first, with tenure sessions \
+             revoke --device-id",
+            words::names(owners)
+        ));
+    }
+    if over_cap.is_empty() && owned.is_empty() { Ok(()) } else { Err(Failure::Partly) }
+}
+
+/// Devices that are other subjects', for scripts.
+fn owned_json(devices: &[Owned]) -> serde_json::Value {
+    let device = |owned: &Owned| {
+        let owners: Vec<&str> = owned.owners.iter().map(Subject::as_str).collect();
+        json!({ "deviceId": owned.device.as_str(), "owners": owners })
+    };
+    devices.iter().map(device).collect()
 }
 
 /// One JSON object a line.

@@ -7,6 +7,7 @@ use tenure_domain::{Actor, Cause, DeviceId, Filter, Scope, Session, SessionId, S
 use tenure_service::{Revoked, SessionView, Sessions, Target};
 
 use super::names;
+use crate::commands::ACTOR;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::wiring::Store;
@@ -19,9 +20,6 @@ Examples:
   tenure sessions revoke k3f9
   tenure sessions revoke --device-id laptop --reason 'laptop lost' --yes
   tenure sessions revoke --all --except k3f9 --dry-run";
-
-/// Who ended a session, as its record says.
-const ACTOR: &str = "cli";
 
 /// End sessions now.
 #[derive(Debug, clap::Args)]
@@ -76,8 +74,8 @@ impl RevokeArgs {
     /// [`Failure::Usage`] that names the field.
     pub(super) fn names(&self) -> Result<Names, Failure> {
         Ok(match (&self.device_id, &self.subject) {
-            (Some(device), _) => Names::Target(Target::Device(DeviceId::new(device)?)),
-            (None, Some(subject)) => Names::Target(Target::Subject(Subject::new(subject)?)),
+            (Some(device), _) => Names::Target(Target::Device(DeviceId::recorded(device)?)),
+            (None, Some(subject)) => Names::Target(Target::Subject(Subject::recorded(subject)?)),
             (None, None) if self.all => Names::Target(Target::All),
             (None, None) => {
                 self.ids.iter().try_for_each(|id| names::checked(id))?;

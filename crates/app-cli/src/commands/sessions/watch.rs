@@ -6,7 +6,7 @@ use tenure_service::{News, SessionView, Sessions, rfc3339};
 
 use crate::exit::Failure;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{Output, escaped};
 use crate::wiring::Store;
 use crate::words;
 
@@ -71,7 +71,7 @@ fn line(
         if let Some((view, _)) = session {
             value["session"] = json!(view);
         }
-        return out.data(&format!("{value}\n"));
+        return out.data(&(escaped(&value.to_string()) + "\n"));
     }
     let id = id.map_or_else(String::new, |id| id.to_string());
     let words = session.map_or_else(String::new, |(_, words)| words);

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tenure_domain::{ClientField, ClientInfo, DeviceId, Millis, Subject};
+use tenure_domain::{Actor, ClientField, ClientInfo, DeviceId, IssueRefusal, Millis, Subject, Text};
 use tenure_service::{IssueError, IssueRequest, Issued, SessionView, Sessions};
 
 use super::hand_over::HandOver;
+use crate::commands::ACTOR;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::{interrupt, words};
@@ -15,9 +16,13 @@ pub(super) const EXAMPLES: &str = "\
 The token is printed on standard output and nothing else is; it is never shown again. With --output it goes to FILE
 instead, with mode 0600, whole or not at all, prepared before the session is made.
 
+A device belongs to the subject of its active sessions: for another subject nothing is issued, exit code 1, unless
+--take-over ends those sessions with the same step.
+
 Examples:
   tenure token issue --device-id laptop --output token.txt
-  tenure token issue --device-id ci --subject deploy --ttl 15m --json | jq -r .token";
+  tenure token issue --device-id ci --subject deploy --ttl 15m --json | jq -r .token
+  tenure token issue --device-id laptop --subject bob --take-over --output token.txt";
 
 /// Issue a session and print its token, once.
 #[derive(Debug, clap::Args)]
@@ -46,6 +51,9 @@ pub(crate) struct IssueArgs {
     /// Write the token to this file in place of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Where the device is another subject's, revoke its sessions there and issue this one
+    #[arg(long)]
+    take_over: bool,
 }
 
 impl IssueArgs {
@@ -85,7 +93,13 @@ pub(super) async fn run(
     sessions: &Sessions,
     out: Output,
 ) -> Result<(), Failure> {
-    let issuing = sessions.prepare_issue(request)?;
+    let (device, subject) = (request.device.clone(), request.subject.clone());
+    let mut issuing = sessions.prepare_issue(request)?;
+    if args.take_over {
+        // Too long a subject leaves the words out, not the issue.
+        let words = Text::new(&format!("the device was taken over for {subject}")).ok();
+        issuing = issuing.taking_over(Sessions::revocation(words, Some(Actor::new(ACTOR)?)));
+    }
     let id = issuing.token().session();
     let mut token = HandOver::prepare(issuing.token().to_text(), args.output.as_deref())?;
     match interrupt::finished(sessions.issue_prepared(issuing)).await {
@@ -102,8 +116,24 @@ pub(super) async fn run(
             ));
             Err(Failure::Write(interrupted.error))
         }
+        Err(IssueError::Refused(refusal)) => Err(refused(&device, &subject, &refusal)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Names the owners, which only an operator may learn, and what to do.
+fn refused(device: &DeviceId, subject: &Subject, refusal: &IssueRefusal) -> Failure {
+    let owners = words::names(refusal.owners());
+    let problem = match refusal {
+        IssueRefusal::Full { cap, .. } => {
+            format!("device {device} may have {cap} active sessions, and {owners} have as many there")
+        }
+        _ => format!("device {device} has active sessions of {owners}"),
+    };
+    Failure::Failed(format!(
+        "{problem}, so nothing was issued for {subject}; use another device id, or revoke those sessions and issue this \
+         one with --take-over"
+    ))
 }
 
 #[derive(Serialize)]
@@ -114,6 +144,8 @@ struct Answer<'a> {
     output: Option<String>,
     session: SessionView,
     evicted: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    revoked: Vec<String>,
 }
 
 fn print(token: &HandOver<'_>, issued: &Issued, sessions: &Sessions, out: Output) -> Result<(), Failure> {
@@ -123,6 +155,7 @@ fn print(token: &HandOver<'_>, issued: &Issued, sessions: &Sessions, out: Output
             output: token.output(),
             session: SessionView::new(&issued.session, sessions.now()),
             evicted: issued.evicted.iter().map(ToString::to_string).collect(),
+            revoked: issued.revoked.iter().map(|session| session.id.to_string()).collect(),
         }),
         Some(text) => out.data(&format!("{text}\n")),
         None => Ok(()),
@@ -147,6 +180,13 @@ fn describe(issued: &Issued, sessions: &Sessions, out: Output) {
     ));
     if !issued.evicted.is_empty() {
         let count = words::sessions(issued.evicted.len());
-        out.note(format_args!("evicted {count}, the oldest on this device: {}", words::ids(&issued.evicted)));
+        let ids = words::ids(&issued.evicted);
+        out.note(format_args!("evicted {count}, the oldest of {} on this device: {ids}", session.subject));
+    }
+    if !issued.revoked.is_empty() {
+        let count = words::sessions(issued.revoked.len());
+        let each: Vec<String> =
+            issued.revoked.iter().map(|session| format!("{} of {}", session.id, session.subject)).collect();
+        out.note(format_args!("took the device over and revoked {count}: {}", each.join(", ")));
     }
 }

@@ -1,0 +1,195 @@
+//! Issuing: who may have a session on a device, and whom it displaces.
+
+use std::sync::Arc;
+
+use super::{Cause, Device, Plan, last_before};
+use crate::client::ClientInfo;
+use crate::commit::{Change, Commit};
+use crate::id::{Bucket, SessionId};
+use crate::policy::{Policy, Terms};
+use crate::refusal::EndReason;
+use crate::session::{Credential, Session, SessionParts, State};
+use crate::text::{DeviceId, Subject};
+use crate::time::Timestamp;
+use crate::token::{Family, Fresh, Secret, Token};
+
+/// What a new session is made of. The randomness comes from outside.
+///
+/// Deciding again with a clone, after a conflict, makes the same session with the same token.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    /// Names the session.
+    pub id: [u8; 12],
+    /// The secret's half for all its tokens.
+    pub family: Family,
+    /// The secret's half for the first token.
+    pub fresh: Fresh,
+    /// Who it belongs to.
+    pub subject: Subject,
+    /// What is known of the client.
+    pub client: Arc<ClientInfo>,
+    /// Fixed for its life.
+    pub terms: Terms,
+    /// The latest expiry its first token may have, where the session takes the place of another credential.
+    pub expires_by: Option<Timestamp>,
+}
+
+impl Enrolment {
+    /// The id that the session will have on `device`.
+    #[must_use]
+    pub fn session_id(&self, device: &DeviceId) -> SessionId {
+        SessionId::new(Bucket::of(device), self.id)
+    }
+
+    /// The token that the session will have on `device`, for whoever must write it down before the commit.
+    #[must_use]
+    pub fn token(&self, device: &DeviceId) -> Token {
+        Token::new(self.session_id(device), Secret::new(&self.family, &self.fresh))
+    }
+}
+
+/// An issue, decided.
+#[derive(Debug)]
+pub struct Issue {
+    /// The new session.
+    pub session: Session,
+    /// Its token: shown once.
+    pub token: Token,
+    /// Whom it displaced, oldest first: sessions of the same subject.
+    pub evicted: Vec<SessionId>,
+    /// The sessions of other subjects that a take-over ended.
+    pub revoked: Vec<Session>,
+    /// For the store.
+    pub commit: Commit,
+}
+
+/// Why a device takes no session of a subject. The words name nobody: they may reach a client that enrols itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueRefusal {
+    /// The device is somebody else's: active sessions are there, and none of them is the subject's.
+    #[error("the device has active sessions of another subject")]
+    OtherOwner {
+        /// Whose they are, each named once, in order.
+        owners: Vec<Subject>,
+    },
+    /// The device is shared, and other subjects' sessions alone fill its cap.
+    #[error("the device has as many active sessions of other subjects as it may have, {cap}")]
+    Full {
+        /// Whose they are, each named once, in order.
+        owners: Vec<Subject>,
+        /// How many the device may have active.
+        cap: usize,
+    },
+}
+
+impl IssueRefusal {
+    /// The other subjects that have active sessions on the device; for operators only.
+    #[must_use]
+    pub fn owners(&self) -> &[Subject] {
+        match self {
+            Self::OtherOwner { owners } | Self::Full { owners, .. } => owners,
+        }
+    }
+}
+
+impl Device {
+    /// Whose active sessions are on the device at `now`, each named once, in order. Nobody's: whoever comes next may
+    /// have it. Several own it only where an import or an earlier release put them there.
+    #[must_use]
+    pub fn owners(&self, now: Timestamp) -> Vec<Subject> {
+        let mut owners: Vec<Subject> = self.active(now).map(|session| session.subject.clone()).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+
+    /// Issues a session to a subject that owns the device or finds it free. Where the device would have more than its
+    /// cap active, those of the subject's own that were created first are evicted; another's never are.
+    ///
+    /// # Errors
+    /// [`IssueRefusal`] where the device is another subject's, or where others alone fill it.
+    pub fn issue(&self, enrolment: Enrolment, policy: &Policy, now: Timestamp) -> Result<Issue, IssueRefusal> {
+        let room = self.room_for(&enrolment.subject, policy, now)?;
+        Ok(Plan::new(self, policy.retained_per_device(), now).issue(enrolment, room))
+    }
+
+    /// How many sessions `subject` may have active on the device at `now`: what other subjects leave of the cap, and at
+    /// least one.
+    ///
+    /// # Errors
+    /// As [`Device::issue`].
+    pub fn room_for(&self, subject: &Subject, policy: &Policy, now: Timestamp) -> Result<usize, IssueRefusal> {
+        let mut owners = self.owners(now);
+        let owns = owners.contains(subject);
+        owners.retain(|owner| owner != subject);
+        if !owns && !owners.is_empty() {
+            return Err(IssueRefusal::OtherOwner { owners });
+        }
+        let others = self.active(now).filter(|session| session.subject != *subject).count();
+        match policy.cap().saturating_sub(others) {
+            0 => Err(IssueRefusal::Full { owners, cap: policy.cap() }),
+            room => Ok(room),
+        }
+    }
+
+    /// Issues a session whoever owns the device, and with the same commit ends the active sessions that other subjects
+    /// have there.
+    #[must_use]
+    pub fn take_over(&self, enrolment: Enrolment, cause: &Cause, policy: &Policy, now: Timestamp) -> Issue {
+        let mut plan = Plan::new(self, policy.retained_per_device(), now);
+        let others = self.active(now).filter(|session| session.subject != enrolment.subject);
+        let revoked = others.map(|session| plan.end(session, cause)).collect();
+        Issue { revoked, ..plan.issue(enrolment, policy.cap()) }
+    }
+
+    fn active(&self, now: Timestamp) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().filter(move |session| session.state(now) == State::Active)
+    }
+
+    /// The place after all sessions that were created at `now` too. Others have no say: which of them are loaded is the
+    /// store's business.
+    fn next_order(&self, now: Timestamp) -> u64 {
+        let same = self.sessions.iter().filter(|session| session.created_at == now);
+        same.map(|session| session.order).max().map_or(0, |last| last.saturating_add(1))
+    }
+}
+
+impl Plan<'_> {
+    /// Issues a session, so that its subject has at most `most` active on the device.
+    fn issue(mut self, enrolment: Enrolment, most: usize) -> Issue {
+        let (device, now) = (self.device, self.now);
+        let Enrolment { id, family, fresh, subject, client, terms, expires_by } = enrolment;
+        let secret = Secret::new(&family, &fresh);
+        let session = Session::trusted(SessionParts {
+            id: SessionId::new(Bucket::of(&device.id), id),
+            device: device.id.clone(),
+            subject,
+            client,
+            created_at: now,
+            order: device.next_order(now),
+            last_activity: now,
+            expires_at: now.plus(terms.ttl.min(terms.max_lifetime)).min(expires_by.unwrap_or(Timestamp::MAX)).max(now),
+            generation: 1,
+            rotated_at: None,
+            terms,
+            credential: Credential { current: secret.digest(), family: family.digest(), replaced: None },
+            end: None,
+        });
+        self.changes.insert(0, Change::Issued(session.clone()));
+        self.settle_idle();
+        let evicted = self.evict_down_to(most.saturating_sub(1), &session.subject);
+        // A commit that was held up until the session is over would only be noise.
+        self.not_after = last_before(session.expires_at);
+        Issue { token: Token::new(session.id, secret), session, evicted, revoked: Vec::new(), commit: self.commit() }
+    }
+
+    /// Evicts the oldest of the subject's loaded active sessions until only `most` of them are left.
+    fn evict_down_to(&mut self, most: usize, subject: &Subject) -> Vec<SessionId> {
+        let mut active: Vec<_> = self.device.active(self.now).filter(|session| session.subject == *subject).collect();
+        active.sort_by(|a, b| a.by_issue(b));
+        let surplus = active.len().saturating_sub(most);
+        active.truncate(surplus);
+        active.into_iter().map(|session| self.end(session, &Cause::rule(EndReason::Evicted)).id).collect()
+    }
+}
