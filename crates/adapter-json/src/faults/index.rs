@@ -46,6 +46,24 @@ fn covered(fs: &SimFs, time: &Arc<Time>) -> Option<u64> {
     journal.and_then(Journal::read_indexed).unwrap().indexed
 }
 
+/// The other half of what `tests/tests/it/fixtures.rs` shows of it: that the answers are not the journal's alone.
+#[test]
+fn an_index_of_0_1_0_is_used() {
+    let unpacked = |name: &str| {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/0.1.0/bulk");
+        let mut bytes = Vec::new();
+        let packed = std::fs::File::open(fixtures.join(name)).unwrap();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut bytes).unwrap();
+        bytes
+    };
+    let (fs, time) = (empty_disk(), Time::new());
+    // After the journal's last line.
+    time.wall.store(1_796_200_000_000, Ordering::SeqCst);
+    fs.put(&path(), &unpacked("sessions.jsonl.gz"));
+    fs.put(&index(), &unpacked("sessions.jsonl.index.gz"));
+    assert!(covered(&fs, &time).unwrap() > 1 << 20);
+}
+
 /// The files of another disk, as far as they are here.
 fn copy(from: &SimFs, with: &[(PathBuf, Option<Vec<u8>>)]) -> SimFs {
     let to = empty_disk();
