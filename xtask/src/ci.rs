@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::cargo::{cargo, require_component, stream};
-use crate::{Result, docs, layers, tools};
+use crate::deny::Looked;
+use crate::{Result, deny, docs, layers, tools};
 
 /// Runs all steps, even after one has failed, so that one run shows everything there is to mend.
 pub(crate) fn run() -> ExitCode {
     let mut report = Report::default();
     report.step("format", format);
     report.step("layers", layers::run);
+    dependencies(&mut report);
     report.step("clippy", clippy);
     let mut tools = Vec::new();
     report.step("system tools", || {
@@ -24,6 +26,21 @@ pub(crate) fn run() -> ExitCode {
     report.step("documentation", documentation);
     report.step("generated files", docs::check);
     report.finish()
+}
+
+/// The licences, bans and sources of the dependencies, and the advisories against them.
+fn dependencies(report: &mut Report) {
+    let mut program = None;
+    report.step("dependencies", || {
+        let found = deny::ensure()?;
+        deny::check(&found)?;
+        program = Some(found);
+        Ok(())
+    });
+    match program {
+        Some(program) => report.look("advisories", || deny::advisories(&program)),
+        None => report.look("advisories", || Ok(Looked::NotChecked("see the dependencies".to_owned()))),
+    }
 }
 
 fn format() -> Result<()> {
@@ -61,17 +78,32 @@ struct Done {
     name: &'static str,
     took: Duration,
     failed: bool,
+    /// Why it could not be made, which is neither.
+    not_checked: Option<String>,
 }
 
 impl Report {
     fn step(&mut self, name: &'static str, run: impl FnOnce() -> Result<()>) {
+        self.look(name, || run().map(|()| Looked::Clean));
+    }
+
+    /// A step that may be impossible here.
+    fn look(&mut self, name: &'static str, run: impl FnOnce() -> Result<Looked>) {
         println!("\n==> {name}");
         let start = Instant::now();
         let result = run();
         if let Err(error) = &result {
             println!("error: {error}");
         }
-        self.steps.push(Done { name, took: start.elapsed(), failed: result.is_err() });
+        let failed = result.is_err();
+        let not_checked = match result {
+            Ok(Looked::NotChecked(why)) => Some(why),
+            _ => None,
+        };
+        if let Some(why) = &not_checked {
+            println!("NOT CHECKED: {why}");
+        }
+        self.steps.push(Done { name, took: start.elapsed(), failed, not_checked });
     }
 
     /// Prints the summary, its count as the last line of all.
@@ -86,14 +118,21 @@ impl Report {
 
     fn summary(&self) -> String {
         let mut text = String::new();
-        for Done { name, took, failed } in &self.steps {
-            let result = if *failed { "FAILED" } else { "passed" };
+        for Done { name, took, failed, not_checked } in &self.steps {
+            let result = match (failed, not_checked) {
+                (true, _) => "FAILED",
+                (false, Some(_)) => "ABSENT",
+                (false, None) => "passed",
+            };
             text += &format!("{result}  {name:<16} {:>7.1} s\n", took.as_secs_f64());
+            if let Some(why) = not_checked {
+                text += &format!("        not checked: {why}\n");
+            }
         }
         let total: Duration = self.steps.iter().map(|step| step.took).sum();
         text += &format!("total   {:<16} {:>7.1} s\n", "", total.as_secs_f64());
         let failed = self.failed();
-        let passed = self.steps.len() - failed;
+        let passed = self.steps.iter().filter(|step| !step.failed && step.not_checked.is_none()).count();
         text + &format!("{passed} passed, {failed} failed\n")
     }
 }
@@ -117,6 +156,19 @@ mod tests {
         assert!(lines[3].starts_with("total "));
         assert_eq!(lines[4], "2 passed, 1 failed");
         assert_eq!(report.finish(), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn what_could_not_be_checked_is_said_and_counts_as_nothing() {
+        let mut report = Report::default();
+        report.look("first", || Ok(Looked::NotChecked("no network".to_owned())));
+        report.step("second", || Ok(()));
+        let summary = report.summary();
+        assert!(summary.starts_with("ABSENT  first "), "{summary}");
+        assert!(
+            summary.contains("not checked: no network\n") && summary.ends_with("1 passed, 0 failed\n"),
+            "{summary}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod cargo;
 mod ci;
+mod deny;
 mod docs;
 mod experiments;
 mod layers;

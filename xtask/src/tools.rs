@@ -131,7 +131,7 @@ impl fmt::Display for Version {
 }
 
 /// Where programs are looked for, and what this process may do.
-struct Host {
+pub(crate) struct Host {
     path: OsString,
     root: bool,
 }
@@ -258,7 +258,7 @@ fn parse_version(text: &str) -> Option<Version> {
 }
 
 impl Host {
-    fn this() -> Self {
+    pub(crate) fn this() -> Self {
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         // Servers often live where only root looks.
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
@@ -267,7 +267,7 @@ impl Host {
     }
 
     /// The first of these programs that is in the path.
-    fn find(&self, programs: &[&str]) -> Option<PathBuf> {
+    pub(crate) fn find(&self, programs: &[&str]) -> Option<PathBuf> {
         programs.iter().find_map(|program| {
             std::env::split_paths(&self.path)
                 .filter(|directory| directory.is_absolute())
