@@ -77,6 +77,17 @@ impl fmt::Debug for SharedSecret {
 mod tests {
     use super::*;
 
+    /// Compiles only where the type has no `==`: with one there would be two `some` to choose from.
+    const _: fn() = || {
+        struct Comparable;
+        trait Some<Kind> {
+            fn some() {}
+        }
+        impl<T: ?Sized> Some<()> for T {}
+        impl<T: ?Sized + PartialEq> Some<Comparable> for T {}
+        let _ = <SharedSecret as Some<_>>::some;
+    };
+
     #[test]
     fn a_secret_is_compared_and_never_printed() {
         let secret = SharedSecret::new(" s3cret of the house\n").unwrap();

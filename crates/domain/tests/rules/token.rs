@@ -193,3 +193,31 @@ proptest! {
         prop_assert!(!shows_bytes(&printed, &token), "{}", printed);
     }
 }
+
+/// Compiles only where the types have no `==`: with one there would be two `some` to choose from.
+macro_rules! have_no_equality {
+    ($($secret:ty),*) => {$(
+        const _: fn() = || {
+            struct Comparable;
+            trait Some<Kind> {
+                fn some() {}
+            }
+            impl<T: ?Sized> Some<()> for T {}
+            impl<T: ?Sized + PartialEq> Some<Comparable> for T {}
+            let _ = <$secret as Some<_>>::some;
+        };
+    )*};
+}
+have_no_equality!(Secret, Family, Fresh, Token, TokenText);
+
+#[test]
+fn digests_are_compared_in_constant_time_and_secrets_not_at_all() {
+    // What can be compared is a digest, and that by `subtle`; nobody measures it well enough for a test by the clock.
+    let source = include_str!("../../src/token.rs");
+    let (_, after) = source.split_once("pub struct Digest").unwrap();
+    let (_, equality) = after.split_once("impl PartialEq for Digest {").unwrap();
+    let (equality, _) = equality.split_once("\n}\n").unwrap();
+    assert!(equality.contains("self.0.ct_eq(&other.0).into()") && !equality.contains("=="), "{equality}");
+    let (one, two) = (Digest::from_bytes([1; 32]), Digest::from_bytes([2; 32]));
+    assert!(one == one && one != two);
+}
