@@ -76,7 +76,7 @@ pub(crate) enum Command {
     /// Show, check and edit the settings
     #[command(subcommand, disable_help_subcommand = true)]
     Config(config::ConfigCommand),
-    /// Check settings, store, permissions and clock, and say what to do
+    /// Check settings, gateway, store, permissions and clock, and say what to do
     Doctor(doctor::DoctorArgs),
     /// Print the completions of a shell
     Completions(completions::CompletionsArgs),

@@ -85,6 +85,16 @@ fn stamp(files: &TlsFiles) -> [Option<(std::time::SystemTime, u64)>; 2] {
     })
 }
 
+impl TlsFiles {
+    /// The certificate that clients would see, in DER, where it can be used with its key.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn leaf(&self) -> Result<Vec<u8>, TlsError> {
+        Ok(read(self)?.cert.first().map(|leaf| leaf.to_vec()).unwrap_or_default())
+    }
+}
+
 fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let fail = |path: &Path, problem: String| TlsError { path: path.to_owned(), problem };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.cert)

@@ -9,6 +9,7 @@ use clap::Subcommand;
 use serde_json::{Map, json};
 
 use crate::cli::Global;
+use crate::commands::doctor::{self, Finding, Level};
 use crate::exit::Failure;
 use crate::masking::masked;
 use crate::output::{DIM, Output, styled};
@@ -28,7 +29,7 @@ pub(crate) enum ConfigCommand {
     /// Take settings out of the settings file, all of them or none; comments stay
     #[command(after_help = edit::UNSET_EXAMPLES)]
     Unset(edit::UnsetArgs),
-    /// Check the settings: file, environment and flags together
+    /// Check the settings, and the files that the gateway's name: file, environment and flags together
     Validate,
     /// Print the JSON Schema of the settings file
     Schema,
@@ -120,11 +121,25 @@ fn get(key: &'static Key, settings: &Settings, out: Output) -> Result<(), Failur
 
 fn validate(global: &Global, out: Output) -> Result<(), Failure> {
     let config = ConfigPath::find(global)?;
-    Settings::load(global)?.warn(out);
+    let settings = Settings::load(global)?;
+    settings.warn(out);
+    let findings: Vec<Finding> =
+        doctor::gateway::examine(&settings).into_iter().filter(|finding| finding.level != Level::Ok).collect();
+    let (failed, warned): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.level == Level::Fail);
     let path = config.path.display().to_string();
     let is_there = config.path.exists();
     if out.json {
-        return out.value(&json!({ "valid": true, "file": path, "fileExists": is_there }));
+        let list: Vec<_> = findings.iter().map(Finding::json).collect();
+        let valid = failed.is_empty();
+        out.value(&json!({ "valid": valid, "file": path, "fileExists": is_there, "findings": list }))?;
+    }
+    let line = |finding: &&Finding| format!("{}; {}", finding.what, finding.advice);
+    warned.iter().for_each(|finding| out.warn(line(finding)));
+    if !failed.is_empty() {
+        return Err(SettingsError(failed.iter().map(line).collect()).into());
+    }
+    if out.json {
+        return Ok(());
     }
     let with = if is_there { format!("with {path}") } else { format!("{path} is not there: defaults hold") };
     out.data(&format!("the settings are valid ({with})\n"))

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use serde_json::json;
 use tenure_domain::Timestamp;
@@ -16,9 +15,10 @@ use crate::settings::{Backend, ConfigPath, Settings};
 use crate::system::SystemClock;
 use crate::wiring::{self, Repair};
 
+pub(crate) mod gateway;
 mod repair;
 
-/// Check settings, store, permissions and clock, and say what to do.
+/// Check settings, gateway, store, permissions and clock, and say what to do.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
@@ -63,6 +63,17 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// For scripts.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let mut value = json!({ "level": self.level.word(), "what": self.what });
+        if !self.advice.is_empty() {
+            value["advice"] = self.advice.as_str().into();
+        }
+        value
+    }
+}
+
 impl Level {
     const fn word(self) -> &'static str {
         match self {
@@ -83,6 +94,8 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(),
             findings.extend(settings.warnings().iter().map(|problem| {
                 Finding::new(Level::Warn, problem.as_str(), "unset it where it was meant as a setting of Tenure")
             }));
+            findings.extend(gateway::examine(&settings));
+            findings.extend(gateway::probe(&settings));
             is_there = wiring::examine(&settings, &mut findings)?;
         }
         Err(error) => {
@@ -130,27 +143,12 @@ fn config_file(global: &Global, settings: &Settings) -> Vec<Finding> {
         let what = "redis.url holds a password that others may read";
         findings.push(Finding::new(Level::Warn, what, format!("move it to redis.password_file, or chmod 600 {path}")));
     }
-    for name in ["redis.password_file", "redis.sentinel_password_file"] {
-        findings.extend(settings.text(name).and_then(|file| secret_file(Path::new(&file))));
-    }
     findings
-}
-
-fn secret_file(path: &Path) -> Option<Finding> {
-    let mode = std::fs::metadata(path).ok()?.mode();
-    let what = format!("others can read {} (mode {:o})", path.display(), mode & 0o7777);
-    (mode & 0o077 != 0).then(|| Finding::new(Level::Warn, what, format!("chmod 600 {}", path.display())))
 }
 
 fn print(findings: &[Finding], done: Option<&Repair>, out: Output) -> Result<(), Failure> {
     if out.json {
-        let list = findings.iter().map(|finding| {
-            let mut value = json!({ "level": finding.level.word(), "what": finding.what });
-            if !finding.advice.is_empty() {
-                value["advice"] = finding.advice.as_str().into();
-            }
-            value
-        });
+        let list = findings.iter().map(Finding::json);
         let ok = findings.iter().all(|finding| finding.level != Level::Fail);
         let mut answer = json!({ "ok": ok, "findings": list.collect::<Vec<_>>() });
         if let Some(done) = done {

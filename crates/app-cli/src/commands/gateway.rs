@@ -1,8 +1,8 @@
 //! `tenure gateway`
 
-mod options;
+pub(crate) mod options;
 mod reload;
-mod secrets;
+pub(crate) mod secrets;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 mod cleanup;
 mod export;
 mod import;
+mod kind;
 mod list;
 mod moltbot;
 mod names;
@@ -65,7 +66,7 @@ pub(crate) fn run(command: SessionsCommand, global: &Global, out: Output) -> Res
         SessionsCommand::Watch(_) => existing(global, out, async |store| watch::run(store, out).await),
         SessionsCommand::Export(args) => existing(global, out, async |store| export::run(&args, store, out).await),
         SessionsCommand::Import(args) => {
-            let source = args.read()?;
+            let source = args.read(out)?;
             let missing = if args.dry_run { Missing::Imagined } else { Missing::Made };
             with_store(global, missing, out, async |store| import::run(&args, source, &store.sessions, out).await)
         }

@@ -6,6 +6,7 @@ mod config;
 mod doctor;
 mod exit_codes;
 mod gateway;
+mod gateway_settings;
 mod home;
 mod http_docs;
 mod lost;

@@ -129,7 +129,11 @@ fn upstream_auth(settings: &Settings, out: Output) -> Result<Option<UpstreamAuth
     Ok(Some(UpstreamAuth { header: name, value }))
 }
 
-fn profile(settings: &Settings) -> Result<Option<Profile>, Failure> {
+/// How the upstream's clients send their token.
+///
+/// # Errors
+/// [`Failure::Settings`] for one without an upstream.
+pub(crate) fn profile(settings: &Settings) -> Result<Option<Profile>, Failure> {
     if settings.text("gateway.profile").is_none() {
         return Ok(None);
     }

@@ -46,7 +46,7 @@ pub(super) fn of_operators(path: &Path, out: Output) -> Result<SharedSecret, Fai
 ///
 /// # Errors
 /// [`Failure::Settings`] that names the setting and the file.
-pub(super) fn of_tenure(name: &str, path: &Path, out: Output) -> Result<SharedSecret, Failure> {
+pub(crate) fn of_tenure(name: &str, path: &Path, out: Output) -> Result<SharedSecret, Failure> {
     let secret = read(name, path, out)?;
     if secret.expose().len() < LEAST {
         let problem = format!(
@@ -63,7 +63,7 @@ pub(super) fn of_tenure(name: &str, path: &Path, out: Output) -> Result<SharedSe
 ///
 /// # Errors
 /// [`Failure::Settings`] that names both.
-pub(super) fn read(name: &str, path: &Path, out: Output) -> Result<SharedSecret, Failure> {
+pub(crate) fn read(name: &str, path: &Path, out: Output) -> Result<SharedSecret, Failure> {
     let refuse =
         |problem: String| Failure::Settings(SettingsError::one(format!("{name}: {}: {problem}", path.display())));
     let mut file = std::fs::File::open(path).map_err(|error| refuse(format!("could not read it: {error}")))?;

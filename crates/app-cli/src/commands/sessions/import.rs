@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::json;
 use tenure_domain::Session;
 use tenure_service::{ImportReport, MoltbotSession, OverCap, SessionRecord, Sessions};
 
+use super::kind::{self, Kind};
 use super::moltbot;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -51,10 +50,18 @@ impl ImportArgs {
     ///
     /// # Errors
     /// [`Failure::Failed`] that names the file and the line, [`Failure::Usage`].
-    pub(super) fn read(&self) -> Result<Incoming, Failure> {
+    pub(super) fn read(&self, out: Output) -> Result<Incoming, Failure> {
         let text = input::file(&self.file)?;
         let name = self.file.display();
-        if is_moltbot(&text) {
+        let told = |problem: String| Failure::Failed(format!("{name}: {problem}; nothing was imported"));
+        let kind = kind::of(&text).map_err(told)?;
+        if kind == Kind::Empty {
+            if self.tokens_out.is_some() {
+                return Err(told("it is empty, and no Moltbot sessions.json".to_owned()));
+            }
+            out.warn(format_args!("{name} is empty: an export of no sessions"));
+        }
+        if kind == Kind::Moltbot {
             if self.tokens_out.is_none() && !self.dry_run {
                 return Err(Failure::Usage(format!(
                     "{name} is a Moltbot file, whose sessions get new tokens: name a new file for them with \
@@ -69,16 +76,6 @@ impl ImportArgs {
         }
         lines(&text).map(Incoming::Export).map_err(|error| Failure::Failed(format!("{name}: {error}")))
     }
-}
-
-fn is_moltbot(text: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Probe {
-        #[serde(rename = "sessions")]
-        _sessions: IgnoredAny,
-    }
-    let opened = text.trim_start().strip_prefix('{').map(str::trim_start);
-    serde_json::from_str::<Probe>(text).is_ok() || opened.is_some_and(|rest| rest.starts_with("\"sessions\""))
 }
 
 fn lines(text: &str) -> Result<Vec<Session>, String> {
@@ -174,19 +171,5 @@ pub(super) fn name_over_cap(devices: &[OverCap]) {
             "device {device}: not taken, since it would have {active} active sessions and may have {cap}; revoke some, \
              or raise session.max_sessions_per_device"
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_moltbot_file_is_told_from_an_export() {
-        assert!(is_moltbot("{\"sessions\": {}}"));
-        assert!(is_moltbot("{\n \"version\": 1,\n \"sessions\": {}\n}\n"));
-        assert!(is_moltbot("{\"sessions\": {broken"));
-        assert!(!is_moltbot(""));
-        assert!(!is_moltbot("{\"sessionId\":\"a\"}\n{\"sessionId\":\"b\"}\n"));
     }
 }

@@ -1,0 +1,310 @@
+//! What is to be said of the gateway's settings, for `tenure doctor` and `tenure config validate`.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tenure_domain::{Millis, Timestamp};
+use tenure_gateway::TlsFiles;
+use tenure_ports::Clock as _;
+use tenure_service::rfc3339;
+
+use super::{Finding, Level};
+use crate::commands::gateway::{options, secrets};
+use crate::output::Output;
+use crate::settings::{Settings, Source, find};
+use crate::system::SystemClock;
+
+/// How long an upstream may take to be reached.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A certificate that ends within this time should have been renewed.
+const SOON: Millis = Millis::days(14);
+/// Each client takes one descriptor, and another towards the upstream.
+const FILES: u64 = 4_096;
+/// Networks wider than these are no proxies.
+const WIDEST: (u8, u8) = (8, 16);
+
+/// What the settings and the files that they name tell.
+pub(crate) fn examine(settings: &Settings) -> Vec<Finding> {
+    let mut findings = listeners(settings);
+    findings.extend(proxies(settings));
+    findings.extend(files(settings));
+    findings.extend(certificate(settings));
+    if let Err(problem) = options::profile(settings) {
+        findings.push(Finding::new(Level::Fail, problem.to_string(), "correct it before the gateway is started"));
+    }
+    findings
+}
+
+/// What this machine tells: the upstream, and how many connections it can hold.
+pub(crate) fn probe(settings: &Settings) -> Vec<Finding> {
+    let mut findings = settings.text("gateway.upstream").map_or_else(Vec::new, |url| upstream(&url, settings));
+    findings.extend(descriptors());
+    findings
+}
+
+fn address(settings: &Settings, name: &str) -> Option<SocketAddr> {
+    settings.text(name)?.parse().ok()
+}
+
+fn listeners(settings: &Settings) -> Vec<Finding> {
+    if settings.text("gateway.tls_cert").is_some() {
+        return Vec::new();
+    }
+    let secrets = [
+        ("gateway.listen", "tokens", "or listen on loopback, with a proxy that speaks TLS before it"),
+        ("gateway.admin_listen", "the operators' secret", "or listen on loopback, and reach it through a tunnel"),
+    ];
+    let beyond = secrets.into_iter().filter_map(|(name, what, or)| {
+        let address = address(settings, name).filter(|address| !address.ip().to_canonical().is_loopback())?;
+        let what =
+            format!("{name} is {address}, beyond loopback and without TLS: {what} cross the network in the clear");
+        Some(Finding::new(Level::Warn, what, format!("set gateway.tls_cert and gateway.tls_key, {or}")))
+    });
+    let beyond: Vec<Finding> = beyond.collect();
+    if beyond.is_empty() {
+        return vec![Finding::new(Level::Ok, "the gateway listens on loopback alone", "")];
+    }
+    beyond
+}
+
+fn proxies(settings: &Settings) -> Vec<Finding> {
+    let networks = settings.list("gateway.trusted_proxies");
+    let wide = networks.iter().filter_map(|text| {
+        let network: IpNet = text.parse().ok()?;
+        let widest = if network.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
+        let level = match network.prefix_len() {
+            0 => Level::Fail,
+            bits if bits < widest => Level::Warn,
+            _ => return None,
+        };
+        let what = format!(
+            "gateway.trusted_proxies has {network}: whoever connects from there is believed about the client's address"
+        );
+        Some(Finding::new(level, what, "name the proxies' own addresses"))
+    });
+    wide.collect()
+}
+
+/// A file that holds a secret, and who may read it.
+struct Secret {
+    name: &'static str,
+    /// Tenure's own secrets must be hard to guess; others are what they are.
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    OfTenure,
+    OfOthers,
+    /// Read by its first line alone.
+    Password,
+    /// Commonly readable by a group of their own.
+    Key,
+}
+
+const SECRETS: [Secret; 8] = [
+    Secret { name: "gateway.admin_secret_file", kind: Kind::OfTenure },
+    Secret { name: "gateway.enrol_secret_file", kind: Kind::OfTenure },
+    Secret { name: "gateway.metrics_secret_file", kind: Kind::OfTenure },
+    Secret { name: "gateway.upstream_secret_file", kind: Kind::OfOthers },
+    Secret { name: "redis.password_file", kind: Kind::Password },
+    Secret { name: "redis.sentinel_password_file", kind: Kind::Password },
+    Secret { name: "gateway.tls_key", kind: Kind::Key },
+    Secret { name: "redis.tls_key", kind: Kind::Key },
+];
+
+fn files(settings: &Settings) -> Vec<Finding> {
+    SECRETS.iter().flat_map(|secret| file(secret, settings)).collect()
+}
+
+fn file(Secret { name, kind }: &Secret, settings: &Settings) -> Vec<Finding> {
+    let Some(setting) = find(name).map(|key| settings.effective(key)) else { return Vec::new() };
+    let Some(path) = setting.value.map(|value| value.to_string()) else { return Vec::new() };
+    let path = Path::new(&path);
+    let shown = path.display();
+    let fail = |what: String, advice: String| vec![Finding::new(Level::Fail, format!("{name}: {what}"), advice)];
+    let found = match std::fs::metadata(path) {
+        Ok(found) => found,
+        // The gateway makes its usual one.
+        Err(_) if *setting.source == Source::Default => return Vec::new(),
+        Err(error) => return fail(format!("could not read {shown}: {error}"), "name a file that is there".to_owned()),
+    };
+    let (mode, owner, user) = (found.mode() & 0o7777, found.uid(), rustix::process::geteuid().as_raw());
+    if !found.is_file() {
+        return fail(format!("{shown} is no plain file"), "name a file".to_owned());
+    }
+    if owner != user && owner != 0 {
+        let what = format!("{shown} belongs to the user with the id {owner}, who can change it");
+        return fail(what, format!("chown it to the user that the gateway runs as ({user})"));
+    }
+    if mode & 0o022 != 0 {
+        return fail(format!("others can write {shown} (mode {mode:o})"), format!("chmod 600 {shown}"));
+    }
+    let quiet = Output::new(false, true);
+    let read = match kind {
+        Kind::OfTenure => secrets::of_tenure(name, path, quiet).map(drop),
+        Kind::OfOthers => secrets::read(name, path, quiet).map(drop),
+        Kind::Password | Kind::Key => Ok(()),
+    };
+    if let Err(problem) = read {
+        return vec![Finding::new(Level::Fail, problem.to_string(), "correct the file, or name another")];
+    }
+    let readers = if *kind == Kind::Key { 0o007 } else { 0o077 };
+    if mode & readers != 0 {
+        let what = format!("{name}: others can read {shown} (mode {mode:o})");
+        return vec![Finding::new(Level::Warn, what, format!("chmod 600 {shown}"))];
+    }
+    vec![Finding::new(Level::Ok, format!("{name}: nobody else can read or change {shown}"), "")]
+}
+
+fn certificate(settings: &Settings) -> Option<Finding> {
+    let cert = settings.text("gateway.tls_cert")?;
+    let files = TlsFiles { cert: cert.clone().into(), key: settings.text("gateway.tls_key")?.into() };
+    let fail = |what: String, advice: &str| Some(Finding::new(Level::Fail, what, advice));
+    let leaf = match files.leaf() {
+        Ok(leaf) => leaf,
+        Err(error) => {
+            return fail(format!("gateway.tls_cert: {error}"), "name a certificate and the key that belongs to it");
+        }
+    };
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&leaf) else {
+        return fail(format!("gateway.tls_cert: {cert}: not an X.509 certificate"), "have it made anew");
+    };
+    let at = |time: x509_parser::time::ASN1Time| {
+        Timestamp::from_millis(u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1_000))
+    };
+    let (from, until, now) = (at(parsed.validity().not_before), at(parsed.validity().not_after), SystemClock.now());
+    let what = |text: &str, when| format!("gateway.tls_cert: {cert} {text} {}", rfc3339(when));
+    match () {
+        () if until <= now => {
+            fail(what("expired on", until), "renew it; the gateway takes the new one without a restart")
+        }
+        () if from > now => fail(what("holds only from", from), "set the clock, or have the certificate made anew"),
+        () if until.since(now) < SOON => {
+            let advice = "renew it; the gateway takes the new one without a restart";
+            Some(Finding::new(Level::Warn, what("expires on", until), advice))
+        }
+        () => Some(Finding::new(Level::Ok, what("fits its key and holds until", until), "")),
+    }
+}
+
+fn upstream(url: &str, settings: &Settings) -> Vec<Finding> {
+    let uri: Option<http::Uri> = url.parse().ok();
+    let place = uri.as_ref().and_then(|uri| {
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        Some((uri.host()?.trim_matches(['[', ']']).to_owned(), port))
+    });
+    let advice = "start it, or correct gateway.upstream";
+    let addresses = place.map(|place| place.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
+    let addresses = match addresses {
+        Some(Ok(addresses)) if !addresses.is_empty() => addresses,
+        Some(Err(error)) => {
+            return vec![Finding::new(Level::Warn, format!("gateway.upstream is {url}: {error}"), advice)];
+        }
+        _ => {
+            return vec![Finding::new(
+                Level::Warn,
+                format!("gateway.upstream is {url}: there is no such host"),
+                advice,
+            )];
+        }
+    };
+    if address(settings, "gateway.listen").is_some_and(|own| addresses.contains(&own)) {
+        let what = format!("gateway.upstream is {url}, which is the gateway itself (gateway.listen)");
+        return vec![Finding::new(Level::Fail, what, "name what stands behind it")];
+    }
+    let failures: Vec<String> = addresses
+        .iter()
+        .map_while(|address| TcpStream::connect_timeout(address, PATIENCE).err().map(|error| error.to_string()))
+        .collect();
+    let reached = failures.len() < addresses.len();
+    let mut findings = vec![if reached {
+        Finding::new(Level::Ok, format!("gateway.upstream is {url}, which answers"), "")
+    } else {
+        let why = failures.first().map_or("", String::as_str);
+        Finding::new(Level::Warn, format!("gateway.upstream is {url}: nothing answers there: {why}"), advice)
+    }];
+    findings.extend(addresses.iter().find_map(|address| by_others(url, *address)));
+    findings
+}
+
+/// Whether others reach the upstream past the gateway, as far as it can be told from here.
+fn by_others(url: &str, address: SocketAddr) -> Option<Finding> {
+    let ip = address.ip().to_canonical();
+    let is_here = ip.is_loopback() || TcpListener::bind((ip, 0)).is_ok();
+    let advice = "bind it to 127.0.0.1, or let a firewall keep everybody but the gateway from it";
+    if !is_here {
+        let what =
+            format!("gateway.upstream is {url}, on another machine: who else reaches it cannot be told from here");
+        return Some(Finding::new(
+            Level::Ok,
+            what,
+            "let only this machine reach it: whoever else does needs no session",
+        ));
+    }
+    let beyond = listening(address.port()).into_iter().find(|listener| !listener.to_canonical().is_loopback());
+    let at = beyond.or(Some(ip).filter(|ip| !ip.is_loopback()))?;
+    let what = format!(
+        "gateway.upstream is {url}, and what listens there does so at {}: whoever reaches that address needs no session",
+        SocketAddr::new(at, address.port())
+    );
+    Some(Finding::new(Level::Warn, what, advice))
+}
+
+/// Where this machine listens on a port; nothing where the system does not tell.
+fn listening(port: u16) -> Vec<IpAddr> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(|line| listener(line, port)).collect()
+}
+
+/// A line of `/proc/net/tcp` (proc(5)): the local address in the machine's byte order, and the state, 0A for listening.
+fn listener(line: &str, port: u16) -> Option<IpAddr> {
+    let mut fields = line.split_whitespace();
+    let (address, at) = fields.nth(1)?.split_once(':')?;
+    let state = fields.nth(1)?;
+    if state != "0A" || u16::from_str_radix(at, 16) != Ok(port) {
+        return None;
+    }
+    let words: Option<Vec<u8>> = (0..address.len() / 8)
+        .map(|word| Some(u32::from_str_radix(address.get(word * 8..word * 8 + 8)?, 16).ok()?.to_ne_bytes()))
+        .collect::<Option<Vec<_>>>()
+        .map(|words| words.concat());
+    let bytes = words?;
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+fn descriptors() -> Option<Finding> {
+    // The gateway raises its own limit as far as it may.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let few = most.filter(|most| *most < FILES)?;
+    let what = format!("a process may have {few} files open, and each client of the gateway takes two");
+    Some(Finding::new(Level::Warn, what, format!("raise the limit (ulimit -Hn, LimitNOFILE=) to {FILES} or more")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn listeners_are_read_from_the_systems_table() {
+        let v4 = "   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100";
+        let loopback = v4.replace("00000000:1F90", "0100007F:1F90");
+        let v6 = v4.replace("00000000:1F90", "00000000000000000000000001000000:1F90");
+        let any6 = v4.replace("00000000:1F90", "00000000000000000000000000000000:1F90");
+        let read = |line: &str| listener(line, 8080).map(|address| address.to_string());
+        assert_eq!(read(v4).as_deref(), Some("0.0.0.0"));
+        assert_eq!(read(&loopback).as_deref(), Some("127.0.0.1"));
+        assert_eq!((read(&v6).as_deref(), read(&any6).as_deref()), (Some("::1"), Some("::")));
+        assert_eq!(listener(v4, 8081), None);
+        assert_eq!(read(&v4.replace(" 0A ", " 01 ")), None);
+        assert_eq!(read("  sl  local_address rem_address   st"), None);
+    }
+}
