@@ -253,6 +253,14 @@ impl Settings {
         as_span(&self.value(find(name)?)?)
     }
 
+    /// A setting's number; `None` where it has none.
+    pub(crate) fn count(&self, name: &str) -> Option<u64> {
+        match find(name).and_then(|key| self.value(key)) {
+            Some(Value::Count(count)) => Some(count),
+            _ => None,
+        }
+    }
+
     /// A setting's texts; none where it has none.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         match find(name).and_then(|key| self.value(key)) {

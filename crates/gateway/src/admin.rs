@@ -26,6 +26,8 @@ use crate::failures::Failures;
 use crate::peer::Peer;
 use crate::problem::Problem;
 
+pub(crate) use guard::Proven;
+
 /// What the endpoints share.
 pub(crate) struct Admin {
     gate: Arc<Gate>,

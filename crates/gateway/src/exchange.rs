@@ -1,6 +1,7 @@
 //! What the gateway's own endpoints read and write: bounded bodies in, answers that nobody keeps out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -17,6 +18,9 @@ use crate::problem::Problem;
 
 /// The most that a body may have: more than any request to Tenure itself needs.
 pub(crate) const BODY_MAX: usize = 16 * 1024;
+
+/// How long it may take to arrive.
+const BODY_LIMIT: Duration = Duration::from_secs(15);
 
 /// A JSON body, read whole. What does not fit is a [`Problem`] that names the field.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -149,7 +153,8 @@ pub(crate) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
 }
 
 async fn bounded(body: Body) -> Result<bytes::Bytes, Problem> {
-    to_bytes(body, BODY_MAX).await.map_err(|error| {
+    let late = |_| Problem::BadRequest("the body did not arrive in time".to_owned());
+    tokio::time::timeout(BODY_LIMIT, to_bytes(body, BODY_MAX)).await.map_err(late)?.map_err(|error| {
         let mut cause: Option<&dyn std::error::Error> = Some(&error);
         while let Some(error) = cause {
             if error.is::<http_body_util::LengthLimitError>() {
@@ -259,6 +264,15 @@ mod tests {
         {
             assert!(!is_json(other), "{other:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let begun = tokio::time::Instant::now();
+        let never = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+        let text = "the body did not arrive in time".to_owned();
+        assert_eq!(bounded(never).await, Err(Problem::BadRequest(text)));
+        assert_eq!(begun.elapsed(), BODY_LIMIT);
     }
 
     #[test]

@@ -32,10 +32,11 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) fn new(gate: Arc<Gate>) -> Arc<Self> {
+    /// `connections`: so many there may be to the upstream.
+    pub(crate) fn new(gate: Arc<Gate>, connections: usize) -> Arc<Self> {
         let nothing = async || Problem::NotFound("Tenure has no such page".to_owned());
         let api = crate::api::router(gate.clone()).fallback(nothing);
-        let proxy = Proxy::new(gate.clone());
+        let proxy = Proxy::new(gate.clone(), connections);
         let patience = gate.options().limits.stall;
         Arc::new(Self { gate, api, proxy, patience })
     }

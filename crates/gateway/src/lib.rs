@@ -62,5 +62,5 @@ pub use options::{Enrolment, Limits, Options, Profile, PublicPath, TlsFiles, Ups
 pub use peer::{Connection, Peer};
 pub use problem::{Problem, Refused};
 pub use secret::SharedSecret;
-pub use server::{ServeError, Server};
+pub use server::{ServeError, Server, raise_descriptor_limit};
 pub use tls::TlsError;

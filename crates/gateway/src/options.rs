@@ -55,11 +55,11 @@ pub struct Options {
     pub hsts: Option<Duration>,
     /// Whether a cookie whose token is due is rotated with the response.
     pub auto_rotate_cookies: bool,
-    /// How long things may take. Later changes have no effect.
+    /// How long things may take, and how many and how large they may be. Later changes have no effect.
     pub limits: Limits,
 }
 
-/// How long things may take.
+/// How long things may take, and how many and how large they may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// A client may take so long to send a request's header, and keep a connection open between two requests (30 s).
@@ -72,6 +72,12 @@ pub struct Limits {
     pub response: Duration,
     /// Requests under way may take so long to end at shutdown (20 s).
     pub drain: Duration,
+    /// So many connections may clients have at once, as far as the limit of file descriptors allows (16,384).
+    pub connections: usize,
+    /// So many of them may one address have, or one /64 of IPv6 (1,024). Loopback and trusted proxies are exempt.
+    pub per_address: usize,
+    /// So large may a request's header be, in bytes (64 KiB).
+    pub header_bytes: usize,
 }
 
 impl Default for Limits {
@@ -82,6 +88,9 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             response: Duration::from_secs(120),
             drain: Duration::from_secs(20),
+            connections: 16_384,
+            per_address: 1_024,
+            header_bytes: 64 * 1024,
         }
     }
 }

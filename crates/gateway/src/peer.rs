@@ -97,7 +97,8 @@ impl Peer {
     }
 }
 
-fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
+/// Whether an address is that of a trusted proxy.
+pub(crate) fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
     proxies.iter().any(|net| net.contains(&address))
 }
 

@@ -57,9 +57,9 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(gate: Arc<Gate>, connections: usize) -> Self {
         let limits = gate.options().limits;
-        let dial = Dial::new(limits.connect);
+        let dial = Dial::new(limits.connect, connections);
         Self { gate, pool: pool(dial.clone()), dial, limits }
     }
 

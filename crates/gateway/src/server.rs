@@ -1,7 +1,9 @@
 //! The listeners: connections accepted, bounded in number and time, and let end their work at shutdown.
 
 mod closing;
+mod descriptors;
 mod heads;
+mod room;
 mod serve;
 
 use std::fmt;
@@ -10,25 +12,29 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::enforce::Gate;
 use crate::front::Front;
 use crate::options::Limits;
+use crate::peer::{Connection, is_trusted};
 use crate::tls::{Certificate, TlsError};
+
+use descriptors::Shares;
+use room::{NoRoom, Place, Room};
+use serve::Line;
+
+pub use descriptors::raise_descriptor_limit;
 
 /// Connections that wait in the kernel until they are accepted.
 const BACKLOG: u32 = 4096;
-/// Open connections of clients at once; more wait in the backlog.
-const CLIENTS: usize = 16_384;
-/// Open connections of operators at once.
-const OPERATORS: usize = 256;
 /// How long a connection on which nothing is asked stays open at shutdown: what its client sends in this moment is answered.
 const LINGER: Duration = Duration::from_millis(100);
 /// How long to wait before accepting again where the process has no descriptors left.
@@ -117,8 +123,14 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { gate, clients, operators, certificate } = self;
         let limits = gate.options().limits;
-        let ends =
-            Ends { soft: gate.closing().clone(), hard: CancellationToken::new(), tasks: gate.tasks().clone(), limits };
+        let ends = Ends {
+            soft: gate.closing().clone(),
+            hard: CancellationToken::new(),
+            tasks: gate.tasks().clone(),
+            limits,
+            half_heads: Arc::default(),
+        };
+        let shares = Shares::now(limits.connections, gate.options().upstream.is_some());
         let background = TaskTracker::new();
         let kept = ends.hard.clone();
         background.spawn({
@@ -128,13 +140,16 @@ impl Server {
         if let Some(certificate) = &certificate {
             background.spawn(certificate.clone().follow(ends.hard.clone()));
         }
-        let front = Front::new(gate.clone());
+        let front = Front::new(gate.clone(), shares.upstream);
         let admin_tls = gate.options().admin_speaks_tls();
         let tls = certificate.map(|certificate| certificate.acceptor());
         let admin_tls = tls.clone().filter(|_| admin_tls);
-        let clients = Listener { listener: clients, limit: CLIENTS, tls, ends: ends.clone() };
+        let room = Room::new(shares.clients, limits.per_address);
+        let clients = Listener { listener: clients, room, tls, ends: ends.clone() };
         let clients = background.spawn(clients.accept(Site::Clients(front)));
-        let operators = Listener { listener: operators, limit: OPERATORS, tls: admin_tls, ends: ends.clone() };
+        // One address must not have all.
+        let room = Room::new(shares.operators, limits.per_address.min(shares.operators / 2));
+        let operators = Listener { listener: operators, room, tls: admin_tls, ends: ends.clone() };
         let operators =
             background.spawn(operators.accept(Site::Operators(gate.clone(), crate::admin::router(gate.clone()))));
 
@@ -176,6 +191,8 @@ struct Ends {
     /// Every connection, also those that became WebSockets.
     tasks: TaskTracker,
     limits: Limits,
+    /// Bytes of heads that have come in part, on all connections.
+    half_heads: Arc<AtomicUsize>,
 }
 
 /// Whom a listener is for.
@@ -196,47 +213,52 @@ impl Site {
 
 struct Listener {
     listener: TcpListener,
-    limit: usize,
+    room: Arc<Room>,
     tls: Option<tokio_rustls::TlsAcceptor>,
     ends: Ends,
 }
 
 impl Listener {
     async fn accept(self, site: Site) {
-        let permits = Arc::new(Semaphore::new(self.limit));
         loop {
             let next = async {
-                let permit = permits.clone().acquire_owned().await.ok()?;
-                Some((self.listener.accept().await, permit))
+                let (stream, remote) = self.listener.accept().await?;
+                let line = self.line(remote, &site);
+                Ok((stream, self.room.enter(&line, counts(&line, &site)).await, line))
             };
             let accepted = tokio::select! {
                 biased;
-                () = self.ends.soft.cancelled() => return self.accept_rest(&permits, &site),
+                () = self.ends.soft.cancelled() => return self.accept_rest(&site),
                 accepted = next => accepted,
             };
             match accepted {
-                Some((Ok((stream, remote)), permit)) => self.spawn(stream, remote, permit, site.clone()),
-                Some((Err(error), _)) if is_of_one_connection(&error) => {}
-                Some((Err(error), _)) => {
+                Ok((stream, Ok(place), line)) => self.spawn(stream, line, place, site.clone()),
+                Ok((_, Err(_), line)) => too_many_of(&line),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
                     tracing::error!(%error, "cannot accept connections: trying again");
                     tokio::time::sleep(BREATHER).await;
                 }
-                None => return,
             }
         }
     }
 
     /// Takes what waits in the kernel: to its clients it is connected, and closing the listener would reset it.
-    fn accept_rest(&self, permits: &Arc<Semaphore>, site: &Site) {
+    fn accept_rest(&self, site: &Site) {
         // tokio's own listener asks the system only once it has been told of a connection: this one always does.
         let Ok(listener) = self.listener.as_fd().try_clone_to_owned().map(std::net::TcpListener::from) else { return };
         for _ in 0..BACKLOG {
-            let Ok(permit) = permits.clone().try_acquire_owned() else { return };
             match listener.accept() {
                 Ok((stream, remote)) => {
+                    let line = self.line(remote, site);
+                    let place = match self.room.try_enter(&line, counts(&line, site)) {
+                        Ok(place) => place,
+                        Err(NoRoom::Address) => continue,
+                        Err(NoRoom::Full) => return,
+                    };
                     let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                     if let Ok(stream) = stream {
-                        self.spawn(stream, remote, permit, site.clone());
+                        self.spawn(stream, line, place, site.clone());
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -245,17 +267,42 @@ impl Listener {
         }
     }
 
-    fn spawn(&self, stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit, site: Site) {
+    fn line(&self, remote: SocketAddr, site: &Site) -> Arc<Line> {
+        Line::new(Connection::new(remote, self.tls.is_some()), matches!(site, Site::Operators(..)))
+    }
+
+    fn spawn(&self, stream: TcpStream, line: Arc<Line>, place: Place, site: Site) {
         let (tls, ends) = (self.tls.clone(), self.ends.clone());
         self.ends.tasks.spawn(async move {
             // Without it, small answers wait for the client's acknowledgements.
             let _ = stream.set_nodelay(true);
             match tls {
-                None => serve::plain(stream, remote, site, ends).await,
-                Some(tls) => serve::tls(tls, stream, remote, site, ends).await,
+                None => serve::plain(stream, line, site, ends).await,
+                Some(tls) => serve::tls(tls, stream, line, site, ends).await,
             }
-            drop(permit);
+            drop(place);
         });
+    }
+}
+
+/// Whether the connections of a connection's address are counted: behind a trusted proxy are many, and whoever is on
+/// this machine could use it up by other means.
+fn counts(line: &Line, site: &Site) -> bool {
+    let remote = line.remote();
+    !remote.is_loopback() && !is_trusted(remote, &site.gate().options().trusted_proxies)
+}
+
+/// Says that an address has too many connections, now and then.
+fn too_many_of(line: &Line) {
+    static SAID: AtomicU64 = AtomicU64::new(0);
+    static BEGUN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let minute = BEGUN.get_or_init(Instant::now).elapsed().as_secs() / 60 + 1;
+    if SAID.swap(minute, Ordering::Relaxed) != minute {
+        tracing::warn!(
+            address = %line.remote(),
+            "refused a connection: its address has as many as gateway.max_connections_per_address allows; a proxy \
+             belongs into gateway.trusted_proxies"
+        );
     }
 }
 

@@ -20,6 +20,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -53,11 +54,14 @@ pub(crate) fn pool(dial: Dial) -> Pool {
 pub(crate) struct Dial {
     tls: Arc<OnceLock<Arc<rustls::ClientConfig>>>,
     patience: Duration,
+    /// So many more connections there may be.
+    room: Arc<Semaphore>,
 }
 
 impl Dial {
-    pub(crate) fn new(patience: Duration) -> Self {
-        Self { tls: Arc::default(), patience }
+    /// With so many connections at most.
+    pub(crate) fn new(patience: Duration, most: usize) -> Self {
+        Self { tls: Arc::default(), patience, room: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))) }
     }
 
     /// Connects to the host of a URL, and speaks TLS with it where the URL is `https`.
@@ -76,14 +80,15 @@ impl Dial {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let place = self.room.clone().acquire_owned().await.map_err(io::Error::other)?;
         let stream = TcpStream::connect((bare, port)).await?;
         stream.set_nodelay(true)?;
         if !secure {
-            return Ok(Wire::new(Stream::Plain(stream)));
+            return Ok(Wire::new(Stream::Plain(stream), place));
         }
         let name = ServerName::try_from(bare.to_owned()).map_err(|_| invalid("the upstream's name is none"))?;
         let stream = TlsConnector::from(self.tls()?).connect(name, stream).await?;
-        Ok(Wire::new(Stream::Tls(Box::new(stream))))
+        Ok(Wire::new(Stream::Tls(Box::new(stream)), place))
     }
 
     /// The system's certificate authorities, read when first needed.
@@ -126,6 +131,7 @@ impl tower::Service<Uri> for Dial {
 pub(crate) struct Wire {
     stream: Stream,
     answered: Answered,
+    _place: OwnedSemaphorePermit,
 }
 
 enum Stream {
@@ -138,8 +144,8 @@ enum Stream {
 struct Answered(Arc<AtomicBool>);
 
 impl Wire {
-    fn new(stream: Stream) -> Self {
-        Self { stream, answered: Answered::default() }
+    fn new(stream: Stream, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, answered: Answered::default(), _place: place }
     }
 }
 

@@ -134,6 +134,7 @@ pub(crate) fn run(args: &GatewayArgs, global: &Global, out: Output) -> Result<()
     let runtime = runtime.map_err(|error| Failure::Failed(format!("could not start: {error}")))?;
     runtime.block_on(async {
         interrupt::outlive_file_limit();
+        tenure_gateway::raise_descriptor_limit();
         serve(args, global, &settings, options, out).await
     })
 }

@@ -338,6 +338,24 @@ pub(crate) const KEYS: &[Key] = &[
         Fallback::Is("365d"),
         "How long browsers are to use nothing but TLS for this host, told where the gateway speaks TLS itself.",
     ),
+    Key::new(
+        "gateway.max_connections",
+        Kind::Count { least: 1, most: 1_000_000 },
+        Fallback::Is("16384"),
+        "How many connections clients may have at once, as far as the limit of file descriptors allows.",
+    ),
+    Key::new(
+        "gateway.max_connections_per_address",
+        Kind::Count { least: 1, most: 1_000_000 },
+        Fallback::Is("1024"),
+        "How many of them one address may have (IPv6: one /64); loopback and trusted proxies are exempt.",
+    ),
+    Key::new(
+        "gateway.max_header_bytes",
+        Kind::Count { least: 8_192, most: 262_144 },
+        Fallback::Is("65536"),
+        "How large a request's header may be, request line included.",
+    ),
 ];
 
 #[cfg(test)]

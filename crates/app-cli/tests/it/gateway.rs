@@ -45,7 +45,22 @@ impl Gateway {
     /// Starts one whose clients connect to an address.
     pub(crate) fn start_at(home: &Home, listen: &str, more: &[&str]) -> Self {
         let args = ["gateway", "--json", "--listen", listen, "--admin-listen", "127.0.0.1:0"];
-        let mut command = home.command(&[&args, more].concat());
+        Self::spawn(home, home.command(&[&args, more].concat()))
+    }
+
+    /// Starts one that may have so many file descriptors, and no more.
+    pub(crate) fn start_within(home: &Home, descriptors: u32) -> Self {
+        let args = ["gateway", "--json", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let bare = home.command(&args);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+        command.arg(bare.get_program()).args(bare.get_args());
+        command.env_clear().envs(bare.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(home.path("")).stdin(Stdio::null());
+        Self::spawn(home, command)
+    }
+
+    fn spawn(home: &Home, mut command: Command) -> Self {
         let log = std::fs::File::create(home.path("gateway.log")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
@@ -93,6 +108,27 @@ impl Gateway {
             ),
         )
     }
+}
+
+#[test]
+fn idle_connections_beyond_the_limit_of_descriptors_shut_nobody_out() {
+    let home = Home::json();
+    let token = home.issue("laptop");
+    let mut gateway = Gateway::start_within(&home, 256);
+    let crowd = |address: &str| (0..300).map(|_| TcpStream::connect(address).unwrap()).collect::<Vec<_>>();
+    let (clients, operators) = (crowd(&gateway.clients), crowd(&gateway.operators));
+    for _ in 0..3 {
+        assert_eq!(gateway.auth(&token).status, 204);
+        let listing = format!(
+            "GET /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+            gateway.admin_secret
+        );
+        assert_eq!(request(&gateway.operators, &listing).status, 200);
+    }
+    let log = std::fs::read_to_string(home.path("gateway.log")).unwrap();
+    assert!(!log.contains("cannot accept"), "{log}");
+    drop((clients, operators));
+    assert_eq!(gateway.stop(), Some(0));
 }
 
 impl Drop for Gateway {

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use http::Extensions;
 
 use super::Admin;
 use crate::api::peer;
@@ -57,11 +59,31 @@ pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, nex
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-/// Lets nobody in without the admin secret.
+/// Whether somebody has shown the admin secret on a connection. Until then it is the first to close where there are too
+/// many.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proven(Arc<AtomicBool>);
+
+impl Proven {
+    pub(crate) fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a request's sender has.
+    pub(super) fn note(extensions: &Extensions) {
+        // Without a listener there is no connection.
+        if let Some(Self(proven)) = extensions.get() {
+            proven.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Lets nobody in without the admin secret, which is looked at before the body is.
 pub(super) async fn secret(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
     let peer = peer(request.extensions())?;
     let shown = exchange::bearer(request.headers());
     admin.gate.options().admin_secret.ask(shown, &peer, |peer| admin.note_wrong(peer))?;
+    Proven::note(request.extensions());
     Ok(next.run(request).await)
 }
 
@@ -77,6 +99,7 @@ pub(super) async fn metrics(
     if !options.metrics_secret.as_ref().is_some_and(is_scraper) {
         options.admin_secret.ask(shown, &peer, |peer| admin.note_wrong(peer))?;
     }
+    Proven::note(request.extensions());
     Ok(next.run(request).await)
 }
 

@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use tenure_domain::{Actor, ClientField, Holds, Millis, Timestamp};
 use tenure_service::{Sessions, Target, Usage, Verified, VerifyError};
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
-use super::Admin;
+use super::{Admin, Proven};
 use crate::api::peer;
 use crate::exchange::{self, Form};
 use crate::problem::{Problem, ProblemBody};
@@ -242,10 +243,22 @@ pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) ->
 
 /// The form of a client that proved itself, and the client's name for itself.
 async fn authenticated(admin: &Admin, request: Request) -> Result<(Form, String), Failure> {
-    let (peer, headers) = (peer(request.extensions())?, request.headers().clone());
+    let peer = peer(request.extensions())?;
+    let ask = |(name, secret): (String, Zeroizing<String>)| -> Result<String, Failure> {
+        admin.gate.options().admin_secret.ask(Some(&secret), &peer, |peer| admin.note_wrong(peer))?;
+        Ok(name)
+    };
+    // What can be judged before the body is read is.
+    if let Some(shown) = client::in_header(request.headers()) {
+        let name = ask(shown.ok_or_else(Failure::invalid_client)?)?;
+        Proven::note(request.extensions());
+        let form = Form::read(request).await?;
+        return match form.get("client_secret") {
+            Some(_) => Err(Failure::invalid_request("the client authenticates twice: use one way")),
+            None => Ok((form, name)),
+        };
+    }
     let form = Form::read(request).await?;
-    let client = client::presented(&headers, &form)?;
-    let (name, secret) = client.ok_or_else(Failure::invalid_client)?;
-    admin.gate.options().admin_secret.ask(Some(&secret), &peer, |peer| admin.note_wrong(peer))?;
+    let name = ask(client::in_form(&form).ok_or_else(Failure::invalid_client)?)?;
     Ok((form, name))
 }

@@ -9,13 +9,19 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::closing::Closing;
-use super::serve::{HEADER_MAX, Line};
+use super::serve::Line;
+
+/// A head of up to this size is not counted where all that are not whole are.
+const USUAL: usize = 4 * 1024;
+/// So many bytes may those that are larger hold together; of more their connections are closed.
+const HALF_HEADS_MAX: usize = 32 * 1024 * 1024;
 
 /// A head that servers may read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,10 @@ struct Heads {
     skip: u64,
     /// The beginning of a line whose rest has not come.
     begun: Vec<u8>,
+    /// So long may a line be.
+    most: usize,
+    /// Bytes of the head under way.
+    size: usize,
     /// How many heads have begun.
     heads: u64,
     length: Option<u64>,
@@ -55,8 +65,9 @@ struct Heads {
 }
 
 impl Heads {
-    const fn new() -> Self {
-        Self { next: Next::Request, skip: 0, begun: Vec::new(), heads: 0, length: None, coded: false, bare: Vec::new() }
+    fn new(most: usize) -> Self {
+        let (begun, bare) = (Vec::new(), Vec::new());
+        Self { next: Next::Request, skip: 0, begun, most, size: 0, heads: 0, length: None, coded: false, bare }
     }
 
     /// Whether a request has begun to come in and has not ended.
@@ -90,7 +101,7 @@ impl Heads {
                 self.mark(piece, whole - bytes.len());
             }
             bytes = rest;
-            if self.begun.len() + piece.len() > HEADER_MAX as usize {
+            if self.begun.len() + piece.len() > self.most {
                 return Err("a line is too long");
             }
             if end.is_none() {
@@ -102,6 +113,8 @@ impl Heads {
                 whole.extend_from_slice(piece);
                 self.line(&whole)?;
             }
+            let under_way = matches!(self.next, Next::Field | Next::Trailer) || !self.begun.is_empty();
+            self.size = if under_way { self.size + piece.len() } else { 0 };
         }
         Ok(())
     }
@@ -196,14 +209,17 @@ pub(super) struct Screened<S> {
     stream: S,
     line: Arc<Line>,
     heads: Heads,
+    half: Half,
     /// What came in and did not fit any more once it was escaped.
     rest: Vec<u8>,
     closing: Option<Closing>,
 }
 
 impl<S> Screened<S> {
-    pub(super) const fn new(stream: S, line: Arc<Line>) -> Self {
-        Self { stream, line, heads: Heads::new(), rest: Vec::new(), closing: None }
+    /// `most`: so large may a head be. `half_heads` counts the bytes of those that are not whole, on all connections.
+    pub(super) fn new(stream: S, line: Arc<Line>, most: usize, half_heads: Arc<AtomicUsize>) -> Self {
+        let half = Half { all: half_heads, counted: 0 };
+        Self { stream, line, heads: Heads::new(most), half, rest: Vec::new(), closing: None }
     }
 
     /// Hands on what came in with the marked octets as `%xx`.
@@ -224,6 +240,33 @@ impl<S> Screened<S> {
     }
 }
 
+/// A connection's part of what all half heads hold.
+struct Half {
+    all: Arc<AtomicUsize>,
+    counted: usize,
+}
+
+impl Half {
+    /// Counts the head under way anew; false where all of them together hold too much for it to grow.
+    fn is(&mut self, size: usize) -> bool {
+        let size = if size > USUAL { size } else { 0 };
+        if size == self.counted {
+            return true;
+        }
+        let grown = size.saturating_sub(self.counted);
+        let before = self.all.fetch_add(grown, Ordering::Relaxed);
+        self.all.fetch_sub(self.counted.saturating_sub(size), Ordering::Relaxed);
+        self.counted = size;
+        grown == 0 || before + grown <= HALF_HEADS_MAX
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.counted, Ordering::Relaxed);
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Screened<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -239,6 +282,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Screened<S> {
             && let Err(unclear) = this.heads.look(&buf.filled()[before..])
         {
             this.line.refuse(unclear);
+        }
+        if !this.half.is(this.heads.size) {
+            tracing::warn!(remote = %this.line.remote(), "closing a connection: too many large headers come in at once");
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         if !this.heads.bare.is_empty() {
             this.escape(buf, before);

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,14 +27,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::heads::{Screened, Unclear};
+use super::room::Use;
 use super::{Ends, LINGER, Site};
+use crate::admin::Proven;
 use crate::front::{ask_router, check};
 use crate::peer::Connection;
 use crate::problem::Problem;
 use crate::stall::Stall;
 
-/// The largest header: request line and fields. hyper takes 100 fields at most.
-pub(super) const HEADER_MAX: u32 = 64 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests at once on one HTTP/2 connection.
@@ -43,6 +43,10 @@ const STREAMS: u32 = 128;
 /// A connection and what goes on there.
 pub(super) struct Line {
     connection: Connection,
+    /// Whoever asks here has to prove that he may.
+    guarded: bool,
+    /// Somebody has.
+    proven: Proven,
     /// Requests that are being answered.
     under_way: AtomicU32,
     /// Requests that there ever were.
@@ -82,15 +86,50 @@ where
 }
 
 impl Line {
-    fn new(connection: Connection) -> Arc<Self> {
+    pub(super) fn new(connection: Connection, guarded: bool) -> Arc<Self> {
         Arc::new(Self {
             connection,
+            guarded,
+            proven: Proven::default(),
             under_way: AtomicU32::new(0),
             begun: AtomicU64::new(0),
             unclear: OnceLock::new(),
             switched: AtomicBool::new(false),
             end: CancellationToken::new(),
         })
+    }
+
+    /// The address at its other end.
+    pub(super) const fn remote(&self) -> IpAddr {
+        self.connection.remote()
+    }
+
+    /// How much it would be missed.
+    pub(super) fn used(&self) -> Use {
+        if self.switched.load(Ordering::Relaxed) {
+            Use::Busy
+        } else if self.under_way.load(Ordering::Relaxed) > 0 {
+            if self.guarded && !self.proven.is() { Use::Unproven } else { Use::Busy }
+        } else if self.begun.load(Ordering::Relaxed) > 0 {
+            Use::Idle
+        } else {
+            Use::Silent
+        }
+    }
+
+    /// Has it end at once.
+    pub(super) fn leave(&self) {
+        self.end.cancel();
+    }
+
+    /// Whether it ends.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.end.is_cancelled()
+    }
+
+    #[cfg(test)]
+    pub(super) fn begin_for_test(self: &Arc<Self>) -> impl Drop + use<> {
+        UnderWay::begin(self).0
     }
 
     /// Whether heads of requests are looked for in what comes in.
@@ -143,23 +182,24 @@ impl Drop for UnderWay {
     }
 }
 
-pub(super) async fn plain(stream: TcpStream, remote: SocketAddr, site: Site, ends: Ends) {
+pub(super) async fn plain(stream: TcpStream, line: Arc<Line>, site: Site, ends: Ends) {
     let stream = Stall::new(stream, ends.limits.stall);
-    over_http1(stream, Line::new(Connection::new(remote, false)), site, ends).await;
+    over_http1(stream, line, site, ends).await;
 }
 
-pub(super) async fn tls(tls: TlsAcceptor, stream: TcpStream, remote: SocketAddr, site: Site, ends: Ends) {
+pub(super) async fn tls(tls: TlsAcceptor, stream: TcpStream, line: Arc<Line>, site: Site, ends: Ends) {
+    let remote = line.remote();
     let stream = Stall::new(stream, ends.limits.stall);
     let handshake = tokio::select! {
         handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => handshake,
         () = async { ends.soft.cancelled().await; tokio::time::sleep(LINGER).await } => return,
+        () = line.end.cancelled() => return,
     };
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%remote, %error, "no TLS handshake"),
         Err(_) => return tracing::debug!(%remote, "TLS handshake took too long"),
     };
-    let line = Line::new(Connection::new(remote, true));
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         over_http2(TokioIo::new(stream), line, site, ends).await;
     } else {
@@ -200,10 +240,10 @@ async fn over_http1<I>(stream: I, line: Arc<Line>, site: Site, ends: Ends)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = TokioIo::new(Screened::new(stream, line.clone()));
+    let stream = TokioIo::new(Screened::new(stream, line.clone(), ends.limits.header_bytes, ends.half_heads.clone()));
     // hyper's own time-out sets and clears a timer with each request.
     let mut builder = http1::Builder::new();
-    builder.header_read_timeout(None).max_header_size(HEADER_MAX as usize);
+    builder.header_read_timeout(None).max_header_size(ends.limits.header_bytes);
     let service = service_fn(|request| answer(&site, &line, &line.end, request));
     drive(builder.serve_connection(stream, service).with_upgrades(), &line, &ends).await;
 }
@@ -216,7 +256,7 @@ where
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEADER_MAX)
+        .max_header_list_size(u32::try_from(ends.limits.header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(ends.limits.header)
         .keep_alive_timeout(HANDSHAKE_TIMEOUT);
     let service = {
@@ -302,7 +342,10 @@ async fn answer(
     }
     let mut response = match site {
         Site::Clients(front) => front.answer(&line.connection, end, request).await,
-        Site::Operators(gate, router) => Box::pin(ask_router(router.clone(), &line.connection, gate, request)).await,
+        Site::Operators(gate, router) => {
+            request.extensions_mut().insert(line.proven.clone());
+            Box::pin(ask_router(router.clone(), &line.connection, gate, request)).await
+        }
     };
     if line.connection.tls()
         && let Some(age) = site.gate().options().hsts

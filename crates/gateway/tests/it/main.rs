@@ -14,6 +14,7 @@ mod cookie_names;
 mod cookie_over;
 mod cookies;
 mod cors;
+mod crowds;
 mod cut;
 mod forward_auth;
 mod honest;

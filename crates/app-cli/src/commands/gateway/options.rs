@@ -53,6 +53,10 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, Failure> {
     limits.response = span("gateway.response_timeout", limits.response);
     limits.header = span("gateway.keep_alive_timeout", limits.header);
     limits.stall = span("gateway.stall_timeout", limits.stall);
+    let size = |name, default| settings.count(name).and_then(|count| usize::try_from(count).ok()).unwrap_or(default);
+    limits.connections = size("gateway.max_connections", limits.connections);
+    limits.per_address = size("gateway.max_connections_per_address", limits.per_address);
+    limits.header_bytes = size("gateway.max_header_bytes", limits.header_bytes);
     Ok(options)
 }
 

@@ -18,7 +18,7 @@ use crate::settings::{ConfigPath, KEYS, Settings};
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Settings that are read at the start only.
-const FIXED: [&str; 8] = [
+const FIXED: [&str; 11] = [
     "gateway.listen",
     "gateway.admin_listen",
     "gateway.admin_tls",
@@ -27,6 +27,9 @@ const FIXED: [&str; 8] = [
     "gateway.response_timeout",
     "gateway.keep_alive_timeout",
     "gateway.stall_timeout",
+    "gateway.max_connections",
+    "gateway.max_connections_per_address",
+    "gateway.max_header_bytes",
 ];
 
 /// Takes over new settings for as long as it is polled. Settings that cannot be used change nothing. What changes counts

@@ -6,29 +6,27 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
-use super::Failure;
 use crate::exchange::{self, Form};
 
 /// A client that gives itself no name.
 const UNNAMED: &str = "oauth2";
 
-/// The client's name for itself and the secret that it presents, by exactly one way; `None` where it presents none.
-///
-/// # Errors
-/// `invalid_request` for a client that authenticates twice.
-pub(super) fn presented(headers: &HeaderMap, form: &Form) -> Result<Option<(String, Zeroizing<String>)>, Failure> {
-    match (headers.contains_key(AUTHORIZATION), form.get("client_secret")) {
-        (true, Some(_)) => Err(Failure::invalid_request("the client authenticates twice: use one way")),
-        (true, None) => Ok(from_header(headers)),
-        (false, Some(text)) => {
-            let name = form.get("client_id").unwrap_or(UNNAMED).to_owned();
-            Ok(Some((name, Zeroizing::new(text.to_owned()))))
-        }
-        (false, None) => Ok(None),
-    }
+/// A client's name for itself, and the secret that it presents.
+type Presented = (String, Zeroizing<String>);
+
+/// What a client presents in the header, which may be nothing that makes sense; `None` where there is none.
+pub(super) fn in_header(headers: &HeaderMap) -> Option<Option<Presented>> {
+    headers.contains_key(AUTHORIZATION).then(|| from_header(headers))
 }
 
-fn from_header(headers: &HeaderMap) -> Option<(String, Zeroizing<String>)> {
+/// What a client presents in the form.
+pub(super) fn in_form(form: &Form) -> Option<Presented> {
+    let secret = form.get("client_secret")?;
+    let name = form.get("client_id").unwrap_or(UNNAMED).to_owned();
+    Some((name, Zeroizing::new(secret.to_owned())))
+}
+
+fn from_header(headers: &HeaderMap) -> Option<Presented> {
     if let Some(bearer) = exchange::bearer(headers) {
         return Some((UNNAMED.to_owned(), Zeroizing::new(bearer.to_owned())));
     }
@@ -65,7 +63,7 @@ mod tests {
     }
 
     fn shown(pair: &str) -> Option<(String, String)> {
-        let shown = presented(&basic(pair), &Form::default()).ok().flatten();
+        let shown = in_header(&basic(pair)).flatten();
         shown.map(|(name, secret)| (name, secret.to_string()))
     }
 

@@ -4,9 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+const MOST: usize = 64 * 1024;
+
 /// Looks at the same bytes in pieces that end at these places, as far as they are ones.
 fn verdict(bytes: &[u8], cuts: &[usize]) -> (Result<(), Unclear>, u64) {
-    let mut heads = Heads::new();
+    let mut heads = Heads::new(MOST);
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
     cuts.sort_unstable();
     let mut from = 0;
@@ -106,10 +108,32 @@ proptest! {
 #[test]
 fn what_cannot_be_followed_marks_the_head_that_would_come_next() {
     let chunked = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
-    let long = format!("5;{}\r\nhello", "x".repeat(HEADER_MAX as usize));
+    let long = format!("5;{}\r\nhello", "x".repeat(MOST));
     for body in ["5\nhello", "x\r\n", "+5\r\n", "\r\n", "-1\r\n", "10000000000000000\r\n", "5\r\nhello!\r\n", &long] {
         let (found, _) = verdict(format!("{chunked}{body}").as_bytes(), &[]);
         assert_eq!(found.unwrap_err().head, 1, "{body:?}");
     }
     assert_eq!(verdict(b"GET / HTTP/1.1\n", &[]).0.unwrap_err().head, 0);
+}
+
+#[test]
+fn what_half_heads_hold_is_counted_over_all_connections_and_given_back() {
+    let all = Arc::new(AtomicUsize::new(0));
+    let half = || Half { all: all.clone(), counted: 0 };
+    let mut heads = Heads::new(MOST);
+    heads.look(b"GET / HTTP/1.1\r\nx: ").unwrap();
+    heads.look(&[b'y'; 10_000]).unwrap();
+    assert_eq!(heads.size, 10_019);
+    let mut one = half();
+    assert!(one.is(heads.size) && all.load(Ordering::Relaxed) == 10_019);
+    heads.look(b"\r\n\r\n").unwrap();
+    assert_eq!(heads.size, 0);
+    assert!(one.is(heads.size) && all.load(Ordering::Relaxed) == 0);
+    assert!(one.is(USUAL) && all.load(Ordering::Relaxed) == 0, "what is usual is not counted");
+    let mut many: Vec<Half> = (0..HALF_HEADS_MAX / MOST).map(|_| half()).collect();
+    assert!(many.iter_mut().all(|half| half.is(MOST)));
+    assert!(!one.is(USUAL + 1));
+    drop(many);
+    drop(one);
+    assert_eq!(all.load(Ordering::Relaxed), 0);
 }
