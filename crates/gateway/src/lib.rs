@@ -24,6 +24,8 @@ mod failures;
 pub mod fields;
 mod frames;
 mod front;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod headers;
 mod html;
 mod layer;

@@ -32,6 +32,8 @@ use room::{NoRoom, Place, Room};
 use serve::Line;
 
 pub use descriptors::raise_descriptor_limit;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use heads::judged;
 
 /// Connections that wait in the kernel until they are accepted.
 const BACKLOG: u32 = 4096;

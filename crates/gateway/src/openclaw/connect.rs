@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::json;
 use tenure_domain::{ClientField, ClientInfo, cleaned};
@@ -20,17 +22,17 @@ pub(super) struct Connect<'a> {
     #[serde(borrow)]
     method: Cow<'a, str>,
     #[serde(borrow)]
-    params: Params<'a>,
+    params: Object<Params<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Params<'a> {
     #[serde(borrow, default)]
-    auth: Option<Auth<'a>>,
+    auth: Option<Object<Auth<'a>>>,
     #[serde(borrow, default)]
-    client: Option<Client<'a>>,
+    client: Option<Object<Client<'a>>>,
     #[serde(borrow, default)]
-    device: Option<Device<'a>>,
+    device: Option<Object<Device<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -58,28 +60,53 @@ struct Device<'a> {
     id: Option<Cow<'a, str>>,
 }
 
+/// What is written as an object. By itself serde would take a list of its fields as well, which nobody else does.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Only<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Only<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Only(PhantomData))
+    }
+}
+
 impl<'a> Connect<'a> {
     /// Reads a connect message. `None` where it is none, or says something twice: the upstream might read it otherwise.
     pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
-        let connect: Self = serde_json::from_slice(message).ok()?;
+        // Of what it passes over, the reader would not notice that it is no text.
+        let message = std::str::from_utf8(message).ok()?;
+        let Object(connect): Object<Self> = serde_json::from_str(message).ok()?;
         (connect.kind == "req" && connect.method == "connect").then_some(connect)
     }
 
     /// The token that it shows.
     pub(super) fn token(&self) -> Option<&str> {
-        self.params.auth.as_ref()?.token.as_deref()
+        self.params.0.auth.as_ref()?.0.token.as_deref()
     }
 
     /// What it says of the client, added to what is seen.
     pub(super) fn client_info(&self, seen: ClientInfo) -> ClientInfo {
-        let Params { client, device, .. } = &self.params;
-        let client = client.as_ref();
+        let Object(Params { client, device, .. }) = &self.params;
+        let client = client.as_ref().map(|Object(client)| client);
         let said = [
             (ClientField::Id, client.and_then(|client| client.id.as_deref())),
             (ClientField::DisplayName, client.and_then(|client| client.display_name.as_deref())),
             (ClientField::Platform, client.and_then(|client| client.platform.as_deref())),
             (ClientField::Version, client.and_then(|client| client.version.as_deref())),
-            (ClientField::DeviceKey, device.as_ref().and_then(|device| device.id.as_deref())),
+            (ClientField::DeviceKey, device.as_ref().and_then(|Object(device)| device.id.as_deref())),
         ];
         said.into_iter().fold(seen, |info, (field, text)| match text {
             Some(text) => with(info, field, text),
@@ -200,6 +227,11 @@ mod tests {
             (r#""auth":{"token":"tnr_x"}"#, r#""auth":{"token":"tnr_x","token":"other"}"#),
             (r#""auth":{"token":"tnr_x"}"#, r#""auth":{"token":7}"#),
             (r#""id":"1","#, ""),
+            (r#""auth":{"token":"tnr_x"}"#, r#""auth":["tnr_x"]"#),
+            (
+                r#""client":{"id":"cli","version":"2026.9.6","platform":"linux","mode":"cli","displayName":"a laptop"}"#,
+                r#""client":["cli"]"#,
+            ),
         ] {
             let message = CONNECT.replacen(from, to, 1);
             assert_ne!(message, CONNECT);
@@ -207,6 +239,11 @@ mod tests {
         }
         assert!(Connect::parse(format!("{CONNECT}{CONNECT}").as_bytes()).is_none());
         assert!(Connect::parse(b"\xff").is_none());
+        assert!(Connect::parse(br#"["req","1","connect",{"auth":{"token":"tnr_x"}}]"#).is_none());
+        let mut no_text = CONNECT.replace("2026.9.6\",", "2026.9.6\",\"x\":\"?\",").into_bytes();
+        assert!(Connect::parse(&no_text).is_some());
+        *no_text.iter_mut().find(|byte| **byte == b'?').unwrap() = 0xff;
+        assert!(Connect::parse(&no_text).is_none());
     }
 
     #[test]

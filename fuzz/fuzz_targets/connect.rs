@@ -1,0 +1,4 @@
+//! Any bytes as OpenClaw's first message.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tenure_gateway::fuzz::connect(bytes));

@@ -1,0 +1,4 @@
+//! Any bytes as frames of a WebSocket.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tenure_gateway::fuzz::frames(bytes));
