@@ -58,21 +58,26 @@ pub(crate) fn open(home: &Home) -> InProcess {
 
 /// An export of as many sessions, each on a device of its own.
 pub(crate) fn export_of(count: u32) -> String {
+    export_on((0..count).map(|number| format!("device-{number}")), Subject::default().as_str())
+}
+
+/// An export of a session on each of these devices, named as earlier releases let them be named.
+pub(crate) fn export_on(devices: impl IntoIterator<Item = String>, subject: &str) -> String {
     let policy = Policy::default();
     let now = Wall.now();
-    (0..count).fold(String::new(), |mut text, number| {
+    (0_u32..).zip(devices).fold(String::new(), |mut text, (number, device)| {
         let mut random = [7; 16];
         random[..4].copy_from_slice(&number.to_be_bytes());
         let enrolment = Enrolment {
             id: random[..12].try_into().unwrap(),
             family: Family::new(random),
             fresh: Fresh::new(random),
-            subject: Subject::default(),
+            subject: Subject::recorded(subject).unwrap(),
             client: Arc::new(ClientInfo::default()),
             terms: policy.terms(None).unwrap(),
             expires_by: None,
         };
-        let device = Device::unknown(DeviceId::new(&format!("device-{number}")).unwrap());
+        let device = Device::unknown(DeviceId::recorded(&device).unwrap());
         let session = device.issue(enrolment, &policy, now).unwrap().session;
         let line = serde_json::to_string(&SessionRecord::new(&session, now)).unwrap();
         writeln!(text, "{line}").unwrap();

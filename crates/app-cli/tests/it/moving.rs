@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::home::{Home, id_of, mode};
-use crate::model::export_of;
+use crate::model::{export_of, export_on};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -89,6 +89,32 @@ fn a_device_over_its_cap_is_refused_by_name() {
     assert_eq!(report["taken"], 1);
     assert_eq!(report["overCap"], json!([{ "deviceId": "laptop", "active": 3, "cap": 2 }]));
     assert_eq!(to.list(&[])[0]["deviceId"], "phone");
+}
+
+/// Names that are not given any more, as earlier releases took them: everything of them is seen, and they go on naming.
+#[test]
+fn names_of_an_earlier_release_are_seen_and_can_be_named() {
+    for home in [Home::json(), Home::redis()] {
+        let (device, subject) = ("lap\u{200b}top ", "an\u{200f}na");
+        let text = export_on([device.to_owned(), "laptop".to_owned()], subject);
+        assert_eq!(home.feed(&["sessions", "import", "-", "--json"], &text).succeeds().json()["taken"], 2);
+        let table = home.run(&["sessions", "list"]).succeeds().out.clone();
+        assert!(table.contains("lap\\u{200b}top\\u{20}  an\\u{200f}na"), "{table}");
+        let json = home.run(&["sessions", "list", "--json"]).succeeds().out.clone();
+        assert!(json.contains("\"lap\\u200btop \"") && json.is_ascii(), "{json}");
+        let own = home.list(&["--device-id", device]);
+        assert_eq!((own.len(), &own[0]["deviceId"]), (1, &json!(device)));
+        assert_eq!(home.list(&["--subject", subject]).len(), 2);
+        let shown = home.run(&["sessions", "show", own[0]["sessionId"].as_str().unwrap()]).succeeds().out.clone();
+        assert!(shown.contains("lap\\u{200b}top") && shown.is_ascii(), "{shown}");
+        assert_eq!(sorted(&home.run(&["sessions", "export"]).succeeds().out), sorted(&text));
+        home.run(&["token", "issue", "--device-id", device, "--subject", subject])
+            .fails(2, "device id ends with a space");
+        home.run(&["sessions", "revoke", "--device-id", device]).succeeds();
+        assert_eq!(home.list(&[])[0]["deviceId"], "laptop");
+        home.run(&["sessions", "revoke", "--subject", subject]).succeeds();
+        assert_eq!(home.list(&[]).len(), 0);
+    }
 }
 
 #[test]
