@@ -1,4 +1,6 @@
-//! Any bytes as OpenClaw's first message.
+//! Any bytes as OpenClaw's first message, challenge and answer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tenure_gateway::fuzz::connect(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    tenure_gateway::fuzz::connect(bytes);
+});

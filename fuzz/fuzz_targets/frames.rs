@@ -1,4 +1,6 @@
-//! Any bytes as frames of a WebSocket.
+//! Any bytes as WebSocket frames.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tenure_gateway::fuzz::frames(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    tenure_gateway::fuzz::frames(bytes);
+});

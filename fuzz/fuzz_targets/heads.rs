@@ -1,4 +1,6 @@
-//! Any bytes as heads and bodies of requests.
+//! Any bytes as requests of one HTTP/1.1 connection, beside hyper.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tenure_gateway::fuzz::heads(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    tenure_gateway::fuzz::heads(bytes);
+});

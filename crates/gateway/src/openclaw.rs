@@ -5,7 +5,7 @@
 //! 101 and that challenge. The first message goes on unchanged, since the client has signed over it: so this upstream
 //! sees the token, and must be reachable through the gateway only.
 
-mod connect;
+pub(crate) mod connect;
 mod hold;
 
 use std::sync::Arc;
@@ -255,21 +255,6 @@ fn listener(gate: &Arc<Gate>, session: tenure_domain::SessionId, id: String, kno
         }
         true
     })
-}
-
-/// Reads any bytes as a message of either side, for the fuzzers.
-#[cfg(any(test, feature = "fuzz"))]
-pub(crate) fn read_any(bytes: &[u8]) {
-    if let Some(connect) = Connect::parse(bytes) {
-        // Numbers and escapes of what is passed over may be more than this reader takes.
-        if let Ok(whole) = serde_json::from_slice::<serde_json::Value>(bytes) {
-            assert_eq!(connect.token(), whole["params"]["auth"]["token"].as_str(), "another token is found");
-            assert_eq!(Some(&*connect.id), whole["id"].as_str(), "another id is found");
-        }
-        drop(connect.client_info(ClientInfo::default()));
-    }
-    let _ = connect::accepts(bytes, "1");
-    let _ = connect::challenge(bytes);
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod closing;
 mod descriptors;
-mod heads;
+pub(crate) mod heads;
 mod room;
 mod serve;
 
@@ -32,8 +32,6 @@ use room::{NoRoom, Place, Room};
 use serve::Line;
 
 pub use descriptors::raise_descriptor_limit;
-#[cfg(any(test, feature = "fuzz"))]
-pub(crate) use heads::judged;
 
 /// Connections that wait in the kernel until they are accepted.
 const BACKLOG: u32 = 4096;

@@ -4,6 +4,7 @@
 
 mod commits;
 mod decisions;
+mod fuzzed;
 mod ids;
 mod import;
 mod overlap;

@@ -129,7 +129,7 @@ pub(super) fn challenge(message: &[u8]) -> Option<&str> {
         #[serde(borrow)]
         event: Cow<'a, str>,
     }
-    let event: Event<'_> = serde_json::from_slice(message).ok()?;
+    let Object(event): Object<Event<'_>> = serde_json::from_slice(message).ok()?;
     if event.kind != "event" || event.event != "connect.challenge" {
         return None;
     }
@@ -190,6 +190,9 @@ impl<'de> Visitor<'de> for &mut Answer {
     }
 }
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,6 +242,8 @@ mod tests {
         }
         assert!(Connect::parse(format!("{CONNECT}{CONNECT}").as_bytes()).is_none());
         assert!(Connect::parse(b"\xff").is_none());
+        assert!(challenge(br#"["event","connect.challenge"]"#).is_none());
+        assert!(challenge(br#"{"type":"event","event":"connect.challenge"}"#).is_some());
         assert!(Connect::parse(br#"["req","1","connect",{"auth":{"token":"tnr_x"}}]"#).is_none());
         let mut no_text = CONNECT.replace("2026.9.6\",", "2026.9.6\",\"x\":\"?\",").into_bytes();
         assert!(Connect::parse(&no_text).is_some());

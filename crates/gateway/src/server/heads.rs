@@ -190,19 +190,6 @@ fn has_fragment(line: &[u8]) -> bool {
     memchr(b'#', target).is_some()
 }
 
-/// What is found in bytes that come in pieces of this length: how many heads, and how many octets to be escaped; or the
-/// first head that is unclear.
-#[cfg(any(test, feature = "fuzz"))]
-pub(crate) fn judged(bytes: &[u8], step: usize) -> Result<(u64, usize), (u64, &'static str)> {
-    let (mut heads, mut escaped) = (Heads::new(64 * 1024), 0);
-    for piece in bytes.chunks(step) {
-        heads.look(piece).map_err(|unclear| (unclear.head, unclear.text))?;
-        assert!(heads.bare.is_sorted() && heads.bare.iter().all(|at| *at < piece.len()), "{:?}", heads.bare);
-        escaped += heads.bare.drain(..).count();
-    }
-    Ok((heads.heads, escaped))
-}
-
 /// What stands behind the colon of a field of this name.
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (found, rest) = line.split_at_checked(name.len())?;
@@ -341,5 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Screened<S> {
     }
 }
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

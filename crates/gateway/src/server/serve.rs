@@ -148,7 +148,7 @@ impl Line {
     }
 
     /// Why the request that began as the `nth` is refused.
-    fn refusal(&self, nth: u64) -> Option<Problem> {
+    pub(super) fn refusal(&self, nth: u64) -> Option<Problem> {
         let unclear = self.unclear.get().filter(|unclear| unclear.head <= nth)?;
         Some(Problem::BadRequest(unclear.text.to_owned()))
     }
