@@ -18,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::closing::Closing;
 use super::serve::Line;
 
+/// So much of a field is looked at, however long it is.
+const KEPT: usize = 256;
 /// A head of up to this size is not counted where all that are not whole are.
 const USUAL: usize = 4 * 1024;
 /// So many bytes may those that are larger hold together; of more their connections are closed.
@@ -50,8 +52,10 @@ struct Heads {
     next: Next,
     /// Bytes of a body before the next line.
     skip: u64,
-    /// The beginning of a line whose rest has not come.
+    /// The beginning of a line whose rest has not come; of a long field the first [`KEPT`] bytes and the last one.
     begun: Vec<u8>,
+    /// How long that line is by now.
+    long: usize,
     /// So long may a line be.
     most: usize,
     /// Bytes of the head under way.
@@ -67,7 +71,7 @@ struct Heads {
 impl Heads {
     fn new(most: usize) -> Self {
         let (begun, bare) = (Vec::new(), Vec::new());
-        Self { next: Next::Request, skip: 0, begun, most, size: 0, heads: 0, length: None, coded: false, bare }
+        Self { next: Next::Request, skip: 0, begun, long: 0, most, size: 0, heads: 0, length: None, coded: false, bare }
     }
 
     /// Whether a request has begun to come in and has not ended.
@@ -101,11 +105,12 @@ impl Heads {
                 self.mark(piece, whole - bytes.len());
             }
             bytes = rest;
-            if self.begun.len() + piece.len() > self.most {
+            self.long += piece.len();
+            if self.long > self.most {
                 return Err("a line is too long");
             }
             if end.is_none() {
-                self.begun.extend_from_slice(piece);
+                self.keep(piece);
             } else if self.begun.is_empty() {
                 self.line(piece)?;
             } else {
@@ -113,10 +118,25 @@ impl Heads {
                 whole.extend_from_slice(piece);
                 self.line(&whole)?;
             }
+            if end.is_some() {
+                self.long = 0;
+            }
             let under_way = matches!(self.next, Next::Field | Next::Trailer) || !self.begun.is_empty();
             self.size = if under_way { self.size + piece.len() } else { 0 };
         }
         Ok(())
+    }
+
+    /// Keeps what will be asked for of a line that goes on: hyper holds the whole of it already.
+    fn keep(&mut self, piece: &[u8]) {
+        let Some((last, rest)) = piece.split_last() else { return };
+        if !matches!(self.next, Next::Field | Next::Trailer) {
+            return self.begun.extend_from_slice(piece);
+        }
+        self.begun.truncate(KEPT);
+        let room = rest.len().min(KEPT - self.begun.len());
+        self.begun.extend_from_slice(&rest[..room]);
+        self.begun.push(*last);
     }
 
     /// Notes where a piece of a request line, that stands at `start`, has octets in its target that the parser refuses.
@@ -171,6 +191,9 @@ impl Heads {
         if value_of(line, b"transfer-encoding").is_some() {
             self.coded = true;
         } else if let Some(value) = value_of(line, b"content-length") {
+            if line.len() > KEPT {
+                return Err("the length of a body is a number");
+            }
             if self.length.replace(number(value, 10)?).is_some() {
                 return Err("a request has one Content-Length");
             }
@@ -267,6 +290,20 @@ impl Drop for Half {
     }
 }
 
+/// Reads a little: hyper makes twice as much room after each read that fills what there is.
+fn poll_some<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    let mut room = [0; USUAL];
+    let most = buf.remaining().min(USUAL);
+    let mut some = ReadBuf::new(&mut room[..most]);
+    ready!(Pin::new(stream).poll_read(cx, &mut some))?;
+    buf.put_slice(some.filled());
+    Poll::Ready(Ok(()))
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Screened<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -277,7 +314,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Screened<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let polled = if this.heads.size > USUAL {
+            poll_some(&mut this.stream, cx, buf)
+        } else {
+            Pin::new(&mut this.stream).poll_read(cx, buf)
+        };
         if this.line.is_followed()
             && let Err(unclear) = this.heads.look(&buf.filled()[before..])
         {

@@ -137,3 +137,27 @@ fn what_half_heads_hold_is_counted_over_all_connections_and_given_back() {
     drop(one);
     assert_eq!(all.load(Ordering::Relaxed), 0);
 }
+
+#[test]
+fn of_a_long_field_little_is_kept_and_its_end_is_seen_all_the_same() {
+    let long = "y".repeat(20_000);
+    for (head, found) in [
+        (format!("GET / HTTP/1.1\r\nx: {long}\r\n\r\n"), Ok(())),
+        (format!("GET / HTTP/1.1\r\nx: {long}\n\r\n"), Err("a line ends with CR and LF")),
+        (
+            format!("GET / HTTP/1.1\r\ncontent-length: {}5\r\n\r\n", " ".repeat(300)),
+            Err("the length of a body is a number"),
+        ),
+        (format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(MOST)), Err("a line is too long")),
+    ] {
+        for step in [1, 2, 7, 1_000, head.len()] {
+            let mut heads = Heads::new(MOST);
+            let looked = head.as_bytes().chunks(step).try_for_each(|piece| {
+                let looked = heads.look(piece);
+                assert!(heads.begun.capacity() <= 4 * KEPT, "{}", heads.begun.capacity());
+                looked
+            });
+            assert_eq!(looked.map_err(|unclear| unclear.text), found, "in pieces of {step}");
+        }
+    }
+}
