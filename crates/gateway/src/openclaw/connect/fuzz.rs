@@ -1,6 +1,6 @@
 //! OpenClaw's messages beside what `JSON.parse` makes of them: of a name that stands twice, the last one.
 
-use tenure_domain::{ClientField, ClientInfo};
+use tenure_domain::{ClientField, ClientInfo, cleaned};
 
 use super::{Connect, accepts, challenge, refusal};
 use crate::problem::{Problem, Refused};
@@ -39,7 +39,8 @@ fn is_what_the_upstream_reads(connect: &Connect<'_>, bytes: &[u8]) {
         (ClientField::DeviceKey, &["params", "device", "id"]),
     ] {
         if let Some(text) = known.get(field) {
-            assert_eq!(read(path).as_deref(), Some(text), "{}", field.name());
+            let said = read(path).map(|said| cleaned(&said).into_owned());
+            assert_eq!(said.as_deref(), Some(text), "{}", field.name());
         }
     }
     // The refusal is an answer to this message and to no other, whatever its id is made of.

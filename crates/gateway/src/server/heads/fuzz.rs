@@ -67,8 +67,22 @@ fn however_they_come(seen: &Seen, bytes: &[u8], seed: u8, most: usize) {
 struct Message {
     /// Its first line.
     line: Vec<u8>,
+    /// The other lines of its head.
+    fields: Vec<u8>,
     body: Vec<u8>,
     whole: bool,
+}
+
+impl Message {
+    /// Says where its body ends in one way at most, in lines that end in one way.
+    fn is_clear(&self) {
+        let text = String::from_utf8_lossy(&self.fields).to_ascii_lowercase();
+        let lengths = text.split("\r\n").filter(|line| line.starts_with("content-length:"));
+        let codings = text.split("\r\n").filter(|line| line.starts_with("transfer-encoding:"));
+        assert!(lengths.count() + codings.count() <= 1, "a body ends in two ways: {self:?}");
+        assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "a line ends in another way: {self:?}");
+        assert!(!self.line.splitn(2, |byte| *byte == b' ').skip(1).any(|rest| rest.contains(&b'#')), "{self:?}");
+    }
 }
 
 /// What the reader of heads finds, byte by byte.
@@ -88,7 +102,7 @@ impl Seen {
         let mut seen = Self { heads, messages, lines, verdict: Ok(()), clear: 0 };
         let mut line = 0;
         for (at, byte) in bytes.iter().enumerate() {
-            let (body, begins) = (seen.heads.skip > 0, seen.heads.heads);
+            let (body, field, begins) = (seen.heads.skip > 0, seen.heads.next == Next::Field, seen.heads.heads);
             let marked = seen.heads.bare.len();
             seen.verdict = seen.heads.look(&[*byte]);
             if seen.verdict.is_err() {
@@ -104,6 +118,7 @@ impl Seen {
             seen.clear += if seen.heads.bare.len() > marked { 3 } else { 1 };
             match seen.messages.last_mut() {
                 Some(message) if body => message.body.push(*byte),
+                Some(message) if field => message.fields.push(*byte),
                 _ => {}
             }
             if !body && *byte == b'\n' || body && seen.heads.skip == 0 {
@@ -188,6 +203,7 @@ struct Passed {
 impl Passed {
     /// Holds it against what was seen; `broke` where the reader lost the place behind it, and refuses what comes next.
     fn is(&self, message: &Message, broke: bool) {
+        message.is_clear();
         let line = escaped(&message.line);
         let mut words = line.split(|byte| *byte == b' ');
         let method = words.next().unwrap_or_default();
