@@ -16,6 +16,7 @@ mod cookies;
 mod cors;
 mod crowds;
 mod cut;
+mod enrolment;
 mod forward_auth;
 mod honest;
 mod hostile;
