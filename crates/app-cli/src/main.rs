@@ -26,6 +26,10 @@ use cli::{Cli, Command, GenerateCommand};
 use exit::Failure;
 use output::Output;
 
+/// Wipes what is given back, so that nothing of a token stays in the buffers of whichever library had it.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let color = arguments::color(&arguments);

@@ -146,15 +146,18 @@ pub struct Token {
     secret: Secret,
 }
 
-/// A token written out, for the one moment in which its owner gets it. Wiped when dropped.
-pub struct TokenText(Zeroizing<[u8; LENGTH]>);
+/// A token written out, for the one moment in which its owner gets it. Wiped when dropped; in one place, so that handing it
+/// on leaves no copy behind.
+pub struct TokenText(Box<Zeroizing<[u8; LENGTH]>>);
+
+impl ZeroizeOnDrop for TokenText {}
 
 impl TokenText {
     /// The text itself. Whoever calls this answers for where it goes.
     #[must_use]
     pub fn expose(&self) -> &str {
         // Only ASCII is ever written into it.
-        std::str::from_utf8(&*self.0).unwrap_or_default()
+        std::str::from_utf8(&**self.0).unwrap_or_default()
     }
 }
 
@@ -245,7 +248,7 @@ impl Token {
     /// Writes the token out.
     #[must_use]
     pub fn to_text(&self) -> TokenText {
-        let mut text = Zeroizing::new([0; LENGTH]);
+        let mut text = Box::new(Zeroizing::new([0; LENGTH]));
         text[..ID_AT].copy_from_slice(PREFIX);
         text[ID_AT..SECRET_AT - 1].copy_from_slice(&self.session.to_ascii());
         text[SECRET_AT - 1] = b'_';

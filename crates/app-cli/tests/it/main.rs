@@ -9,6 +9,8 @@ mod gateway;
 mod gateway_settings;
 mod home;
 mod http_docs;
+#[cfg(target_os = "linux")]
+mod leftovers;
 mod lost;
 mod model;
 mod moving;

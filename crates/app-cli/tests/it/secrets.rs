@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
+use tenure_domain::Token;
 
 use crate::home::{Home, id_of};
 use crate::on_both_backends;
@@ -74,5 +75,28 @@ fn nothing_secret_is_said_or_kept(home: Home) {
     for digest in digests {
         assert_eq!(digest.len(), 64);
         assert!(!said.contains(&digest) && !said.contains(&digest[..16]), "a digest was said");
+    }
+}
+
+/// Whether they are random the tests cannot tell; a seed, a counter or a key that processes share would repeat itself.
+#[test]
+fn no_two_sessions_or_rotations_share_a_secret() {
+    let (home, other) = (Home::json(), Home::json());
+    let mut families = Vec::new();
+    let mut secrets = Vec::new();
+    for home in [&home, &other, &home, &other, &home, &other] {
+        let first = Token::parse(&home.issue("laptop")).unwrap();
+        families.push(*first.secret().family().digest().as_bytes());
+        secrets.push(*first.secret().digest().as_bytes());
+        let ran = home.feed(&["token", "rotate"], first.to_text().expose());
+        let second = Token::parse(ran.succeeds().out.trim_end()).unwrap();
+        assert!(first.secret().family().digest() == second.secret().family().digest());
+        secrets.push(*second.secret().digest().as_bytes());
+    }
+    for digests in [&mut families, &mut secrets] {
+        let many = digests.len();
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), many);
     }
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use tenure_domain::*;
+use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
 use crate::support::{enrolment, half, laptop};
 
@@ -220,4 +221,23 @@ fn digests_are_compared_in_constant_time_and_secrets_not_at_all() {
     assert!(equality.contains("self.0.ct_eq(&other.0).into()") && !equality.contains("=="), "{equality}");
     let (one, two) = (Digest::from_bytes([1; 32]), Digest::from_bytes([2; 32]));
     assert!(one == one && one != two);
+}
+
+/// Compiles only where the types are wiped when they are dropped.
+const fn wiped<T: ZeroizeOnDrop>() {}
+const _: () = {
+    wiped::<Secret>();
+    wiped::<Family>();
+    wiped::<Fresh>();
+    wiped::<TokenText>();
+};
+
+#[test]
+fn what_is_wiped_is_nothing_but_zeros() {
+    let mut secret = Secret::new(&Family::new([7; 16]), &Fresh::new([9; 16]));
+    secret.zeroize();
+    assert!(secret.digest() == Secret::new(&Family::new([0; 16]), &Fresh::new([0; 16])).digest());
+    let mut family = Family::new([7; 16]);
+    family.zeroize();
+    assert!(family.digest() == Family::new([0; 16]).digest());
 }
