@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::Result;
 use crate::cargo::{capture, cargo, root};
+use crate::{Result, claims};
 
 /// A file and the arguments with which `tenure` prints it, or a part of it: what stands between the lines [`begin`] and
 /// [`END`].
@@ -68,8 +68,13 @@ pub(crate) fn write() -> Result<()> {
     Ok(())
 }
 
-/// Fails if a generated file is not what `write` would make it.
+/// Fails if a generated file is not what `write` would make it, or if a claim has no test.
 pub(crate) fn check() -> Result<()> {
+    let (generated, claims) = (generated(), claims::check());
+    generated.and(claims)
+}
+
+fn generated() -> Result<()> {
     let tenure = build()?;
     let root = root();
     let mut stale = Vec::new();

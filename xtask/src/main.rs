@@ -2,6 +2,7 @@
 
 mod cargo;
 mod ci;
+mod claims;
 mod deny;
 mod docs;
 mod experiments;
@@ -22,7 +23,7 @@ Commands:
   ci            run every check that a change has to pass
   layers        check which crate depends on which
   docs          write the generated files
-  docs --check  fail if a generated file differs from what would be written
+  docs --check  fail if a generated file differs from what would be written, or docs/security.md names no test for a claim
   bench         measure, each thing beside its bare floor (minutes)
   faults        kill, stop, fill up and damage what a store lives on (an hour or more)
   openclaw      run the real OpenClaw, from npm, behind the gateway (minutes)
