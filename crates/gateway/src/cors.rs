@@ -58,3 +58,10 @@ pub(crate) fn permit(headers: &mut HeaderMap, origin: HeaderValue) {
     }
     headers.append(VARY, ORIGIN.into());
 }
+
+/// Tells caches that another origin may get other headers, where any origin is named.
+pub(crate) fn vary(gate: &Gate, headers: &mut HeaderMap) {
+    if !gate.options().cors_origins.is_empty() {
+        headers.append(VARY, ORIGIN.into());
+    }
+}

@@ -60,9 +60,13 @@ impl Front {
             origin.into_iter().for_each(|origin| cors::permit(response.headers_mut(), origin));
             return response;
         }
+        let of_upstream = path.is_none();
         let mut response = self.route(connection, end, request).await;
-        if let Some(origin) = origin {
-            cors::permit(response.headers_mut(), origin);
+        match origin {
+            Some(origin) => cors::permit(response.headers_mut(), origin),
+            // Tenure's own answers are kept by nobody.
+            None if of_upstream => cors::vary(&self.gate, response.headers_mut()),
+            None => {}
         }
         response
     }

@@ -81,6 +81,11 @@ async fn a_page_of_a_named_origin_may_ask_with_a_token_and_reads_also_why_not() 
     }
     let reply = site.get("/", &[&origin, &bearer]).await;
     assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, Some(BOARD)));
+    // A cache may keep what the upstream answers, and must not give it to a page of another origin.
+    for line in ["x: y", "origin: https://evil.test"] {
+        let reply = site.get("/open/a", &[line]).await;
+        assert_eq!((reply.header("vary"), cors_headers(&reply)), (Some("origin"), vec![]), "{line}");
+    }
     site.revoke(&issued).await;
     for _ in 0..11 {
         site.get("/", &[&origin, "authorization: Bearer tnr_wrong"]).await;
