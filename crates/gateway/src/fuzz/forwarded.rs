@@ -40,6 +40,8 @@ fn behind_host(url: &[u8]) -> &[u8] {
 
 #[track_caller]
 fn hold(what: &str, target: &[u8]) {
+    let odd = |byte: &u8| matches!(byte, b'#' | b'\\') || !byte.is_ascii_graphic();
+    assert!(!target.iter().any(odd), "{what}: {:?} is public", String::from_utf8_lossy(target));
     for (server, path) in resolve::all(target) {
         let (target, path) = (String::from_utf8_lossy(target), String::from_utf8_lossy(&path).into_owned());
         assert!(is_open(path.as_bytes()), "{what}: {target:?} is public, and {path:?} {server}");
@@ -62,7 +64,11 @@ pub(crate) fn judge_named(text: &[u8], options: &Options) -> usize {
         let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value)]);
         if auth::is_public(&headers, None, options) {
             public += 1;
-            hold(name, behind_host(text));
+            let target = behind_host(text);
+            let before = &text[..text.len() - target.len()];
+            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]/".contains(byte);
+            assert!(before.iter().all(plain), "{name}: {:?} is public", String::from_utf8_lossy(text));
+            hold(name, target);
         }
     }
     if let Ok(text) = std::str::from_utf8(text) {

@@ -94,11 +94,28 @@ pub(super) fn python(target: &[u8]) -> Option<Vec<u8>> {
     normal(&unescape(path, false)?, false, bare)
 }
 
+/// A server that does not decode more than RFC 3986 calls the same (section 6.2.2): letters, digits, `-`, `.`, `_`, `~`.
+pub(super) fn undecoded(target: &[u8]) -> Option<Vec<u8>> {
+    let mut path = until(target, b"?#").to_vec();
+    let mut at = 0;
+    while at < path.len() {
+        if let Some([byte]) = path.get(at..at + 3).and_then(|three| unescape(three, true)).as_deref()
+            && (byte.is_ascii_alphanumeric() || b"-._~".contains(byte))
+        {
+            path.splice(at..at + 3, [*byte]);
+        }
+        at += 1;
+    }
+    normal(&path, false, encoded)
+}
+
 /// All of them, and each again as servers do that take parameters out, that decode twice, or that take a decoded
 /// backslash for a slash.
 pub(super) fn all(target: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut found = Vec::new();
-    for (name, resolve) in [("nginx", nginx as fn(&[u8]) -> _), ("go", go), ("node", node), ("python", python)] {
+    for (name, resolve) in
+        [("nginx", nginx as fn(&[u8]) -> _), ("go", go), ("node", node), ("python", python), ("none", undecoded)]
+    {
         let short = without_parameters(target);
         for (target, what) in [(target, name), (&short, "without parameters")] {
             let Some(path) = resolve(target) else { continue };

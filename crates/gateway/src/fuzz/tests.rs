@@ -218,5 +218,5 @@ const TARGETS: [&[u8]; 30] = [
 #[test]
 fn what_is_public_is_so_for_whoever_resolves_it() {
     let public = run("forwarded", 20_000, &TARGETS, forwarded);
-    assert!(public > 5_000, "{public} times public");
+    assert!(public > 2_000, "{public} times public");
 }
