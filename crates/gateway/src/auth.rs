@@ -13,7 +13,7 @@ use crate::api::is_local;
 use crate::cookie;
 use crate::enforce::Gate;
 use crate::fields::TENURE_ROTATE;
-use crate::headers::set_identity;
+use crate::headers::{Values, set_identity};
 use crate::login;
 use crate::openclaw::may_be_public;
 use crate::options::Options;
@@ -71,7 +71,7 @@ async fn decide<B>(
     }
     let peer = Peer::of(connection, headers, options)?;
     let admitted = gate.admit(&peer, &method(request), headers).await?;
-    set_identity(&mut answer, &admitted.verified.session, options);
+    set_identity(&mut answer, &admitted.verified.session, options, &mut Values::new());
     if admitted.verified.rotation_due {
         answer.insert(TENURE_ROTATE, HeaderValue::from_static("due"));
     }

@@ -1,7 +1,6 @@
 //! Header fields by name: which a request brings to the upstream, which are taken away, and which the gateway sets. One
 //! table, by which the code goes and from which the documentation is written.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
@@ -11,6 +10,7 @@ use http::header::{
     SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Method};
+use rustc_hash::FxHashMap;
 
 use crate::options::Options;
 use crate::peer::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -181,6 +181,20 @@ pub(crate) static HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
+/// The lengths of those names, a bit for each.
+static LENGTHS: LazyLock<u64> =
+    LazyLock::new(|| HOP_BY_HOP.iter().fold(0, |bits, name| bits | bit(name.as_str().len())));
+
+/// Whether a field belongs to one connection.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *LENGTHS & bit(name.as_str().len()) != 0 && HOP_BY_HOP.contains(name)
+}
+
+/// One bit of 64, those beyond left out.
+const fn bit(at: usize) -> u64 {
+    if at < 64 { 1 << at } else { 0 }
+}
+
 /// Fields that `Connection` takes away from nobody: without them a request is another one.
 pub(crate) static NEVER_OF_ONE_CONNECTION: [HeaderName; 1] = [HOST];
 
@@ -257,15 +271,30 @@ enum Rule {
 
 /// The table, ready to be asked.
 struct Rules {
-    names: HashMap<Box<[u8]>, Rule>,
+    /// Asked with names of any client's making; the table is fixed, so none of them can make it slow.
+    names: FxHashMap<Box<[u8]>, Rule>,
     beginnings: Vec<(Box<[u8]>, Fate)>,
+    /// The second letters that there are after each first one, a bit for each: most names are none of the table's by
+    /// these alone.
+    pairs: [u64; 36],
+}
+
+/// The place of a letter or digit, in lower case.
+const fn place(letter: u8) -> usize {
+    (if letter.is_ascii_digit() { letter - b'0' } else { letter - b'a' + 10 }) as usize
 }
 
 static RULES: LazyLock<Rules> = LazyLock::new(|| {
     let own = OWN.iter().chain(&HOP_BY_HOP).map(|name| (fold(name.as_str()), Rule::Own(name.clone())));
     let of = |group: &'static Group| group.names.iter().map(|name| (fold(name), Rule::Of(group.fate)));
     let beginnings = GROUPS.iter().flat_map(|group| group.beginnings.iter().map(|name| (fold(name), group.fate)));
-    Rules { names: own.chain(GROUPS.iter().flat_map(of)).collect(), beginnings: beginnings.collect() }
+    let names: FxHashMap<_, _> = own.chain(GROUPS.iter().flat_map(of)).collect();
+    let beginnings: Vec<_> = beginnings.collect();
+    let mut pairs = [0; 36];
+    for folded in names.keys().chain(beginnings.iter().map(|(beginning, _)| beginning)) {
+        pairs[place(folded[0])] |= bit(place(folded[1]));
+    }
+    Rules { names, beginnings, pairs }
 });
 
 /// Whether two names are the same to a server that looks at letters and digits only.
@@ -277,6 +306,11 @@ fn fate(name: &HeaderName, options: &Options) -> Fate {
     let twin = |header: &HeaderName| header != name && are_alike(header, name);
     if are_alike(name, &options.user_header) || options.upstream_auth.as_ref().is_some_and(|auth| twin(&auth.header)) {
         return Fate::Removed;
+    }
+    let mut first = letters(name.as_str());
+    let (Some(one), Some(other)) = (first.next(), first.next()) else { return Fate::Passes };
+    if RULES.pairs[place(one)] & bit(place(other)) == 0 {
+        return Fate::Passes;
     }
     // A longer one is none of the table's names, and begins as its first letters do.
     let mut room = [0; LONGEST];
@@ -291,7 +325,9 @@ fn fate(name: &HeaderName, options: &Options) -> Fate {
         Some(Rule::Own(own)) => return if own == name { Fate::Passes } else { Fate::Removed },
         None => {}
     }
-    let begun = RULES.beginnings.iter().find(|(beginning, _)| folded.starts_with(beginning));
+    // Most names are told apart by their first letter.
+    let begins = |beginning: &[u8]| folded.first() == beginning.first() && folded.starts_with(beginning);
+    let begun = RULES.beginnings.iter().find(|(beginning, _)| begins(beginning));
     begun.map_or(Fate::Passes, |(_, fate)| *fate)
 }
 

@@ -1,9 +1,10 @@
 //! Which headers go through: what belongs to one connection stays on it, the token goes no further, and what the upstream
 //! is to know is set. What a client may not say is in `fields`.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
+use bytes::BytesMut;
 use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderName, SEC_WEBSOCKET_PROTOCOL};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
@@ -11,7 +12,7 @@ use tenure_domain::Session;
 
 use crate::cookie::CookieName;
 use crate::credential::{is_token_cookie, is_token_protocol, is_token_scheme, split};
-use crate::fields::{HOP_BY_HOP, NEVER_OF_ONE_CONNECTION, X_TENURE_DEVICE, X_TENURE_SESSION};
+use crate::fields::{NEVER_OF_ONE_CONNECTION, X_TENURE_DEVICE, X_TENURE_SESSION, is_hop_by_hop};
 use crate::options::{Options, Profile};
 use crate::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
@@ -29,7 +30,9 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    // Nothing is hashed or copied where nothing is to go.
+    let doomed: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    for name in doomed {
         headers.remove(name);
     }
 }
@@ -89,15 +92,42 @@ fn header(value: &[u8]) -> Option<HeaderValue> {
     HeaderValue::from_bytes(value).ok().filter(|value| !value.is_empty())
 }
 
+/// Makes values of fields in one allocation, which they share, and their clones too.
+pub(crate) struct Values(BytesMut);
+
+impl Values {
+    /// With room for what the gateway tells of a request.
+    pub(crate) fn new() -> Self {
+        Self(BytesMut::with_capacity(256))
+    }
+
+    /// A text as a value; `None` where it has characters that no header carries. Bytes beyond ASCII pass.
+    pub(crate) fn of(&mut self, text: impl Display) -> Option<HeaderValue> {
+        write!(self.0, "{text}").ok()?;
+        HeaderValue::from_maybe_shared(self.0.split().freeze()).ok()
+    }
+}
+
 /// Sets where the request came from. `X-Forwarded-For` begins with the client: what stands left of it in a chain is
 /// the client's own invention.
-pub(crate) fn set_forwarding(headers: &mut HeaderMap, connection: &Connection, peer: &Peer, options: &Options) {
-    let mut chain = String::with_capacity(48);
-    let _ = write!(chain, "{}", told(peer.address, options.profile));
-    if peer.address != connection.remote() {
-        let _ = write!(chain, ", {}", connection.remote());
-    }
-    if let Ok(chain) = HeaderValue::try_from(chain) {
+pub(crate) fn set_forwarding(
+    headers: &mut HeaderMap,
+    connection: &Connection,
+    peer: &Peer,
+    options: &Options,
+    values: &mut Values,
+) {
+    let (client, proxy) = (told(peer.address, options.profile), connection.remote());
+    let chain = match client {
+        _ if peer.address != proxy => values.of(format_args!("{client}, {proxy}")),
+        // What most requests need. The standard library would format it twice, so that it can be padded.
+        IpAddr::V4(client) => {
+            let [a, b, c, d] = client.octets();
+            values.of(format_args!("{a}.{b}.{c}.{d}"))
+        }
+        IpAddr::V6(client) => values.of(client),
+    };
+    if let Some(chain) = chain {
         headers.insert(X_FORWARDED_FOR, chain);
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(peer.scheme()));
@@ -127,17 +157,16 @@ fn told(address: IpAddr, profile: Option<Profile>) -> IpAddr {
 }
 
 /// Says whose session it is.
-pub(crate) fn set_identity(headers: &mut HeaderMap, session: &Session, options: &Options) {
-    let mut set = |name: HeaderName, text: &str| {
-        // A subject may have characters that no header carries as they are; bytes beyond ASCII pass.
-        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+pub(crate) fn set_identity(headers: &mut HeaderMap, session: &Session, options: &Options, values: &mut Values) {
+    let told = [
+        (options.user_header.clone(), values.of(session.subject.as_str())),
+        (X_TENURE_DEVICE, values.of(session.device.as_str())),
+        (X_TENURE_SESSION, values.of(session.id)),
+    ];
+    for (name, value) in told {
+        if let Some(value) = value {
             headers.insert(name, value);
         }
-    };
-    set(options.user_header.clone(), session.subject.as_str());
-    set(X_TENURE_DEVICE, session.device.as_str());
-    if let Ok(id) = HeaderValue::try_from(session.id.to_string()) {
-        headers.insert(X_TENURE_SESSION, id);
     }
 }
 

@@ -39,7 +39,7 @@ use crate::cookie;
 use crate::enforce::Gate;
 use crate::fields::{TENURE_ROTATE, strip_claims};
 use crate::front;
-use crate::headers::{set_forwarding, strip_token};
+use crate::headers::{Values, set_forwarding, strip_token};
 use crate::metrics::Outcome;
 use crate::openclaw::may_be_public;
 use crate::options::Options;
@@ -214,7 +214,7 @@ async fn let_in<B>(
     strip_claims(request.headers_mut(), &method, options);
     strip_token(request.headers_mut(), &options.cookie_name);
     if known.is_some() {
-        set_forwarding(request.headers_mut(), &connection, &peer, options);
+        set_forwarding(request.headers_mut(), &connection, &peer, options, &mut Values::new());
     }
     request.extensions_mut().remove::<CurrentSession>();
     if let Some((session, _)) = &found {

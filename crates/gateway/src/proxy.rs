@@ -23,7 +23,9 @@ use crate::cookie::{self, CookieName};
 use crate::credential::sets_token_cookie;
 use crate::enforce::{Admitted, Gate};
 use crate::fields::{TENURE_ROTATE, strip_claims};
-use crate::headers::{set_forwarding, set_host, set_identity, set_upstream_auth, strip_hop_by_hop, strip_token};
+use crate::headers::{
+    Values, set_forwarding, set_host, set_identity, set_upstream_auth, strip_hop_by_hop, strip_token,
+};
 use crate::live::{Cut, Guard};
 use crate::login;
 use crate::metrics::Outcome;
@@ -35,7 +37,7 @@ use crate::relay::bridge::{self, Bridge};
 use crate::relay::{self, Opened, Shaken};
 use crate::request_id::{self, X_REQUEST_ID};
 use crate::rotation;
-use crate::upstream::{Dial, Pool, Wire, closed_meanwhile, pool};
+use crate::upstream::{Dial, Pools, Wire};
 use crate::watch::{Exchange, Side};
 
 /// What lets a request in.
@@ -51,7 +53,7 @@ enum Entry {
 /// Forwards requests to the upstream.
 pub(crate) struct Proxy {
     gate: Arc<Gate>,
-    pool: Pool,
+    pools: Pools,
     dial: Dial,
     limits: Limits,
 }
@@ -60,7 +62,7 @@ impl Proxy {
     pub(crate) fn new(gate: Arc<Gate>, connections: usize) -> Self {
         let limits = gate.options().limits;
         let dial = Dial::new(limits.connect, connections);
-        Self { gate, pool: pool(dial.clone()), dial, limits }
+        Self { gate, pools: Pools::new(dial.clone(), connections), dial, limits }
     }
 
     /// Answers a request for the upstream. `end` ends the client's stream or connection, where the answer may not go
@@ -77,9 +79,13 @@ impl Proxy {
             Ok(peer) => peer,
             Err(problem) => return self.failed(&problem),
         };
-        let id = request_id::of(request.headers(), peer.trusted);
+        let mut values = Values::new();
+        let id = request_id::of(request.headers(), peer.trusted, &mut values);
         let mut response = match self.admit(&peer, &request, options).await {
-            Ok(admitted) => self.let_through(connection, end, &peer, request, upstream, options, admitted, &id).await,
+            Ok(entry) => {
+                let told = (&id, values);
+                self.let_through(connection, end, &peer, request, upstream, options, entry, told).await
+            }
             Err(problem) => login::redirect(&request, &problem).unwrap_or_else(|| problem.into_response()),
         };
         cookie::settle(&mut response, &options.cookie_name, peer.secure);
@@ -112,7 +118,7 @@ impl Proxy {
         upstream: &Upstream,
         options: &Options,
         entry: Entry,
-        id: &HeaderValue,
+        (id, mut values): (&HeaderValue, Values),
     ) -> Response {
         let upgrade = relay::is_upgrade(&request);
         if upgrade && !request.body().is_end_stream() {
@@ -131,11 +137,11 @@ impl Proxy {
         strip_hop_by_hop(headers);
         strip_claims(headers, &method, options);
         strip_token(headers, &options.cookie_name);
-        set_forwarding(headers, connection, peer, options);
+        set_forwarding(headers, connection, peer, options, &mut values);
         set_host(headers, &upstream.authority);
         headers.insert(X_REQUEST_ID, id.clone());
         if let Some(admitted) = &admitted {
-            set_identity(headers, &admitted.verified.session, options);
+            set_identity(headers, &admitted.verified.session, options, &mut values);
             // A path that is open to everybody does not open what the upstream's own token guards.
             set_upstream_auth(headers, options);
         }
@@ -151,9 +157,9 @@ impl Proxy {
             self.upgrade_before_the_token(peer, request).await
         } else if upgrade {
             let guard = session.map(|session| self.gate.live().register(&session));
-            self.upgrade(request, end, guard).await
+            self.upgrade(request, end, guard, options).await
         } else {
-            self.forward(request, end, Exchange::new(&self.gate, session)).await
+            self.forward(request, end, Exchange::new(&self.gate, session), options).await
         };
         let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem.of_cookie(in_cookie)));
         if let Some((session, credential)) = due {
@@ -178,28 +184,31 @@ impl Proxy {
         request: Request<Incoming>,
         end: &CancellationToken,
         exchange: Arc<Exchange>,
+        options: &Options,
     ) -> Result<Response, Problem> {
         let (mut parts, body) = request.into_parts();
         parts.extensions.clear();
         // What has no body and does the same when done twice (RFC 9110 section 9.2.2) can be sent again.
         let has_body = !body.is_end_stream();
         let again = (!has_body && parts.method.is_idempotent()).then(|| parts.clone());
+        let is_safe = !has_body && parts.method.is_safe();
         let mut request = Request::from_parts(parts, Either::Left(Upload::new(body, exchange.clone())));
         if has_body {
             exchange.goes_up(capture_connection(&mut request));
         }
-        let answer = match (self.wait(self.pool.request(request), &exchange).await, again) {
-            (Err(NoAnswer::Failed(error)), Some(parts)) if closed_meanwhile(&error) => {
-                let answer = self.pool.request(Request::from_parts(parts, Either::Right(Empty::new())));
-                self.wait(answer, &exchange).await
-            }
-            (answer, _) => answer,
-        };
+        let pool = self.pools.first(is_safe);
+        let mut answer = self.wait(pool.request(request), &exchange).await;
+        if let (Err(NoAnswer::Failed(error)), Some(parts)) = (&answer, again)
+            && let Some(pool) = self.pools.next(pool, error)
+        {
+            let request = Request::from_parts(parts, Either::Right(Empty::new()));
+            answer = self.wait(pool.request(request), &exchange).await;
+        }
         let answer = answer.map_err(Problem::from)?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Problem::BadGateway("the upstream switched protocols unasked".to_owned()));
         }
-        pass_on(answer, end, &self.gate.options().cookie_name, exchange)
+        pass_on(answer, end, &options.cookie_name, exchange)
     }
 
     /// Waits for the header of the answer, as long as the request's body moves or the patience lasts, and the session
@@ -245,17 +254,18 @@ impl Proxy {
         request: Request<Incoming>,
         end: &CancellationToken,
         guard: Option<Guard>,
+        options: &Options,
     ) -> Result<Response, Problem> {
         let io = self.dial.connect(request.uri()).await.map_err(|error| no_connection(&error))?;
         let request = request.map(Body::new);
-        let Some(guard) = guard else { return self.upgrade_unguarded(request, end, io).await };
+        let Some(guard) = guard else { return self.upgrade_unguarded(request, end, io, options).await };
         match relay::open(&self.gate, request, io, guard).await? {
             Opened::Switched(mut response) => {
-                strip_own(response.headers_mut(), &self.gate.options().cookie_name);
+                strip_own(response.headers_mut(), &options.cookie_name);
                 Ok(response)
             }
             Opened::Declined(answer, guard) => {
-                pass_on(answer, end, &self.gate.options().cookie_name, Exchange::with(&self.gate, guard))
+                pass_on(answer, end, &options.cookie_name, Exchange::with(&self.gate, guard))
             }
         }
     }
@@ -272,10 +282,11 @@ impl Proxy {
         request: Request<Body>,
         end: &CancellationToken,
         io: Wire,
+        options: &Options,
     ) -> Result<Response, Problem> {
         let (switching, mut response) = match relay::shake_hands(request, io).await? {
             Shaken::Declined(answer) => {
-                return pass_on(answer, end, &self.gate.options().cookie_name, Exchange::with(&self.gate, None));
+                return pass_on(answer, end, &options.cookie_name, Exchange::with(&self.gate, None));
             }
             Shaken::Switching(switching, response) => (switching, response),
         };
@@ -284,7 +295,7 @@ impl Proxy {
             let Ok((client, upstream)) = switching.finish().await else { return };
             bridge::run_unguarded(Bridge::new(client, upstream), &closing).await;
         });
-        strip_own(response.headers_mut(), &self.gate.options().cookie_name);
+        strip_own(response.headers_mut(), &options.cookie_name);
         Ok(response)
     }
 }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::headers::Values;
+
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken over.
 const LONGEST: usize = 128;
@@ -16,19 +18,18 @@ static PROCESS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// A request's id: the one it has, where a trusted proxy gave it, else a new one.
-pub(crate) fn of(headers: &HeaderMap, trusted: bool) -> HeaderValue {
+pub(crate) fn of(headers: &HeaderMap, trusted: bool, values: &mut Values) -> HeaderValue {
     let given = headers.get(X_REQUEST_ID).filter(|id| trusted && is_sound(id));
-    given.cloned().unwrap_or_else(fresh)
+    given.cloned().unwrap_or_else(|| fresh(values))
 }
 
 fn is_sound(id: &HeaderValue) -> bool {
     (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 
-fn fresh() -> HeaderValue {
+fn fresh(values: &mut Values) -> HeaderValue {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let id = format!("{:016x}", PROCESS.hash_one(count));
-    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from(count))
+    values.of(format_args!("{:016x}", PROCESS.hash_one(count))).unwrap_or_else(|| HeaderValue::from(count))
 }
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ mod tests {
     #[test]
     fn an_id_is_kept_from_a_trusted_proxy_only_and_only_if_it_is_sound() {
         let given = |id: &str| HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::try_from(id).unwrap())]);
+        let of = |headers: &HeaderMap, trusted| of(headers, trusted, &mut Values::new());
         assert_eq!(of(&given("abc-1"), true), "abc-1");
         assert_ne!(of(&given("abc-1"), false), "abc-1");
         for odd in ["", "two words", &"x".repeat(129)] {

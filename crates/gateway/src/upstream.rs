@@ -13,8 +13,8 @@ use futures_util::task::AtomicWaker;
 use http::uri::Scheme;
 use http::{Extensions, Uri};
 use http_body_util::{Either, Empty};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection};
+use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
@@ -29,24 +29,61 @@ use crate::bodies::Upload;
 /// How long an unused connection is kept: shorter than servers usually do (Node: 5 s), so that they seldom close one
 /// just as a request leaves on it.
 const IDLE: Duration = Duration::from_secs(4);
-/// Unused connections kept at most.
+/// Unused connections kept at most in a pool.
 const IDLE_MAX: usize = 512;
 /// Fields of an answer at most.
 pub(crate) const FIELDS: usize = 1024;
 
-/// The pool of connections. A request that is sent again has no body.
+/// Pooled connections. A request that is sent again has no body.
 pub(crate) type Pool = Client<Dial, Either<Upload, Empty<Bytes>>>;
 
-pub(crate) fn pool(dial: Dial) -> Pool {
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(IDLE_MAX)
-        // Only what never left: hyper hands such a request back.
-        .retry_canceled_requests(true)
-        .set_host(false)
-        .http1_max_headers(FIELDS)
-        .build(dial)
+/// Connections for requests. With more fields than hyper expects (100), each answer takes 64 KiB of its own, and that a
+/// twentieth of the time that a request takes. So requests that change nothing go where that many do, and are sent again
+/// where an answer has more.
+pub(crate) struct Pools {
+    /// For requests that change nothing.
+    usual: Pool,
+    /// For all else, and for everything once an answer had many.
+    many_fields: Pool,
+    has_many_fields: AtomicBool,
+}
+
+impl Pools {
+    /// `most`: so many connections `dial` makes. Three quarters of them are never unused in one pool while the other has
+    /// to wait for one.
+    pub(crate) fn new(dial: Dial, most: usize) -> Self {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_MAX.min(most / 4))
+            // Only what never left: hyper hands such a request back.
+            .retry_canceled_requests(true)
+            .set_host(false);
+        let usual = builder.build(dial.clone());
+        let many_fields = builder.http1_max_headers(FIELDS).build(dial);
+        Self { usual, many_fields, has_many_fields: AtomicBool::new(false) }
+    }
+
+    /// The pool for a request, which may be made twice or not.
+    pub(crate) fn first(&self, is_safe: bool) -> &Pool {
+        if is_safe && !self.has_many_fields.load(Ordering::Relaxed) { &self.usual } else { &self.many_fields }
+    }
+
+    /// The pool for a request that can be sent again, and failed in this one; `None` where it would fail again.
+    pub(crate) fn next<'a>(&'a self, tried: &'a Pool, error: &Error) -> Option<&'a Pool> {
+        if std::ptr::eq(tried, &raw const self.usual) && has_too_many_fields(error) {
+            self.has_many_fields.store(true, Ordering::Relaxed);
+            return Some(&self.many_fields);
+        }
+        closed_meanwhile(error).then_some(tried)
+    }
+}
+
+/// Whether the answer had more fields, or longer ones, than its pool takes.
+fn has_too_many_fields(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    cause.is_some_and(hyper::Error::is_parse_too_large)
 }
 
 /// Opens connections.
@@ -84,11 +121,11 @@ impl Dial {
         let stream = TcpStream::connect((bare, port)).await?;
         stream.set_nodelay(true)?;
         if !secure {
-            return Ok(Wire::new(Stream::Plain(stream), place));
+            return Ok(Wire { stream: Stream::Plain(stream), _place: place });
         }
         let name = ServerName::try_from(bare.to_owned()).map_err(|_| invalid("the upstream's name is none"))?;
         let stream = TlsConnector::from(self.tls()?).connect(name, stream).await?;
-        Ok(Wire::new(Stream::Tls(Box::new(stream)), place))
+        Ok(Wire { stream: Stream::Tls(Box::new(stream)), _place: place })
     }
 
     /// The system's certificate authorities, read when first needed.
@@ -110,9 +147,9 @@ impl Dial {
 }
 
 impl tower::Service<Uri> for Dial {
-    type Response = TokioIo<Severable>;
+    type Response = TokioIo<Pooled>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Severable>>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Pooled>>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -122,7 +159,7 @@ impl tower::Service<Uri> for Dial {
         let dial = self.clone();
         Box::pin(async move {
             let wire = dial.connect(&uri).await?;
-            Ok(TokioIo::new(Severable { wire, switch: Arc::default() }))
+            Ok(TokioIo::new(Pooled { wire, shared: Arc::default() }))
         })
     }
 }
@@ -130,7 +167,6 @@ impl tower::Service<Uri> for Dial {
 /// A connection to the upstream.
 pub(crate) struct Wire {
     stream: Stream,
-    answered: Answered,
     _place: OwnedSemaphorePermit,
 }
 
@@ -139,64 +175,66 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Whether the upstream has ever answered on a connection.
-#[derive(Clone, Default)]
-struct Answered(Arc<AtomicBool>);
-
-impl Wire {
-    fn new(stream: Stream, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, answered: Answered::default(), _place: place }
-    }
-}
-
 /// A connection of the pool, which can be severed from outside whatever it waits for.
-pub(crate) struct Severable {
+pub(crate) struct Pooled {
     wire: Wire,
-    switch: Arc<Switch>,
+    shared: Arc<Shared>,
 }
 
+/// What is known of a connection of the pool by those who use it.
 #[derive(Default)]
-struct Switch {
+struct Shared {
+    /// Whether the upstream has ever answered there.
+    answered: AtomicBool,
     severed: AtomicBool,
+    /// Wakes the connection once it is severed.
     waker: AtomicWaker,
+}
+
+fn shared(connected: &Connected) -> Option<Arc<Shared>> {
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.remove()
 }
 
 /// Severs a connection, both ways. The caller knows that the request it was captured for is still under way there.
 pub(crate) fn sever(captured: &CaptureConnection) {
-    let mut extras = Extensions::new();
-    if let Some(connected) = captured.connection_metadata().as_ref() {
-        connected.get_extras(&mut extras);
-    }
-    if let Some(switch) = extras.get::<Arc<Switch>>() {
-        switch.severed.store(true, Ordering::Release);
-        switch.waker.wake();
+    if let Some(shared) = captured.connection_metadata().as_ref().and_then(shared) {
+        shared.severed.store(true, Ordering::Release);
+        shared.waker.wake();
     }
 }
 
-impl Severable {
+impl Pooled {
     fn check(&self, cx: &Context<'_>) -> io::Result<()> {
-        self.switch.waker.register(cx.waker());
-        if self.switch.severed.load(Ordering::Acquire) {
+        self.shared.waker.register(cx.waker());
+        if self.shared.severed.load(Ordering::Acquire) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())
     }
 }
 
-impl Connection for Severable {
+impl Connection for Pooled {
     fn connected(&self) -> Connected {
-        self.wire.connected().extra(self.switch.clone())
+        // One thing, since each costs every answer an allocation.
+        Connected::new().extra(self.shared.clone())
     }
 }
 
-impl AsyncRead for Severable {
+impl AsyncRead for Pooled {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.wire).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.wire).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.shared.answered.store(true, Ordering::Relaxed);
+        }
+        polled
     }
 }
 
-impl AsyncWrite for Severable {
+impl AsyncWrite for Pooled {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
         Pin::new(&mut self.wire).poll_write(cx, buf)
@@ -226,25 +264,15 @@ impl AsyncWrite for Severable {
     }
 }
 
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        Connected::new().extra(self.answered.clone())
-    }
-}
-
 /// Whether a request failed because the upstream closed a connection on which it had answered others before: as a rule it
 /// did so before it saw this one.
-pub(crate) fn closed_meanwhile(error: &hyper_util::client::legacy::Error) -> bool {
-    let mut extras = Extensions::new();
-    if let Some(connected) = error.connect_info() {
-        connected.get_extras(&mut extras);
-    }
-    let answered = extras.get::<Answered>().is_some_and(|answered| answered.0.load(Ordering::Relaxed));
-    answered && is_closed(error)
+fn closed_meanwhile(error: &Error) -> bool {
+    let shared = error.connect_info().and_then(shared);
+    shared.is_some_and(|shared| shared.answered.load(Ordering::Relaxed)) && is_closed(error)
 }
 
 /// Whether the upstream closed the connection in place of an answer.
-fn is_closed(error: &hyper_util::client::legacy::Error) -> bool {
+fn is_closed(error: &Error) -> bool {
     let Some(cause) = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>()) else {
         return false;
     };
@@ -269,13 +297,8 @@ macro_rules! on_either {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = on_either!(self.as_mut(), stream => stream.poll_read(cx, buf));
-        if buf.filled().len() > before {
-            self.answered.0.store(true, Ordering::Relaxed);
-        }
-        polled
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on_either!(self, stream => stream.poll_read(cx, buf))
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use hyper_util::client::legacy::connect::CaptureConnection;
 use parking_lot::Mutex;
+use slab::Slab;
 use tenure_domain::Session;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -57,6 +58,8 @@ pub(crate) struct Exchange {
     gate: Arc<Gate>,
     state: Mutex<State>,
     cut: OnceLock<Cut>,
+    /// Its place among the young ones, or [`NOWHERE`].
+    place: AtomicUsize,
     /// It has lasted long enough to be watched, or never will be.
     lasts: AtomicBool,
     /// Pieces of the request's body that have passed.
@@ -86,6 +89,7 @@ enum Held {
 }
 
 const DONE: u64 = u64::MAX;
+const NOWHERE: usize = usize::MAX;
 
 impl Exchange {
     /// An exchange that was admitted with this session, just verified; `None` where the path is public.
@@ -93,7 +97,7 @@ impl Exchange {
         match session {
             Some(session) => {
                 let exchange = Self::holding(gate, Held::Young(Box::new(session)));
-                gate.young().add(Arc::downgrade(&exchange));
+                gate.young().add(&exchange);
                 exchange
             }
             None => Self::holding(gate, Held::Free),
@@ -116,6 +120,7 @@ impl Exchange {
             gate: gate.clone(),
             state: Mutex::new(state),
             cut: OnceLock::new(),
+            place: AtomicUsize::new(NOWHERE),
             lasts,
             pieces: AtomicU64::new(0),
             wakers: Default::default(),
@@ -275,7 +280,16 @@ impl Exchange {
     }
 }
 
-/// Exchanges that are too young to be watched.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let place = *self.place.get_mut();
+        if place != NOWHERE {
+            self.gate.young().shared.exchanges.lock().remove(place);
+        }
+    }
+}
+
+/// Exchanges that are too young to be watched. One that is over leaves at once, and its memory with it.
 #[derive(Default)]
 pub(crate) struct Young {
     shared: Arc<Ages>,
@@ -284,21 +298,27 @@ pub(crate) struct Young {
 
 #[derive(Default)]
 struct Ages {
-    /// Those of this while, and those of the one before.
-    lists: Mutex<[Vec<Weak<Exchange>>; 2]>,
+    exchanges: Mutex<Slab<Age>>,
     wake: Notify,
     closed: CancellationToken,
 }
 
+struct Age {
+    exchange: Weak<Exchange>,
+    /// It was here a while ago.
+    old: bool,
+}
+
 impl Young {
-    fn add(&self, exchange: Weak<Exchange>) {
+    fn add(&self, exchange: &Arc<Exchange>) {
         if !self.started.swap(true, Ordering::AcqRel) {
             tokio::spawn(grow_up(self.shared.clone()));
         }
-        let mut lists = self.shared.lists.lock();
-        let first = lists.iter().all(Vec::is_empty);
-        lists[0].push(exchange);
-        drop(lists);
+        let mut exchanges = self.shared.exchanges.lock();
+        let first = exchanges.is_empty();
+        let place = exchanges.insert(Age { exchange: Arc::downgrade(exchange), old: false });
+        exchange.place.store(place, Ordering::Relaxed);
+        drop(exchanges);
         if first {
             self.shared.wake.notify_one();
         }
@@ -311,6 +331,27 @@ impl Drop for Young {
     }
 }
 
+impl Ages {
+    /// Takes out those that were here at the last call; whether there are others.
+    fn take_old(&self) -> (Vec<Arc<Exchange>>, bool) {
+        let mut exchanges = self.exchanges.lock();
+        let mut grown = Vec::new();
+        for (_, age) in exchanges.iter_mut() {
+            if !std::mem::replace(&mut age.old, true) {
+                continue;
+            }
+            // One that is just being dropped takes itself out.
+            if let Some(exchange) = age.exchange.upgrade() {
+                grown.push(exchange);
+            }
+        }
+        for exchange in &grown {
+            exchanges.remove(exchange.place.swap(NOWHERE, Ordering::Relaxed));
+        }
+        (grown, !exchanges.is_empty())
+    }
+}
+
 /// Has every exchange watched that is still under way after a while.
 async fn grow_up(ages: Arc<Ages>) {
     loop {
@@ -320,15 +361,11 @@ async fn grow_up(ages: Arc<Ages>) {
         }
         loop {
             tokio::time::sleep(LASTING).await;
-            let mut lists = ages.lists.lock();
-            let fresh = std::mem::take(&mut lists[0]);
-            let aged = std::mem::replace(&mut lists[1], fresh);
-            let none_left = lists.iter().all(Vec::is_empty);
-            drop(lists);
-            for exchange in aged.iter().filter_map(Weak::upgrade) {
+            let (grown, others) = ages.take_old();
+            for exchange in grown {
                 exchange.begin();
             }
-            if none_left {
+            if !others {
                 break;
             }
         }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{fields, plain_options};
 use crate::fields::{HOP_BY_HOP, strip_claims};
-use crate::headers::{set_forwarding, strip_hop_by_hop};
+use crate::headers::{Values, set_forwarding, strip_hop_by_hop};
 use crate::options::Options;
 use crate::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
@@ -57,7 +57,7 @@ pub fn headers(bytes: &[u8]) -> usize {
     only_what_may(&headers, &left, &options);
     if let Ok(peer) = Peer::of(&connection, &headers, &options) {
         is_believed(&peer, &connection, &headers, &options);
-        set_forwarding(&mut left, &connection, &peer, &options);
+        set_forwarding(&mut left, &connection, &peer, &options, &mut Values::new());
         for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
             let count = left.get_all(&name).iter().count();
             assert!(count == 1 || name == X_FORWARDED_HOST && count == 0 && peer.host.is_none(), "{name}: {left:?}");

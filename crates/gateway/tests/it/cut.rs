@@ -286,7 +286,7 @@ async fn who_uses_the_same_connections_later_is_not_concerned() {
     read_until(&mut server, b"abc").await;
     server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.unwrap();
     read_until(&mut client, b"done").await;
-    let head = format!("GET /b HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {two}\r\n\r\n");
+    let head = format!("POST /b HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {two}\r\ncontent-length: 0\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
     // On the same connection of the pool.
     read_until(&mut server, b"\r\n\r\n").await;

@@ -36,18 +36,32 @@ async fn as_many_fields_pass_as_other_proxies_pass() {
         let _ = write!(cookies, "set-cookie: c{n}={n}\r\n");
     }
     let answer = format!("HTTP/1.1 200 OK\r\n{many}{cookies}content-length: 0\r\n\r\n");
-    let site = open_before(Recorder::answering(answer).await.address).await;
+    let upstream = Recorder::answering(answer).await;
+    let site = open_before(upstream.address).await;
     let upgrade = [
         "connection: upgrade",
         "upgrade: websocket",
         "sec-websocket-version: 13",
         "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
     ];
-    for lines in [&[][..], &upgrade] {
-        let reply = site.get("/public/", lines).await;
+    let all_passed = |reply: &Reply, what: &str| {
         let of = |begin: &str| reply.headers.iter().filter(|(name, _)| name.starts_with(begin)).count();
-        assert_eq!((reply.status, of("set-cookie"), of("x-") - of("x-request-id")), (200, 120, 150), "{lines:?}");
+        assert_eq!((reply.status, of("set-cookie"), of("x-") - of("x-request-id")), (200, 120, 150), "{what}");
+    };
+    // What changes something is asked for once.
+    for (method, body) in [("POST", "hello"), ("PUT", ""), ("DELETE", "")] {
+        all_passed(&site.ask(method, "/public/", &[], body).await, method);
+        assert_eq!(upstream.take().len(), 1, "{method}");
     }
+    // The first of the others, at once, are asked for again, and from then on none is.
+    let gets = (0..8).map(|_| site.get("/public/", &[]));
+    for reply in futures_util::future::join_all(gets).await {
+        all_passed(&reply, "GET");
+    }
+    upstream.take();
+    all_passed(&site.get("/public/", &[]).await, "GET");
+    assert_eq!(upstream.take().len(), 1);
+    all_passed(&site.get("/public/", &upgrade).await, "an upgrade");
     site.stop().await;
 }
 
@@ -206,7 +220,8 @@ async fn what_may_be_done_twice_is_sent_again_once_where_a_kept_connection_was_c
     ] {
         let (upstream, seen) = moody(|_| 1).await;
         let site = open_before(upstream).await;
-        assert_eq!(site.get("/public/1", &[]).await.status, 204);
+        // What cannot be sent again has connections of its own.
+        assert_eq!(site.ask(method, "/public/1", &[], body).await.status, 204);
         assert_eq!(seen.swap(0, Ordering::SeqCst), 1);
         let second = site.ask(method, "/public/2", &[], body).await;
         assert_eq!((second.status, seen.load(Ordering::SeqCst)), (status, times), "{method} {body:?}: {second:?}");
