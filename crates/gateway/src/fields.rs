@@ -181,20 +181,6 @@ pub(crate) static HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// The lengths of those names, a bit for each.
-static LENGTHS: LazyLock<u64> =
-    LazyLock::new(|| HOP_BY_HOP.iter().fold(0, |bits, name| bits | bit(name.as_str().len())));
-
-/// Whether a field belongs to one connection.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *LENGTHS & bit(name.as_str().len()) != 0 && HOP_BY_HOP.contains(name)
-}
-
-/// One bit of 64, those beyond left out.
-const fn bit(at: usize) -> u64 {
-    if at < 64 { 1 << at } else { 0 }
-}
-
 /// Fields that `Connection` takes away from nobody: without them a request is another one.
 pub(crate) static NEVER_OF_ONE_CONNECTION: [HeaderName; 1] = [HOST];
 
@@ -274,27 +260,13 @@ struct Rules {
     /// Asked with names of any client's making; the table is fixed, so none of them can make it slow.
     names: FxHashMap<Box<[u8]>, Rule>,
     beginnings: Vec<(Box<[u8]>, Fate)>,
-    /// The second letters that there are after each first one, a bit for each: most names are none of the table's by
-    /// these alone.
-    pairs: [u64; 36],
-}
-
-/// The place of a letter or digit, in lower case.
-const fn place(letter: u8) -> usize {
-    (if letter.is_ascii_digit() { letter - b'0' } else { letter - b'a' + 10 }) as usize
 }
 
 static RULES: LazyLock<Rules> = LazyLock::new(|| {
     let own = OWN.iter().chain(&HOP_BY_HOP).map(|name| (fold(name.as_str()), Rule::Own(name.clone())));
     let of = |group: &'static Group| group.names.iter().map(|name| (fold(name), Rule::Of(group.fate)));
     let beginnings = GROUPS.iter().flat_map(|group| group.beginnings.iter().map(|name| (fold(name), group.fate)));
-    let names: FxHashMap<_, _> = own.chain(GROUPS.iter().flat_map(of)).collect();
-    let beginnings: Vec<_> = beginnings.collect();
-    let mut pairs = [0; 36];
-    for folded in names.keys().chain(beginnings.iter().map(|(beginning, _)| beginning)) {
-        pairs[place(folded[0])] |= bit(place(folded[1]));
-    }
-    Rules { names, beginnings, pairs }
+    Rules { names: own.chain(GROUPS.iter().flat_map(of)).collect(), beginnings: beginnings.collect() }
 });
 
 /// Whether two names are the same to a server that looks at letters and digits only.
@@ -306,11 +278,6 @@ fn fate(name: &HeaderName, options: &Options) -> Fate {
     let twin = |header: &HeaderName| header != name && are_alike(header, name);
     if are_alike(name, &options.user_header) || options.upstream_auth.as_ref().is_some_and(|auth| twin(&auth.header)) {
         return Fate::Removed;
-    }
-    let mut first = letters(name.as_str());
-    let (Some(one), Some(other)) = (first.next(), first.next()) else { return Fate::Passes };
-    if RULES.pairs[place(one)] & bit(place(other)) == 0 {
-        return Fate::Passes;
     }
     // A longer one is none of the table's names, and begins as its first letters do.
     let mut room = [0; LONGEST];
@@ -342,14 +309,17 @@ pub fn can_be_set(name: &HeaderName) -> bool {
 
 /// Removes what nobody may say, whoever it comes from.
 pub(crate) fn strip_claims(headers: &mut HeaderMap, method: &Method, options: &Options) {
-    let doomed = |name: &&HeaderName| match fate(name, options) {
+    remove_fields(headers, |name| match fate(name, options) {
         Fate::Passes => false,
         Fate::Removed => true,
         Fate::RemovedFromSafe => method.is_safe(),
-    };
-    // Nothing is copied where nothing is to go, as with most requests.
-    let doomed: Vec<HeaderName> = headers.keys().filter(doomed).cloned().collect();
-    for name in doomed {
+    });
+}
+
+/// Removes the fields whose names are doomed. Nothing is hashed or copied where nothing is to go, as with most messages.
+pub(crate) fn remove_fields(headers: &mut HeaderMap, doomed: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| doomed(name)).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }

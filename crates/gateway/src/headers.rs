@@ -12,7 +12,7 @@ use tenure_domain::Session;
 
 use crate::cookie::CookieName;
 use crate::credential::{is_token_cookie, is_token_protocol, is_token_scheme, split};
-use crate::fields::{NEVER_OF_ONE_CONNECTION, X_TENURE_DEVICE, X_TENURE_SESSION, is_hop_by_hop};
+use crate::fields::{HOP_BY_HOP, NEVER_OF_ONE_CONNECTION, X_TENURE_DEVICE, X_TENURE_SESSION, remove_fields};
 use crate::options::{Options, Profile};
 use crate::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
@@ -30,11 +30,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    // Nothing is hashed or copied where nothing is to go.
-    let doomed: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    for name in doomed {
-        headers.remove(name);
-    }
+    remove_fields(headers, |name| HOP_BY_HOP.contains(name));
 }
 
 /// Removes a Tenure token wherever it stands, and leaves the octets beside it as they are. Cookies that came in several
@@ -118,15 +114,7 @@ pub(crate) fn set_forwarding(
     values: &mut Values,
 ) {
     let (client, proxy) = (told(peer.address, options.profile), connection.remote());
-    let chain = match client {
-        _ if peer.address != proxy => values.of(format_args!("{client}, {proxy}")),
-        // What most requests need. The standard library would format it twice, so that it can be padded.
-        IpAddr::V4(client) => {
-            let [a, b, c, d] = client.octets();
-            values.of(format_args!("{a}.{b}.{c}.{d}"))
-        }
-        IpAddr::V6(client) => values.of(client),
-    };
+    let chain = if peer.address == proxy { values.of(client) } else { values.of(format_args!("{client}, {proxy}")) };
     if let Some(chain) = chain {
         headers.insert(X_FORWARDED_FOR, chain);
     }

@@ -37,7 +37,7 @@ use crate::relay::bridge::{self, Bridge};
 use crate::relay::{self, Opened, Shaken};
 use crate::request_id::{self, X_REQUEST_ID};
 use crate::rotation;
-use crate::upstream::{Dial, Pools, Wire};
+use crate::upstream::{self, Dial, Pools, Wire};
 use crate::watch::{Exchange, Side};
 
 /// What lets a request in.
@@ -82,10 +82,7 @@ impl Proxy {
         let mut values = Values::new();
         let id = request_id::of(request.headers(), peer.trusted, &mut values);
         let mut response = match self.admit(&peer, &request, options).await {
-            Ok(entry) => {
-                let told = (&id, values);
-                self.let_through(connection, end, &peer, request, upstream, options, entry, told).await
-            }
+            Ok(entry) => self.let_through(connection, end, &peer, request, upstream, options, entry, &id, values).await,
             Err(problem) => login::redirect(&request, &problem).unwrap_or_else(|| problem.into_response()),
         };
         cookie::settle(&mut response, &options.cookie_name, peer.secure);
@@ -118,7 +115,8 @@ impl Proxy {
         upstream: &Upstream,
         options: &Options,
         entry: Entry,
-        (id, mut values): (&HeaderValue, Values),
+        id: &HeaderValue,
+        mut values: Values,
     ) -> Response {
         let upgrade = relay::is_upgrade(&request);
         if upgrade && !request.body().is_end_stream() {
@@ -406,9 +404,8 @@ fn too_late(pieces: Option<u64>) -> Problem {
 }
 
 fn no_answer(error: &hyper_util::client::legacy::Error) -> Problem {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
     // Whoever feeds hyper its request is the client.
-    if cause.is_some_and(hyper::Error::is_user) {
+    if upstream::cause(error).is_some_and(hyper::Error::is_user) {
         return Problem::BadRequest("the request's body broke off, or is not framed as it says".to_owned());
     }
     if error.is_connect() {

@@ -82,8 +82,12 @@ impl Pools {
 
 /// Whether the answer had more fields, or longer ones, than its pool takes.
 fn has_too_many_fields(error: &Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
-    cause.is_some_and(hyper::Error::is_parse_too_large)
+    cause(error).is_some_and(hyper::Error::is_parse_too_large)
+}
+
+/// What hyper says of a failed request, where it left or might have.
+pub(crate) fn cause(error: &Error) -> Option<&hyper::Error> {
+    std::error::Error::source(error)?.downcast_ref()
 }
 
 /// Opens connections.
@@ -273,9 +277,7 @@ fn closed_meanwhile(error: &Error) -> bool {
 
 /// Whether the upstream closed the connection in place of an answer.
 fn is_closed(error: &Error) -> bool {
-    let Some(cause) = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>()) else {
-        return false;
-    };
+    let Some(cause) = cause(error) else { return false };
     let io = std::error::Error::source(cause).and_then(|cause| cause.downcast_ref::<io::Error>());
     let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionAborted];
     cause.is_incomplete_message() || cause.is_closed() || io.is_some_and(|io| kinds.contains(&io.kind()))

@@ -284,7 +284,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let place = *self.place.get_mut();
         if place != NOWHERE {
-            self.gate.young().shared.exchanges.lock().remove(place);
+            self.gate.young().remove(place);
         }
     }
 }
@@ -323,6 +323,10 @@ impl Young {
             self.shared.wake.notify_one();
         }
     }
+
+    fn remove(&self, place: usize) {
+        self.shared.exchanges.lock().remove(place);
+    }
 }
 
 impl Drop for Young {
@@ -335,16 +339,9 @@ impl Ages {
     /// Takes out those that were here at the last call; whether there are others.
     fn take_old(&self) -> (Vec<Arc<Exchange>>, bool) {
         let mut exchanges = self.exchanges.lock();
-        let mut grown = Vec::new();
-        for (_, age) in exchanges.iter_mut() {
-            if !std::mem::replace(&mut age.old, true) {
-                continue;
-            }
-            // One that is just being dropped takes itself out.
-            if let Some(exchange) = age.exchange.upgrade() {
-                grown.push(exchange);
-            }
-        }
+        let old = exchanges.iter_mut().filter_map(|(_, age)| std::mem::replace(&mut age.old, true).then_some(age));
+        // One that is just being dropped takes itself out.
+        let grown: Vec<_> = old.filter_map(|age| age.exchange.upgrade()).collect();
         for exchange in &grown {
             exchanges.remove(exchange.place.swap(NOWHERE, Ordering::Relaxed));
         }

@@ -220,7 +220,7 @@ async fn what_may_be_done_twice_is_sent_again_once_where_a_kept_connection_was_c
     ] {
         let (upstream, seen) = moody(|_| 1).await;
         let site = open_before(upstream).await;
-        // What cannot be sent again has connections of its own.
+        // What changes something has connections of its own.
         assert_eq!(site.ask(method, "/public/1", &[], body).await.status, 204);
         assert_eq!(seen.swap(0, Ordering::SeqCst), 1);
         let second = site.ask(method, "/public/2", &[], body).await;
