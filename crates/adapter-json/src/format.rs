@@ -8,6 +8,7 @@
 //! it had lasted.
 
 mod cursor;
+mod digest;
 mod mend;
 mod read;
 mod write;

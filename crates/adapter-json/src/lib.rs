@@ -11,7 +11,6 @@
 extern crate self as tenure_adapter_json;
 
 mod apply;
-mod base64;
 mod boot;
 mod examine;
 #[cfg(test)]

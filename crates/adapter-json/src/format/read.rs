@@ -8,7 +8,6 @@ use tenure_domain::{
 
 use super::cursor::{Json, Problem};
 use super::{BEFORE_CRC, BEFORE_TX, FORMAT, TX_AT, VERSION, hex};
-use crate::base64;
 
 /// A transaction as it is written.
 #[derive(Debug, Default)]
@@ -336,7 +335,7 @@ fn time(json: &mut Json<'_>) -> Result<Timestamp, Problem> {
 }
 
 fn digest(json: &mut Json<'_>) -> Result<[u8; 32], Problem> {
-    base64::decode(json.string()?.as_bytes()).ok_or(Cow::Borrowed("a digest has not the form of one"))
+    super::digest::decode(json.string()?.as_bytes()).ok_or(Cow::Borrowed("a digest has not the form of one"))
 }
 
 fn replaced(json: &mut Json<'_>) -> Result<Replaced, Problem> {

@@ -2,8 +2,7 @@
 
 use tenure_domain::{ClientInfo, Digest, End, Horizon, Replaced, Session, SessionId, Terms, Timestamp};
 
-use super::{BEFORE_CRC, BEFORE_TX, FORMAT, TX_AT, VERSION, hex};
-use crate::base64;
+use super::{BEFORE_CRC, BEFORE_TX, FORMAT, TX_AT, VERSION, digest, hex};
 
 /// The part of a line that every transaction has.
 #[derive(Clone, Copy, Debug)]
@@ -261,7 +260,7 @@ impl<'a> Ops<'a> {
     fn digest(&mut self, name: &str, digest: &Digest) {
         self.key(name);
         self.out.push(b'"');
-        base64::encode(digest.as_bytes(), self.out);
+        digest::encode(digest, self.out);
         self.out.push(b'"');
     }
 
