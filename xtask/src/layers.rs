@@ -1,11 +1,14 @@
-//! `cargo xtask layers`: dependencies point inward, as ARCHITECTURE.md draws them.
+//! `cargo xtask layers`: how the code hangs together. Dependencies of crates point inward, as ARCHITECTURE.md draws them;
+//! files of one crate do not import each other in a circle; old names stay away; no dependency is named and not used.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::Result;
-use crate::cargo::{capture, cargo};
+use crate::cargo::{capture, cargo, root};
+use crate::source::Sources;
+use crate::{Result, circles, dependencies, names};
 
 /// What one package of the workspace may depend on.
 struct Rule {
@@ -121,18 +124,44 @@ pub(crate) fn run() -> Result<()> {
     let json = capture(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata =
         serde_json::from_slice(&json).map_err(|error| format!("cargo metadata printed no valid JSON: {error}"))?;
-    let violations = violations(&metadata)?;
-    for violation in &violations {
-        println!("{violation}");
+    let (root, sources) = (root(), Sources::default());
+    let checks = [
+        ("the dependency rules", violations(&metadata)?, "remove the dependency, or change the rule in layers.rs"),
+        (
+            "imports without circles",
+            circles::violations(&root, &crates(&metadata)?, &sources)?,
+            "move what both need into a file of its own, or to where it is decided",
+        ),
+        ("no old names", names::violations(&root, &sources)?, "use the new name"),
+        ("no unused dependencies", dependencies::violations(&root, &metadata, &sources)?, "remove them"),
+    ];
+    let mut broken = Vec::new();
+    for (what, found, instead) in &checks {
+        for violation in found {
+            println!("{violation}");
+        }
+        if found.is_empty() {
+            println!("kept: {what}");
+        } else {
+            broken.push(format!("{what}: {} broken, listed above: {instead}", found.len()));
+        }
     }
-    if violations.is_empty() {
-        println!("all {} packages keep the dependency rules", RULES.len());
-        return Ok(());
+    if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
+}
+
+/// The files with which the libraries and programs of the workspace begin.
+fn crates(metadata: &Value) -> Result<Vec<PathBuf>> {
+    let changed = || "cargo metadata has no target with a `src_path`: its format has changed".to_owned();
+    let mut found = Vec::new();
+    for package in metadata["packages"].as_array().ok_or_else(changed)? {
+        for target in package["targets"].as_array().ok_or_else(changed)? {
+            let kinds = target["kind"].as_array().ok_or_else(changed)?;
+            if kinds.iter().any(|kind| kind == "lib" || kind == "bin") {
+                found.push(PathBuf::from(target["src_path"].as_str().ok_or_else(changed)?));
+            }
+        }
     }
-    Err(format!(
-        "dependency rules broken: {}, listed above: remove the dependency, or change the rule in xtask/src/layers.rs with its reason",
-        violations.len()
-    ))
+    if found.is_empty() { Err(changed()) } else { Ok(found) }
 }
 
 /// Every dependency that breaks a rule, one line each.

@@ -2,13 +2,18 @@
 
 mod cargo;
 mod ci;
+mod circles;
 mod claims;
 mod deny;
+mod dependencies;
 mod docs;
 mod experiments;
 mod layers;
+mod modules;
+mod names;
 mod openclaw;
 mod proxies;
+mod source;
 mod tools;
 
 use std::process::ExitCode;
@@ -21,7 +26,7 @@ Usage: cargo xtask <command>
 
 Commands:
   ci            run every check that a change has to pass
-  layers        check which crate depends on which
+  layers        check which crate and file may need which, old names and unused dependencies
   docs          write the generated files
   docs --check  fail if a generated file differs from what would be written, or docs/security.md names no test for a claim
   bench         measure, each thing beside its bare floor (minutes)
