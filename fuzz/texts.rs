@@ -1,7 +1,7 @@
 //! What holds for any text that is read as a token, an id, a duration or a bounded text. The fuzzer and the ordinary tests
 //! both take this file in by its path.
 
-use tenure_domain::{DeviceId, IdPrefix, Millis, SessionId, Text, Token};
+use tenure_domain::{DeviceId, IdPrefix, Millis, Note, SessionId, Token};
 
 /// Reads a text as all of them. How many it is.
 ///
@@ -25,7 +25,7 @@ pub(crate) fn texts(text: &str) -> usize {
     if let Ok(device) = DeviceId::new(text) {
         assert_eq!(device.as_str(), text);
     }
-    if let Ok(bounded) = Text::new(text) {
+    if let Ok(bounded) = Note::new(text) {
         assert_eq!(bounded.as_str(), text);
     }
     read

@@ -13,7 +13,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use redis::aio::MultiplexedConnection;
 use tenure_adapter_redis::test_server::Server;
 use tenure_adapter_redis::{Durability, Options, RedisStore};
-use tenure_domain::{Cause, ClientInfo, DeviceId, EndReason, Filter, Policy, SortKey, Subject, Token};
+use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Filter, Policy, SortKey, Subject, Token};
 use tenure_ports::SessionRepository as _;
 use tenure_service::{IssueRequest, Sessions, Target, Usage};
 use tenure_tests::host::{OsEntropy, WallClock};
@@ -191,7 +191,7 @@ async fn changes(server: &Server, rig: &Rig) {
     let (mut took, before) = (Vec::new(), cpu(&rig.bare).await);
     for token in &tokens {
         let began = Instant::now();
-        let cause = Cause::rule(EndReason::Revoked);
+        let cause = EndCause::by_rule(EndReason::Revoked);
         rig.sessions.revoke(&Target::Ids(vec![token.session()]), None, &cause).await.unwrap();
         took.push(began.elapsed().as_secs_f64() * 1e6);
     }
@@ -307,7 +307,7 @@ async fn invalidation(server: &Server) {
             }
             Instant::now()
         });
-        let cause = Cause::rule(EndReason::Revoked);
+        let cause = EndCause::by_rule(EndReason::Revoked);
         theirs.revoke(&Target::Ids(vec![id]), None, &cause).await.unwrap();
         let acknowledged = Instant::now();
         let gone = tokio::task::spawn_blocking(move || gone.join().unwrap()).await.unwrap();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tenure_domain::{
-    Change, Commit, Device, DeviceId, Filter, Horizon, IdPrefix, Revision, Session, SessionId, SessionParts, SortKey,
-    Timestamp, Touch,
+    Change, Commit, Device, DeviceId, Filter, IdPrefix, Revision, RevocationWatermark, Session, SessionId,
+    SessionParts, SortKey, Timestamp, Touch,
 };
 use tenure_ports::{
     ChangeKind, Clock, CommitError, Cursor, Feed, FeedItem, Page, Purge, Purged, SessionRepository, StoreError,
@@ -33,13 +33,13 @@ struct State {
 struct Record {
     session: Session,
     /// Its time was named over by a commit: decisions load it no more.
-    lapsed: bool,
+    expired: bool,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Facts {
     revision: Revision,
-    horizon: Option<Horizon>,
+    watermark: Option<RevocationWatermark>,
 }
 
 impl Model {
@@ -66,10 +66,10 @@ impl State {
 
     fn load(&self, device: &DeviceId, with: Option<SessionId>) -> Device {
         let wanted =
-            |record: &&Record| (record.session.end.is_none() && !record.lapsed) || Some(record.session.id) == with;
+            |record: &&Record| (record.session.end.is_none() && !record.expired) || Some(record.session.id) == with;
         let sessions = self.of_device(device).filter(wanted).map(|record| record.session.clone()).collect();
-        let Facts { revision, horizon } = self.facts(device);
-        Device::new(device.clone(), revision, sessions, horizon)
+        let Facts { revision, watermark } = self.facts(device);
+        Device::new(device.clone(), revision, sessions, watermark)
     }
 
     fn next_revision(&mut self) -> Revision {
@@ -92,7 +92,7 @@ impl State {
             let known = self.sessions.contains_key(&change.session().id);
             match change {
                 Change::Issued(_) => !known,
-                Change::Rotated(_) | Change::Ended(_) | Change::Described(_) => known,
+                Change::Rotated(_) | Change::Ended(_) | Change::ClientUpdated(_) => known,
                 Change::Imported(_) | Change::Merged(_) => true,
             }
         };
@@ -102,7 +102,7 @@ impl State {
     /// Applies a checked commit; answers the ids of the records that it had to drop.
     fn apply(&mut self, commit: &Commit) -> (Revision, Vec<SessionId>) {
         let revision = self.next_revision();
-        self.devices.insert(commit.device.clone(), Facts { revision, horizon: commit.horizon });
+        self.devices.insert(commit.device.clone(), Facts { revision, watermark: commit.watermark });
         for change in &commit.changes {
             let new = change.session();
             let known = self.sessions.get(&new.id).filter(|_| !matches!(change, Change::Imported(_)));
@@ -113,15 +113,15 @@ impl State {
                 }
                 _ => new.clone(),
             };
-            self.sessions.insert(new.id, Record { session, lapsed: false });
+            self.sessions.insert(new.id, Record { session, expired: false });
         }
-        for id in &commit.lapsed {
+        for id in &commit.expired {
             if let Some(record) = self.sessions.get_mut(id) {
-                record.lapsed = true;
+                record.expired = true;
             }
         }
-        let over = self.of_device(&commit.device).filter(|record| record.lapsed || record.session.end.is_some());
-        let mut over: Vec<_> = over.map(|record| (record.session.closed_at(), record.session.id)).collect();
+        let over = self.of_device(&commit.device).filter(|record| record.expired || record.session.end.is_some());
+        let mut over: Vec<_> = over.map(|record| (record.session.ended_at(), record.session.id)).collect();
         over.sort_unstable();
         let surplus = over.len().saturating_sub(commit.retain);
         let dropped: Vec<SessionId> = over.into_iter().take(surplus).map(|(_, id)| id).collect();
@@ -208,7 +208,7 @@ impl SessionRepository for Model {
     async fn purge(&self, purge: &Purge, _after: Option<Cursor>) -> Result<Purged, StoreError> {
         let mut state = self.state.lock();
         let all = state.sessions.values().map(|record| record.session.clone());
-        let over = |session: &Session| session.over_since(purge.now).is_some_and(|since| since <= purge.over_by);
+        let over = |session: &Session| session.inactive_since(purge.now).is_some_and(|since| since <= purge.over_by);
         let over: Vec<Session> = all.filter(over).collect();
         let removed = over.iter().filter(|session| session.is_retained(purge.now)).count() as u64;
         if !purge.dry_run {

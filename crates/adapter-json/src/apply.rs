@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tenure_domain::{Bucket, DeviceId, EndReason, Horizon, Revision, SessionId, Subject, Terms, TextError, Timestamp};
+use tenure_domain::{
+    Bucket, DeviceId, EndReason, Revision, RevocationWatermark, SessionId, Subject, Terms, TextError, Timestamp,
+};
 use tenure_ports::{ChangeKind, FeedItem};
 
 use crate::format::{Client, Op, Patch, Problem, Record, Tx, What};
@@ -43,8 +45,8 @@ pub(crate) fn apply(table: &mut Table, tx: Tx<'_>, news: &mut News) -> Result<()
         news.rules |= !matches!(op, Op::Touch(_));
         match op {
             Op::Head(_) => return Err(Cow::Borrowed("a first line stands in the middle")),
-            Op::Device { name, revision: own, horizon } => {
-                device_facts(table, &name, own.map_or(revision, Revision::new), horizon)?;
+            Op::Device { name, revision: own, watermark } => {
+                device_facts(table, &name, own.map_or(revision, Revision::new), watermark)?;
             }
             Op::Record(what, record) => {
                 let id = put(table, &record, (what != What::Record).then_some(revision))?;
@@ -63,7 +65,7 @@ pub(crate) fn apply(table: &mut Table, tx: Tx<'_>, news: &mut News) -> Result<()
             Op::Lapse(ids) => {
                 for id in ids {
                     let row = known(table, id)?;
-                    table.row_mut(row).lapsed = true;
+                    table.row_mut(row).expired = true;
                     revise(table, row, revision);
                 }
             }
@@ -125,20 +127,20 @@ fn device(table: &mut Table, name: &str) -> Result<u32, Problem> {
     }
     let name = DeviceId::recorded(name).map_err(words)?;
     let bucket = Bucket::of(&name);
-    Ok(table.devices.add(DeviceRow { name, revision: Revision::NONE, horizon: None, bucket, first: NONE }))
+    Ok(table.devices.add(DeviceRow { name, revision: Revision::NONE, watermark: None, bucket, first: NONE }))
 }
 
 fn device_facts(
     table: &mut Table,
     name: &str,
     revision: Revision,
-    horizon: Option<Option<Horizon>>,
+    watermark: Option<Option<RevocationWatermark>>,
 ) -> Result<(), Problem> {
     let at = device(table, name)?;
     if let Some(device) = table.devices.get_mut(at) {
         device.revision = revision;
-        if let Some(horizon) = horizon {
-            device.horizon = horizon;
+        if let Some(watermark) = watermark {
+            device.watermark = watermark;
         }
     }
     Ok(())
@@ -204,7 +206,7 @@ fn put(table: &mut Table, record: &Record<'_>, revision: Option<Revision>) -> Re
     row.expires = expires.as_millis();
     row.order = record.order;
     row.generation = generation;
-    row.lapsed = record.lapsed;
+    row.expired = record.expired;
     row.set_rotated(patch.rotated);
     row.set_replaced(patch.replaced.as_ref());
     if let Some(end) = &patch.end {

@@ -63,7 +63,7 @@ async fn step(store: &JsonStore, n: u64, log: &mut Log) -> Result<(), CommitErro
     match (n % 5, active) {
         (3, Some(token)) => {
             let loaded = store.load_of(token.session()).await?.unwrap();
-            if let Decision::Do(rotation) = loaded.rotate(&token, &Fresh::new(bytes(n)), &policy(), now) {
+            if let Decision::Accept(rotation) = loaded.rotate(&token, &RotationSecret::new(bytes(n)), &policy(), now) {
                 store.commit(&rotation.commit).await?;
             }
         }
@@ -79,7 +79,7 @@ async fn step(store: &JsonStore, n: u64, log: &mut Log) -> Result<(), CommitErro
             log.tokens.clear();
         }
         _ => {
-            let issue = store.load(&name).await?.issue(enrolment(n), &policy(), now).unwrap();
+            let issue = store.load(&name).await?.issue(new_session(n), &policy(), now).unwrap();
             store.commit(&issue.commit).await?;
             if n.is_multiple_of(2) {
                 store.touch(&[Touch { session: issue.session.id, at: now.plus(Millis::new(n)) }]).await?;

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use tenure_domain::{Cause, Device, EndReason, Millis, Policy, Selection, Session, SessionId, State, Text, Timestamp};
+use tenure_domain::{
+    Device, EndCause, EndReason, Millis, Note, Policy, Selection, Session, SessionId, State, Timestamp,
+};
 use tenure_ports::{Clock, StoreError};
 
 use crate::apply::{News, apply};
@@ -266,10 +268,10 @@ impl Surgery {
         let rows = table.device_rows(table.row(at).device).filter(|(_, row)| !row.is_over() || row.id == id);
         let sessions: Result<Vec<Session>, _> = rows.map(|(at, _)| table.session(at)).collect();
         let sessions = sessions.map_err(|error| damaged(&error.to_string()))?;
-        let loaded = Device::new(device.name.clone(), device.revision, sessions, device.horizon);
-        let cause = Cause {
+        let loaded = Device::new(device.name.clone(), device.revision, sessions, device.watermark);
+        let cause = EndCause {
             reason: EndReason::Revoked,
-            text: Text::new("the store was repaired, and a line that named this session was lost").ok(),
+            note: Note::new("the store was repaired, and a line that named this session was lost").ok(),
             actor: "repair".parse().ok(),
         };
         let Some(commit) = loaded.revoke(&Selection::one(id), &cause, &self.policy, now).commit else {

@@ -197,23 +197,22 @@ pub(crate) fn discard_unfinished(vfs: &dyn Vfs, path: &Path) {
 
 /// Whether a device has anything left to say. The same at each call for one `now`, which numbers depend on.
 fn is_kept(table: &Table, device: u32, now: Timestamp) -> bool {
-    table
-        .devices
-        .get(device)
-        .is_some_and(|row| table.devices.uses(device) > 0 || row.horizon.is_some_and(|horizon| now < horizon.until))
+    table.devices.get(device).is_some_and(|row| {
+        table.devices.uses(device) > 0 || row.watermark.is_some_and(|watermark| now < watermark.until)
+    })
 }
 
 /// Writes one device's line; answers how many records it has.
 fn device_line(table: &Table, device: u32, now: Timestamp, mut ops: Ops<'_>) -> u64 {
     let mut records = 0;
     if let Some(row) = table.devices.get(device) {
-        let horizon = row.horizon.filter(|horizon| now < horizon.until);
-        ops.device(row.name.as_str(), Some(row.revision.get()), horizon.map(Some));
+        let watermark = row.watermark.filter(|watermark| now < watermark.until);
+        ops.device(row.name.as_str(), Some(row.revision.get()), watermark.map(Some));
     }
     for (at, row) in table.device_rows(device) {
         // Every row was checked when it came in.
         if let Ok(session) = table.session(at) {
-            ops.record("record", &session, row.lapsed);
+            ops.record("record", &session, row.expired);
             records += 1;
         }
     }

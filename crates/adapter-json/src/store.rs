@@ -154,7 +154,7 @@ impl JsonStore {
         };
         let wanted = table.device_rows(device).filter(|(_, row)| !row.is_over() || Some(row.id) == with);
         let sessions = wanted.map(|(at, _)| table.session(at)).collect::<Result<_, _>>().map_err(damaged)?;
-        Ok(Device::new(row.name.clone(), row.revision, sessions, row.horizon))
+        Ok(Device::new(row.name.clone(), row.revision, sessions, row.watermark))
     }
 }
 

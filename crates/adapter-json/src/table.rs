@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tenure_domain::{
-    Bucket, ClientInfo, Credential, DeviceId, Digest, End, Horizon, Millis, Replaced, Revision, Session, SessionError,
-    SessionId, SessionParts, Subject, Terms, Timestamp,
+    Bucket, ClientInfo, Credential, DeviceId, Digest, End, Millis, Replaced, Revision, RevocationWatermark, Session,
+    SessionError, SessionId, SessionParts, Subject, Terms, Timestamp,
 };
 
 use crate::intern::{Interner, Keyed};
@@ -48,7 +48,7 @@ pub(crate) struct Row {
     pub(crate) of_subject: Link,
     tolerance: u32,
     /// Named lapsed by a commit.
-    pub(crate) lapsed: bool,
+    pub(crate) expired: bool,
 }
 
 #[derive(Clone, Default)]
@@ -80,7 +80,7 @@ const UNLINKED: Link = Link { before: NONE, after: NONE };
 pub(crate) struct DeviceRow {
     pub(crate) name: DeviceId,
     pub(crate) revision: Revision,
-    pub(crate) horizon: Option<Horizon>,
+    pub(crate) watermark: Option<RevocationWatermark>,
     pub(crate) bucket: Bucket,
     pub(crate) first: u32,
 }
@@ -186,7 +186,7 @@ impl Row {
             of_device: NONE,
             of_subject: UNLINKED,
             tolerance: 0,
-            lapsed: false,
+            expired: false,
         }
     }
 
@@ -202,7 +202,7 @@ impl Row {
 
     /// Whether it left the set that decisions load.
     pub(crate) fn is_over(&self) -> bool {
-        self.lapsed || self.end().is_some()
+        self.expired || self.end().is_some()
     }
 
     pub(crate) const fn is_free(&self) -> bool {
@@ -421,10 +421,13 @@ impl Table {
         }
     }
 
-    /// Removes a device that has no session and no horizon that still counts at `now`.
+    /// Removes a device that has no session and no watermark that still counts at `now`.
     pub(crate) fn forget(&mut self, device: u32, now: Timestamp) {
         let idle = self.devices.uses(device) == 0
-            && self.devices.get(device).is_some_and(|device| device.horizon.is_none_or(|horizon| horizon.until <= now));
+            && self
+                .devices
+                .get(device)
+                .is_some_and(|device| device.watermark.is_none_or(|watermark| watermark.until <= now));
         if idle {
             self.devices.remove(device);
         }

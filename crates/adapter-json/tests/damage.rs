@@ -36,11 +36,11 @@ async fn journal(path: &Path, time: &Arc<Time>) -> (Vec<u8>, Vec<Vec<Session>>) 
         let commit = match n % 3 {
             0 => {
                 let client = ClientInfo::default().with(ClientField::Address, "@ @ 10.0.0.1").unwrap();
-                loaded.describe(id, &client, &policy(), now).unwrap()
+                loaded.update_client(id, &client, &policy(), now).unwrap()
             }
             1 => loaded.revoke(&Selection::one(id), &cause(), &policy(), now).commit.unwrap(),
-            _ => match loaded.rotate(&issued.token, &Fresh::new(bytes(n)), &policy(), now) {
-                Decision::Do(rotation) => rotation.commit,
+            _ => match loaded.rotate(&issued.token, &RotationSecret::new(bytes(n)), &policy(), now) {
+                Decision::Accept(rotation) => rotation.commit,
                 _ => unreachable!("the token is current"),
             },
         };
@@ -152,7 +152,7 @@ async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
         let error = store.find(issued.session.id).await.unwrap_err();
         assert!(matches!(&error, StoreError::Corrupt { place, .. } if place.ends_with("line 3")), "{error}");
     }
-    let commit = Device::unknown(device("e")).issue(enrolment(2), &policy(), time.now()).unwrap().commit;
+    let commit = Device::unknown(device("e")).issue(new_session(2), &policy(), time.now()).unwrap().commit;
     assert!(matches!(store.commit(&commit).await, Err(CommitError::Store(StoreError::Corrupt { .. }))));
     assert_eq!(std::fs::read(&path).unwrap(), before);
     let findings = examine(&path, time.clone());

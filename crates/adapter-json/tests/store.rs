@@ -27,7 +27,9 @@ async fn revoke(store: &JsonStore, id: SessionId) -> Result<Revision, CommitErro
 
 async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Rotation {
     let loaded = store.load_of(token.session()).await.unwrap().unwrap();
-    let Decision::Do(rotation) = loaded.rotate(token, &Fresh::new(bytes(seed)), &policy(), store.clock().now()) else {
+    let Decision::Accept(rotation) =
+        loaded.rotate(token, &RotationSecret::new(bytes(seed)), &policy(), store.clock().now())
+    else {
         panic!("refused");
     };
     store.commit(&rotation.commit).await.unwrap();
@@ -49,7 +51,7 @@ async fn what_one_instance_commits_another_sees_at_once() {
         revoke(&a, issued.session.id).await.unwrap();
         let ended = b.find(issued.session.id).await.unwrap().unwrap();
         assert_eq!(ended.state(time.now()), State::Ended(EndReason::Revoked));
-        assert_eq!(ended.end.as_ref().unwrap().text.as_ref().unwrap().as_str(), "lost \u{1f4f1}");
+        assert_eq!(ended.end.as_ref().unwrap().note.as_ref().unwrap().as_str(), "lost \u{1f4f1}");
     }
     drop((a, b));
     let c = open(&path, &time);
@@ -64,18 +66,19 @@ async fn only_one_of_two_decisions_on_one_state_holds() {
     let (path, time) = (dir.path().join("s.jsonl"), Time::new());
     let (a, b) = (open(&path, &time), open(&path, &time));
     let loaded = a.load(&device("d")).await.unwrap();
-    let one = loaded.issue(enrolment(1), &policy(), time.now()).unwrap();
-    let two = loaded.issue(enrolment(2), &policy(), time.now()).unwrap();
+    let one = loaded.issue(new_session(1), &policy(), time.now()).unwrap();
+    let two = loaded.issue(new_session(2), &policy(), time.now()).unwrap();
     let first = a.commit(&one.commit).await.unwrap();
     assert_eq!(b.commit(&two.commit).await, Err(CommitError::Conflict));
     assert_eq!(a.commit(&one.commit).await, Err(CommitError::Conflict));
     let loaded = b.load(&device("d")).await.unwrap();
     assert_eq!(loaded.revision(), first);
-    let mut late = loaded.issue(enrolment(3), &policy(), time.now()).unwrap().commit;
+    let mut late = loaded.issue(new_session(3), &policy(), time.now()).unwrap().commit;
     late.not_after = time.now().minus(Millis::new(1));
     assert_eq!(b.commit(&late).await, Err(CommitError::TooLate));
     // In one round of the writer as well.
-    let commits: Vec<_> = (10..20).map(|n| loaded.issue(enrolment(n), &policy(), time.now()).unwrap().commit).collect();
+    let commits: Vec<_> =
+        (10..20).map(|n| loaded.issue(new_session(n), &policy(), time.now()).unwrap().commit).collect();
     let answers = futures_util::future::join_all(commits.iter().map(|commit| a.commit(commit))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
     assert_eq!(answers.iter().filter(|answer| **answer == Err(CommitError::Conflict)).count(), 9);
@@ -93,7 +96,7 @@ async fn the_device_and_its_history_are_kept_and_bounded() {
     }
     let loaded = store.load(&device("d")).await.unwrap();
     assert_eq!(loaded.sessions().len(), 3);
-    assert!(loaded.horizon().is_some());
+    assert!(loaded.revocation_watermark().is_some());
     let all = Filter { scope: Scope::Retained, ..Filter::default() };
     let listed = store.top(&all, time.now(), SortKey::Created, 1000).await.unwrap();
     // Three active ones and thirty ended ones.
@@ -139,7 +142,7 @@ async fn a_guard_keeps_what_was_used_meanwhile() {
     let issued = issue(&store, "d", 1).await;
     let loaded = store.load(&device("d")).await.unwrap();
     let mut commit = loaded
-        .revoke(&Selection::one(issued.session.id), &Cause::rule(EndReason::Idle), &policy(), time.now())
+        .revoke(&Selection::one(issued.session.id), &EndCause::by_rule(EndReason::Idle), &policy(), time.now())
         .commit
         .unwrap();
     commit.guards.push(Guard { session: issued.session.id, last_activity: issued.session.last_activity });
@@ -209,7 +212,7 @@ async fn purge_removes_what_is_over_and_nothing_else() {
     assert_eq!(b.find(gone).await.unwrap(), None);
     assert!(b.find(kept).await.unwrap().is_some());
     // What it remembers of the ended one outlives the record.
-    assert!(b.load(&device("d")).await.unwrap().horizon().is_some());
+    assert!(b.load(&device("d")).await.unwrap().revocation_watermark().is_some());
     time.pass(25 * 3_600_000);
     let before = b.load(&device("e")).await.unwrap().revision();
     let purge = Purge { now: time.now(), over_by: time.now(), dry_run: false };
@@ -262,7 +265,7 @@ async fn compaction_loses_nothing_and_readers_go_on() {
             let name = device(&format!("d{n}"));
             let (mut mine, mut theirs) = (store.load(&name).await.unwrap(), a.load(&name).await.unwrap());
             assert_eq!(mine.revision(), theirs.revision());
-            assert_eq!(mine.horizon(), theirs.horizon());
+            assert_eq!(mine.revocation_watermark(), theirs.revocation_watermark());
             let sort = |device: &mut Device| {
                 let mut sessions = device.sessions().to_vec();
                 sessions.sort_by_key(|session| session.id);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::Value;
-use tenure_domain::{Change, Commit, Horizon, Revision, Session, SessionId, Timestamp};
+use tenure_domain::{Change, Commit, Revision, RevocationWatermark, Session, SessionId, Timestamp};
 use tenure_ports::{Clock, CommitError, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 struct Ending {
     session: Session,
     retain: usize,
-    horizon: Option<Horizon>,
+    watermark: Option<RevocationWatermark>,
 }
 
 #[derive(Default)]
@@ -62,7 +62,7 @@ impl Ends {
         let mut kept = self.kept.lock();
         let now = Instant::now();
         for session in ended {
-            let ending = Ending { session: session.clone(), retain: commit.retain, horizon: commit.horizon };
+            let ending = Ending { session: session.clone(), retain: commit.retain, watermark: commit.watermark };
             if kept.by_session.insert(session.id, ending).is_none() {
                 kept.order.push_back((now, session.id));
             }
@@ -94,7 +94,7 @@ impl Ends {
     /// that matters: it may have been imported again since.
     fn forgotten(&self, found: &Session) -> Option<Ending> {
         let ending = self.get(found.id)?;
-        found.over_since(self.clock.now()).is_none().then_some(ending)
+        found.inactive_since(self.clock.now()).is_none().then_some(ending)
     }
 
     /// Whether this session, which the server shows as active, was ended by this process.
@@ -167,7 +167,7 @@ impl RedisStore {
             let Some(ending) = device.session(id).and_then(|session| self.ends.forgotten(session)) else {
                 return Ok(());
             };
-            let commit = ending.again(device.revision(), device.horizon());
+            let commit = ending.again(device.revision(), device.revocation_watermark());
             match self.submit(&commit).await {
                 Ok(_) | Err(CommitError::NotDurable { .. }) => {
                     tracing::warn!(session = %id, server = %self.wire.place, "the server had forgotten an end; it has it again");
@@ -186,10 +186,10 @@ impl RedisStore {
 }
 
 impl Ending {
-    fn again(&self, expected: Revision, known: Option<Horizon>) -> Commit {
-        let horizon = match (self.horizon, known) {
+    fn again(&self, expected: Revision, known: Option<RevocationWatermark>) -> Commit {
+        let watermark = match (self.watermark, known) {
             (Some(a), Some(b)) => {
-                Some(Horizon { created_at: a.created_at.max(b.created_at), until: a.until.max(b.until) })
+                Some(RevocationWatermark { created_at: a.created_at.max(b.created_at), until: a.until.max(b.until) })
             }
             (a, b) => a.or(b),
         };
@@ -199,9 +199,9 @@ impl Ending {
             not_after: Timestamp::MAX,
             guards: Vec::new(),
             changes: vec![Change::Ended(self.session.clone())],
-            lapsed: Vec::new(),
+            expired: Vec::new(),
             retain: self.retain,
-            horizon,
+            watermark,
         }
     }
 }

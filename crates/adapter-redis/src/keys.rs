@@ -3,7 +3,7 @@
 //! ```text
 //! <prefix>:{<bucket>}:s:<session id>   string  the session's record
 //! <prefix>:{<bucket>}:a:<session id>   string  its last activity in milliseconds, where later than the record's
-//! <prefix>:{<bucket>}:d:<device id>    hash    r: revision; h: horizon; <session id>: expiry and end of retention
+//! <prefix>:{<bucket>}:d:<device id>    hash    r: revision; h: watermark; <session id>: expiry and end of retention
 //! <prefix>:{<bucket>}:o:<device id>    zset    sessions that are over, by the time at which they were
 //! <prefix>:{<bucket>}:i                zset    all session ids of the bucket, in order
 //! <prefix>:{<bucket>}:u:<subject>      zset    those of one subject

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use redis::Value;
-use tenure_domain::{Device, DeviceId, Horizon, Revision, Session, SessionId, Timestamp};
+use tenure_domain::{Device, DeviceId, Revision, RevocationWatermark, Session, SessionId, Timestamp};
 use tenure_ports::StoreError;
 use tokio::time::{Instant, timeout_at};
 
@@ -148,7 +148,7 @@ impl RedisStore {
             Value::Array(values) => values,
             _ => return Err(self.strange()),
         };
-        let [Value::BulkString(revision), Value::BulkString(horizon), rest @ ..] = &values[..] else {
+        let [Value::BulkString(revision), Value::BulkString(watermark), rest @ ..] = &values[..] else {
             return Err(self.strange());
         };
         let mut sessions = Vec::with_capacity(rest.len() / 3);
@@ -161,7 +161,7 @@ impl RedisStore {
         }
         Ok(Some(Loaded {
             revision: Revision::new(number(revision).ok_or_else(|| self.strange())?),
-            horizon: horizon_of(horizon).map_err(|()| self.strange())?,
+            watermark: watermark_of(watermark).map_err(|()| self.strange())?,
             sessions,
         }))
     }
@@ -180,13 +180,13 @@ impl RedisStore {
 
 struct Loaded {
     revision: Revision,
-    horizon: Option<Horizon>,
+    watermark: Option<RevocationWatermark>,
     sessions: Vec<Session>,
 }
 
 impl Loaded {
     fn into_device(self, id: DeviceId) -> Device {
-        Device::new(id, self.revision, self.sessions, self.horizon)
+        Device::new(id, self.revision, self.sessions, self.watermark)
     }
 }
 
@@ -194,11 +194,11 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn horizon_of(text: &[u8]) -> Result<Option<Horizon>, ()> {
+fn watermark_of(text: &[u8]) -> Result<Option<RevocationWatermark>, ()> {
     if text.is_empty() {
         return Ok(None);
     }
     let comma = text.iter().position(|byte| *byte == b',').ok_or(())?;
     let time = |text| number(text).map(Timestamp::from_millis).ok_or(());
-    Ok(Some(Horizon { created_at: time(&text[..comma])?, until: time(&text[comma + 1..])? }))
+    Ok(Some(RevocationWatermark { created_at: time(&text[..comma])?, until: time(&text[comma + 1..])? }))
 }

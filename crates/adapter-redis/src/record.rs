@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use tenure_domain::{
-    Actor, ClientField, ClientInfo, Credential, DeviceId, Digest, End, EndReason, Millis, Replaced, Session, SessionId,
-    SessionParts, Subject, Terms, Text, Timestamp,
+    Actor, ClientField, ClientInfo, Credential, DeviceId, Digest, End, EndReason, Millis, Note, Replaced, Session,
+    SessionId, SessionParts, Subject, Terms, Timestamp,
 };
 
 const VERSION: u8 = b'1';
@@ -51,7 +51,7 @@ pub(crate) fn encode(session: &Session) -> Vec<u8> {
             | flag(replaced.is_some(), HAS_REPLACED)
             | flag(previous.is_some(), HAS_PREVIOUS)
             | flag(end.is_some(), HAS_END)
-            | flag(end.is_some_and(|end| end.text.is_some()), HAS_END_TEXT)
+            | flag(end.is_some_and(|end| end.note.is_some()), HAS_END_TEXT)
             | flag(end.is_some_and(|end| end.actor.is_some()), HAS_END_ACTOR),
     );
     for number in [
@@ -77,7 +77,7 @@ pub(crate) fn encode(session: &Session) -> Vec<u8> {
     if let Some(end) = end {
         out.push(EndReason::ALL.iter().position(|reason| *reason == end.reason).unwrap_or_default() as u8);
         put_number(&mut out, end.at.as_millis());
-        end.text.iter().for_each(|text| put_text(&mut out, text.as_str()));
+        end.note.iter().for_each(|text| put_text(&mut out, text.as_str()));
         end.actor.iter().for_each(|actor| put_text(&mut out, actor.as_str()));
     }
     let fields = session.client.iter().fold(0, |fields, (field, _)| fields | 1 << field as u8);
@@ -169,9 +169,9 @@ fn read(id: SessionId, body: &[u8]) -> Option<SessionParts> {
     let end = if ended {
         let reason = *EndReason::ALL.get(usize::from(rest.byte()?))?;
         let at = rest.time()?;
-        let text = if has(HAS_END_TEXT) { Some(Text::new(rest.text()?).ok()?) } else { None };
+        let text = if has(HAS_END_TEXT) { Some(Note::new(rest.text()?).ok()?) } else { None };
         let actor = if has(HAS_END_ACTOR) { Some(Actor::new(rest.text()?).ok()?) } else { None };
-        Some(End { reason, at, text, actor })
+        Some(End { reason, at, note: text, actor })
     } else {
         None
     };

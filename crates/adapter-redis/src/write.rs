@@ -121,14 +121,14 @@ impl RedisStore {
         let adds = |change: &Change| !matches!(change, Change::Rotated(_) | Change::Ended(_));
         let script = if commit.changes.iter().any(adds) { &COMMIT } else { &COMMIT_ALWAYS };
         let mut call = Invocation::new(script, names);
-        let (horizon, until) = commit.horizon.map_or_else(Default::default, |horizon| {
-            let (created, until) = (horizon.created_at.as_millis(), horizon.until.as_millis());
+        let (watermark, until) = commit.watermark.map_or_else(Default::default, |watermark| {
+            let (created, until) = (watermark.created_at.as_millis(), watermark.until.as_millis());
             (format!("{created},{until}"), until.to_string())
         });
         call.arg(keys.base(bucket)).arg(keys.channel()).arg(self.script_now());
         call.arg(commit.expected.get().to_string()).arg(commit.not_after.as_millis().to_string());
-        call.arg(commit.retain.to_string()).arg(horizon).arg(until);
-        for count in [commit.guards.len(), commit.changes.len(), commit.lapsed.len()] {
+        call.arg(commit.retain.to_string()).arg(watermark).arg(until);
+        for count in [commit.guards.len(), commit.changes.len(), commit.expired.len()] {
             call.arg(count.to_string());
         }
         for guard in &commit.guards {
@@ -140,15 +140,15 @@ impl RedisStore {
                 Change::Issued(_) => "issued",
                 Change::Imported(_) => "imported",
                 Change::Merged(_) => "merged",
-                Change::Rotated(_) | Change::Ended(_) | Change::Described(_) => "other",
+                Change::Rotated(_) | Change::Ended(_) | Change::ClientUpdated(_) => "other",
             };
             call.arg(session.id.to_ascii()).arg(kind).arg(ChangeKind::of(change).code());
             call.arg(record::encode(session)).arg(if session.end.is_some() { "e" } else { "a" });
-            for time in [session.closed_at(), session.keep_until(), session.last_activity] {
+            for time in [session.ended_at(), session.retained_until(), session.last_activity] {
                 call.arg(time.as_millis().to_string());
             }
         }
-        for id in &commit.lapsed {
+        for id in &commit.expired {
             call.arg(id.to_ascii());
         }
         call

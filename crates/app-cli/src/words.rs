@@ -74,7 +74,7 @@ pub(crate) fn facts(session: &Session, now: Timestamp) -> String {
     if let Some(end) = &session.end {
         facts.push(("ended", when(end.at)));
         facts.extend(end.actor.as_ref().map(|actor| ("ended by", actor.to_string())));
-        facts.extend(end.text.as_ref().map(|text| ("because", text.to_string())));
+        facts.extend(end.note.as_ref().map(|text| ("because", text.to_string())));
     }
     let labels = session.client.iter().map(|(field, text)| (client_label(field), visible(text).into_owned()));
     facts.extend(labels);

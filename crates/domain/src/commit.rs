@@ -37,7 +37,7 @@ pub enum Change {
     /// It ended.
     Ended(Session),
     /// More is known of its client.
-    Described(Session),
+    ClientUpdated(Session),
     /// It came from another store. Whatever is left of that id is no longer retained, and counts for nothing: not
     /// its activity either.
     Imported(Session),
@@ -54,14 +54,14 @@ impl Change {
             Self::Issued(session)
             | Self::Rotated(session)
             | Self::Ended(session)
-            | Self::Described(session)
+            | Self::ClientUpdated(session)
             | Self::Imported(session)
             | Self::Merged(session) => session,
         }
     }
 
     /// Whether a session that is now as `found` has what this change wanted for it.
-    fn is_so(&self, found: Option<&Session>) -> bool {
+    fn is_satisfied_by(&self, found: Option<&Session>) -> bool {
         let wanted = self.session();
         // The record of another session tells nothing.
         if found.is_some_and(|found| found.id != wanted.id) {
@@ -71,7 +71,7 @@ impl Change {
         match self {
             Self::Issued(_) | Self::Rotated(_) => found.is_some_and(same_credential),
             Self::Ended(_) => found.is_none_or(|found| found.end.is_some()),
-            Self::Described(_) => found.is_none_or(|found| found.client == wanted.client),
+            Self::ClientUpdated(_) => found.is_none_or(|found| found.client == wanted.client),
             Self::Imported(_) | Self::Merged(_) => {
                 found.is_some_and(|found| same_credential(found) && found.end == wanted.end)
             }
@@ -92,15 +92,15 @@ pub struct Guard {
 /// What a device remembers of sessions that were ended before their time, longer than their records: that an older
 /// export, which shows them active, may not bring them back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Horizon {
+pub struct RevocationWatermark {
     /// The latest creation of any of them.
     pub created_at: Timestamp,
     /// The latest expiry of any of them; from then on nothing is left to remember.
     pub until: Timestamp,
 }
 
-impl Horizon {
-    /// The horizon that also covers `session`, which ended before its expiry.
+impl RevocationWatermark {
+    /// The watermark that also covers `session`, which ended before its expiry.
     #[must_use]
     pub(crate) fn including(known: Option<Self>, session: &Session) -> Self {
         let own = Self { created_at: session.created_at, until: session.expires_at };
@@ -126,12 +126,12 @@ pub struct Commit {
     /// The new records, at most one per session.
     pub changes: Vec<Change>,
     /// Sessions of the loaded state whose time is over. They leave the set that decisions load, and stay readable.
-    pub lapsed: Vec<SessionId>,
+    pub expired: Vec<SessionId>,
     /// How many of the device's ended and lapsed sessions stay readable; beyond that the store drops those that
-    /// were over first (by [`Session::closed_at`], then by id).
+    /// were over first (by [`Session::ended_at`], then by id).
     pub retain: usize,
-    /// What the device remembers from now on; to be kept until [`Horizon::until`].
-    pub horizon: Option<Horizon>,
+    /// What the device remembers from now on; to be kept until [`RevocationWatermark::until`].
+    pub watermark: Option<RevocationWatermark>,
 }
 
 /// Whether a commit whose answer was lost took effect, as its sessions tell.
@@ -151,10 +151,10 @@ impl Commit {
     #[must_use]
     pub fn applied(&self, mut find: impl FnMut(SessionId) -> Option<Session>) -> Applied {
         let own = self.changes.iter().find(|change| matches!(change, Change::Issued(_) | Change::Rotated(_)));
-        let mut is_so = |change: &Change| change.is_so(find(change.session().id).as_ref());
+        let mut is_satisfied = |change: &Change| change.is_satisfied_by(find(change.session().id).as_ref());
         let applied = match own {
-            Some(change) => is_so(change),
-            None => self.changes.iter().all(is_so),
+            Some(change) => is_satisfied(change),
+            None => self.changes.iter().all(is_satisfied),
         };
         if applied { Applied::Yes } else { Applied::No }
     }

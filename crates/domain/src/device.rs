@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use crate::client::ClientInfo;
-use crate::commit::{Change, Commit, Guard, Horizon, Revision};
+use crate::commit::{Change, Commit, Guard, Revision, RevocationWatermark};
 use crate::id::SessionId;
 use crate::policy::Policy;
 use crate::refusal::{EndReason, Refusal};
-use crate::session::{Credential, End, Holds, Replaced, Session, SessionParts, State, Verdict};
-use crate::text::{Actor, DeviceId, Subject, Text};
+use crate::session::{Credential, End, Replaced, Session, SessionParts, State, TokenMatch, Verdict};
+use crate::text::{Actor, DeviceId, Note, Subject};
 use crate::time::{Millis, Timestamp};
-use crate::token::{Fresh, Token};
+use crate::token::{RotationSecret, Token};
 
 mod import;
 mod issue;
 
 pub use import::{ImportOutcome, ImportPlan};
-pub use issue::{Enrolment, Issue, IssueRefusal};
+pub use issue::{Issue, IssueRefusal, NewSession};
 
 /// A device's sessions as a store held them at one revision: all that have not ended, and any ended one that was
 /// asked for by its id.
@@ -25,7 +25,7 @@ pub struct Device {
     id: DeviceId,
     revision: Revision,
     sessions: Vec<Session>,
-    horizon: Option<Horizon>,
+    watermark: Option<RevocationWatermark>,
 }
 
 /// A rotation, decided.
@@ -45,31 +45,31 @@ pub struct Revocation {
     /// Sessions that this ends.
     pub ended: Vec<Session>,
     /// Sessions that were meant and are over already.
-    pub already: Vec<Session>,
+    pub already_ended: Vec<Session>,
     /// For the store; `None` where there is nothing to do.
     pub commit: Option<Commit>,
 }
 
 /// Why, by whom and in what words sessions are ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub struct EndCause {
     /// The stable reason.
     pub reason: EndReason,
     /// In somebody's words.
-    pub text: Option<Text>,
+    pub note: Option<Note>,
     /// By whom.
     pub actor: Option<Actor>,
 }
 
-impl Cause {
+impl EndCause {
     /// A reason that needs no words: the rules themselves ended it.
     #[must_use]
-    pub const fn rule(reason: EndReason) -> Self {
-        Self { reason, text: None, actor: None }
+    pub const fn by_rule(reason: EndReason) -> Self {
+        Self { reason, note: None, actor: None }
     }
 
     fn at(&self, at: Timestamp) -> End {
-        End { reason: self.reason, at, text: self.text.clone(), actor: self.actor.clone() }
+        End { reason: self.reason, at, note: self.note.clone(), actor: self.actor.clone() }
     }
 }
 
@@ -104,18 +104,23 @@ impl Selection {
 #[derive(Debug)]
 pub enum Decision<T> {
     /// So be it.
-    Do(T),
+    Accept(T),
     /// No.
-    Refuse(Refusal),
+    Reject(Refusal),
     /// No; and before it is said, the session must be ended by this commit.
-    End(EndReason, Commit),
+    EndSession(EndReason, Commit),
 }
 
 impl Device {
     /// Takes what a store loaded.
     #[must_use]
-    pub const fn new(id: DeviceId, revision: Revision, sessions: Vec<Session>, horizon: Option<Horizon>) -> Self {
-        Self { id, revision, sessions, horizon }
+    pub const fn new(
+        id: DeviceId,
+        revision: Revision,
+        sessions: Vec<Session>,
+        watermark: Option<RevocationWatermark>,
+    ) -> Self {
+        Self { id, revision, sessions, watermark }
     }
 
     /// A device that a store knows nothing of.
@@ -144,8 +149,8 @@ impl Device {
 
     /// What it remembers of sessions ended before their time.
     #[must_use]
-    pub const fn horizon(&self) -> Option<Horizon> {
-        self.horizon
+    pub const fn revocation_watermark(&self) -> Option<RevocationWatermark> {
+        self.watermark
     }
 
     /// One of the loaded sessions.
@@ -156,21 +161,27 @@ impl Device {
 
     /// Gives the token's session a new token and a new expiry, if the token is its current one.
     #[must_use]
-    pub fn rotate(&self, token: &Token, fresh: &Fresh, policy: &Policy, now: Timestamp) -> Decision<Rotation> {
-        let session = match self.present(token, policy, now) {
-            Decision::Do((Holds::Current, session)) => session,
-            Decision::Do((Holds::Overlap, _)) => return Decision::Refuse(Refusal::Rotated),
-            Decision::Refuse(refusal) => return Decision::Refuse(refusal),
-            Decision::End(reason, commit) => return Decision::End(reason, commit),
+    pub fn rotate(
+        &self,
+        token: &Token,
+        rotation_secret: &RotationSecret,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Decision<Rotation> {
+        let session = match self.authenticate(token, policy, now) {
+            Decision::Accept((TokenMatch::Current, session)) => session,
+            Decision::Accept((TokenMatch::Overlap, _)) => return Decision::Reject(Refusal::Rotated),
+            Decision::Reject(refusal) => return Decision::Reject(refusal),
+            Decision::EndSession(reason, commit) => return Decision::EndSession(reason, commit),
         };
-        let successor = token.successor(fresh);
+        let successor = token.successor(rotation_secret);
         let overlap = policy.rotation_overlap();
         let replaced = Replaced {
             digest: (!overlap.is_zero()).then_some(session.credential.current),
             stops_at: now.plus(overlap).min(session.expires_at),
             tolerance: policy.replay_tolerance(),
         };
-        let rotated = Session::trusted(SessionParts {
+        let rotated = Session::new_unchecked(SessionParts {
             expires_at: session.expiry_from(now),
             generation: session.generation.saturating_add(1),
             rotated_at: Some(now),
@@ -181,68 +192,69 @@ impl Device {
             },
             ..session.clone().touched(now).into_parts()
         });
-        let mut plan = Plan::new(self, policy.retained_per_device(), now);
-        plan.changes.push(Change::Rotated(rotated.clone()));
-        plan.not_after = last_before(session.idle_at().map_or(session.expires_at, |idle| idle.min(session.expires_at)));
-        Decision::Do(Rotation { token: successor, session: rotated, commit: plan.commit() })
+        let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
+        builder.changes.push(Change::Rotated(rotated.clone()));
+        builder.not_after =
+            last_before(session.idle_at().map_or(session.expires_at, |idle| idle.min(session.expires_at)));
+        Decision::Accept(Rotation { token: successor, session: rotated, commit: builder.build() })
     }
 
     /// Answers a token: whether it holds, or is refused, or ends its session first.
     #[must_use]
-    pub fn present(&self, token: &Token, policy: &Policy, now: Timestamp) -> Decision<(Holds, &Session)> {
+    pub fn authenticate(&self, token: &Token, policy: &Policy, now: Timestamp) -> Decision<(TokenMatch, &Session)> {
         let Some(session) = self.session(token.session()) else {
-            return Decision::Refuse(Refusal::Unknown);
+            return Decision::Reject(Refusal::Unknown);
         };
         match session.verdict(token, now) {
-            Verdict::Holds(holds) => Decision::Do((holds, session)),
-            Verdict::Refused(refusal) => Decision::Refuse(refusal),
-            Verdict::MustEnd(reason) => {
-                let mut plan = Plan::new(self, policy.retained_per_device(), now);
+            Verdict::Valid(token_match) => Decision::Accept((token_match, session)),
+            Verdict::Refused(refusal) => Decision::Reject(refusal),
+            Verdict::EndRequired(reason) => {
+                let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
                 if reason == EndReason::Idle {
-                    plan.guard(session);
+                    builder.guard(session);
                 }
-                plan.end(session, &Cause::rule(reason));
-                Decision::End(reason, plan.commit())
+                builder.end(session, &EndCause::by_rule(reason));
+                Decision::EndSession(reason, builder.build())
             }
         }
     }
 
     /// Ends the selected sessions that are not over yet.
     #[must_use]
-    pub fn revoke(&self, selection: &Selection, cause: &Cause, policy: &Policy, now: Timestamp) -> Revocation {
-        let mut plan = Plan::new(self, policy.retained_per_device(), now);
+    pub fn revoke(&self, selection: &Selection, cause: &EndCause, policy: &Policy, now: Timestamp) -> Revocation {
+        let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
         let (mut ended, mut already) = (Vec::new(), Vec::new());
         for session in self.sessions.iter().filter(|session| selection.includes(session)) {
             match session.state(now) {
-                State::Active | State::Idle => ended.push(plan.end(session, cause)),
+                State::Active | State::Idle => ended.push(builder.end(session, cause)),
                 State::Expired | State::Ended(_) => already.push(session.clone()),
             }
         }
-        let commit = (!ended.is_empty()).then(|| plan.commit());
-        Revocation { ended, already, commit }
+        let commit = (!ended.is_empty()).then(|| builder.build());
+        Revocation { ended, already_ended: already, commit }
     }
 
     /// Records, as ended, the sessions that were left idle; `None` where there are none.
     #[must_use]
-    pub fn settle(&self, policy: &Policy, now: Timestamp) -> Option<Commit> {
-        let mut plan = Plan::new(self, policy.retained_per_device(), now);
-        plan.settle_idle();
-        (!plan.changes.is_empty()).then(|| plan.commit())
+    pub fn end_idle(&self, policy: &Policy, now: Timestamp) -> Option<Commit> {
+        let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
+        builder.end_idle_sessions();
+        (!builder.changes.is_empty()).then(|| builder.build())
     }
 
     /// Adds what is newly known of a client; `None` where the session is over, unknown, or nothing is new.
     #[must_use]
-    pub fn describe(&self, id: SessionId, client: &ClientInfo, policy: &Policy, now: Timestamp) -> Option<Commit> {
+    pub fn update_client(&self, id: SessionId, client: &ClientInfo, policy: &Policy, now: Timestamp) -> Option<Commit> {
         let session = self.session(id).filter(|session| session.state(now) == State::Active)?;
         let updated = session.client.updated_by(client);
         if updated == *session.client {
             return None;
         }
-        let mut plan = Plan::new(self, policy.retained_per_device(), now);
+        let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
         let parts = SessionParts { client: Arc::new(updated), ..session.clone().into_parts() };
-        plan.changes.push(Change::Described(Session::trusted(parts)));
-        plan.not_after = last_before(session.expires_at);
-        Some(plan.commit())
+        builder.changes.push(Change::ClientUpdated(Session::new_unchecked(parts)));
+        builder.not_after = last_before(session.expires_at);
+        Some(builder.build())
     }
 }
 
@@ -252,29 +264,29 @@ const fn last_before(at: Timestamp) -> Timestamp {
 }
 
 /// A commit in the making.
-struct Plan<'a> {
+struct CommitBuilder<'a> {
     device: &'a Device,
     retain: usize,
     now: Timestamp,
     not_after: Timestamp,
     guards: Vec<Guard>,
     changes: Vec<Change>,
-    horizon: Option<Horizon>,
+    watermark: Option<RevocationWatermark>,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> CommitBuilder<'a> {
     fn new(device: &'a Device, retain: usize, now: Timestamp) -> Self {
-        let horizon = device.horizon.filter(|horizon| now < horizon.until);
-        Self { device, retain, now, not_after: Timestamp::MAX, guards: Vec::new(), changes: Vec::new(), horizon }
+        let watermark = device.watermark.filter(|watermark| now < watermark.until);
+        Self { device, retain, now, not_after: Timestamp::MAX, guards: Vec::new(), changes: Vec::new(), watermark }
     }
 
     fn guard(&mut self, session: &Session) {
         self.guards.push(Guard { session: session.id, last_activity: session.last_activity });
     }
 
-    fn end(&mut self, session: &Session, cause: &Cause) -> Session {
+    fn end(&mut self, session: &Session, cause: &EndCause) -> Session {
         let ended = session.clone().ended(cause.at(self.now));
-        self.horizon = Some(Horizon::including(self.horizon, &ended));
+        self.watermark = Some(RevocationWatermark::including(self.watermark, &ended));
         self.changes.push(Change::Ended(ended.clone()));
         ended
     }
@@ -286,26 +298,26 @@ impl<'a> Plan<'a> {
         self.changes.iter().map(Change::session).chain(unchanged)
     }
 
-    fn settle_idle(&mut self) {
+    fn end_idle_sessions(&mut self) {
         let idle: Vec<_> = self.after().filter(|session| session.state(self.now) == State::Idle).cloned().collect();
         for session in &idle {
             self.guard(session);
-            self.end(session, &Cause::rule(EndReason::Idle));
+            self.end(session, &EndCause::by_rule(EndReason::Idle));
         }
     }
 
-    fn commit(self) -> Commit {
+    fn build(self) -> Commit {
         let expired = self.after().filter(|session| session.state(self.now) == State::Expired);
-        let lapsed = expired.map(|session| session.id).collect();
+        let expired = expired.map(|session| session.id).collect();
         Commit {
             device: self.device.id.clone(),
             expected: self.device.revision,
             not_after: self.not_after,
             guards: self.guards,
             changes: self.changes,
-            lapsed,
+            expired,
             retain: self.retain,
-            horizon: self.horizon,
+            watermark: self.watermark,
         }
     }
 }

@@ -20,15 +20,16 @@ mod time;
 mod token;
 
 pub use client::{ClientField, ClientInfo};
-pub use commit::{Applied, Change, Commit, Guard, Horizon, Revision, Touch};
+pub use commit::{Applied, Change, Commit, Guard, Revision, RevocationWatermark, Touch};
 pub use device::{
-    Cause, Decision, Device, Enrolment, ImportOutcome, ImportPlan, Issue, IssueRefusal, Revocation, Rotation, Selection,
+    Decision, Device, EndCause, ImportOutcome, ImportPlan, Issue, IssueRefusal, NewSession, Revocation, Rotation,
+    Selection,
 };
 pub use filter::{Filter, Scope, SortKey};
 pub use id::{BUCKETS, Bucket, IdError, IdPrefix, SessionId};
 pub use policy::{Policy, PolicyError, PolicySettings, Terms};
 pub use refusal::{EndReason, Refusal};
-pub use session::{Credential, End, Holds, Replaced, Session, SessionError, SessionParts, State, Verdict};
-pub use text::{Actor, DeviceId, Subject, Text, TextError, cleaned, visible};
+pub use session::{Credential, End, Replaced, Session, SessionError, SessionParts, State, TokenMatch, Verdict};
+pub use text::{Actor, DeviceId, Note, Subject, TextError, cleaned, visible};
 pub use time::{DurationError, Millis, Remaining, Timestamp};
-pub use token::{Digest, Family, Fresh, Secret, Token, TokenError, TokenInspection, TokenText};
+pub use token::{Digest, Family, RotationSecret, Secret, Token, TokenError, TokenInspection, TokenText};

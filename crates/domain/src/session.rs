@@ -9,7 +9,7 @@ use crate::client::ClientInfo;
 use crate::id::{Bucket, SessionId};
 use crate::policy::{Policy, Terms};
 use crate::refusal::{EndReason, Refusal};
-use crate::text::{Actor, DeviceId, Subject, Text};
+use crate::text::{Actor, DeviceId, Note, Subject};
 use crate::time::{Millis, Remaining, Timestamp};
 use crate::token::{Digest, Token};
 
@@ -43,7 +43,7 @@ pub struct End {
     /// When.
     pub at: Timestamp,
     /// In somebody's words.
-    pub text: Option<Text>,
+    pub note: Option<Note>,
     /// By whom.
     pub actor: Option<Actor>,
 }
@@ -127,7 +127,7 @@ impl fmt::Display for State {
 
 /// Which token was shown, of those that hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
+pub enum TokenMatch {
     /// The current one.
     Current,
     /// The directly previous one, within its overlap. It verifies; it never rotates.
@@ -138,11 +138,11 @@ pub enum Holds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It holds.
-    Holds(Holds),
+    Valid(TokenMatch),
     /// It does not.
     Refused(Refusal),
     /// The session must be ended, durably, for this reason; only then is the token refused with it.
-    MustEnd(EndReason),
+    EndRequired(EndReason),
 }
 
 impl Deref for Session {
@@ -189,7 +189,7 @@ impl Session {
     }
 
     /// For the decisions of this crate, which keep the parts in agreement.
-    pub(crate) const fn trusted(parts: SessionParts) -> Self {
+    pub(crate) const fn new_unchecked(parts: SessionParts) -> Self {
         Self(parts)
     }
 
@@ -230,29 +230,29 @@ impl Session {
         match self.state(now) {
             State::Ended(reason) => Verdict::Refused(Refusal::Ended(reason)),
             State::Expired => Verdict::Refused(Refusal::Expired),
-            State::Idle => Verdict::MustEnd(EndReason::Idle),
+            State::Idle => Verdict::EndRequired(EndReason::Idle),
             State::Active => match shown {
-                Shown::Current => Verdict::Holds(Holds::Current),
+                RecognizedToken::Current => Verdict::Valid(TokenMatch::Current),
                 // One without an overlap was refused from its rotation on, also by a clock that lags behind it.
-                Shown::Replaced { overlaps: true, stopped_at, .. } if now < stopped_at => {
-                    Verdict::Holds(Holds::Overlap)
+                RecognizedToken::Replaced { overlaps: true, stopped_at, .. } if now < stopped_at => {
+                    Verdict::Valid(TokenMatch::Overlap)
                 }
-                Shown::Replaced { stopped_at, tolerance, .. } if now.since(stopped_at) > tolerance => {
-                    Verdict::MustEnd(EndReason::Replayed)
+                RecognizedToken::Replaced { stopped_at, tolerance, .. } if now.since(stopped_at) > tolerance => {
+                    Verdict::EndRequired(EndReason::Replayed)
                 }
-                Shown::Replaced { .. } => Verdict::Refused(Refusal::Rotated),
+                RecognizedToken::Replaced { .. } => Verdict::Refused(Refusal::Rotated),
             },
         }
     }
 
     /// Which of the session's tokens this is; `None` for a secret that never was one.
-    fn recognise(&self, token: &Token) -> Option<Shown> {
+    fn recognise(&self, token: &Token) -> Option<RecognizedToken> {
         if token.session() != self.id {
             return None;
         }
         let digest = token.secret().digest();
         if digest == self.credential.current {
-            return Some(Shown::Current);
+            return Some(RecognizedToken::Current);
         }
         let replaced = self.credential.replaced.as_ref()?;
         if token.secret().family().digest() != self.credential.family {
@@ -261,7 +261,7 @@ impl Session {
         // A token older than the directly previous one stopped no later than the last rotation.
         let overlaps = replaced.digest == Some(digest);
         let stopped_at = if overlaps { replaced.stops_at } else { self.rotated_at? };
-        Some(Shown::Replaced { overlaps, stopped_at, tolerance: replaced.tolerance })
+        Some(RecognizedToken::Replaced { overlaps, stopped_at, tolerance: replaced.tolerance })
     }
 
     /// Whether a rotation is due at `now`: some time is left, no more than the window, and rotating would extend
@@ -289,30 +289,30 @@ impl Session {
 
     /// When it was or will be over, as far as is recorded: its end, or its expiry.
     #[must_use]
-    pub fn closed_at(&self) -> Timestamp {
+    pub fn ended_at(&self) -> Timestamp {
         self.end.as_ref().map_or(self.expires_at, |end| end.at)
     }
 
     /// Since when it is over at `now`; `None` while it is active.
     #[must_use]
-    pub fn over_since(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn inactive_since(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state(now) {
             State::Active => None,
             State::Idle => self.idle_at(),
-            State::Expired | State::Ended(_) => Some(self.closed_at()),
+            State::Expired | State::Ended(_) => Some(self.ended_at()),
         }
     }
 
     /// The first instant at which nobody needs the record any more: retention after it was over.
     #[must_use]
-    pub fn keep_until(&self) -> Timestamp {
-        self.closed_at().plus(self.terms.retention)
+    pub fn retained_until(&self) -> Timestamp {
+        self.ended_at().plus(self.terms.retention)
     }
 
     /// Whether the record is still to be shown. Stores may keep it longer; use cases do not show it.
     #[must_use]
     pub fn is_retained(&self, now: Timestamp) -> bool {
-        now < self.keep_until()
+        now < self.retained_until()
     }
 
     /// Whether it matters to anybody's access when it was last used.
@@ -341,12 +341,12 @@ impl Session {
 
     /// The order in which sessions of one device were issued.
     #[must_use]
-    pub(crate) fn by_issue(&self, other: &Self) -> Ordering {
+    pub(crate) fn cmp_issue_order(&self, other: &Self) -> Ordering {
         (self.created_at, self.order, self.id).cmp(&(other.created_at, other.order, other.id))
     }
 }
 
-enum Shown {
+enum RecognizedToken {
     Current,
     Replaced { overlaps: bool, stopped_at: Timestamp, tolerance: Millis },
 }

@@ -223,7 +223,7 @@ bounded_text!(
 );
 bounded_text!(
     /// Any other text: 1 to 256 characters.
-    Text, "text", TEXT_MAX, check_recorded
+    Note, "text", TEXT_MAX, check_recorded
 );
 
 macro_rules! recorded_name {

@@ -46,7 +46,7 @@ pub struct Family([u8; 16]);
 
 /// 128 bits drawn at issue and at each rotation.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Fresh([u8; 16]);
+pub struct RotationSecret([u8; 16]);
 
 impl Family {
     /// Takes 16 bytes from the operating system's random source.
@@ -56,7 +56,7 @@ impl Family {
     }
 }
 
-impl Fresh {
+impl RotationSecret {
     /// Takes 16 bytes from the operating system's random source.
     #[must_use]
     pub const fn new(random: [u8; 16]) -> Self {
@@ -69,12 +69,12 @@ impl Fresh {
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// The secret made of a family and a fresh half.
+    /// The secret made of a family and a rotation_secret half.
     #[must_use]
-    pub fn new(family: &Family, fresh: &Fresh) -> Self {
+    pub fn new(family: &Family, rotation_secret: &RotationSecret) -> Self {
         let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(&family.0);
-        bytes[16..].copy_from_slice(&fresh.0);
+        bytes[16..].copy_from_slice(&rotation_secret.0);
         Self(bytes)
     }
 
@@ -110,7 +110,7 @@ macro_rules! redacted {
         }
     )*};
 }
-redacted!(Family, Fresh, Secret, Digest, TokenText);
+redacted!(Family, RotationSecret, Secret, Digest, TokenText);
 
 /// A SHA-256 digest of a secret: all of it that a store keeps. Compared in constant time; does not print, since a
 /// listing has no use for it.
@@ -239,10 +239,10 @@ impl Token {
         &self.secret
     }
 
-    /// The token that a rotation with this fresh half puts in its place.
+    /// The token that a rotation with this rotation_secret half puts in its place.
     #[must_use]
-    pub fn successor(&self, fresh: &Fresh) -> Self {
-        Self { session: self.session, secret: Secret::new(&self.secret.family(), fresh) }
+    pub fn successor(&self, rotation_secret: &RotationSecret) -> Self {
+        Self { session: self.session, secret: Secret::new(&self.secret.family(), rotation_secret) }
     }
 
     /// Writes the token out.

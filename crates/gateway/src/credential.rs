@@ -176,13 +176,13 @@ pub(crate) fn is_token_protocol(item: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tenure_domain::{Bucket, DeviceId, Family, Fresh, Secret, SessionId};
+    use tenure_domain::{Bucket, DeviceId, Family, RotationSecret, Secret, SessionId};
 
     use super::*;
 
     fn token(n: u8) -> String {
         let id = SessionId::new(Bucket::of(&DeviceId::new("laptop").unwrap()), [n; 12]);
-        let secret = Secret::new(&Family::new([n; 16]), &Fresh::new([n; 16]));
+        let secret = Secret::new(&Family::new([n; 16]), &RotationSecret::new([n; 16]));
         Token::new(id, secret).to_text().expose().to_owned()
     }
 

@@ -28,7 +28,7 @@ impl ChangeKind {
     pub fn of(change: &Change) -> Self {
         match (change, &change.session().end) {
             (Change::Ended(_), Some(end)) => Self::Ended(end.reason),
-            (Change::Ended(_) | Change::Described(_), _) => Self::Described,
+            (Change::Ended(_) | Change::ClientUpdated(_), _) => Self::Described,
             (Change::Issued(_), _) => Self::Issued,
             (Change::Rotated(_), _) => Self::Rotated,
             (Change::Imported(_) | Change::Merged(_), _) => Self::Imported,

@@ -20,7 +20,7 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// Which records a purge removes: every session that is over at `now` ([`Session::over_since`]) and was so by
+/// Which records a purge removes: every session that is over at `now` ([`Session::inactive_since`]) and was so by
 /// `over_by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purge {
@@ -118,7 +118,7 @@ pub trait SessionRepository: Send + Sync {
     ) -> Result<Vec<Session>, StoreError>;
 
     /// Removes records, some at a time; atomic per device, durable once answered. A device of which a session was
-    /// removed that had not ended gets a new revision. A device's horizon stays until it has passed.
+    /// removed that had not ended gets a new revision. A device's watermark stays until it has passed.
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError>;
 
     /// News of changes from now on, from any process: each device's in its order. News of what was just before may

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tenure_domain::{
-    Cause, ClientInfo, Device, DeviceId, Enrolment, Family, Fresh, Issue, Millis, Session, SessionId, Subject, Terms,
-    Timestamp, Token,
+    ClientInfo, Device, DeviceId, EndCause, Family, Issue, Millis, NewSession, RotationSecret, Session, SessionId,
+    Subject, Terms, Timestamp, Token,
 };
 use tenure_ports::EntropyError;
 
@@ -42,15 +42,15 @@ pub struct Issued {
 #[derive(Clone, Debug)]
 pub struct Issuing {
     device: DeviceId,
-    enrolment: Enrolment,
-    take_over: Option<Cause>,
+    new_session: NewSession,
+    take_over: Option<EndCause>,
 }
 
 impl Issuing {
     /// The token that will hold once the issue is made.
     #[must_use]
     pub fn token(&self) -> Token {
-        self.enrolment.token(&self.device)
+        self.new_session.token(&self.device)
     }
 
     /// The device it will count on.
@@ -62,13 +62,13 @@ impl Issuing {
     /// Bounds the first token's expiry, where the session takes the place of another credential.
     #[must_use]
     pub const fn expiring_by(mut self, at: Timestamp) -> Self {
-        self.enrolment.expires_by = Some(at);
+        self.new_session.expires_by = Some(at);
         self
     }
 
     /// Takes the device over: other subjects' active sessions there end, for this cause, as one step with the issue.
     #[must_use]
-    pub fn taking_over(mut self, cause: Cause) -> Self {
+    pub fn taking_over(mut self, cause: EndCause) -> Self {
         self.take_over = Some(cause);
         self
     }
@@ -105,16 +105,16 @@ impl Sessions {
     }
 
     fn prepare(&self, request: IssueRequest, terms: Terms) -> Result<Issuing, EntropyError> {
-        let enrolment = Enrolment {
+        let new_session = NewSession {
             id: self.draw()?,
             family: Family::new(self.draw()?),
-            fresh: Fresh::new(self.draw()?),
+            rotation_secret: RotationSecret::new(self.draw()?),
             subject: request.subject,
             client: Arc::new(request.client),
             terms,
             expires_by: None,
         };
-        Ok(Issuing { device: request.device, enrolment, take_over: None })
+        Ok(Issuing { device: request.device, new_session, take_over: None })
     }
 
     /// Makes a prepared issue.
@@ -122,15 +122,15 @@ impl Sessions {
     /// # Errors
     /// [`IssueError::Refused`], [`IssueError::Write`].
     pub async fn issue_prepared(&self, issuing: Issuing) -> Result<Issued, IssueError> {
-        let Issuing { device, enrolment, take_over } = issuing;
+        let Issuing { device, new_session, take_over } = issuing;
         let policy = self.policy();
         let answer = self
             .settle(Key::Device(&device), |loaded, now| {
                 let unknown = Device::unknown(device.clone());
-                let (device, enrolment) = (loaded.unwrap_or(&unknown), enrolment.clone());
+                let (device, new_session) = (loaded.unwrap_or(&unknown), new_session.clone());
                 let decided = match &take_over {
-                    Some(cause) => Ok(device.take_over(enrolment, cause, &policy, now)),
-                    None => device.issue(enrolment, &policy, now),
+                    Some(cause) => Ok(device.take_over(new_session, cause, &policy, now)),
+                    None => device.issue(new_session, &policy, now),
                 };
                 match decided {
                     Ok(Issue { session, token, evicted, revoked, commit }) => {

@@ -248,7 +248,7 @@ impl Sessions {
         }
         for (device, sessions) in devices {
             let loaded = self.repository.load(&device).await?;
-            if let Err(refusal) = loaded.room_for(&subject, &policy, now) {
+            if let Err(refusal) = loaded.available_slots(&subject, &policy, now) {
                 import.owned.push(Owned { device, owners: refusal.owners().to_vec() });
                 continue;
             }

@@ -57,7 +57,7 @@ impl Sessions {
     async fn record_idle(&self, key: Key<'_>) -> Result<(), crate::WriteError> {
         self.flush_activity().await?;
         let policy = self.policy();
-        let settled = self.settle(key, |device, now| match device.and_then(|device| device.settle(&policy, now)) {
+        let settled = self.settle(key, |device, now| match device.and_then(|device| device.end_idle(&policy, now)) {
             Some(commit) => Step::Commit(commit, ()),
             None => Step::Answer(()),
         });

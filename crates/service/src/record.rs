@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tenure_domain::{
-    Actor, Credential, DeviceId, Digest, End, EndReason, Millis, Replaced, Session, SessionParts, Subject, Terms, Text,
+    Actor, Credential, DeviceId, Digest, End, EndReason, Millis, Note, Replaced, Session, SessionParts, Subject, Terms,
     Timestamp,
 };
 
@@ -154,7 +154,7 @@ impl SessionView {
         Ok(Some(End {
             reason: reason.parse::<EndReason>().map_err(|()| format!("{reason:?} is no end reason"))?,
             at: parse_rfc3339(at).map_err(|error| error.to_string())?,
-            text: self.end_text.as_deref().map(Text::new).transpose().map_err(bounded)?,
+            note: self.end_text.as_deref().map(Note::new).transpose().map_err(bounded)?,
             actor: self.end_actor.as_deref().map(Actor::new).transpose().map_err(bounded)?,
         }))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, stream};
 use tenure_domain::{
-    Actor, Cause, ClientInfo, DeviceId, EndReason, Filter, Scope, Selection, Session, SessionId, Subject, Text,
+    Actor, ClientInfo, DeviceId, EndCause, EndReason, Filter, Note, Scope, Selection, Session, SessionId, Subject,
 };
 use tenure_ports::StoreError;
 
@@ -50,7 +50,7 @@ impl Sessions {
         &self,
         target: &Target,
         except: Option<SessionId>,
-        cause: &Cause,
+        cause: &EndCause,
     ) -> Result<Revoked, RevokeError> {
         let mut done = Revoked::default();
         let outcome = match target {
@@ -80,7 +80,7 @@ impl Sessions {
                 for &id in ids.iter().filter(|id| except != Some(**id)) {
                     match self.repository.find(id).await?.filter(|session| session.is_retained(now)) {
                         None => would.unknown.push(id),
-                        Some(session) if session.over_since(now).is_some() => would.already.push(session),
+                        Some(session) if session.inactive_since(now).is_some() => would.already.push(session),
                         Some(session) => would.ended.push(session),
                     }
                 }
@@ -108,14 +108,14 @@ impl Sessions {
     /// [`RevokeError`].
     pub async fn log_out(&self, session: &Session) -> Result<Revoked, RevokeError> {
         let actor = Actor::from_shared(session.subject.shared().clone()).ok();
-        let cause = Cause { reason: EndReason::LoggedOut, text: None, actor };
+        let cause = EndCause { reason: EndReason::LoggedOut, note: None, actor };
         self.revoke(&Target::Ids(vec![session.id]), None, &cause).await
     }
 
     /// A revocation's cause.
     #[must_use]
-    pub const fn revocation(text: Option<Text>, actor: Option<Actor>) -> Cause {
-        Cause { reason: EndReason::Revoked, text, actor }
+    pub const fn revocation(text: Option<Note>, actor: Option<Actor>) -> EndCause {
+        EndCause { reason: EndReason::Revoked, note: text, actor }
     }
 
     /// Adds what a connection tells of its client to the session's description.
@@ -125,7 +125,7 @@ impl Sessions {
     pub async fn describe(&self, id: SessionId, client: &ClientInfo) -> Result<(), WriteError> {
         let policy = self.policy();
         let described = self.settle(Key::Session(id), |device, now| {
-            match device.and_then(|device| device.describe(id, client, &policy, now)) {
+            match device.and_then(|device| device.update_client(id, client, &policy, now)) {
                 Some(commit) => Step::Commit(commit, ()),
                 None => Step::Answer(()),
             }
@@ -137,7 +137,7 @@ impl Sessions {
         &self,
         ids: &[SessionId],
         except: Option<SessionId>,
-        cause: &Cause,
+        cause: &EndCause,
         done: &mut Revoked,
     ) -> Result<(), WriteError> {
         let ids: BTreeSet<_> = ids.iter().copied().filter(|id| except != Some(*id)).collect();
@@ -151,7 +151,7 @@ impl Sessions {
         &self,
         key: Key<'_>,
         selection: &Selection,
-        cause: &Cause,
+        cause: &EndCause,
         done: &mut Revoked,
     ) -> Result<(), WriteError> {
         let policy = self.policy();
@@ -160,7 +160,7 @@ impl Sessions {
                 return Step::Answer(None);
             };
             let revocation = device.revoke(selection, cause, &policy, now);
-            let mut already = revocation.already;
+            let mut already = revocation.already_ended;
             already.retain(|session| session.is_retained(now));
             let answer = Some((revocation.ended, already));
             match revocation.commit {
@@ -201,7 +201,7 @@ impl Sessions {
         &self,
         subject: Option<&Subject>,
         except: Option<SessionId>,
-        cause: &Cause,
+        cause: &EndCause,
         done: &mut Revoked,
     ) -> Result<(), WriteError> {
         let filter = Filter { device: None, subject: subject.cloned(), scope: Scope::Active };

@@ -1,6 +1,6 @@
 //! Rotating a token.
 
-use tenure_domain::{Decision, Fresh, Refusal, Session, Token};
+use tenure_domain::{Decision, Refusal, RotationSecret, Session, Token};
 
 use crate::Sessions;
 use crate::error::{Interrupted, RotateError};
@@ -19,14 +19,14 @@ pub struct Rotated {
 #[derive(Debug)]
 pub struct Rotating {
     old: Token,
-    fresh: Fresh,
+    rotation_secret: RotationSecret,
 }
 
 impl Rotating {
     /// The token that will hold once the rotation is made.
     #[must_use]
     pub fn token(&self) -> Token {
-        self.old.successor(&self.fresh)
+        self.old.successor(&self.rotation_secret)
     }
 }
 
@@ -36,7 +36,7 @@ impl Sessions {
     /// # Errors
     /// [`RotateError::Entropy`].
     pub fn prepare_rotation(&self, token: &Token) -> Result<Rotating, RotateError> {
-        Ok(Rotating { old: token.clone(), fresh: Fresh::new(self.draw()?) })
+        Ok(Rotating { old: token.clone(), rotation_secret: RotationSecret::new(self.draw()?) })
     }
 
     /// Gives the token's session the prepared token, and its own TTL again. Of several rotations of one token
@@ -45,17 +45,17 @@ impl Sessions {
     /// # Errors
     /// [`RotateError`]; where the outcome is unknown, the prepared token comes with the error.
     pub async fn rotate_prepared(&self, rotating: &Rotating) -> Result<Rotated, RotateError> {
-        let Rotating { old, fresh } = rotating;
+        let Rotating { old, rotation_secret } = rotating;
         let policy = self.policy();
         let answer = self
             .settle(Key::Session(old.session()), |device, now| {
                 let retained = device
                     .filter(|device| device.session(old.session()).is_some_and(|session| session.is_retained(now)));
-                match retained.map(|device| device.rotate(old, fresh, &policy, now)) {
+                match retained.map(|device| device.rotate(old, rotation_secret, &policy, now)) {
                     None => Step::Answer(Err(Refusal::Unknown)),
-                    Some(Decision::Refuse(refusal)) => Step::Answer(Err(refusal)),
-                    Some(Decision::End(reason, commit)) => Step::Commit(commit, Err(Refusal::Ended(reason))),
-                    Some(Decision::Do(rotation)) => {
+                    Some(Decision::Reject(refusal)) => Step::Answer(Err(refusal)),
+                    Some(Decision::EndSession(reason, commit)) => Step::Commit(commit, Err(Refusal::Ended(reason))),
+                    Some(Decision::Accept(rotation)) => {
                         Step::Commit(rotation.commit, Ok(Rotated { session: rotation.session, token: rotation.token }))
                     }
                 }

@@ -146,16 +146,16 @@ impl Sessions {
             }
         });
         let (plan, written) = decided.await.map_err(|Interrupted { error, .. }| error)?;
-        if plan.active > policy.cap() && plan.outcomes.iter().any(|(_, outcome)| *outcome == ImportOutcome::Taken) {
+        if plan.active > policy.cap() && plan.outcomes.iter().any(|(_, outcome)| *outcome == ImportOutcome::Imported) {
             report.over_cap.push(OverCap { device: device.clone(), active: plan.active, cap: policy.cap() });
             return Ok(report);
         }
         for (id, outcome) in plan.outcomes {
             match outcome {
-                ImportOutcome::Taken => report.taken += 1,
-                ImportOutcome::Kept => report.kept += 1,
-                ImportOutcome::Lapsed => report.lapsed += 1,
-                ImportOutcome::Barred => report.barred.push(id),
+                ImportOutcome::Imported => report.taken += 1,
+                ImportOutcome::AlreadyPresent => report.kept += 1,
+                ImportOutcome::NotRetained => report.lapsed += 1,
+                ImportOutcome::Blocked => report.barred.push(id),
             }
         }
         if !dry_run {

@@ -1,6 +1,6 @@
 //! Verifying a token: the hot path.
 
-use tenure_domain::{Decision, Holds, Refusal, Session, SessionId, Timestamp, Token, Verdict};
+use tenure_domain::{Decision, Refusal, Session, SessionId, Timestamp, Token, TokenMatch, Verdict};
 
 use crate::error::VerifyError;
 use crate::settle::{Key, Step};
@@ -12,7 +12,7 @@ pub struct Verified {
     /// Its session.
     pub session: Session,
     /// Whether it is the current token or the one before, in its overlap.
-    pub holds: Holds,
+    pub token_match: TokenMatch,
     /// Whether it should be rotated now.
     pub rotation_due: bool,
     /// When it was judged, on the store's clock.
@@ -44,9 +44,9 @@ impl Sessions {
             return Err(Refusal::Unknown.into());
         }
         match session.verdict(token, now) {
-            Verdict::Holds(holds) => Ok(self.accept(session, holds, usage, now)),
+            Verdict::Valid(token_match) => Ok(self.accept(session, token_match, usage, now)),
             Verdict::Refused(refusal) => Err(refusal.into()),
-            Verdict::MustEnd(_) => self.judge_durably(token, usage).await,
+            Verdict::EndRequired(_) => self.judge_durably(token, usage).await,
         }
     }
 
@@ -64,18 +64,18 @@ impl Sessions {
         let session = self.repository.recall(token.session())?;
         let now = self.clock.now();
         match session.verdict(token, now) {
-            Verdict::Holds(holds) => Some(self.accept(session, holds, usage, now)),
-            Verdict::Refused(_) | Verdict::MustEnd(_) => None,
+            Verdict::Valid(token_match) => Some(self.accept(session, token_match, usage, now)),
+            Verdict::Refused(_) | Verdict::EndRequired(_) => None,
         }
     }
 
-    fn accept(&self, session: Session, holds: Holds, usage: Usage, now: Timestamp) -> Verified {
+    fn accept(&self, session: Session, token_match: TokenMatch, usage: Usage, now: Timestamp) -> Verified {
         if usage == Usage::Counts {
             self.activity.note(session.id, now);
         }
-        let rotation_due = holds == Holds::Current && session.is_rotation_due(&self.policy.read(), now);
+        let rotation_due = token_match == TokenMatch::Current && session.is_rotation_due(&self.policy.read(), now);
         let session = if usage == Usage::Counts { session.touched(now) } else { session };
-        Verified { session, holds, rotation_due, at: now }
+        Verified { session, token_match, rotation_due, at: now }
     }
 
     /// Judges again on the whole device, and commits the end that this comes to. Activity noted here and not written
@@ -87,11 +87,11 @@ impl Sessions {
         let answer = self
             .settle(Key::Session(token.session()), |device, now| {
                 judged_at = now;
-                match device.map(|device| device.present(token, &policy, now)) {
+                match device.map(|device| device.authenticate(token, &policy, now)) {
                     None => Step::Answer(Err(Refusal::Unknown)),
-                    Some(Decision::Refuse(refusal)) => Step::Answer(Err(refusal)),
-                    Some(Decision::Do((holds, session))) => Step::Answer(Ok((holds, session.clone()))),
-                    Some(Decision::End(reason, commit)) => {
+                    Some(Decision::Reject(refusal)) => Step::Answer(Err(refusal)),
+                    Some(Decision::Accept((token_match, session))) => Step::Answer(Ok((token_match, session.clone()))),
+                    Some(Decision::EndSession(reason, commit)) => {
                         tracing::info!(session = %token.session(), %reason, "ending the session");
                         Step::Commit(commit, Err(Refusal::Ended(reason)))
                     }
@@ -99,8 +99,8 @@ impl Sessions {
             })
             .await
             .map_err(|interrupted| VerifyError::Write(interrupted.error))?;
-        let (holds, session) = answer?;
-        Ok(self.accept(session, holds, usage, judged_at))
+        let (token_match, session) = answer?;
+        Ok(self.accept(session, token_match, usage, judged_at))
     }
 
     /// The session as it is now, for a connection that was admitted with it: still active, or why not. Costs what a

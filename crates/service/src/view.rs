@@ -149,7 +149,7 @@ impl SessionView {
                 State::Ended(reason) => Some(reason.code().to_owned()),
                 _ => None,
             },
-            end_text: end.and_then(|end| end.text.as_ref()).map(|text| text.as_str().to_owned()),
+            end_text: end.and_then(|end| end.note.as_ref()).map(|text| text.as_str().to_owned()),
             end_actor: end.and_then(|end| end.actor.as_ref()).map(|actor| actor.as_str().to_owned()),
             token_generation: session.generation,
             client_info: ClientView::from(&*session.client),

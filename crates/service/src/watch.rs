@@ -141,7 +141,7 @@ impl Watch<'_> {
     }
 
     fn schedule(&mut self, session: &Session) {
-        if session.over_since(self.sessions.now()).is_some() {
+        if session.inactive_since(self.sessions.now()).is_some() {
             self.known.remove(&session.id);
             return;
         }

@@ -168,11 +168,11 @@ async fn a_lost_answer_to_a_rotation_that_another_won_is_refused_without_theft()
     let (session, token) = issued().await;
     let winner = match holding(&session).rotate(
         &token,
-        &tenure_domain::Fresh::new([3; 16]),
+        &tenure_domain::RotationSecret::new([3; 16]),
         &Policy::default(),
         Timestamp::from_millis(1_010_000),
     ) {
-        tenure_domain::Decision::Do(rotation) => rotation.session,
+        tenure_domain::Decision::Accept(rotation) => rotation.session,
         other => panic!("{other:?}"),
     };
     let mut repository = MockSessionRepository::new();
@@ -224,11 +224,11 @@ async fn theft_is_told_only_once_the_end_is_durable() {
     let (session, token) = issued().await;
     let rotation = match holding(&session).rotate(
         &token,
-        &tenure_domain::Fresh::new([3; 16]),
+        &tenure_domain::RotationSecret::new([3; 16]),
         &Policy::default(),
         Timestamp::from_millis(900_000),
     ) {
-        tenure_domain::Decision::Do(rotation) => rotation.session,
+        tenure_domain::Decision::Accept(rotation) => rotation.session,
         other => panic!("{other:?}"),
     };
     for durable in [true, false] {
@@ -297,14 +297,14 @@ async fn nothing_is_refused_or_ended_from_memory() {
     let (session, token) = issued().await;
     let rotated = match holding(&session).rotate(
         &token,
-        &tenure_domain::Fresh::new([3; 16]),
+        &tenure_domain::RotationSecret::new([3; 16]),
         &Policy::default(),
         Timestamp::from_millis(900_000),
     ) {
-        tenure_domain::Decision::Do(rotation) => rotation,
+        tenure_domain::Decision::Accept(rotation) => rotation,
         other => panic!("{other:?}"),
     };
-    let cause = tenure_domain::Cause::rule(tenure_domain::EndReason::Revoked);
+    let cause = tenure_domain::EndCause::by_rule(tenure_domain::EndReason::Revoked);
     let selection = tenure_domain::Selection::one(session.id);
     let now = Timestamp::from_millis(900_000);
     let revocation = holding(&session).revoke(&selection, &cause, &Policy::default(), now);

@@ -34,11 +34,11 @@ pub(crate) fn device(n: usize) -> DeviceId {
     DeviceId::new(&format!("device-{n}")).unwrap()
 }
 
-pub(crate) fn enrolment(random: &mut Random, subject: usize) -> Enrolment {
-    Enrolment {
+pub(crate) fn new_session(random: &mut Random, subject: usize) -> NewSession {
+    NewSession {
         id: random.bytes(),
         family: Family::new(random.bytes()),
-        fresh: Fresh::new(random.bytes()),
+        rotation_secret: RotationSecret::new(random.bytes()),
         subject: Subject::new(&format!("user-{subject}")).unwrap(),
         client: Arc::new(ClientInfo::default().with(ClientField::Platform, "linux").unwrap()),
         terms: Policy::default().terms(None).unwrap(),
@@ -57,7 +57,7 @@ pub(crate) fn service(store: &Arc<JsonStore>) -> Sessions {
 /// One durable issue on a device that has no session yet.
 pub(crate) async fn issue(store: &JsonStore, random: &mut Random, n: usize) {
     let loaded = store.load(&device(n)).await.unwrap();
-    let issue = loaded.issue(enrolment(random, 1), &Policy::default(), WallClock.now()).unwrap();
+    let issue = loaded.issue(new_session(random, 1), &Policy::default(), WallClock.now()).unwrap();
     store.commit(&issue.commit).await.unwrap();
 }
 
@@ -83,7 +83,7 @@ fn several(random: &mut Random, n: usize, count: usize) -> Commit {
     let mut sessions: Vec<Session> = Vec::new();
     for _ in 0..count {
         let loaded = Device::new(device(n), Revision::NONE, sessions.clone(), None);
-        sessions.push(loaded.issue(enrolment(random, n / 10), &Policy::default(), WallClock.now()).unwrap().session);
+        sessions.push(loaded.issue(new_session(random, n / 10), &Policy::default(), WallClock.now()).unwrap().session);
     }
     Commit {
         device: device(n),
@@ -91,9 +91,9 @@ fn several(random: &mut Random, n: usize, count: usize) -> Commit {
         not_after: Timestamp::MAX,
         guards: Vec::new(),
         changes: sessions.into_iter().map(Change::Imported).collect(),
-        lapsed: Vec::new(),
+        expired: Vec::new(),
         retain: 100,
-        horizon: None,
+        watermark: None,
     }
 }
 

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tenure_adapter_redis::{Durability, Options, RedisStore};
-use tenure_domain::{Cause, ClientInfo, DeviceId, EndReason, Policy, SessionId, Subject};
+use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Policy, SessionId, Subject};
 use tenure_ports::SessionRepository as _;
 use tenure_service::{IssueRequest, Sessions, Target};
 use tenure_tests::host::{OsEntropy, WallClock};
@@ -98,7 +98,7 @@ async fn revoke(durability: &str) -> Result<(), Failure> {
         .for_each_concurrent(AT_ONCE, |id| {
             let revoker = &revoker;
             async move {
-                let cause = Cause::rule(EndReason::Revoked);
+                let cause = EndCause::by_rule(EndReason::Revoked);
                 match revoker.revoke(&Target::Ids(vec![id]), None, &cause).await {
                     Ok(revoked) if revoked.ended.len() == 1 => say(&format!("revoked {id}")),
                     Ok(_) => say("odd"),

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use tenure_domain::{
-    Change, ClientField, ClientInfo, Commit, Enrolment, Filter, Millis, Policy, Revision, SessionParts, State, Touch,
+    Change, ClientField, ClientInfo, Commit, Filter, Millis, NewSession, Policy, Revision, SessionParts, State, Touch,
 };
 use tenure_ports::CommitError;
 
 use super::support::{
-    cause, decide_issue, decide_rotation, device, enrolment, find, idling, issue, load_of, now, purge, retained,
+    cause, decide_issue, decide_rotation, device, find, idling, issue, load_of, new_session, now, purge, retained,
     revocation, revoke, walk,
 };
 use crate::stand::Stand;
@@ -22,7 +22,7 @@ pub async fn a_decision_on_an_older_state_conflicts_and_changes_nothing(stand: &
     let late_issue = decide_issue(stand, "laptop", &policy).await;
     // Somebody else comes first.
     let loaded = stand.other.load(&device("laptop")).await.unwrap();
-    let second = loaded.issue(enrolment(stand, &policy), &policy, now(stand)).unwrap();
+    let second = loaded.issue(new_session(stand, &policy), &policy, now(stand)).unwrap();
     stand.other.commit(&second.commit).await.unwrap();
     let stale_revocation = revocation(&stale, first.session.id, now(stand));
     for commit in [&stale_revocation, &rotation.commit, &late_issue.commit] {
@@ -111,20 +111,20 @@ pub async fn a_guard_fails_once_its_session_was_used(stand: &Stand) {
     let issued = issue(stand, "laptop", &policy).await;
     let id = issued.session.id;
     stand.time.pass_to(issued.session.idle_at().unwrap());
-    let settle = load_of(stand, id).await.settle(&policy, now(stand)).unwrap();
-    assert_eq!(settle.guards.len(), 1);
+    let end_idle = load_of(stand, id).await.end_idle(&policy, now(stand)).unwrap();
+    assert_eq!(end_idle.guards.len(), 1);
     let used = issued.session.last_activity.plus(Millis::new(1));
     stand.store.touch(&[Touch { session: id, at: used }]).await.unwrap();
-    assert_eq!(stand.store.commit(&settle).await, Err(CommitError::Conflict));
+    assert_eq!(stand.store.commit(&end_idle).await, Err(CommitError::Conflict));
     assert_eq!(find(stand, id).await.unwrap().end, None);
     let loaded = load_of(stand, id).await;
     assert_eq!(loaded.sessions()[0].last_activity, used);
-    assert_eq!(loaded.settle(&policy, now(stand)), None, "it is in use");
+    assert_eq!(loaded.end_idle(&policy, now(stand)), None, "it is in use");
     // As long as it was not used after the guard, it holds.
     stand.time.pass(Millis::new(1));
-    let settle = load_of(stand, id).await.settle(&policy, now(stand)).unwrap();
+    let end_idle = load_of(stand, id).await.end_idle(&policy, now(stand)).unwrap();
     stand.store.touch(&[Touch { session: id, at: used }]).await.unwrap();
-    stand.store.commit(&settle).await.unwrap();
+    stand.store.commit(&end_idle).await.unwrap();
     let ended = find(stand, id).await.unwrap();
     assert_eq!((ended.state(now(stand)).code(), ended.last_activity), ("idle", used));
 }
@@ -132,18 +132,18 @@ pub async fn a_guard_fails_once_its_session_was_used(stand: &Stand) {
 /// A session that exists is not issued once more, even by a decision that fits otherwise.
 pub async fn what_is_issued_has_no_record_yet(stand: &Stand) {
     let policy = Policy::default();
-    let enrolment = enrolment(stand, &policy);
+    let new_session = new_session(stand, &policy);
     let loaded = stand.store.load(&device("laptop")).await.unwrap();
-    let first = loaded.issue(enrolment.clone(), &policy, now(stand)).unwrap();
+    let first = loaded.issue(new_session.clone(), &policy, now(stand)).unwrap();
     stand.store.commit(&first.commit).await.unwrap();
-    let again = async |enrolment: Enrolment| {
+    let again = async |new_session: NewSession| {
         let loaded = stand.store.load(&device("laptop")).await.unwrap();
-        let again = loaded.issue(enrolment, &policy, now(stand)).unwrap();
+        let again = loaded.issue(new_session, &policy, now(stand)).unwrap();
         stand.store.commit(&again.commit).await
     };
-    assert_eq!(again(enrolment.clone()).await, Err(CommitError::Conflict));
+    assert_eq!(again(new_session.clone()).await, Err(CommitError::Conflict));
     let ended = revoke(stand, first.session.id).await;
-    assert_eq!(again(enrolment).await, Err(CommitError::Conflict), "nor over an ended one");
+    assert_eq!(again(new_session).await, Err(CommitError::Conflict), "nor over an ended one");
     assert_eq!(find(stand, first.session.id).await, Some(ended));
 }
 
@@ -158,7 +158,7 @@ pub async fn what_is_changed_has_a_record(stand: &Stand) {
     let mut commits = vec![
         decide_rotation(stand, &gone.token, &policy).await.commit,
         revocation(&before, id, now(stand)),
-        before.describe(id, &client, &policy, now(stand)).unwrap(),
+        before.update_client(id, &client, &policy, now(stand)).unwrap(),
     ];
     revoke(stand, id).await;
     assert_eq!(purge(stand, now(stand), false).await, 1);
@@ -181,7 +181,7 @@ pub async fn a_commit_is_whole_or_nothing(stand: &Stand) {
     assert_eq!(third.evicted, [a.session.id]);
     let parts = SessionParts { id: super::support::unknown(a.session.id), ..a.session.clone().into_parts() };
     let stranger = tenure_domain::Session::from_parts(parts).unwrap();
-    third.commit.changes.push(Change::Described(stranger));
+    third.commit.changes.push(Change::ClientUpdated(stranger));
     let before = walk(&*stand.store, &retained(), now(stand), 10).await;
     assert_eq!(stand.store.commit(&third.commit).await, Err(CommitError::Conflict));
     assert_eq!(walk(&*stand.store, &retained(), now(stand), 10).await, before);
@@ -218,8 +218,9 @@ pub async fn an_import_replaces_the_record(stand: &Stand) {
     assert_eq!((found.generation, found.last_activity), (2, used));
     assert_eq!(found.credential, elsewhere.credential);
     // One that nobody knows here is new.
-    let foreign =
-        tenure_domain::Device::unknown(device("phone")).issue(enrolment(stand, &policy), &policy, now(stand)).unwrap();
+    let foreign = tenure_domain::Device::unknown(device("phone"))
+        .issue(new_session(stand, &policy), &policy, now(stand))
+        .unwrap();
     let loaded = stand.store.load(&device("phone")).await.unwrap();
     let plan = loaded.import(std::slice::from_ref(&foreign.session), &[], &policy, now(stand));
     stand.store.commit(&plan.commit.unwrap()).await.unwrap();

@@ -7,7 +7,7 @@ use tenure_domain::{ClientField, ClientInfo, EndReason, Millis, Policy, SessionI
 use tenure_ports::{ChangeKind, Feed, FeedItem, SessionRepository};
 use tokio::time::timeout;
 
-use super::support::{capped, device, enrolment, idling, issue, load_of, now, purge, revocation, revoke, rotate};
+use super::support::{capped, device, idling, issue, load_of, new_session, now, purge, revocation, revoke, rotate};
 use crate::stand::Stand;
 
 /// News comes soon; a loaded machine may take its time.
@@ -56,11 +56,12 @@ pub async fn changes_are_told_in_order(stand: &Stand) {
     expect(&mut feed, &past, &[(before.session.id, ChangeKind::Ended(EndReason::Evicted))]).await;
     rotate(stand, &first.token, &policy).await;
     let client = ClientInfo::default().with(ClientField::Address, "127.0.0.1").unwrap();
-    let describe = load_of(stand, id).await.describe(id, &client, &policy, now(stand)).unwrap();
-    stand.store.commit(&describe).await.unwrap();
+    let update = load_of(stand, id).await.update_client(id, &client, &policy, now(stand)).unwrap();
+    stand.store.commit(&update).await.unwrap();
     revoke(stand, id).await;
-    let foreign =
-        tenure_domain::Device::unknown(device("phone")).issue(enrolment(stand, &policy), &policy, now(stand)).unwrap();
+    let foreign = tenure_domain::Device::unknown(device("phone"))
+        .issue(new_session(stand, &policy), &policy, now(stand))
+        .unwrap();
     let loaded = stand.store.load(&device("phone")).await.unwrap();
     let import = loaded.import(std::slice::from_ref(&foreign.session), &[], &policy, now(stand)).commit.unwrap();
     stand.store.commit(&import).await.unwrap();
@@ -77,8 +78,8 @@ pub async fn changes_are_told_in_order(stand: &Stand) {
     .await;
     let idle = issue(stand, "tablet", &idling()).await.session;
     stand.time.pass(Millis::hours(1));
-    let settle = load_of(stand, idle.id).await.settle(&idling(), now(stand)).unwrap();
-    stand.store.commit(&settle).await.unwrap();
+    let end_idle = load_of(stand, idle.id).await.end_idle(&idling(), now(stand)).unwrap();
+    stand.store.commit(&end_idle).await.unwrap();
     expect(&mut feed, &past, &[(idle.id, ChangeKind::Issued), (idle.id, ChangeKind::Ended(EndReason::Idle))]).await;
     assert_eq!(purge(stand, now(stand), false).await, 3);
     expect(&mut feed, &past, &[before.session.id, id, idle.id].map(|id| (id, ChangeKind::Purged))).await;

@@ -32,7 +32,7 @@ pub async fn the_ones_that_were_over_first_are_dropped(stand: &Stand) {
     end.retain = 2;
     stand.store.commit(&end).await.unwrap();
     let mut by_end: Vec<Session> = kept.into_iter().filter(|session| session.end.is_some()).collect();
-    by_end.sort_by_key(|session| (session.closed_at(), session.id));
+    by_end.sort_by_key(|session| (session.ended_at(), session.id));
     let left = walk(&*stand.store, &Filter { device: Some(device("laptop")), ..retained() }, now(stand), 100).await;
     assert_eq!(ids(&left), ids([by_end.last().unwrap(), issued.last().unwrap()]));
     assert_eq!(find(stand, beside.id).await, Some(beside));
@@ -45,7 +45,7 @@ pub async fn lapsed_sessions_leave_the_load_and_stay_readable(stand: &Stand) {
     stand.time.pass(Millis::hours(2));
     assert_eq!(ids(stand.store.load(&device("laptop")).await.unwrap().sessions()), [over.id]);
     let next = issue(stand, "laptop", &Policy::default()).await;
-    assert_eq!(next.commit.lapsed, [over.id]);
+    assert_eq!(next.commit.expired, [over.id]);
     for store in [&stand.store, &stand.other] {
         assert_eq!(ids(store.load(&device("laptop")).await.unwrap().sessions()), [next.session.id]);
         assert_eq!(ids(store.load_of(over.id).await.unwrap().unwrap().sessions()), ids([&over, &next.session]));
@@ -99,10 +99,10 @@ pub async fn a_purge_spares_what_was_over_later(stand: &Stand) {
     stand.time.pass(Millis::new(1));
     let second = revoke(stand, late.session.id).await;
     stand.time.pass(Millis::minutes(5));
-    assert_eq!(purge(stand, first.closed_at().minus(Millis::new(1)), false).await, 0);
-    assert_eq!(purge(stand, first.closed_at(), false).await, 1);
+    assert_eq!(purge(stand, first.ended_at().minus(Millis::new(1)), false).await, 0);
+    assert_eq!(purge(stand, first.ended_at(), false).await, 1);
     assert_eq!(walk(&*stand.store, &retained(), now(stand), 10).await, std::slice::from_ref(&second));
-    assert_eq!(purge(stand, second.closed_at(), false).await, 1);
+    assert_eq!(purge(stand, second.ended_at(), false).await, 1);
 }
 
 /// What was decided on a session that a purge removed unended is not applied any more.
@@ -125,21 +125,21 @@ pub async fn a_horizon_outlives_the_records(stand: &Stand) {
     let session = issue(stand, "laptop", &policy).await.session;
     stand.time.pass(Millis::minutes(1));
     revoke(stand, session.id).await;
-    let horizon = stand.store.load(&device("laptop")).await.unwrap().horizon().unwrap();
-    assert_eq!((horizon.created_at, horizon.until), (session.created_at, session.expires_at));
+    let watermark = stand.store.load(&device("laptop")).await.unwrap().revocation_watermark().unwrap();
+    assert_eq!((watermark.created_at, watermark.until), (session.created_at, session.expires_at));
     assert_eq!(purge(stand, now(stand), false).await, 1);
     for store in [&stand.store, &stand.other] {
         let loaded = store.load(&device("laptop")).await.unwrap();
-        assert_eq!((loaded.horizon(), loaded.sessions()), (Some(horizon), &[][..]));
+        assert_eq!((loaded.revocation_watermark(), loaded.sessions()), (Some(watermark), &[][..]));
     }
     // Another one's life on the device does not shorten it.
     let next = issue(stand, "laptop", &policy).await.session;
-    assert_eq!(stand.store.load(&device("laptop")).await.unwrap().horizon(), Some(horizon));
-    stand.time.pass_to(horizon.until.minus(Millis::new(1)));
+    assert_eq!(stand.store.load(&device("laptop")).await.unwrap().revocation_watermark(), Some(watermark));
+    stand.time.pass_to(watermark.until.minus(Millis::new(1)));
     revoke(stand, next.id).await;
     purge(stand, now(stand), false).await;
     let loaded = stand.store.load(&device("laptop")).await.unwrap();
-    assert_eq!(loaded.horizon().map(|horizon| horizon.until), Some(next.expires_at));
+    assert_eq!(loaded.revocation_watermark().map(|watermark| watermark.until), Some(next.expires_at));
 }
 
 /// An export from before a revocation does not undo it, though the record is long gone.
@@ -212,6 +212,6 @@ pub async fn a_token_holds_to_its_last_millisecond(stand: &Stand) {
     stand.time.pass(Millis::new(1));
     assert_eq!(verify(&issued.token).await, Err(VerifyError::Refused(Refusal::Expired)));
     assert_eq!(verify(&idle.token).await, Err(VerifyError::Refused(Refusal::Ended(EndReason::Idle))));
-    stand.time.pass_to(find(stand, issued.session.id).await.unwrap().keep_until());
+    stand.time.pass_to(find(stand, issued.session.id).await.unwrap().retained_until());
     assert_eq!(verify(&issued.token).await, Err(VerifyError::Refused(Refusal::Unknown)));
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tenure_domain::{
-    Bucket, ClientField, ClientInfo, Device, Enrolment, Filter, Millis, Policy, PolicySettings, Revision, SessionId,
+    Bucket, ClientField, ClientInfo, Device, Filter, Millis, NewSession, Policy, PolicySettings, Revision, SessionId,
     SortKey, Subject, Touch,
 };
 
 use super::support::{
-    decide_rotation, device, enrolment, find, idling, issue, load_of, now, policy, purge, retained, revoke, rotate,
+    decide_rotation, device, find, idling, issue, load_of, new_session, now, policy, purge, retained, revoke, rotate,
     unknown, walk,
 };
 use crate::stand::Stand;
@@ -70,8 +70,8 @@ pub async fn every_field_is_kept(stand: &Stand) {
     let loaded = stand.store.load(&device("laptop")).await.unwrap();
     let expires_by = Some(now(stand).plus(Millis::new(7_654_321)));
     let subject = Subject::new("anna").unwrap();
-    let enrolment = Enrolment { client: Arc::new(client), subject, expires_by, ..enrolment(stand, &policy) };
-    let issued = loaded.issue(enrolment, &policy, now(stand)).unwrap();
+    let new_session = NewSession { client: Arc::new(client), subject, expires_by, ..new_session(stand, &policy) };
+    let issued = loaded.issue(new_session, &policy, now(stand)).unwrap();
     stand.store.commit(&issued.commit).await.unwrap();
     let id = issued.session.id;
     assert_eq!(find(stand, id).await.as_ref(), Some(&issued.session));
@@ -83,13 +83,13 @@ pub async fn every_field_is_kept(stand: &Stand) {
     stand.store.commit(&second.commit).await.unwrap();
     assert_eq!(find(stand, id).await, Some(second.session));
     let newer = ClientInfo::default().with(ClientField::Address, "::1").unwrap();
-    let described = load_of(stand, id).await.describe(id, &newer, &policy, now(stand)).unwrap();
+    let described = load_of(stand, id).await.update_client(id, &newer, &policy, now(stand)).unwrap();
     stand.store.commit(&described).await.unwrap();
     assert_eq!(find(stand, id).await.as_ref(), Some(described.changes[0].session()));
     let ended = revoke(stand, id).await;
     let end = ended.end.clone().unwrap();
     assert_eq!((end.reason, end.at), (super::support::cause().reason, now(stand)));
-    assert_eq!((end.text, end.actor), (super::support::cause().text, super::support::cause().actor));
+    assert_eq!((end.note, end.actor), (super::support::cause().note, super::support::cause().actor));
     assert_eq!(ended.client.get(ClientField::Address), Some("::1"));
 }
 
@@ -118,7 +118,7 @@ pub async fn a_device_is_loaded_with_what_has_not_ended(stand: &Stand) {
     active.push(ended);
     active.sort_by_key(|session| session.id);
     assert_eq!((sorted(&by_ended), by_ended.revision()), (active, loaded.revision()));
-    assert_eq!(by_ended.horizon(), loaded.horizon());
+    assert_eq!(by_ended.revocation_watermark(), loaded.revocation_watermark());
     // Time alone takes nothing out of the load: only a commit does.
     stand.time.pass(Millis::hours(30));
     assert_eq!(stand.store.load(&device("laptop")).await.unwrap().sessions().len(), 2);

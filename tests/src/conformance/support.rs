@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tenure_domain::{
-    Cause, ClientField, ClientInfo, Commit, Decision, Device, DeviceId, EndReason, Enrolment, Family, Filter, Fresh,
-    Issue, Millis, Policy, PolicySettings, Rotation, Scope, Selection, Session, SessionId, Subject, Timestamp, Token,
+    ClientField, ClientInfo, Commit, Decision, Device, DeviceId, EndCause, EndReason, Family, Filter, Issue, Millis,
+    NewSession, Policy, PolicySettings, Rotation, RotationSecret, Scope, Selection, Session, SessionId, Subject,
+    Timestamp, Token,
 };
 use tenure_ports::{Purge, SessionRepository};
 
@@ -29,12 +30,12 @@ pub(super) fn idling() -> Policy {
     policy(PolicySettings { idle_timeout: Some(Millis::hours(1)), ..PolicySettings::default() })
 }
 
-pub(super) fn enrolment(stand: &Stand, policy: &Policy) -> Enrolment {
+pub(super) fn new_session(stand: &Stand, policy: &Policy) -> NewSession {
     let client = ClientInfo::default().with(ClientField::DisplayName, "Test client").unwrap();
-    Enrolment {
+    NewSession {
         id: stand.entropy.bytes(),
         family: Family::new(stand.entropy.bytes()),
-        fresh: Fresh::new(stand.entropy.bytes()),
+        rotation_secret: RotationSecret::new(stand.entropy.bytes()),
         subject: Subject::default(),
         client: Arc::new(client),
         terms: policy.terms(None).unwrap(),
@@ -49,7 +50,7 @@ pub(super) fn now(stand: &Stand) -> Timestamp {
 /// An issue, decided and not committed.
 pub(super) async fn decide_issue(stand: &Stand, name: &str, policy: &Policy) -> Issue {
     let loaded = stand.store.load(&device(name)).await.unwrap();
-    loaded.issue(enrolment(stand, policy), policy, now(stand)).unwrap()
+    loaded.issue(new_session(stand, policy), policy, now(stand)).unwrap()
 }
 
 pub(super) async fn issue(stand: &Stand, name: &str, policy: &Policy) -> Issue {
@@ -63,9 +64,9 @@ pub(super) async fn issue_to(stand: &Stand, name: &str, subject: &str) -> Sessio
     let policy = Policy::default();
     let loaded = stand.store.load(&device(name)).await.unwrap();
     let own = loaded.sessions().iter().filter(|session| session.subject.as_str() == subject).cloned().collect();
-    let loaded = Device::new(device(name), loaded.revision(), own, loaded.horizon());
-    let enrolment = Enrolment { subject: Subject::recorded(subject).unwrap(), ..enrolment(stand, &policy) };
-    let issue = loaded.issue(enrolment, &policy, now(stand)).unwrap();
+    let loaded = Device::new(device(name), loaded.revision(), own, loaded.revocation_watermark());
+    let new_session = NewSession { subject: Subject::recorded(subject).unwrap(), ..new_session(stand, &policy) };
+    let issue = loaded.issue(new_session, &policy, now(stand)).unwrap();
     stand.store.commit(&issue.commit).await.unwrap();
     issue.session
 }
@@ -73,8 +74,8 @@ pub(super) async fn issue_to(stand: &Stand, name: &str, subject: &str) -> Sessio
 /// A rotation, decided and not committed.
 pub(super) async fn decide_rotation(stand: &Stand, token: &Token, policy: &Policy) -> Rotation {
     let loaded = load_of(stand, token.session()).await;
-    match loaded.rotate(token, &Fresh::new(stand.entropy.bytes()), policy, now(stand)) {
-        Decision::Do(rotation) => rotation,
+    match loaded.rotate(token, &RotationSecret::new(stand.entropy.bytes()), policy, now(stand)) {
+        Decision::Accept(rotation) => rotation,
         other => panic!("not rotated: {other:?}"),
     }
 }
@@ -85,10 +86,10 @@ pub(super) async fn rotate(stand: &Stand, token: &Token, policy: &Policy) -> Rot
     rotation
 }
 
-pub(super) fn cause() -> Cause {
-    Cause {
+pub(super) fn cause() -> EndCause {
+    EndCause {
         reason: EndReason::Revoked,
-        text: Some("left in a \"taxi\" \u{1f695}".parse().unwrap()),
+        note: Some("left in a \"taxi\" \u{1f695}".parse().unwrap()),
         actor: Some("cli".parse().unwrap()),
     }
 }

@@ -10,7 +10,7 @@ use tenure_ports::{CommitError, SessionRepository};
 use tenure_service::{IssueError, IssueRequest, RotateError, Sessions, Target, Usage, VerifyError};
 use tokio::task::JoinSet;
 
-use super::support::{capped, cause, device, enrolment, find, ids, issue, issue_to, now, walk};
+use super::support::{capped, cause, device, find, ids, issue, issue_to, new_session, now, walk};
 use crate::stand::Stand;
 
 /// Of many decisions on one state of a device exactly one is applied.
@@ -19,7 +19,7 @@ pub async fn one_of_many_commits_on_a_revision_is_applied(stand: &Stand) {
     for round in 0..5 {
         let loaded = stand.store.load(&device("laptop")).await.unwrap();
         let issues: Vec<_> =
-            (0..16).map(|_| loaded.issue(enrolment(stand, &policy), &policy, now(stand)).unwrap()).collect();
+            (0..16).map(|_| loaded.issue(new_session(stand, &policy), &policy, now(stand)).unwrap()).collect();
         let mut tasks = JoinSet::new();
         for (n, issue) in issues.into_iter().enumerate() {
             let store: Arc<dyn SessionRepository> = Arc::clone([&stand.store, &stand.other][n % 2]);

@@ -49,7 +49,7 @@ pub async fn a_walk_shows_what_its_filter_means(stand: &Stand) {
     let sessions = various(stand).await;
     let devices = [None, Some(device("device-2")), Some(device("nowhere"))];
     let subjects = [None, Some(Subject::new("bert").unwrap()), Some(Subject::new("nobody").unwrap())];
-    let times = [now(stand), sessions[20].expires_at, sessions[35].keep_until()];
+    let times = [now(stand), sessions[20].expires_at, sessions[35].retained_until()];
     for at in times {
         for (device, subject) in devices.iter().flat_map(|device| subjects.iter().map(move |subject| (device, subject)))
         {

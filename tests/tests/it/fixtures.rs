@@ -242,7 +242,7 @@ async fn names_with_what_nobody_sees_stay_usable(old: &Old) {
     assert!(DeviceId::new(&name).is_err() && Subject::new(session.subject.as_str()).is_err());
     let shown = format!("{} {}", session.device, session.subject);
     assert_eq!(shown, format!("\\u{{20}}{} lap\\u{{200b}}top\\u{{20}} an\\u{{200d}}na\\u{{feff}}", old.name));
-    let reason = export(old.name).into_iter().find_map(|session| session.end.clone()?.text).unwrap();
+    let reason = export(old.name).into_iter().find_map(|session| session.end.clone()?.note).unwrap();
     assert_eq!((reason.as_str(), &*reason.to_string()), ("left in a taxi\u{200b}", "left in a taxi\\u{200b}"));
     for filter in [
         Filter { device: Some(DeviceId::recorded(&name).unwrap()), ..Filter::default() },

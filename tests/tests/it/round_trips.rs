@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_adapter_redis::{Durability, Options, RedisStore};
-use tenure_domain::{Cause, ClientInfo, DeviceId, EndReason, Policy, Subject};
+use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Policy, Subject};
 use tenure_service::{IssueRequest, Sessions, Target, Usage};
 use tenure_tests::host::{OsEntropy, WallClock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -80,7 +80,7 @@ async fn trips(sessions: &Sessions, counter: &AtomicUsize) -> [usize; 4] {
         client: ClientInfo::default(),
         ttl: None,
     };
-    let cause = Cause::rule(EndReason::Revoked);
+    let cause = EndCause::by_rule(EndReason::Revoked);
     // The server learns the scripts.
     let known = sessions.issue(request("known")).await.unwrap();
     let known = sessions.rotate(&known.token).await.unwrap();

@@ -5,7 +5,7 @@ use super::*;
 const NEW: &str = "/sim/s.jsonl.new";
 
 async fn try_issue(store: &JsonStore, name: &str, seed: u64) -> Result<SessionId, CommitError> {
-    let issue = store.load(&device(name)).await?.issue(enrolment(seed), &policy(), store.clock().now()).unwrap();
+    let issue = store.load(&device(name)).await?.issue(new_session(seed), &policy(), store.clock().now()).unwrap();
     store.commit(&issue.commit).await?;
     Ok(issue.session.id)
 }

@@ -9,8 +9,8 @@ fn index() -> PathBuf {
     PathBuf::from("/sim/s.jsonl.index")
 }
 
-/// The sessions; each device's revision, sessions and horizon.
-type Known = (Vec<Session>, Vec<(Revision, Vec<Session>, Option<Horizon>)>);
+/// The sessions; each device's revision, sessions and watermark.
+type Known = (Vec<Session>, Vec<(Revision, Vec<Session>, Option<RevocationWatermark>)>);
 
 /// All there is to know, activity included: of the sessions, and of the devices what decisions depend on.
 async fn all(store: &JsonStore) -> Result<Known, StoreError> {
@@ -22,7 +22,7 @@ async fn all(store: &JsonStore) -> Result<Known, StoreError> {
         // In which order a device's sessions come is nobody's business.
         let mut own = loaded.sessions().to_vec();
         own.sort_by_key(|session| session.id);
-        devices.push((loaded.revision(), own, loaded.horizon()));
+        devices.push((loaded.revision(), own, loaded.revocation_watermark()));
     }
     let subject = Filter { subject: Some(Subject::default()), ..filter };
     let listed = store.top(&subject, Timestamp::from_millis(START), SortKey::Created, 10_000).await?;

@@ -21,8 +21,8 @@ async fn revoke(store: &JsonStore, id: SessionId) -> Result<Revision, CommitErro
 
 async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Result<Revision, CommitError> {
     let loaded = store.load_of(token.session()).await?.unwrap();
-    match loaded.rotate(token, &Fresh::new(bytes(seed)), &policy(), store.clock().now()) {
-        Decision::Do(rotation) => store.commit(&rotation.commit).await,
+    match loaded.rotate(token, &RotationSecret::new(bytes(seed)), &policy(), store.clock().now()) {
+        Decision::Accept(rotation) => store.commit(&rotation.commit).await,
         refused => panic!("{refused:?}"),
     }
 }
@@ -79,7 +79,7 @@ fn also_where_not_even_what_was_written_before_can_be_made_sure_of() {
         let store = mount(&fs, &time).unwrap();
         issue(&store, "d", 1).await;
         let second =
-            store.load(&device("d")).await.unwrap().issue(enrolment(2), &policy(), store.clock().now()).unwrap();
+            store.load(&device("d")).await.unwrap().issue(new_session(2), &policy(), store.clock().now()).unwrap();
         fs.set_fault(fs.operations() + 2, Fault::Errors(Errno::IO, 1_000_000));
         assert!(matches!(store.commit(&second.commit).await, Err(CommitError::OutcomeUnknown { .. })));
         assert!(revoke(&store, second.session.id).await.is_err());
@@ -98,7 +98,7 @@ fn an_issue_that_fails_evicts_nobody() {
         }
         break_disk(&fs, Errno::NOSPC, false);
         let one_more =
-            store.load(&device("d")).await.unwrap().issue(enrolment(4), &policy(), store.clock().now()).unwrap();
+            store.load(&device("d")).await.unwrap().issue(new_session(4), &policy(), store.clock().now()).unwrap();
         assert_eq!(one_more.evicted, [first]);
         assert!(matches!(store.commit(&one_more.commit).await, Err(CommitError::Store(StoreError::Full { .. }))));
         assert_eq!(end_of(&store, first).await, None);

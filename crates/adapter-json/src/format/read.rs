@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use tenure_domain::{
-    ClientField, ClientInfo, Digest, End, EndReason, Horizon, Millis, Replaced, SessionId, TextError, Timestamp,
+    ClientField, ClientInfo, Digest, End, EndReason, Millis, Replaced, RevocationWatermark, SessionId, TextError,
+    Timestamp,
 };
 
 use super::cursor::{Json, Problem};
@@ -36,8 +37,8 @@ impl Tx<'_> {
 pub(crate) enum Op<'a> {
     /// What the file is; the first of the first line, and nowhere else.
     Head(Head),
-    /// A device's revision (`None`: this transaction's number) and horizon (`None`: as it was).
-    Device { name: Cow<'a, str>, revision: Option<u64>, horizon: Option<Option<Horizon>> },
+    /// A device's revision (`None`: this transaction's number) and watermark (`None`: as it was).
+    Device { name: Cow<'a, str>, revision: Option<u64>, watermark: Option<Option<RevocationWatermark>> },
     /// A whole record.
     Record(What, Box<Record<'a>>),
     /// Some of a record.
@@ -89,7 +90,7 @@ pub(crate) struct Record<'a> {
     pub(crate) life: Millis,
     pub(crate) keep: Millis,
     pub(crate) family: [u8; 32],
-    pub(crate) lapsed: bool,
+    pub(crate) expired: bool,
 }
 
 /// The fields that changes change.
@@ -129,7 +130,7 @@ struct Fields<'a> {
     op: Cow<'a, str>,
     has: u32,
     revision: Option<u64>,
-    horizon: Option<Option<Horizon>>,
+    watermark: Option<Option<RevocationWatermark>>,
     ids: Vec<SessionId>,
     seen: Vec<(SessionId, Timestamp)>,
     head: Head,
@@ -250,7 +251,7 @@ impl<'a> Fields<'a> {
             "fam" => (record.family, self.has) = (digest(json)?, self.has | FAMILY),
             "prev" => record.patch.replaced = Some(replaced(json)?),
             "end" => record.patch.end = Some(end(json)?),
-            "lapsed" => record.lapsed = json.truth()?,
+            "lapsed" => record.expired = json.truth()?,
             _ => self.read_rarer(name, json)?,
         }
         Ok(())
@@ -259,7 +260,7 @@ impl<'a> Fields<'a> {
     fn read_rarer(&mut self, name: &str, json: &mut Json<'a>) -> Result<(), Problem> {
         match name {
             "rev" => self.revision = Some(json.number()?),
-            "horizon" => self.horizon = Some(horizon(json)?),
+            "horizon" => self.watermark = Some(watermark(json)?),
             "ids" => json.array(|json| {
                 self.ids.push(id(&json.string()?)?);
                 Ok(())
@@ -304,8 +305,8 @@ impl<'a> Fields<'a> {
             "touch" => return Ok(Op::Touch(self.seen)),
             "head" if self.has & FORMAT_NAME != 0 => return Ok(Op::Head(self.head)),
             "device" if self.has & DEVICE != 0 => {
-                let Self { record, revision, horizon, .. } = self;
-                return Ok(Op::Device { name: record.device, revision, horizon });
+                let Self { record, revision, watermark, .. } = self;
+                return Ok(Op::Device { name: record.device, revision, watermark });
             }
             _ => {
                 return Err(Cow::Borrowed("an operation has no name of this version of the format, or lacks a member"));
@@ -353,7 +354,7 @@ fn replaced(json: &mut Json<'_>) -> Result<Replaced, Problem> {
 }
 
 fn end(json: &mut Json<'_>) -> Result<End, Problem> {
-    let mut end = End { reason: EndReason::Revoked, at: Timestamp::EPOCH, text: None, actor: None };
+    let mut end = End { reason: EndReason::Revoked, at: Timestamp::EPOCH, note: None, actor: None };
     let mut reasons = 0;
     let words = |error: TextError| Cow::Owned(error.to_string());
     json.object(|name, json| {
@@ -364,7 +365,7 @@ fn end(json: &mut Json<'_>) -> Result<End, Problem> {
                 reasons += 1;
             }
             "at" => end.at = time(json)?,
-            "text" => end.text = Some(json.string()?.parse().map_err(words)?),
+            "text" => end.note = Some(json.string()?.parse().map_err(words)?),
             "actor" => end.actor = Some(json.string()?.parse().map_err(words)?),
             other => return unknown(other),
         }
@@ -385,7 +386,7 @@ fn client<'a>(json: &mut Json<'a>) -> Result<Client<'a>, Problem> {
     Ok(client)
 }
 
-fn horizon(json: &mut Json<'_>) -> Result<Option<Horizon>, Problem> {
+fn watermark(json: &mut Json<'_>) -> Result<Option<RevocationWatermark>, Problem> {
     let (mut created, mut until) = (None, None);
     json.object(|name, json| {
         match name {
@@ -396,7 +397,7 @@ fn horizon(json: &mut Json<'_>) -> Result<Option<Horizon>, Problem> {
         Ok(())
     })?;
     match (created, until) {
-        (Some(created_at), Some(until)) => Ok(Some(Horizon { created_at, until })),
+        (Some(created_at), Some(until)) => Ok(Some(RevocationWatermark { created_at, until })),
         (None, None) => Ok(None),
         _ => Err(Cow::Borrowed("a horizon lacks a member")),
     }

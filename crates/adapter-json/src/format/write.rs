@@ -1,6 +1,6 @@
 //! Writing lines.
 
-use tenure_domain::{ClientInfo, Digest, End, Horizon, Replaced, Session, SessionId, Terms, Timestamp};
+use tenure_domain::{ClientInfo, Digest, End, Replaced, RevocationWatermark, Session, SessionId, Terms, Timestamp};
 
 use super::{BEFORE_CRC, BEFORE_TX, FORMAT, TX_AT, VERSION, digest, hex};
 
@@ -87,17 +87,22 @@ impl<'a> Ops<'a> {
     }
 
     /// A device's own facts. `revision` only where it is not this transaction's number.
-    pub(crate) fn device(&mut self, device: &str, revision: Option<u64>, horizon: Option<Option<Horizon>>) {
+    pub(crate) fn device(
+        &mut self,
+        device: &str,
+        revision: Option<u64>,
+        watermark: Option<Option<RevocationWatermark>>,
+    ) {
         self.op("device");
         self.text("device", device);
         if let Some(revision) = revision {
             self.number("rev", revision);
         }
-        match horizon {
-            Some(Some(horizon)) => {
+        match watermark {
+            Some(Some(watermark)) => {
                 self.raw(b",\"horizon\":{\"created\":");
-                number(self.out, horizon.created_at.as_millis());
-                self.number("until", horizon.until.as_millis());
+                number(self.out, watermark.created_at.as_millis());
+                self.number("until", watermark.until.as_millis());
                 self.out.push(b'}');
             }
             Some(None) => self.raw(b",\"horizon\":{}"),
@@ -107,7 +112,7 @@ impl<'a> Ops<'a> {
     }
 
     /// A whole record; `op` is `issue`, `import`, `record`, or a change that touched more than it should.
-    pub(crate) fn record(&mut self, op: &str, session: &Session, lapsed: bool) {
+    pub(crate) fn record(&mut self, op: &str, session: &Session, expired: bool) {
         self.op(op);
         self.id(session.id);
         self.text("device", session.device.as_str());
@@ -134,7 +139,7 @@ impl<'a> Ops<'a> {
         if let Some(end) = &session.end {
             self.ended(end);
         }
-        if lapsed {
+        if expired {
             self.raw(b",\"lapsed\":true");
         }
         self.out.push(b'}');
@@ -242,7 +247,7 @@ impl<'a> Ops<'a> {
         self.out.extend_from_slice(end.reason.code().as_bytes());
         self.raw(b"\"");
         self.number("at", end.at.as_millis());
-        if let Some(words) = &end.text {
+        if let Some(words) = &end.note {
             self.text("text", words.as_str());
         }
         if let Some(actor) = &end.actor {

@@ -38,7 +38,7 @@ fn put_row(row: &Row, out: &mut Out) {
             | has(REPLACED, replaced.is_some())
             | has(PREVIOUS, previous.is_some())
             | has(ENDED, end.is_some())
-            | has(LAPSED, row.lapsed),
+            | has(LAPSED, row.expired),
     );
     out.raw(&row.id.as_u128().to_le_bytes()[..13]);
     out.raw(&row.current);
@@ -74,7 +74,7 @@ fn put_end(end: &End, out: &mut Out) {
     out.text(end.reason.code());
     out.long(end.at.as_millis());
     // No text is empty.
-    out.text(end.text.as_ref().map_or("", |text| text.as_str()));
+    out.text(end.note.as_ref().map_or("", |text| text.as_str()));
     out.text(end.actor.as_ref().map_or("", |actor| actor.as_str()));
 }
 
@@ -119,7 +119,7 @@ fn read_row(flags: u8, bytes: &mut In<'_>, counts: &Counts, devices: &Interner<D
     row.name = Some(devices.get(shared.device)?.name.clone());
     row.of_device = place(bytes.word()?, counts.rows)?;
     row.of_subject = Link { before: place(bytes.word()?, counts.rows)?, after: place(bytes.word()?, counts.rows)? };
-    row.lapsed = has(LAPSED);
+    row.expired = has(LAPSED);
     if has(ORDER) {
         row.order = bytes.long()?;
     }
@@ -144,5 +144,5 @@ fn read_end(bytes: &mut In<'_>) -> Option<End> {
     let (text, actor) = (bytes.text()?, bytes.text()?);
     let text = if text.is_empty() { None } else { Some(text.parse().ok()?) };
     let actor = if actor.is_empty() { None } else { Some(actor.parse().ok()?) };
-    Some(End { reason, at, text, actor })
+    Some(End { reason, at, note: text, actor })
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tenure_domain::{Bucket, ClientField, ClientInfo, DeviceId, Horizon, Millis, Revision, Subject, Terms, Timestamp};
+use tenure_domain::{
+    Bucket, ClientField, ClientInfo, DeviceId, Millis, Revision, RevocationWatermark, Subject, Terms, Timestamp,
+};
 
 use super::bytes::{In, Out};
 use crate::intern::{Interner, Keyed};
@@ -54,9 +56,9 @@ pub(super) fn put_devices(table: &Table, from: u32, to: u32, out: &mut Out) {
         out.long(device.revision.get());
         out.short(device.bucket.index());
         out.word(device.first);
-        match device.horizon {
+        match device.watermark {
             None => out.byte(USED),
-            Some(Horizon { created_at, until }) => {
+            Some(RevocationWatermark { created_at, until }) => {
                 out.byte(WITH);
                 out.long(created_at.as_millis());
                 out.long(until.as_millis());
@@ -71,15 +73,18 @@ pub(super) fn read_devices(bytes: &[u8], count: u32) -> Option<Vec<Slot<DeviceRo
         let revision = Revision::new(bytes.long()?);
         let bucket = Bucket::all().nth(bytes.short()?.into())?;
         let first = bytes.word()?;
-        let horizon = match bytes.byte()? {
+        let watermark = match bytes.byte()? {
             USED => None,
             WITH => {
                 let (created, until) = (bytes.long()?, bytes.long()?);
-                Some(Horizon { created_at: Timestamp::from_millis(created), until: Timestamp::from_millis(until) })
+                Some(RevocationWatermark {
+                    created_at: Timestamp::from_millis(created),
+                    until: Timestamp::from_millis(until),
+                })
             }
             _ => return None,
         };
-        Some(DeviceRow { name, revision, horizon, bucket, first })
+        Some(DeviceRow { name, revision, watermark, bucket, first })
     })
 }
 

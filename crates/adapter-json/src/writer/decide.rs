@@ -26,7 +26,7 @@ pub(super) fn check(table: &Table, commit: &Commit, now: Timestamp) -> Result<()
         let found = table.find(session.id);
         let fits = match change {
             Change::Issued(_) => found.is_none(),
-            Change::Rotated(_) | Change::Ended(_) | Change::Described(_) => found.is_some(),
+            Change::Rotated(_) | Change::Ended(_) | Change::ClientUpdated(_) => found.is_some(),
             Change::Imported(_) | Change::Merged(_) => true,
         };
         let own = found.is_none_or(|at| Some(table.row(at).device) == device);
@@ -40,9 +40,9 @@ pub(super) fn check(table: &Table, commit: &Commit, now: Timestamp) -> Result<()
 /// Writes a checked commit's operations.
 pub(crate) fn write(ops: &mut Ops<'_>, table: &Table, commit: &Commit) {
     let device = table.devices.find(commit.device.as_str());
-    let known = device.and_then(|device| table.devices.get(device)).and_then(|row| row.horizon);
-    if commit.horizon != known || commit.changes.is_empty() {
-        ops.device(commit.device.as_str(), None, (commit.horizon != known).then_some(commit.horizon));
+    let known = device.and_then(|device| table.devices.get(device)).and_then(|row| row.watermark);
+    if commit.watermark != known || commit.changes.is_empty() {
+        ops.device(commit.device.as_str(), None, (commit.watermark != known).then_some(commit.watermark));
     }
     // What is left of a session that comes anew counts for nothing.
     let imported = |change: &Change| matches!(change, Change::Imported(_)).then(|| change.session().id);
@@ -56,9 +56,9 @@ pub(crate) fn write(ops: &mut Ops<'_>, table: &Table, commit: &Commit) {
         let stored = stored.and_then(|at| table.session(at).ok());
         write_change(ops, change, stored);
     }
-    let lapsed: Vec<SessionId> = commit.lapsed.iter().copied().filter(|id| is_known(table, commit, *id)).collect();
-    if !lapsed.is_empty() {
-        ops.several("lapse", &lapsed);
+    let expired: Vec<SessionId> = commit.expired.iter().copied().filter(|id| is_known(table, commit, *id)).collect();
+    if !expired.is_empty() {
+        ops.several("lapse", &expired);
     }
     let dropped = beyond_retention(table, device, commit);
     if !dropped.is_empty() {
@@ -101,7 +101,7 @@ fn write_change(ops: &mut Ops<'_>, change: &Change, stored: Option<Session>) {
                 _ => ops.record("end", &new, false),
             }
         }
-        Change::Described(_) => {
+        Change::ClientUpdated(_) => {
             let only = same(|parts, new| parts.client.clone_from(&new.client));
             if only && !new.client.is_empty() { ops.describe(&new) } else { ops.record("describe", &new, false) }
         }
@@ -122,15 +122,15 @@ fn later(session: &Session, stored: Option<&Session>) -> Session {
 fn beyond_retention(table: &Table, device: Option<u32>, commit: &Commit) -> Vec<SessionId> {
     let changed = |id| commit.changes.iter().any(|change| change.session().id == id);
     let rows = || device.into_iter().flat_map(|device| table.device_rows(device));
-    let is_over = |id, over| over || commit.lapsed.contains(&id);
+    let is_over = |id, over| over || commit.expired.contains(&id);
     let stored = || rows().filter(|(_, row)| !changed(row.id) && is_over(row.id, row.is_over()));
     let new = || commit.changes.iter().map(Change::session).filter(|new| is_over(new.id, new.end.is_some()));
     let surplus = (stored().count() + new().count()).saturating_sub(commit.retain);
     if surplus == 0 {
         return Vec::new();
     }
-    let stored = stored().filter_map(|(at, row)| Some((table.session(at).ok()?.closed_at(), row.id)));
-    let mut over: Vec<_> = stored.chain(new().map(|new| (new.closed_at(), new.id))).collect();
+    let stored = stored().filter_map(|(at, row)| Some((table.session(at).ok()?.ended_at(), row.id)));
+    let mut over: Vec<_> = stored.chain(new().map(|new| (new.ended_at(), new.id))).collect();
     over.sort_unstable();
     over.into_iter().take(surplus).map(|(_, id)| id).collect()
 }

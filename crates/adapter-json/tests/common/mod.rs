@@ -67,12 +67,12 @@ pub(crate) fn bytes<const N: usize>(seed: u64) -> [u8; N] {
     })
 }
 
-pub(crate) fn enrolment(seed: u64) -> Enrolment {
+pub(crate) fn new_session(seed: u64) -> NewSession {
     let client = ClientInfo::default().with(ClientField::DisplayName, "J\u{fc}rgen's \"phone\"").unwrap();
-    Enrolment {
+    NewSession {
         id: bytes(seed),
         family: Family::new(bytes(seed ^ 0xf0f0)),
-        fresh: Fresh::new(bytes(seed ^ 0x0f0f)),
+        rotation_secret: RotationSecret::new(bytes(seed ^ 0x0f0f)),
         subject: Subject::default(),
         client: Arc::new(client),
         terms: policy().terms(None).unwrap(),
@@ -82,15 +82,15 @@ pub(crate) fn enrolment(seed: u64) -> Enrolment {
 
 pub(crate) async fn issue(store: &JsonStore, name: &str, seed: u64) -> Issue {
     let loaded = store.load(&device(name)).await.unwrap();
-    let issue = loaded.issue(enrolment(seed), &policy(), store.clock().now()).unwrap();
+    let issue = loaded.issue(new_session(seed), &policy(), store.clock().now()).unwrap();
     store.commit(&issue.commit).await.unwrap();
     issue
 }
 
-pub(crate) fn cause() -> Cause {
-    Cause {
+pub(crate) fn cause() -> EndCause {
+    EndCause {
         reason: EndReason::Revoked,
-        text: Some("lost \u{1f4f1}".parse().unwrap()),
+        note: Some("lost \u{1f4f1}".parse().unwrap()),
         actor: Some("cli".parse().unwrap()),
     }
 }

@@ -13,8 +13,8 @@ use tenure_ports::{CommitError, FeedItem, SessionRepository as _, StoreError};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
-    DEADLINE, SOON, Wall, brief, device, enrolment, eventually, issue, keep, open, policy, purge_now, revocation_under,
-    revoke, store_at, walk,
+    DEADLINE, SOON, Wall, brief, device, eventually, issue, keep, new_session, open, policy, purge_now,
+    revocation_under, revoke, store_at, walk,
 };
 
 /// How long a session may be used that a node has kept, once nothing more is heard of it.
@@ -133,7 +133,7 @@ async fn a_slot_that_moves_under_load_gives_no_wrong_answer() {
                     continue;
                 };
                 assert!(loaded.sessions().iter().any(|session| session.id == held), "a load without {}", held);
-                let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
+                let issue = loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap();
                 let began = Instant::now();
                 let outcome = store.commit(&issue.commit).await;
                 assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());

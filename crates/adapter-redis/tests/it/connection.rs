@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
-use crate::support::{DEADLINE, Wall, brief, device, enrolment, eventually, issue, open, revoke, store, store_at};
+use crate::support::{DEADLINE, Wall, brief, device, eventually, issue, new_session, open, revoke, store, store_at};
 
 /// How soon a server that is back is found again.
 const RECOVERY: Duration = Duration::from_secs(1).saturating_add(BUSY);
@@ -74,7 +74,7 @@ async fn a_commit_to_a_hanging_server_is_of_unknown_outcome() {
     let store = open(brief(&server.url())).await;
     let policy = Policy::default();
     let loaded = store.load(&device("laptop")).await.unwrap();
-    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
+    let issue = loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap();
     server.freeze();
     let began = Instant::now();
     let outcome = store.commit(&issue.commit).await;
@@ -139,7 +139,7 @@ async fn a_lost_answer_is_never_taken_for_a_failure() {
     // The script must be known, or the first try would be the one that sends it.
     issue(&store, "warm up", &policy).await;
     let loaded = store.load(&device("laptop")).await.unwrap();
-    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
+    let issue = loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap();
     armed.store(true, std::sync::atomic::Ordering::SeqCst);
     let outcome = store.commit(&issue.commit).await;
     assert!(matches!(outcome, Err(CommitError::OutcomeUnknown { .. })), "{outcome:?}");

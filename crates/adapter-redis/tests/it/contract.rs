@@ -3,12 +3,12 @@
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{
-    ClientField, ClientInfo, Decision, Fresh, Issue, Millis, Policy, PolicySettings, Revision, SessionId, State,
-    Timestamp, Touch,
+    ClientField, ClientInfo, Decision, Issue, Millis, Policy, PolicySettings, Revision, RotationSecret, SessionId,
+    State, Timestamp, Touch,
 };
 use tenure_ports::{CommitError, SessionRepository as _};
 
-use crate::support::{device, enrolment, issue, policy, raw, revocation, revoke, store};
+use crate::support::{device, issue, new_session, policy, raw, revocation, revoke, store};
 
 #[tokio::test]
 async fn what_is_issued_is_found_as_it_was() {
@@ -36,7 +36,8 @@ async fn every_kind_of_record_reads_back() {
     });
     let (session, token) = issue(&store, "laptop", &policy).await;
     let loaded = store.load(&session.device).await.unwrap();
-    let Decision::Do(rotation) = loaded.rotate(&token, &Fresh::new([9; 16]), &policy, store.clock().now()) else {
+    let Decision::Accept(rotation) = loaded.rotate(&token, &RotationSecret::new([9; 16]), &policy, store.clock().now())
+    else {
         panic!("not rotated");
     };
     store.commit(&rotation.commit).await.unwrap();
@@ -44,7 +45,7 @@ async fn every_kind_of_record_reads_back() {
     let client = ClientInfo::default().with(ClientField::UserAgent, "curl/8").unwrap();
     let client = client.with(ClientField::Address, "127.0.0.1").unwrap();
     let loaded = store.load(&session.device).await.unwrap();
-    let commit = loaded.describe(session.id, &client, &policy, store.clock().now()).unwrap();
+    let commit = loaded.update_client(session.id, &client, &policy, store.clock().now()).unwrap();
     store.commit(&commit).await.unwrap();
     assert_eq!(store.find(session.id).await.unwrap().as_ref(), Some(commit.changes[0].session()));
     revoke(&store, session.id).await;
@@ -52,7 +53,7 @@ async fn every_kind_of_record_reads_back() {
     assert_eq!(ended.state(store.clock().now()).code(), "revoked");
     let loaded = store.load(&session.device).await.unwrap();
     assert!(loaded.sessions().is_empty());
-    assert_eq!(loaded.horizon().unwrap().created_at, session.created_at);
+    assert_eq!(loaded.revocation_watermark().unwrap().created_at, session.created_at);
     assert_eq!(store.load_of(session.id).await.unwrap().unwrap().sessions(), &[ended]);
 }
 
@@ -76,7 +77,7 @@ async fn a_stale_decision_conflicts_and_changes_nothing() {
 async fn decided_issue(store: &RedisStore) -> Issue {
     let policy = Policy::default();
     let loaded = store.load(&device("laptop")).await.unwrap();
-    loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap()
+    loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap()
 }
 
 #[tokio::test]
@@ -133,13 +134,13 @@ async fn a_guard_fails_when_its_session_was_used() {
     let (session, _) = issue(&store, "laptop", &policy).await;
     let idle_at = session.idle_at().unwrap();
     let loaded = store.load(&session.device).await.unwrap();
-    let settle = loaded.settle(&policy, idle_at).unwrap();
+    let settle = loaded.end_idle(&policy, idle_at).unwrap();
     let used = session.last_activity.plus(Millis::new(5));
     store.touch(&[Touch { session: session.id, at: used }]).await.unwrap();
     assert_eq!(store.commit(&settle).await, Err(CommitError::Conflict));
     let loaded = store.load(&session.device).await.unwrap();
     assert_eq!(loaded.sessions()[0].last_activity, used);
-    let settle = loaded.settle(&policy, idle_at.plus(Millis::new(5))).unwrap();
+    let settle = loaded.end_idle(&policy, idle_at.plus(Millis::new(5))).unwrap();
     store.commit(&settle).await.unwrap();
     let ended = store.find(session.id).await.unwrap().unwrap();
     assert_eq!((ended.state(store.clock().now()).code(), ended.last_activity), ("idle", used));
@@ -160,7 +161,8 @@ async fn touches_only_go_forward_and_never_resurrect() {
     // A rotation that knew less keeps what is stored.
     let loaded = store.load(&session.device).await.unwrap();
     store.touch(&[at(60_000)]).await.unwrap();
-    let Decision::Do(rotation) = loaded.rotate(&token, &Fresh::new([1; 16]), &Policy::default(), store.clock().now())
+    let Decision::Accept(rotation) =
+        loaded.rotate(&token, &RotationSecret::new([1; 16]), &Policy::default(), store.clock().now())
     else {
         panic!("not rotated");
     };

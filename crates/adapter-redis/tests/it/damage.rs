@@ -4,7 +4,7 @@ use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{Filter, Policy};
 use tenure_ports::{CommitError, Purge, SessionRepository as _, StoreError};
 
-use crate::support::{device, enrolment, issue, raw, revocation, revoke, store};
+use crate::support::{device, issue, new_session, raw, revocation, revoke, store};
 
 fn assert_corrupt<T: std::fmt::Debug>(outcome: Result<T, StoreError>, key: &str) {
     match outcome {
@@ -76,7 +76,8 @@ async fn a_key_of_another_type_is_corrupt_and_nothing_is_half_written() {
         let server = Server::start();
         let store = super::support::store(&server).await;
         let phone = device("phone");
-        let issue = store.load(&phone).await.unwrap().issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
+        let issue =
+            store.load(&phone).await.unwrap().issue(new_session(&policy), &policy, store.clock().now()).unwrap();
         let key = format!("tenure:{{{}}}{key}", tenure_domain::Bucket::of(&phone));
         let _: i64 = raw(&server, &[b"LPUSH", key.as_bytes(), b"x"]).await;
         let outcome = store.commit(&issue.commit).await;
@@ -94,12 +95,12 @@ async fn without_memory_sessions_still_end_and_none_is_issued() {
     let (second, _) = issue(&store, "laptop", &policy).await;
     let _: String = raw(&server, &[b"CONFIG", b"SET", b"maxmemory", b"1"]).await;
     let loaded = store.load(&first.device).await.unwrap();
-    let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
+    let issue = loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap();
     let outcome = store.commit(&issue.commit).await;
     assert!(matches!(outcome, Err(CommitError::Store(StoreError::Full { .. }))), "{outcome:?}");
     assert!(matches!(store.probe().await, Err(StoreError::Full { .. })));
-    let fresh = tenure_domain::Fresh::new([7; 16]);
-    let tenure_domain::Decision::Do(rotation) = loaded.rotate(&token, &fresh, &policy, store.clock().now()) else {
+    let fresh = tenure_domain::RotationSecret::new([7; 16]);
+    let tenure_domain::Decision::Accept(rotation) = loaded.rotate(&token, &fresh, &policy, store.clock().now()) else {
         panic!("not rotated");
     };
     store.commit(&rotation.commit).await.unwrap();

@@ -9,7 +9,7 @@ use tenure_ports::{CommitError, SessionRepository as _, StoreError};
 use tokio::time::Instant;
 
 use crate::support::{
-    DEADLINE, SOON, brief, device, enrolment, eventually, is_of_speed, issue, open, raw, revocation, revoke, store,
+    DEADLINE, SOON, brief, device, eventually, is_of_speed, issue, new_session, open, raw, revocation, revoke, store,
 };
 
 async fn replicated(url: &str) -> Arc<RedisStore> {
@@ -156,7 +156,7 @@ async fn an_end_that_the_server_forgot_is_refused_at_once_and_made_again() {
     let theirs = store(&server).await;
     assert!(theirs.find(id).await.unwrap().unwrap().end.is_some());
     let loaded = theirs.load_of(id).await.unwrap().unwrap();
-    assert!(loaded.horizon().is_some(), "an older export could bring it back");
+    assert!(loaded.revocation_watermark().is_some(), "an older export could bring it back");
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn nothing_is_decided_on_a_device_of_which_an_end_was_forgotten() {
         }
     };
     assert!(loaded.sessions().is_empty(), "{id} counts as active");
-    let issue = loaded.issue(enrolment(&Policy::default()), &Policy::default(), ours.clock().now()).unwrap();
+    let issue = loaded.issue(new_session(&Policy::default()), &Policy::default(), ours.clock().now()).unwrap();
     ours.commit(&issue.commit).await.unwrap();
     assert!(ours.find(id).await.unwrap().unwrap().end.is_some());
 }

@@ -3,11 +3,13 @@
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_adapter_redis::{Finding, Level, Options};
-use tenure_domain::{ClientField, ClientInfo, Decision, Filter, Fresh, Policy, Scope, SortKey, Subject, Touch};
+use tenure_domain::{
+    ClientField, ClientInfo, Decision, Filter, Policy, RotationSecret, Scope, SortKey, Subject, Touch,
+};
 use tenure_ports::{ChangeKind, CommitError, FeedItem, SessionRepository as _, StoreError};
 use tokio::time::timeout;
 
-use crate::support::{SOON, device, enrolment, is_of_speed, issue, keep, open, purge_now, raw, revoke, store_at};
+use crate::support::{SOON, device, is_of_speed, issue, keep, new_session, open, purge_now, raw, revoke, store_at};
 
 /// The words of the documented command.
 fn documented() -> Vec<String> {
@@ -39,13 +41,14 @@ async fn the_documented_rights_suffice_for_everything() {
     keep(&store, session.id).await;
     store.touch(&[Touch { session: session.id, at: store.clock().now() }]).await.unwrap();
     let loaded = store.load(&device("laptop")).await.unwrap();
-    let Decision::Do(rotation) = loaded.rotate(&token, &Fresh::new([9; 16]), &policy, store.clock().now()) else {
+    let Decision::Accept(rotation) = loaded.rotate(&token, &RotationSecret::new([9; 16]), &policy, store.clock().now())
+    else {
         panic!("not rotated");
     };
     store.commit(&rotation.commit).await.unwrap();
     let client = ClientInfo::default().with(ClientField::UserAgent, "curl/8").unwrap();
     let loaded = store.load(&device("laptop")).await.unwrap();
-    store.commit(&loaded.describe(session.id, &client, &policy, store.clock().now()).unwrap()).await.unwrap();
+    store.commit(&loaded.update_client(session.id, &client, &policy, store.clock().now()).unwrap()).await.unwrap();
     let now = store.clock().now();
     for filter in [
         Filter { scope: Scope::Retained, ..Filter::default() },
@@ -146,7 +149,7 @@ async fn a_server_without_memory_ends_and_removes_sessions_and_issues_none() {
     let refused = async || {
         for number in 0..1_000 {
             let loaded = store.load(&device(&format!("tablet {number}"))).await.unwrap();
-            let commit = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap().commit;
+            let commit = loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap().commit;
             if let Err(error) = store.commit(&commit).await {
                 return Some(error);
             }
@@ -160,7 +163,8 @@ async fn a_server_without_memory_ends_and_removes_sessions_and_issues_none() {
         other => panic!("{other:?}"),
     }
     let loaded = store.load(&device("phone")).await.unwrap();
-    let Decision::Do(rotation) = loaded.rotate(&token, &Fresh::new([9; 16]), &policy, store.clock().now()) else {
+    let Decision::Accept(rotation) = loaded.rotate(&token, &RotationSecret::new([9; 16]), &policy, store.clock().now())
+    else {
         panic!("not rotated");
     };
     store.commit(&rotation.commit).await.unwrap();

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::support::{
-    SOON, Wall, brief, device, enrolment, eventually, issue, keep, open, revocation, revoke, store_at,
+    SOON, Wall, brief, device, eventually, issue, keep, new_session, open, revocation, revoke, store_at,
 };
 
 /// How long after a server became a replica the documentation lets it be believed, and after a name moved.
@@ -159,7 +159,7 @@ async fn a_replica_that_takes_writes_acknowledges_none() {
         let store = open(Options { durability, ..brief(&server.url()) }).await;
         let policy = Policy::default();
         let loaded = store.load(&device("laptop")).await.unwrap();
-        let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
+        let issue = loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap();
         server.ask::<()>(&["CONFIG", "SET", "replica-read-only", "no"]);
         demote(&server);
         sleep(DEMOTED).await;

@@ -11,7 +11,7 @@ use tenure_domain::Policy;
 use tenure_ports::{FeedItem, SessionRepository as _, StoreError};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{DEADLINE, Wall, brief, device, enrolment, eventually, issue, open, revoke, store_at};
+use crate::support::{DEADLINE, Wall, brief, device, eventually, issue, new_session, open, revoke, store_at};
 
 /// A failover: half a second until the sentinels call the primary down, and what they need to agree.
 const FAILOVER: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ async fn write_on(store: Arc<RedisStore>, stop: Arc<AtomicBool>, done: Arc<Atomi
             assert!(matches!(loaded, Err(StoreError::Unavailable { .. })), "{loaded:?}");
             continue;
         };
-        let issue = loaded.issue(enrolment(&policy), &policy, store.clock().now()).unwrap();
+        let issue = loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap();
         let began = Instant::now();
         if store.commit(&issue.commit).await.is_ok() {
             done.fetch_add(1, Ordering::Relaxed);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tenure_adapter_redis::test_server::{BUSY, Server, patient};
 use tenure_adapter_redis::{Finding, Level, Options, RedisStore};
 use tenure_domain::{
-    Cause, ClientField, ClientInfo, Commit, Device, DeviceId, EndReason, Enrolment, Family, Filter, Fresh, Millis,
-    Policy, PolicySettings, Selection, Session, SessionId, Subject, Timestamp, Token,
+    ClientField, ClientInfo, Commit, Device, DeviceId, EndCause, EndReason, Family, Filter, Millis, NewSession, Policy,
+    PolicySettings, RotationSecret, Selection, Session, SessionId, Subject, Timestamp, Token,
 };
 use tenure_ports::{Clock, CommitError, Purge, SessionRepository as _};
 use tokio::time::Instant;
@@ -61,12 +61,12 @@ fn unique<const N: usize>() -> [u8; N] {
     std::array::from_fn(|at| number[at % 8] ^ (at as u8).wrapping_mul(37))
 }
 
-pub(crate) fn enrolment(policy: &Policy) -> Enrolment {
+pub(crate) fn new_session(policy: &Policy) -> NewSession {
     let client = ClientInfo::default().with(ClientField::DisplayName, "Test client").unwrap();
-    Enrolment {
+    NewSession {
         id: unique(),
         family: Family::new(unique()),
-        fresh: Fresh::new(unique()),
+        rotation_secret: RotationSecret::new(unique()),
         subject: Subject::default(),
         client: Arc::new(client),
         terms: policy.terms(None).unwrap(),
@@ -84,10 +84,10 @@ pub(crate) async fn issue(store: &RedisStore, name: &str, policy: &Policy) -> (S
 }
 
 pub(crate) async fn issue_as(store: &RedisStore, name: &str, policy: &Policy, subject: Subject) -> (Session, Token) {
-    let enrolment = Enrolment { subject, ..enrolment(policy) };
+    let new_session = NewSession { subject, ..new_session(policy) };
     for _ in 0..100 {
         let loaded = store.load(&device(name)).await.unwrap();
-        let issue = loaded.issue(enrolment.clone(), policy, store.clock().now()).unwrap();
+        let issue = loaded.issue(new_session.clone(), policy, store.clock().now()).unwrap();
         match store.commit(&issue.commit).await {
             Ok(_) => return (issue.session, issue.token),
             Err(CommitError::Conflict) => {}
@@ -102,7 +102,7 @@ pub(crate) fn revocation(device: &Device, id: SessionId, now: Timestamp) -> Comm
 }
 
 pub(crate) fn revocation_under(device: &Device, id: SessionId, policy: &Policy, now: Timestamp) -> Commit {
-    let cause = Cause::rule(EndReason::Revoked);
+    let cause = EndCause::by_rule(EndReason::Revoked);
     device.revoke(&Selection::one(id), &cause, policy, now).commit.unwrap()
 }
 

@@ -7,7 +7,7 @@ use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{Filter, Millis, Policy, PolicySettings, Scope, Session, SortKey, Subject, Touch};
 use tenure_ports::{Purge, SessionRepository as _};
 
-use crate::support::{device, enrolment, issue, issue_as, policy, purge, revoke, store, walk};
+use crate::support::{device, issue, issue_as, new_session, policy, purge, revoke, store, walk};
 
 async fn many(store: &RedisStore, devices: usize) -> Vec<Session> {
     let issues = (0..devices).map(|number| async move {
@@ -110,7 +110,7 @@ async fn a_purge_removes_what_is_over_and_nothing_else() {
         assert_eq!(store.find(session.id).await.unwrap().is_some(), number >= 10);
     }
     // What ended early is remembered beyond its record.
-    assert!(store.load(&issued[0].device).await.unwrap().horizon().is_some());
+    assert!(store.load(&issued[0].device).await.unwrap().revocation_watermark().is_some());
     let retained = Filter { scope: Scope::Retained, ..Filter::default() };
     assert_eq!(walk(&store, &retained, now, 100).await.len(), 20);
 }
@@ -140,7 +140,7 @@ async fn no_more_than_the_retained_number_of_ended_sessions_stays() {
     for number in 0..16 {
         let loaded = store.load(&device("laptop")).await.unwrap();
         // Sessions that ended in the same millisecond would go by their ids.
-        let issue = loaded.issue(enrolment(&policy), &policy, began.plus(Millis::new(number))).unwrap();
+        let issue = loaded.issue(new_session(&policy), &policy, began.plus(Millis::new(number))).unwrap();
         store.commit(&issue.commit).await.unwrap();
         ids.push(issue.session.id);
     }

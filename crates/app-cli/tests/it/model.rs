@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tenure_domain::{ClientInfo, Device, DeviceId, Enrolment, Family, Fresh, Millis, Policy, Subject, Timestamp};
+use tenure_domain::{
+    ClientInfo, Device, DeviceId, Family, Millis, NewSession, Policy, RotationSecret, Subject, Timestamp,
+};
 use tenure_ports::{Clock, Entropy, EntropyError, SessionRepository};
 use tenure_service::{SessionRecord, Sessions};
 
@@ -68,10 +70,10 @@ pub(crate) fn export_on(devices: impl IntoIterator<Item = String>, subject: &str
     (0_u32..).zip(devices).fold(String::new(), |mut text, (number, device)| {
         let mut random = [7; 16];
         random[..4].copy_from_slice(&number.to_be_bytes());
-        let enrolment = Enrolment {
+        let enrolment = NewSession {
             id: random[..12].try_into().unwrap(),
             family: Family::new(random),
-            fresh: Fresh::new(random),
+            rotation_secret: RotationSecret::new(random),
             subject: Subject::recorded(subject).unwrap(),
             client: Arc::new(ClientInfo::default()),
             terms: policy.terms(None).unwrap(),

@@ -1,7 +1,7 @@
 //! Taking over sessions from another store, without bringing back what ended.
 
-use super::{Cause, Device, Plan};
-use crate::commit::{Change, Commit, Horizon};
+use super::{CommitBuilder, Device, EndCause};
+use crate::commit::{Change, Commit, RevocationWatermark};
 use crate::id::SessionId;
 use crate::policy::Policy;
 use crate::refusal::EndReason;
@@ -12,13 +12,13 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ImportOutcome {
     /// Taken over.
-    Taken,
+    Imported,
     /// This side knows it already, in the same or a newer state: an ended one always wins.
-    Kept,
+    AlreadyPresent,
     /// Its retention is over; there is nothing to keep.
-    Lapsed,
+    NotRetained,
     /// It may be one that ended here and whose record is gone.
-    Barred,
+    Blocked,
 }
 
 /// An import into one device, decided.
@@ -40,37 +40,37 @@ impl Device {
     /// often. Where that would leave more than the cap active, nothing is taken.
     #[must_use]
     pub fn import(&self, incoming: &[Session], known: &[Session], policy: &Policy, now: Timestamp) -> ImportPlan {
-        let mut plan = Plan::new(self, policy.retained_per_device(), now);
+        let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
         let mut outcomes = Vec::with_capacity(incoming.len());
-        for session in winners(incoming) {
+        for session in latest_records(incoming) {
             // The device was read later, but shows an ended session only where it was asked for. A record that is not
             // retained any more says nothing: one store has it still, another has dropped it.
             let says = |record: &&Session| record.is_retained(now) || record.device != self.id;
             let loaded = self.session(session.id).filter(says);
             let here = loaded.or_else(|| known.iter().filter(|known| known.id == session.id).find(says));
-            let outcome = self.admit(session, here, now);
+            let outcome = self.judge(session, here, now);
             outcomes.push((session.id, outcome));
-            if outcome == ImportOutcome::Taken {
-                plan.import(session, here);
+            if outcome == ImportOutcome::Imported {
+                builder.import(session, here);
             }
         }
-        let active = plan.after().filter(|session| session.state(now) == State::Active).count();
-        let commit = (active <= policy.cap() && !plan.changes.is_empty()).then(|| {
+        let active = builder.after().filter(|session| session.state(now) == State::Active).count();
+        let commit = (active <= policy.cap() && !builder.changes.is_empty()).then(|| {
             // One left idle here was not counted, so it has to end with this commit.
-            plan.settle_idle();
-            plan.commit()
+            builder.end_idle_sessions();
+            builder.build()
         });
         ImportPlan { outcomes, active, commit }
     }
 
-    fn admit(&self, session: &Session, here: Option<&Session>, now: Timestamp) -> ImportOutcome {
+    fn judge(&self, session: &Session, here: Option<&Session>, now: Timestamp) -> ImportOutcome {
         if !session.is_retained(now) {
-            return ImportOutcome::Lapsed;
+            return ImportOutcome::NotRetained;
         }
         match here {
-            Some(here) if self.has_ended(here, now) || !supersedes(session, here) => ImportOutcome::Kept,
-            None if session.state(now) == State::Active && self.may_have_ended(session, now) => ImportOutcome::Barred,
-            Some(_) | None => ImportOutcome::Taken,
+            Some(here) if self.has_ended(here, now) || !supersedes(session, here) => ImportOutcome::AlreadyPresent,
+            None if session.state(now) == State::Active && self.may_have_ended(session, now) => ImportOutcome::Blocked,
+            Some(_) | None => ImportOutcome::Imported,
         }
     }
 
@@ -83,7 +83,7 @@ impl Device {
     }
 
     fn may_have_ended(&self, session: &Session, now: Timestamp) -> bool {
-        self.horizon.is_some_and(|horizon| now < horizon.until && session.created_at <= horizon.created_at)
+        self.watermark.is_some_and(|watermark| now < watermark.until && session.created_at <= watermark.created_at)
     }
 }
 
@@ -93,7 +93,7 @@ fn supersedes(new: &Session, old: &Session) -> bool {
 }
 
 /// One record of each session.
-fn winners(incoming: &[Session]) -> Vec<&Session> {
+fn latest_records(incoming: &[Session]) -> Vec<&Session> {
     let mut winners: Vec<&Session> = Vec::with_capacity(incoming.len());
     for session in incoming {
         match winners.iter_mut().find(|held| held.id == session.id) {
@@ -105,20 +105,20 @@ fn winners(incoming: &[Session]) -> Vec<&Session> {
     winners
 }
 
-impl Plan<'_> {
+impl CommitBuilder<'_> {
     /// Takes one session over, with whatever activity this side knows of; one that is idle arrives ended.
     fn import(&mut self, session: &Session, here: Option<&Session>) {
         let known = here.map_or(session.last_activity, |here| here.last_activity);
         let last_activity = session.last_activity.max(known);
-        let mut taken = Session::trusted(SessionParts { last_activity, ..session.clone().into_parts() });
+        let mut taken = Session::new_unchecked(SessionParts { last_activity, ..session.clone().into_parts() });
         if taken.state(self.now) == State::Idle {
             if here.is_some() {
                 self.guard(&taken);
             }
-            taken = taken.ended(Cause::rule(EndReason::Idle).at(self.now));
+            taken = taken.ended(EndCause::by_rule(EndReason::Idle).at(self.now));
         }
         if taken.end.as_ref().is_some_and(|end| end.at < taken.expires_at) {
-            self.horizon = Some(Horizon::including(self.horizon, &taken));
+            self.watermark = Some(RevocationWatermark::including(self.watermark, &taken));
         }
         self.changes.push(if here.is_some() { Change::Merged(taken) } else { Change::Imported(taken) });
     }

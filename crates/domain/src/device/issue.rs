@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Cause, Device, Plan, last_before};
+use super::{CommitBuilder, Device, EndCause, last_before};
 use crate::client::ClientInfo;
 use crate::commit::{Change, Commit};
 use crate::id::{Bucket, SessionId};
@@ -11,19 +11,19 @@ use crate::refusal::EndReason;
 use crate::session::{Credential, Session, SessionParts, State};
 use crate::text::{DeviceId, Subject};
 use crate::time::Timestamp;
-use crate::token::{Family, Fresh, Secret, Token};
+use crate::token::{Family, RotationSecret, Secret, Token};
 
 /// What a new session is made of. The randomness comes from outside.
 ///
 /// Deciding again with a clone, after a conflict, makes the same session with the same token.
 #[derive(Clone, Debug)]
-pub struct Enrolment {
+pub struct NewSession {
     /// Names the session.
     pub id: [u8; 12],
     /// The secret's half for all its tokens.
     pub family: Family,
     /// The secret's half for the first token.
-    pub fresh: Fresh,
+    pub rotation_secret: RotationSecret,
     /// Who it belongs to.
     pub subject: Subject,
     /// What is known of the client.
@@ -34,7 +34,7 @@ pub struct Enrolment {
     pub expires_by: Option<Timestamp>,
 }
 
-impl Enrolment {
+impl NewSession {
     /// The id that the session will have on `device`.
     #[must_use]
     pub fn session_id(&self, device: &DeviceId) -> SessionId {
@@ -44,7 +44,7 @@ impl Enrolment {
     /// The token that the session will have on `device`, for whoever must write it down before the commit.
     #[must_use]
     pub fn token(&self, device: &DeviceId) -> Token {
-        Token::new(self.session_id(device), Secret::new(&self.family, &self.fresh))
+        Token::new(self.session_id(device), Secret::new(&self.family, &self.rotation_secret))
     }
 }
 
@@ -109,9 +109,9 @@ impl Device {
     ///
     /// # Errors
     /// [`IssueRefusal`] where the device is another subject's, or where others alone fill it.
-    pub fn issue(&self, enrolment: Enrolment, policy: &Policy, now: Timestamp) -> Result<Issue, IssueRefusal> {
-        let room = self.room_for(&enrolment.subject, policy, now)?;
-        Ok(Plan::new(self, policy.retained_per_device(), now).issue(enrolment, room))
+    pub fn issue(&self, new_session: NewSession, policy: &Policy, now: Timestamp) -> Result<Issue, IssueRefusal> {
+        let room = self.available_slots(&new_session.subject, policy, now)?;
+        Ok(CommitBuilder::new(self, policy.retained_per_device(), now).issue(new_session, room))
     }
 
     /// How many sessions `subject` may have active on the device at `now`: what other subjects leave of the cap, and at
@@ -119,7 +119,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Device::issue`].
-    pub fn room_for(&self, subject: &Subject, policy: &Policy, now: Timestamp) -> Result<usize, IssueRefusal> {
+    pub fn available_slots(&self, subject: &Subject, policy: &Policy, now: Timestamp) -> Result<usize, IssueRefusal> {
         let mut owners = self.owners(now);
         let owns = owners.contains(subject);
         owners.retain(|owner| owner != subject);
@@ -136,11 +136,11 @@ impl Device {
     /// Issues a session whoever owns the device, and with the same commit ends the active sessions that other subjects
     /// have there.
     #[must_use]
-    pub fn take_over(&self, enrolment: Enrolment, cause: &Cause, policy: &Policy, now: Timestamp) -> Issue {
-        let mut plan = Plan::new(self, policy.retained_per_device(), now);
-        let others = self.active(now).filter(|session| session.subject != enrolment.subject);
-        let revoked = others.map(|session| plan.end(session, cause)).collect();
-        Issue { revoked, ..plan.issue(enrolment, policy.cap()) }
+    pub fn take_over(&self, new_session: NewSession, cause: &EndCause, policy: &Policy, now: Timestamp) -> Issue {
+        let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
+        let others = self.active(now).filter(|session| session.subject != new_session.subject);
+        let revoked = others.map(|session| builder.end(session, cause)).collect();
+        Issue { revoked, ..builder.issue(new_session, policy.cap()) }
     }
 
     fn active(&self, now: Timestamp) -> impl Iterator<Item = &Session> {
@@ -155,13 +155,13 @@ impl Device {
     }
 }
 
-impl Plan<'_> {
+impl CommitBuilder<'_> {
     /// Issues a session, so that its subject has at most `most` active on the device.
-    fn issue(mut self, enrolment: Enrolment, most: usize) -> Issue {
+    fn issue(mut self, new_session: NewSession, most: usize) -> Issue {
         let (device, now) = (self.device, self.now);
-        let Enrolment { id, family, fresh, subject, client, terms, expires_by } = enrolment;
-        let secret = Secret::new(&family, &fresh);
-        let session = Session::trusted(SessionParts {
+        let NewSession { id, family, rotation_secret, subject, client, terms, expires_by } = new_session;
+        let secret = Secret::new(&family, &rotation_secret);
+        let session = Session::new_unchecked(SessionParts {
             id: SessionId::new(Bucket::of(&device.id), id),
             device: device.id.clone(),
             subject,
@@ -177,19 +177,19 @@ impl Plan<'_> {
             end: None,
         });
         self.changes.insert(0, Change::Issued(session.clone()));
-        self.settle_idle();
+        self.end_idle_sessions();
         let evicted = self.evict_down_to(most.saturating_sub(1), &session.subject);
         // A commit that was held up until the session is over would only be noise.
         self.not_after = last_before(session.expires_at);
-        Issue { token: Token::new(session.id, secret), session, evicted, revoked: Vec::new(), commit: self.commit() }
+        Issue { token: Token::new(session.id, secret), session, evicted, revoked: Vec::new(), commit: self.build() }
     }
 
     /// Evicts the oldest of the subject's loaded active sessions until only `most` of them are left.
     fn evict_down_to(&mut self, most: usize, subject: &Subject) -> Vec<SessionId> {
         let mut active: Vec<_> = self.device.active(self.now).filter(|session| session.subject == *subject).collect();
-        active.sort_by(|a, b| a.by_issue(b));
+        active.sort_by(|a, b| a.cmp_issue_order(b));
         let surplus = active.len().saturating_sub(most);
         active.truncate(surplus);
-        active.into_iter().map(|session| self.end(session, &Cause::rule(EndReason::Evicted)).id).collect()
+        active.into_iter().map(|session| self.end(session, &EndCause::by_rule(EndReason::Evicted)).id).collect()
     }
 }

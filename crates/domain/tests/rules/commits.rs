@@ -14,7 +14,7 @@ fn policy() -> Policy {
 fn sessions(count: u64) -> Vec<Session> {
     let (policy, mut device) = (policy(), Device::unknown(laptop()));
     for n in 0..count {
-        let issue = device.issue(enrolment(n, policy.terms(None).unwrap()), &policy, at(START + n * 1_000)).unwrap();
+        let issue = device.issue(new_session(n, policy.terms(None).unwrap()), &policy, at(START + n * 1_000)).unwrap();
         let mut all = device.sessions().to_vec();
         all.push(issue.session);
         device = device_of(&all);
@@ -33,7 +33,7 @@ fn an_issue_is_told_by_its_own_session_even_where_others_ended_meanwhile() {
     let old = sessions(3);
     // All three idle: the issue settles them as well.
     let now = at(START + 60_000);
-    let issue = device_of(&old).issue(enrolment(9, policy.terms(None).unwrap()), &policy, now).unwrap();
+    let issue = device_of(&old).issue(new_session(9, policy.terms(None).unwrap()), &policy, now).unwrap();
     assert_eq!(issue.commit.changes.len(), 4);
     let ended: Vec<_> = old.iter().map(|session| revoked(session, now)).collect();
     assert_eq!(issue.commit.applied(find(&ended)), Applied::No);
@@ -48,7 +48,8 @@ fn an_issue_is_told_by_its_own_session_even_where_others_ended_meanwhile() {
 fn a_revocation_took_effect_only_where_all_its_sessions_are_over() {
     let old = sessions(3);
     let now = at(START + 5_000);
-    let revocation = device_of(&old).revoke(&Selection::default(), &Cause::rule(EndReason::Revoked), &policy(), now);
+    let revocation =
+        device_of(&old).revoke(&Selection::default(), &EndCause::by_rule(EndReason::Revoked), &policy(), now);
     let commit = revocation.commit.unwrap();
     assert_eq!(commit.changes.len(), 3);
     assert_eq!(commit.applied(find(&old)), Applied::No);
@@ -81,7 +82,7 @@ fn a_description_is_told_by_what_is_known_of_the_client() {
     let (session, _) = issued(&policy(), at(START));
     let client = ClientInfo::default().with(ClientField::Platform, "linux").unwrap();
     let device = device_of(std::slice::from_ref(&session));
-    let commit = device.describe(session.id, &client, &policy(), at(START)).unwrap();
+    let commit = device.update_client(session.id, &client, &policy(), at(START)).unwrap();
     assert_eq!(commit.applied(find(std::slice::from_ref(&session))), Applied::No);
     assert_eq!(commit.applied(find(&[commit.changes[0].session().clone()])), Applied::Yes);
 }

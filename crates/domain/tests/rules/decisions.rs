@@ -16,7 +16,7 @@ fn crowd() -> impl Strategy<Value = Vec<Session>> {
             let terms = Terms { idle_timeout, ..policy.terms(Some(Millis::new(ttl))).unwrap() };
             // In steps of 10 s, so that ties are common; decided on the whole crowd, for the order.
             let created = at(START + created / 10 * 10_000);
-            let session = device_of(&sessions).issue(enrolment(n as u64, terms), &policy, created).unwrap().session;
+            let session = device_of(&sessions).issue(new_session(n as u64, terms), &policy, created).unwrap().session;
             sessions.push(match used {
                 Some(used) => session.touched(created.plus(Millis::new(used))),
                 None => session,
@@ -39,7 +39,7 @@ proptest! {
     fn an_issue_displaces_the_oldest_and_no_more_than_needed(crowd in crowd(), cap in 1..8_u64) {
         let policy = lively(cap, 0, 0);
         let device = device_of(&crowd);
-        let issue = device.issue(enrolment(99, policy.terms(None).unwrap()), &policy, now()).unwrap();
+        let issue = device.issue(new_session(99, policy.terms(None).unwrap()), &policy, now()).unwrap();
         let mut active = in_state(&crowd, State::Active);
         active.sort_by_key(|session| (session.created_at, session.order));
         let surplus = (active.len() + 1).saturating_sub(cap as usize);
@@ -63,7 +63,7 @@ proptest! {
             prop_assert_eq!(guard.last_activity, device.session(guard.session).unwrap().last_activity);
         }
         let lapsed: Vec<_> = in_state(&crowd, State::Expired).iter().map(|session| session.id).collect();
-        prop_assert_eq!(&commit.lapsed, &lapsed);
+        prop_assert_eq!(&commit.expired, &lapsed);
         let mut ids: Vec<_> = commit.changes.iter().map(|change| change.session().id).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -75,12 +75,12 @@ proptest! {
         let policy = lively(cap, 0, 0);
         let mut sessions = Vec::new();
         for n in 0..count {
-            let issue = device_of(&sessions).issue(enrolment(n, policy.terms(None).unwrap()), &policy, at(START)).unwrap();
+            let issue = device_of(&sessions).issue(new_session(n, policy.terms(None).unwrap()), &policy, at(START)).unwrap();
             sessions.retain(|session: &Session| !issue.evicted.contains(&session.id));
             sessions.push(issue.session);
         }
         let newest: Vec<_> = (count.saturating_sub(cap)..count)
-            .map(|n| enrolment(n, policy.terms(None).unwrap()).session_id(&laptop()))
+            .map(|n| new_session(n, policy.terms(None).unwrap()).session_id(&laptop()))
             .collect();
         prop_assert_eq!(sessions.iter().map(|session| session.id).collect::<Vec<_>>(), newest);
     }
@@ -96,9 +96,9 @@ proptest! {
             (2, _) => Selection { subject: Some(Subject::new("nobody").unwrap()), ..Selection::default() },
             _ => Selection { subject: Some(Subject::default()), ..Selection::default() },
         };
-        let cause = Cause {
+        let cause = EndCause {
             reason: EndReason::Revoked,
-            text: Some(Text::new("lost").unwrap()),
+            note: Some(Note::new("lost").unwrap()),
             actor: Some(Actor::new("cli").unwrap()),
         };
         let revocation = device.revoke(&selection, &cause, &policy, now());
@@ -106,11 +106,11 @@ proptest! {
         let open = |session: &Session| matches!(session.state(now()), State::Active | State::Idle);
         let expected: Vec<_> = meant.iter().filter(|session| open(session)).map(|session| session.id).collect();
         prop_assert_eq!(revocation.ended.iter().map(|session| session.id).collect::<Vec<_>>(), expected.clone());
-        prop_assert_eq!(revocation.already.len(), meant.len() - expected.len());
+        prop_assert_eq!(revocation.already_ended.len(), meant.len() - expected.len());
         for session in &revocation.ended {
             let end = session.end.as_ref().unwrap();
             prop_assert_eq!((end.reason, end.at), (cause.reason, now()));
-            prop_assert_eq!((&end.text, &end.actor), (&cause.text, &cause.actor));
+            prop_assert_eq!((&end.note, &end.actor), (&cause.note, &cause.actor));
         }
         match revocation.commit {
             None => prop_assert!(expected.is_empty()),
@@ -119,9 +119,9 @@ proptest! {
                 // An end is never too late, and needs no word on activity.
                 prop_assert_eq!(commit.not_after, Timestamp::MAX);
                 prop_assert!(commit.guards.is_empty());
-                let horizon = commit.horizon.unwrap();
-                prop_assert_eq!(Some(horizon.created_at), revocation.ended.iter().map(|s| s.created_at).max());
-                prop_assert_eq!(Some(horizon.until), revocation.ended.iter().map(|s| s.expires_at).max());
+                let watermark = commit.watermark.unwrap();
+                prop_assert_eq!(Some(watermark.created_at), revocation.ended.iter().map(|s| s.created_at).max());
+                prop_assert_eq!(Some(watermark.until), revocation.ended.iter().map(|s| s.expires_at).max());
             }
         }
     }
@@ -129,7 +129,7 @@ proptest! {
     #[test]
     fn settling_ends_the_idle_and_touches_nothing_else(crowd in crowd()) {
         let idle: Vec<_> = in_state(&crowd, State::Idle).iter().map(|session| session.id).collect();
-        match device_of(&crowd).settle(&Policy::default(), now()) {
+        match device_of(&crowd).end_idle(&Policy::default(), now()) {
             None => prop_assert!(idle.is_empty()),
             Some(commit) => {
                 prop_assert_eq!(commit.changes.iter().map(|c| c.session().id).collect::<Vec<_>>(), idle.clone());
@@ -145,20 +145,20 @@ proptest! {
     fn an_end_is_remembered_until_the_session_would_have_expired(
         known in prop::option::of((0..300_000_u64, 0..300_000_u64)), crowd in crowd(),
     ) {
-        let known = known.map(|(created, until)| Horizon { created_at: at(START + created), until: at(START + until) });
+        let known = known.map(|(created, until)| RevocationWatermark { created_at: at(START + created), until: at(START + until) });
         let device = Device::new(laptop(), Revision::new(1), crowd.clone(), known);
         let valid = known.filter(|known| now() < known.until);
-        let cause = Cause::rule(EndReason::LoggedOut);
+        let cause = EndCause::by_rule(EndReason::LoggedOut);
         let Some(commit) = device.revoke(&Selection::default(), &cause, &Policy::default(), now()).commit else {
             return Ok(());
         };
-        let horizon = commit.horizon.unwrap();
+        let watermark = commit.watermark.unwrap();
         for change in &commit.changes {
             let session = change.session();
-            prop_assert!(horizon.created_at >= session.created_at && horizon.until >= session.expires_at);
+            prop_assert!(watermark.created_at >= session.created_at && watermark.until >= session.expires_at);
         }
         if let Some(valid) = valid {
-            prop_assert!(horizon.created_at >= valid.created_at && horizon.until >= valid.until);
+            prop_assert!(watermark.created_at >= valid.created_at && watermark.until >= valid.until);
         }
     }
 
@@ -167,7 +167,7 @@ proptest! {
         prop_assume!(which < crowd.len());
         let session = &crowd[which];
         let client = ClientInfo::default().with(ClientField::Address, "192.0.2.7").unwrap();
-        let commit = device_of(&crowd).describe(session.id, &client, &Policy::default(), now());
+        let commit = device_of(&crowd).update_client(session.id, &client, &Policy::default(), now());
         prop_assert_eq!(commit.is_some(), session.state(now()) == State::Active);
         if let Some(commit) = commit {
             let described = commit.changes[0].session();
@@ -175,7 +175,7 @@ proptest! {
             prop_assert_eq!(parts.client.get(ClientField::Address), Some("192.0.2.7"));
             parts.client = session.client.clone();
             prop_assert_eq!(&Session::from_parts(parts).unwrap(), session);
-            let again = device_of(std::slice::from_ref(described)).describe(
+            let again = device_of(std::slice::from_ref(described)).update_client(
                 session.id, &client, &Policy::default(), now());
             prop_assert!(again.is_none());
         }
@@ -185,13 +185,13 @@ proptest! {
 #[test]
 fn a_session_in_the_place_of_another_credential_does_not_outlive_it() {
     let policy = Policy::default();
-    let mut enrolment = enrolment(1, policy.terms(None).unwrap());
-    enrolment.expires_by = Some(at(START + 5_000));
-    let issue = Device::unknown(laptop()).issue(enrolment.clone(), &policy, at(START)).unwrap();
+    let mut new_session = new_session(1, policy.terms(None).unwrap());
+    new_session.expires_by = Some(at(START + 5_000));
+    let issue = Device::unknown(laptop()).issue(new_session.clone(), &policy, at(START)).unwrap();
     assert_eq!(issue.session.expires_at, at(START + 5_000));
     assert!(Session::from_parts(issue.session.into_parts()).is_ok());
     // Too late for it: no store may take the commit.
-    let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START + 5_000)).unwrap();
+    let issue = Device::unknown(laptop()).issue(new_session, &policy, at(START + 5_000)).unwrap();
     assert!(issue.commit.not_after < at(START + 5_000));
     assert_eq!(issue.session.state(at(START + 5_000)), State::Expired);
 }
@@ -201,21 +201,21 @@ fn a_token_of_a_session_that_was_not_loaded_is_unknown() {
     let policy = Policy::default();
     let (_, token) = issued(&policy, at(START));
     let empty = Device::unknown(laptop());
-    assert!(matches!(empty.present(&token, &policy, at(START)), Decision::Refuse(Refusal::Unknown)));
+    assert!(matches!(empty.authenticate(&token, &policy, at(START)), Decision::Reject(Refusal::Unknown)));
     assert!(matches!(
-        empty.rotate(&token, &Fresh::new(half(2)), &policy, at(START)),
-        Decision::Refuse(Refusal::Unknown)
+        empty.rotate(&token, &RotationSecret::new(half(2)), &policy, at(START)),
+        Decision::Reject(Refusal::Unknown)
     ));
 }
 
 #[test]
 fn the_prepared_token_is_the_one_that_is_issued() {
     let policy = Policy::default();
-    let enrolment = enrolment(4, policy.terms(None).unwrap());
-    let (id, token) = (enrolment.session_id(&laptop()), enrolment.token(&laptop()));
-    let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START)).unwrap();
+    let new_session = new_session(4, policy.terms(None).unwrap());
+    let (id, token) = (new_session.session_id(&laptop()), new_session.token(&laptop()));
+    let issue = Device::unknown(laptop()).issue(new_session, &policy, at(START)).unwrap();
     assert_eq!(issue.session.id, id);
     assert_eq!(issue.token.to_text().expose(), token.to_text().expose());
-    assert_eq!(issue.session.verdict(&token, at(START)), Verdict::Holds(Holds::Current));
+    assert_eq!(issue.session.verdict(&token, at(START)), Verdict::Valid(TokenMatch::Current));
     assert!(issue.session.is_in_its_bucket());
 }

@@ -13,8 +13,8 @@ fn policy() -> Policy {
 fn sessions(first: u64, count: u64) -> Vec<(Session, Token)> {
     let policy = policy();
     let issue = |n| {
-        let enrolment = enrolment(first + n, policy.terms(None).unwrap());
-        let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START + n * 1_000)).unwrap();
+        let new_session = new_session(first + n, policy.terms(None).unwrap());
+        let issue = Device::unknown(laptop()).issue(new_session, &policy, at(START + n * 1_000)).unwrap();
         (issue.session, issue.token)
     };
     (0..count).map(issue).collect()
@@ -27,7 +27,7 @@ fn one() -> (Session, Token) {
 fn outcome(device: &Device, incoming: &Session, known: &[Session], now: Timestamp) -> ImportOutcome {
     let plan = device.import(std::slice::from_ref(incoming), known, &policy(), now);
     assert_eq!(plan.outcomes.len(), 1);
-    assert_eq!(plan.commit.is_some(), plan.outcomes[0].1 == ImportOutcome::Taken);
+    assert_eq!(plan.commit.is_some(), plan.outcomes[0].1 == ImportOutcome::Imported);
     plan.outcomes[0].1
 }
 
@@ -38,20 +38,20 @@ fn an_unknown_session_is_taken_as_it_is() {
     let empty = Device::unknown(laptop());
     let (session, _) = one();
     let plan = empty.import(std::slice::from_ref(&session), &[], &policy(), NOW);
-    assert_eq!((plan.outcomes, plan.active), (vec![(session.id, ImportOutcome::Taken)], 1));
+    assert_eq!((plan.outcomes, plan.active), (vec![(session.id, ImportOutcome::Imported)], 1));
     let commit = plan.commit.unwrap();
     assert_eq!(commit.changes, [Change::Imported(session.clone())]);
-    assert_eq!((commit.lapsed.len(), commit.horizon, commit.expected), (0, None, Revision::NONE));
+    assert_eq!((commit.expired.len(), commit.watermark, commit.expected), (0, None, Revision::NONE));
     // So is one that has ended, and the end is remembered.
     let ended = revoked(&session, NOW);
     let commit = empty.import(std::slice::from_ref(&ended), &[], &policy(), NOW).commit.unwrap();
     assert_eq!(commit.changes, [Change::Imported(ended.clone())]);
-    assert_eq!(commit.horizon, Some(Horizon { created_at: ended.created_at, until: ended.expires_at }));
+    assert_eq!(commit.watermark, Some(RevocationWatermark { created_at: ended.created_at, until: ended.expires_at }));
     // And one that has expired, out of what decisions load.
     let late = at(START + 100_000);
     let used = session.clone().touched(at(START + 99_000));
     let commit = empty.import(std::slice::from_ref(&used), &[], &policy(), late).commit.unwrap();
-    assert_eq!((commit.changes, commit.lapsed), (vec![Change::Imported(used)], vec![session.id]));
+    assert_eq!((commit.changes, commit.expired), (vec![Change::Imported(used)], vec![session.id]));
 }
 
 #[test]
@@ -60,15 +60,15 @@ fn the_ended_one_wins_whichever_side_it_is_on() {
     let newer = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
     let ended = revoked(&session, NOW);
     // Ended here, though the other side has rotated it since.
-    assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&ended), NOW), ImportOutcome::Kept);
-    assert_eq!(outcome(&device_of(&[]), &ended, std::slice::from_ref(&ended), NOW), ImportOutcome::Kept);
+    assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&ended), NOW), ImportOutcome::AlreadyPresent);
+    assert_eq!(outcome(&device_of(&[]), &ended, std::slice::from_ref(&ended), NOW), ImportOutcome::AlreadyPresent);
     // Ended there, though this side has rotated it since.
     let device = device_of(std::slice::from_ref(&newer));
-    assert_eq!(outcome(&device, &ended, std::slice::from_ref(&newer), NOW), ImportOutcome::Taken);
+    assert_eq!(outcome(&device, &ended, std::slice::from_ref(&newer), NOW), ImportOutcome::Imported);
     // In one file, in either order.
     for incoming in [[ended.clone(), newer.clone()], [newer.clone(), ended.clone()]] {
         let plan = device_of(&[]).import(&incoming, &[], &policy(), NOW);
-        assert_eq!((plan.outcomes, plan.active), (vec![(session.id, ImportOutcome::Taken)], 0));
+        assert_eq!((plan.outcomes, plan.active), (vec![(session.id, ImportOutcome::Imported)], 0));
         assert_eq!(plan.commit.unwrap().changes, [Change::Imported(ended.clone())]);
     }
 }
@@ -78,9 +78,9 @@ fn then_the_one_rotated_more_often_wins() {
     let (session, token) = one();
     let newer = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
     for (here, incoming, expected) in [
-        (&session, &newer, ImportOutcome::Taken),
-        (&newer, &session, ImportOutcome::Kept),
-        (&newer, &newer, ImportOutcome::Kept),
+        (&session, &newer, ImportOutcome::Imported),
+        (&newer, &session, ImportOutcome::AlreadyPresent),
+        (&newer, &newer, ImportOutcome::AlreadyPresent),
     ] {
         let device = device_of(std::slice::from_ref(here));
         assert_eq!(outcome(&device, incoming, std::slice::from_ref(here), NOW), expected);
@@ -93,12 +93,12 @@ fn a_record_read_before_the_session_ended_brings_nothing_back() {
     let (session, token) = one();
     let newer = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
     // Active when it was looked up, ended when the device was loaded, which therefore does not show it.
-    assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&session), NOW), ImportOutcome::Kept);
+    assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&session), NOW), ImportOutcome::AlreadyPresent);
     // One whose time was over here, and which went on over there, is another matter.
     let expired = at(START + 100_000);
     let newer = newer.touched(at(START + 99_999));
     assert_eq!(newer.state(expired), State::Active);
-    assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&session), expired), ImportOutcome::Taken);
+    assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&session), expired), ImportOutcome::Imported);
 }
 
 #[test]
@@ -109,13 +109,16 @@ fn a_record_of_another_device_is_never_replaced() {
     parts.device = DeviceId::new("phone").unwrap();
     let foreign = Session::from_parts(parts).unwrap();
     for now in [NOW, at(START + 100_000)] {
-        assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&foreign), now), ImportOutcome::Kept);
+        assert_eq!(
+            outcome(&device_of(&[]), &newer, std::slice::from_ref(&foreign), now),
+            ImportOutcome::AlreadyPresent
+        );
     }
     // Nor once nobody needs it any more.
     let mut parts = foreign.into_parts();
     parts.terms.retention = Millis::ZERO;
     let foreign = Session::from_parts(parts).unwrap();
-    assert_eq!(outcome(&device_of(&[]), &newer, &[foreign], at(START + 100_000)), ImportOutcome::Kept);
+    assert_eq!(outcome(&device_of(&[]), &newer, &[foreign], at(START + 100_000)), ImportOutcome::AlreadyPresent);
 }
 
 #[test]
@@ -129,7 +132,7 @@ fn what_is_no_longer_retained_here_counts_for_nothing() {
     let now = left.expires_at;
     assert_eq!((left.is_retained(now), incoming.state(now)), (false, State::Idle));
     let plan = device_of(&[]).import(std::slice::from_ref(&incoming), &[left], &policy(), now);
-    assert_eq!(plan.outcomes, [(incoming.id, ImportOutcome::Taken)]);
+    assert_eq!(plan.outcomes, [(incoming.id, ImportOutcome::Imported)]);
     let commit = plan.commit.unwrap();
     assert!(matches!(&commit.changes[..], [Change::Imported(taken)] if taken.last_activity == incoming.last_activity));
     assert_eq!(commit.guards, [], "which a store that still has it could not meet");
@@ -140,22 +143,22 @@ fn what_may_have_ended_here_is_barred_until_it_would_have_expired() {
     let (session, _) = one();
     let session = session.touched(at(START + 80_000));
     for (created, until, now, expected) in [
-        (0, 90_000, 50_000, ImportOutcome::Barred),
-        (5_000, 50_001, 50_000, ImportOutcome::Barred),
-        (0, 50_000, 50_000, ImportOutcome::Taken),
+        (0, 90_000, 50_000, ImportOutcome::Blocked),
+        (5_000, 50_001, 50_000, ImportOutcome::Blocked),
+        (0, 50_000, 50_000, ImportOutcome::Imported),
     ] {
-        let horizon = Horizon { created_at: at(START + created), until: at(START + until) };
-        let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(horizon));
+        let watermark = RevocationWatermark { created_at: at(START + created), until: at(START + until) };
+        let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(watermark));
         assert_eq!(outcome(&device, &session, &[], at(START + now)), expected);
     }
     // Created after everything that ended here.
-    let horizon = Horizon { created_at: at(START - 1), until: at(START + 90_000) };
-    let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(horizon));
-    assert_eq!(outcome(&device, &session, &[], NOW), ImportOutcome::Taken);
+    let watermark = RevocationWatermark { created_at: at(START - 1), until: at(START + 90_000) };
+    let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(watermark));
+    assert_eq!(outcome(&device, &session, &[], NOW), ImportOutcome::Imported);
     // An ended one cannot come back to life, so nothing bars it.
-    let horizon = Horizon { created_at: at(START), until: at(START + 90_000) };
-    let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(horizon));
-    assert_eq!(outcome(&device, &revoked(&session, NOW), &[], NOW), ImportOutcome::Taken);
+    let watermark = RevocationWatermark { created_at: at(START), until: at(START + 90_000) };
+    let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(watermark));
+    assert_eq!(outcome(&device, &revoked(&session, NOW), &[], NOW), ImportOutcome::Imported);
 }
 
 #[test]
@@ -176,7 +179,7 @@ fn what_was_left_idle_arrives_ended_unless_it_is_used_meanwhile() {
     let now = at(START + 40_000);
     let commit = device_of(&[]).import(std::slice::from_ref(&session), &[], &policy(), now).commit.unwrap();
     assert_eq!(commit.changes[0].session().state(now), State::Ended(EndReason::Idle));
-    assert_eq!(commit.horizon.unwrap().until, session.expires_at);
+    assert_eq!(commit.watermark.unwrap().until, session.expires_at);
     // This side knows of later use.
     let newer = rotated(&session, &token, 5, &policy(), at(START)).session;
     let here = session.clone().touched(at(START + 1));
@@ -228,7 +231,7 @@ proptest! {
         let plan = device_of(&loaded).import(&incoming, &known, &policy, now);
 
         prop_assert_eq!(plan.commit.is_none(), plan.active > policy.cap()
-            || plan.outcomes.iter().all(|(_, outcome)| *outcome != ImportOutcome::Taken));
+            || plan.outcomes.iter().all(|(_, outcome)| *outcome != ImportOutcome::Imported));
         let Some(commit) = plan.commit else { return Ok(()) };
         let mut after = known.clone();
         for change in &commit.changes {
@@ -255,7 +258,7 @@ proptest! {
                 other.id == session.id && other.end.is_some() && other.is_retained(now)
             });
             prop_assert!(!ended_there || session.end.is_some());
-            let lapsed = commit.lapsed.contains(&session.id);
+            let lapsed = commit.expired.contains(&session.id);
             prop_assert_eq!(lapsed, session.state(now) == State::Expired);
         }
     }

@@ -51,7 +51,7 @@ fn a_replaced_token_is_refused_by_a_clock_that_lags_behind_its_rotation() {
         for old in &tokens[..2] {
             assert_eq!(session.verdict(old, now), Verdict::Refused(Refusal::Rotated), "{behind} ms behind");
         }
-        assert_eq!(session.verdict(&tokens[2], now), Verdict::Holds(Holds::Current));
+        assert_eq!(session.verdict(&tokens[2], now), Verdict::Valid(TokenMatch::Current));
     }
 }
 
@@ -73,11 +73,11 @@ proptest! {
                 continue;
             }
             if idle {
-                prop_assert_eq!(verdict, Verdict::MustEnd(EndReason::Idle));
+                prop_assert_eq!(verdict, Verdict::EndRequired(EndReason::Idle));
                 continue;
             }
             if place == last {
-                prop_assert_eq!(verdict, Verdict::Holds(Holds::Current));
+                prop_assert_eq!(verdict, Verdict::Valid(TokenMatch::Current));
                 continue;
             }
             // The directly previous one stops after its overlap, and never later than it would have expired; an
@@ -88,9 +88,9 @@ proptest! {
                 replaced_at[last - 1]
             };
             let expected = if now < stopped {
-                Verdict::Holds(Holds::Overlap)
+                Verdict::Valid(TokenMatch::Overlap)
             } else if now - stopped > tolerance {
-                Verdict::MustEnd(EndReason::Replayed)
+                Verdict::EndRequired(EndReason::Replayed)
             } else {
                 Verdict::Refused(Refusal::Rotated)
             };
@@ -105,10 +105,10 @@ proptest! {
         let now = at(replaced_at.last().copied().unwrap_or(START) + later);
         let device = device_of(std::slice::from_ref(&session));
         for (place, token) in tokens.iter().enumerate() {
-            let decision = device.rotate(token, &Fresh::new(half(999)), &policy, now);
+            let decision = device.rotate(token, &RotationSecret::new(half(999)), &policy, now);
             let current = place + 1 == tokens.len();
             match decision {
-                Decision::Do(rotation) => {
+                Decision::Accept(rotation) => {
                     prop_assert!(current);
                     prop_assert_eq!(session.state(now), State::Active);
                     // Too late for what it was decided on is too late for the store.
@@ -116,11 +116,11 @@ proptest! {
                     prop_assert!(rotation.commit.not_after < session.idle_at().unwrap());
                     prop_assert!(rotation.commit.not_after >= now);
                 }
-                Decision::Refuse(refusal) => {
+                Decision::Reject(refusal) => {
                     let over = session.state(now) == State::Expired;
                     prop_assert_eq!(refusal, if over { Refusal::Expired } else { Refusal::Rotated });
                 }
-                Decision::End(reason, commit) => {
+                Decision::EndSession(reason, commit) => {
                     prop_assert!(reason == EndReason::Idle || (reason == EndReason::Replayed && !current));
                     prop_assert_eq!(commit.changes.len(), 1);
                     let State::Ended(ended) = commit.changes[0].session().state(now) else { panic!("not ended") };

@@ -11,8 +11,8 @@ fn subject(n: usize) -> Subject {
     Subject::new(SUBJECTS[n]).unwrap()
 }
 
-fn enrolment_of(n: u64, subject: Subject, policy: &Policy) -> Enrolment {
-    Enrolment { subject, ..enrolment(n, policy.terms(None).unwrap()) }
+fn enrolment_of(n: u64, subject: Subject, policy: &Policy) -> NewSession {
+    NewSession { subject, ..new_session(n, policy.terms(None).unwrap()) }
 }
 
 fn now() -> Timestamp {
@@ -28,8 +28,8 @@ fn mixed() -> impl Strategy<Value = Vec<Session>> {
         let one = |(n, (whose, created, ttl, may_idle)): (usize, (usize, u64, u64, bool))| {
             let idle_timeout = may_idle.then(|| Millis::seconds(40));
             let terms = Terms { idle_timeout, ..policy.terms(Some(Millis::new(ttl))).unwrap() };
-            let enrolment = Enrolment { subject: subject(whose), ..enrolment(n as u64, terms) };
-            let issue = Device::unknown(laptop()).issue(enrolment, &policy, at(START + created * 10_000)).unwrap();
+            let new_session = NewSession { subject: subject(whose), ..new_session(n as u64, terms) };
+            let issue = Device::unknown(laptop()).issue(new_session, &policy, at(START + created * 10_000)).unwrap();
             let parts = SessionParts { order: n as u64, ..issue.session.into_parts() };
             Session::from_parts(parts).unwrap()
         };
@@ -94,7 +94,7 @@ proptest! {
     #[test]
     fn a_take_over_leaves_one_owner_with_one_commit(crowd in mixed(), who in 0..3_usize, cap in 1..8_u64) {
         let (policy, who) = (lively(cap, 0, 0), subject(who));
-        let cause = Cause { actor: Some(Actor::new("cli").unwrap()), ..Cause::rule(EndReason::Revoked) };
+        let cause = EndCause { actor: Some(Actor::new("cli").unwrap()), ..EndCause::by_rule(EndReason::Revoked) };
         let device = device_of(&crowd);
         let issue = device.take_over(enrolment_of(99, who.clone(), &policy), &cause, &policy, now());
         let others = crowd.iter().filter(|session| session.state(now()) == State::Active && session.subject != who);
@@ -130,7 +130,7 @@ fn a_device_is_its_owners_until_the_last_session_is_over() {
     assert_eq!(commit.guards, [Guard { session: first.id, last_activity: first.last_activity }]);
     assert_eq!(commit.changes[1].session().state(idle_at), State::Ended(EndReason::Idle));
     // Expired, or ended: whoever comes next.
-    assert_eq!(bert(first.expires_at).unwrap().lapsed, [first.id]);
+    assert_eq!(bert(first.expires_at).unwrap().expired, [first.id]);
     let ended = revoked(&first, at(START + 1));
     assert!(device_of(&[ended]).issue(enrolment_of(2, subject(1), &policy), &policy, at(START + 2)).is_ok());
 }
@@ -140,8 +140,8 @@ fn others_that_fill_a_lowered_cap_are_not_evicted() {
     let policy = Policy::default();
     let crowd: Vec<Session> = (0..4_u64)
         .map(|n| {
-            let enrolment = enrolment_of(n, subject(usize::from(n > 0)), &policy);
-            Device::unknown(laptop()).issue(enrolment, &policy, at(START + n)).unwrap().session
+            let new_session = enrolment_of(n, subject(usize::from(n > 0)), &policy);
+            Device::unknown(laptop()).issue(new_session, &policy, at(START + n)).unwrap().session
         })
         .collect();
     let device = device_of(&crowd);
@@ -149,5 +149,5 @@ fn others_that_fill_a_lowered_cap_are_not_evicted() {
     assert_eq!(anna(3).unwrap_err(), IssueRefusal::Full { owners: vec![subject(1)], cap: 3 });
     assert_eq!(anna(4).unwrap().evicted, [crowd[0].id]);
     assert!(anna(5).unwrap().evicted.is_empty());
-    assert_eq!(device.room_for(&subject(1), &lively(3, 0, 0), at(START + 10)), Ok(2));
+    assert_eq!(device.available_slots(&subject(1), &lively(3, 0, 0), at(START + 10)), Ok(2));
 }

@@ -83,10 +83,10 @@ proptest! {
     ) {
         let policy = Policy::default();
         let terms = policy.terms(Some(Millis::new(ttl))).unwrap();
-        let issue = Device::unknown(laptop()).issue(enrolment(3, terms), &policy, at(start)).unwrap();
+        let issue = Device::unknown(laptop()).issue(new_session(3, terms), &policy, at(start)).unwrap();
         let (session, token) = (issue.session, issue.token);
         prop_assert_eq!(session.expires_at, at(start + ttl));
-        let holds = Verdict::Holds(Holds::Current);
+        let holds = Verdict::Valid(TokenMatch::Current);
         let expired = Verdict::Refused(Refusal::Expired);
         prop_assert_eq!(session.verdict(&token, at(start)), holds);
         prop_assert_eq!(session.verdict(&token, at(start + ttl - 1)), holds);
@@ -101,9 +101,9 @@ proptest! {
         let session = session.touched(at(START + used));
         let verdict = session.verdict(&token, at(START + now));
         let idle = now >= used + 40_000;
-        prop_assert_eq!(verdict == Verdict::MustEnd(EndReason::Idle), idle);
-        prop_assert_eq!(verdict == Verdict::Holds(Holds::Current), !idle);
-        prop_assert_eq!(session.over_since(at(START + now)), idle.then(|| at(START + used + 40_000)));
+        prop_assert_eq!(verdict == Verdict::EndRequired(EndReason::Idle), idle);
+        prop_assert_eq!(verdict == Verdict::Valid(TokenMatch::Current), !idle);
+        prop_assert_eq!(session.inactive_since(at(START + now)), idle.then(|| at(START + used + 40_000)));
     }
 
     #[test]
@@ -137,7 +137,7 @@ proptest! {
         for token in [&token, &rotation.token] {
             prop_assert_eq!(ended.verdict(token, at(now)), Verdict::Refused(Refusal::Ended(EndReason::Revoked)));
         }
-        prop_assert_eq!(ended.over_since(at(now)), Some(at(START + end)));
+        prop_assert_eq!(ended.inactive_since(at(now)), Some(at(START + end)));
         prop_assert_eq!(ended.is_retained(at(now)), at(now) < at(START + end).plus(policy.retention()));
     }
 
@@ -182,7 +182,7 @@ proptest! {
     fn a_shorter_ttl_than_the_window_is_due_in_its_last_twelfth(ttl in 1_000..7_200_000_u64, now in 0..7_200_000_u64) {
         let policy = Policy::default();
         let terms = policy.terms(Some(Millis::new(ttl))).unwrap();
-        let session = Device::unknown(laptop()).issue(enrolment(1, terms), &policy, at(START)).unwrap().session;
+        let session = Device::unknown(laptop()).issue(new_session(1, terms), &policy, at(START)).unwrap().session;
         let left = ttl.saturating_sub(now);
         // From the first instant on a rotation would extend the expiry, but not at the instant of issue itself.
         let due = left > 0 && left <= ttl / 12 && now > 0;

@@ -25,17 +25,17 @@ pub(crate) fn half(n: u64) -> [u8; 16] {
 }
 
 pub(crate) fn secret(family: u64, fresh: u64) -> Secret {
-    Secret::new(&Family::new(half(family)), &Fresh::new(half(fresh)))
+    Secret::new(&Family::new(half(family)), &RotationSecret::new(half(fresh)))
 }
 
-pub(crate) fn enrolment(n: u64, terms: Terms) -> Enrolment {
+pub(crate) fn new_session(n: u64, terms: Terms) -> NewSession {
     let mut id = [0; 12];
     id[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     id[8..].copy_from_slice(&(n as u32).to_be_bytes());
-    Enrolment {
+    NewSession {
         id,
         family: Family::new(half(n)),
-        fresh: Fresh::new(half(n)),
+        rotation_secret: RotationSecret::new(half(n)),
         subject: Subject::default(),
         client: Arc::default(),
         terms,
@@ -59,7 +59,7 @@ pub(crate) fn lively(cap: u64, overlap: u64, tolerance: u64) -> Policy {
 
 /// A session alone on its device, with its token.
 pub(crate) fn issued(policy: &Policy, now: Timestamp) -> (Session, Token) {
-    let issue = Device::unknown(laptop()).issue(enrolment(1, policy.terms(None).unwrap()), policy, now).unwrap();
+    let issue = Device::unknown(laptop()).issue(new_session(1, policy.terms(None).unwrap()), policy, now).unwrap();
     (issue.session, issue.token)
 }
 
@@ -69,8 +69,8 @@ pub(crate) fn device_of(sessions: &[Session]) -> Device {
 
 /// The rotated session, its new token and the commit; panics where the token does not rotate.
 pub(crate) fn rotated(session: &Session, token: &Token, fresh: u64, policy: &Policy, now: Timestamp) -> Rotation {
-    match device_of(std::slice::from_ref(session)).rotate(token, &Fresh::new(half(fresh)), policy, now) {
-        Decision::Do(rotation) => rotation,
+    match device_of(std::slice::from_ref(session)).rotate(token, &RotationSecret::new(half(fresh)), policy, now) {
+        Decision::Accept(rotation) => rotation,
         other => panic!("did not rotate: {other:?}"),
     }
 }
@@ -78,7 +78,7 @@ pub(crate) fn rotated(session: &Session, token: &Token, fresh: u64, policy: &Pol
 /// The session, ended by an operator.
 pub(crate) fn revoked(session: &Session, now: Timestamp) -> Session {
     let device = device_of(std::slice::from_ref(session));
-    let cause = Cause::rule(EndReason::Revoked);
+    let cause = EndCause::by_rule(EndReason::Revoked);
     device.revoke(&Selection::one(session.id), &cause, &Policy::default(), now).ended.remove(0)
 }
 

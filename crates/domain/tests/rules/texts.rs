@@ -10,8 +10,8 @@ fn texts_are_bounded_and_the_error_names_the_field() {
     assert_eq!(Subject::new(&long).unwrap_err().to_string(), "subject has 129 characters; it takes at most 128");
     // Characters count, not bytes.
     assert!(DeviceId::new(&"ü".repeat(128)).is_ok());
-    assert!(Text::new(&"x".repeat(256)).is_ok());
-    assert_eq!(Text::new(&"x".repeat(257)), Err(TextError::TooLong { field: "text", got: 257, max: 256 }));
+    assert!(Note::new(&"x".repeat(256)).is_ok());
+    assert_eq!(Note::new(&"x".repeat(257)), Err(TextError::TooLong { field: "text", got: 257, max: 256 }));
     assert_eq!(Actor::new("a\u{7f}"), Err(TextError::Control { field: "actor", position: 2 }));
     assert_eq!(Subject::default().as_str(), "operator");
 }
@@ -80,7 +80,7 @@ fn names_have_nothing_that_nobody_sees() {
     assert_eq!(visible(" a b "), "\\u{20}a b\\u{20}");
     assert_eq!(visible("   "), "\\u{20}\\u{20}\\u{20}");
     // In words a reason may have them; on a screen it shows them.
-    assert_eq!(Text::new("a\u{200c}b").unwrap().to_string(), "a\\u{200c}b");
+    assert_eq!(Note::new("a\u{200c}b").unwrap().to_string(), "a\\u{200c}b");
     for fine in ["two words", "\u{1f4f1} pi", "e\u{301}", "\u{65e5}\u{672c}", "{pi}"] {
         assert!(DeviceId::new(fine).is_ok(), "{fine}");
     }
@@ -125,7 +125,7 @@ proptest! {
     fn nothing_that_is_ignored_by_default_gets_in(c in "\\p{Default_Ignorable_Code_Point}") {
         let name = format!("a{c}b");
         prop_assert!(DeviceId::new(&name).is_err() && Subject::new(&name).is_err());
-        prop_assert!(DeviceId::recorded(&name).is_ok() || Text::new(&name).is_err());
+        prop_assert!(DeviceId::recorded(&name).is_ok() || Note::new(&name).is_err());
         prop_assert_eq!(cleaned(&name), "ab");
         let shown = visible(&name);
         prop_assert!(shown.starts_with("a\\u{"), "{shown:?}");

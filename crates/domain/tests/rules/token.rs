@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tenure_domain::*;
 use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
-use crate::support::{enrolment, half, laptop};
+use crate::support::{half, laptop, new_session};
 
 /// Written by an independent program (Python: `zlib.crc32`, integers in base 62); the secret is the bytes 0 to 31.
 const KNOWN: &str = "tnr_k3f90000000000000000_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3QWiyD";
@@ -14,7 +14,7 @@ const TOO_LARGE: &str = "tnr_k3f90000000000000000_yhjskwdA6OZ1AL1YmHWZWm8LLG7Hjn
 fn token() -> impl Strategy<Value = Token> {
     (any::<[u8; 12]>(), any::<[u8; 16]>(), any::<[u8; 16]>()).prop_map(|(id, family, fresh)| {
         let id = SessionId::new(Bucket::of(&laptop()), id);
-        Token::new(id, Secret::new(&Family::new(family), &Fresh::new(fresh)))
+        Token::new(id, Secret::new(&Family::new(family), &RotationSecret::new(fresh)))
     })
 }
 
@@ -23,7 +23,7 @@ fn extreme() -> impl Strategy<Value = Token> {
     prop::sample::select(vec![[0_u8; 16], [0xff; 16], [0x80; 16], half(1)]).prop_flat_map(|family| {
         prop::sample::select(vec![[0_u8; 16], [0xff; 16], [1; 16]]).prop_map(move |fresh| {
             let id = SessionId::from_u128((1 << 100) - 1).unwrap();
-            Token::new(id, Secret::new(&Family::new(family), &Fresh::new(fresh)))
+            Token::new(id, Secret::new(&Family::new(family), &RotationSecret::new(fresh)))
         })
     })
 }
@@ -36,7 +36,7 @@ fn same(a: &Token, b: &Token) -> bool {
 
 #[test]
 fn a_token_looks_as_promised() {
-    let token = enrolment(5, Policy::default().terms(None).unwrap()).token(&laptop());
+    let token = new_session(5, Policy::default().terms(None).unwrap()).token(&laptop());
     let text = token.to_text();
     let text = text.expose();
     assert_eq!(text.len(), 74);
@@ -56,13 +56,13 @@ fn the_checksum_is_the_crc_32_of_all_before_it() {
         family[n] = n as u8;
         fresh[n] = n as u8 + 16;
     }
-    assert_eq!(token.secret().digest(), Secret::new(&Family::new(family), &Fresh::new(fresh)).digest());
+    assert_eq!(token.secret().digest(), Secret::new(&Family::new(family), &RotationSecret::new(fresh)).digest());
     assert_eq!(token.to_text().expose(), KNOWN);
 }
 
 #[test]
 fn what_is_no_token_is_told_why_without_being_repeated() {
-    let text = enrolment(6, Policy::default().terms(None).unwrap()).token(&laptop()).to_text().expose().to_owned();
+    let text = new_session(6, Policy::default().terms(None).unwrap()).token(&laptop()).to_text().expose().to_owned();
     let broken = |from: usize, with: &str| format!("{}{with}{}", &text[..from], &text[from + with.len()..]);
     let swapped = if text.ends_with('0') { "1" } else { "0" };
     for (bad, problem) in [
@@ -92,7 +92,7 @@ fn a_number_too_large_is_no_secret_even_with_a_right_checksum() {
 
 #[test]
 fn inspection_tells_what_it_can() {
-    let text = enrolment(6, Policy::default().terms(None).unwrap()).token(&laptop()).to_text().expose().to_owned();
+    let text = new_session(6, Policy::default().terms(None).unwrap()).token(&laptop()).to_text().expose().to_owned();
     let good = Token::inspect(&text);
     assert!(good.prefix_ok && good.checksum_ok && good.problem.is_none());
     assert_eq!(good.session.unwrap().to_string(), text[4..24]);
@@ -176,7 +176,7 @@ proptest! {
 
     #[test]
     fn a_successor_keeps_session_and_family_only(token in token(), fresh: [u8; 16]) {
-        let next = token.successor(&Fresh::new(fresh));
+        let next = token.successor(&RotationSecret::new(fresh));
         prop_assert_eq!(next.session(), token.session());
         prop_assert_eq!(next.secret().family().digest(), token.secret().family().digest());
         prop_assert_ne!(next.secret().digest(), token.secret().digest());
@@ -187,7 +187,7 @@ proptest! {
         let secret = token.secret();
         let printed = format!(
             "{secret:?} {secret:#?} {:?} {:?} {:?} {:?}",
-            secret.family(), Fresh::new(fresh), secret.digest(), token.to_text(),
+            secret.family(), RotationSecret::new(fresh), secret.digest(), token.to_text(),
         );
         prop_assert!(!shows_bytes(&printed, &token), "{}", printed);
         let printed = format!("{token:?}").replace(&token.session().to_string(), "");
@@ -209,7 +209,7 @@ macro_rules! have_no_equality {
         };
     )*};
 }
-have_no_equality!(Secret, Family, Fresh, Token, TokenText);
+have_no_equality!(Secret, Family, RotationSecret, Token, TokenText);
 
 #[test]
 fn digests_are_compared_in_constant_time_and_secrets_not_at_all() {
@@ -228,15 +228,15 @@ const fn wiped<T: ZeroizeOnDrop>() {}
 const _: () = {
     wiped::<Secret>();
     wiped::<Family>();
-    wiped::<Fresh>();
+    wiped::<RotationSecret>();
     wiped::<TokenText>();
 };
 
 #[test]
 fn what_is_wiped_is_nothing_but_zeros() {
-    let mut secret = Secret::new(&Family::new([7; 16]), &Fresh::new([9; 16]));
+    let mut secret = Secret::new(&Family::new([7; 16]), &RotationSecret::new([9; 16]));
     secret.zeroize();
-    assert!(secret.digest() == Secret::new(&Family::new([0; 16]), &Fresh::new([0; 16])).digest());
+    assert!(secret.digest() == Secret::new(&Family::new([0; 16]), &RotationSecret::new([0; 16])).digest());
     let mut family = Family::new([7; 16]);
     family.zeroize();
     assert!(family.digest() == Family::new([0; 16]).digest());

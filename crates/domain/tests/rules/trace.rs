@@ -52,7 +52,7 @@ struct World {
     now: Timestamp,
     revision: u64,
     records: BTreeMap<SessionId, Session>,
-    horizon: Option<Horizon>,
+    watermark: Option<RevocationWatermark>,
     /// In the order of issue: each session's tokens, the current one last.
     owned: Vec<(SessionId, Vec<Token>)>,
     drawn: u64,
@@ -61,17 +61,17 @@ struct World {
 impl World {
     fn new(policy: Policy) -> Self {
         let now = at(START);
-        Self { policy, now, revision: 0, records: BTreeMap::new(), horizon: None, owned: Vec::new(), drawn: 0 }
+        Self { policy, now, revision: 0, records: BTreeMap::new(), watermark: None, owned: Vec::new(), drawn: 0 }
     }
 
     fn load(&self) -> Device {
         let open = self.records.values().filter(|session| session.end.is_none()).cloned().collect();
-        Device::new(laptop(), Revision::new(self.revision), open, self.horizon)
+        Device::new(laptop(), Revision::new(self.revision), open, self.watermark)
     }
 
     fn load_of(&self, id: SessionId) -> Device {
         let wanted = self.records.values().filter(|session| session.end.is_none() || session.id == id);
-        Device::new(laptop(), Revision::new(self.revision), wanted.cloned().collect(), self.horizon)
+        Device::new(laptop(), Revision::new(self.revision), wanted.cloned().collect(), self.watermark)
     }
 
     fn commit(&mut self, commit: &Commit) {
@@ -91,10 +91,10 @@ impl World {
                 other => panic!("unasked for: {other:?}"),
             }
         }
-        for id in &commit.lapsed {
+        for id in &commit.expired {
             assert_eq!(self.records[id].state(self.now), State::Expired);
         }
-        self.horizon = commit.horizon;
+        self.watermark = commit.watermark;
         self.revision += 1;
     }
 
@@ -116,34 +116,34 @@ impl World {
             Action::TakeOver(whose) => self.issue(subject(whose), true),
             Action::Rotate(session, age) => {
                 let Some((id, token, current)) = self.pick(session, age) else { return };
-                let fresh = Fresh::new(half(self.draw() << 32));
+                let fresh = RotationSecret::new(half(self.draw() << 32));
                 match self.load_of(id).rotate(&token, &fresh, &self.policy, now) {
-                    Decision::Do(rotation) => {
+                    Decision::Accept(rotation) => {
                         assert!(current, "a replaced token rotated");
                         assert_eq!(self.records[&id].state(now), State::Active);
                         self.commit(&rotation.commit);
                         let tokens = self.owned.iter_mut().find(|(owned, _)| *owned == id).unwrap();
                         tokens.1.push(rotation.token);
                     }
-                    Decision::Refuse(refusal) => self.refused(id, current, refusal),
-                    Decision::End(reason, commit) => self.ended(id, current, reason, &commit),
+                    Decision::Reject(refusal) => self.refused(id, current, refusal),
+                    Decision::EndSession(reason, commit) => self.ended(id, current, reason, &commit),
                 }
             }
             Action::Present(session, age) => {
                 let Some((id, token, current)) = self.pick(session, age) else { return };
                 let device = self.load_of(id);
-                match device.present(&token, &self.policy, now) {
-                    Decision::Do((holds, session)) => {
+                match device.authenticate(&token, &self.policy, now) {
+                    Decision::Accept((holds, session)) => {
                         assert_eq!(session.state(now), State::Active);
-                        assert_eq!(holds == Holds::Current, current);
+                        assert_eq!(holds == TokenMatch::Current, current);
                         if !current {
                             let rotated_at = session.rotated_at.unwrap();
                             assert_eq!(age, 1);
                             assert!(now < rotated_at.plus(self.policy.rotation_overlap()));
                         }
                     }
-                    Decision::Refuse(refusal) => self.refused(id, current, refusal),
-                    Decision::End(reason, commit) => self.ended(id, current, reason, &commit),
+                    Decision::Reject(refusal) => self.refused(id, current, refusal),
+                    Decision::EndSession(reason, commit) => self.ended(id, current, reason, &commit),
                 }
             }
             Action::Guess(session) => {
@@ -151,10 +151,10 @@ impl World {
                 let n = self.draw();
                 let guess = Token::new(id, secret(n << 40, n));
                 let device = self.load_of(id);
-                let verdict = device.present(&guess, &self.policy, now);
-                assert!(matches!(verdict, Decision::Refuse(Refusal::Unknown)), "a guess ended or passed");
-                let verdict = device.rotate(&guess, &Fresh::new(half(n)), &self.policy, now);
-                assert!(matches!(verdict, Decision::Refuse(Refusal::Unknown)), "a guess rotated");
+                let verdict = device.authenticate(&guess, &self.policy, now);
+                assert!(matches!(verdict, Decision::Reject(Refusal::Unknown)), "a guess ended or passed");
+                let verdict = device.rotate(&guess, &RotationSecret::new(half(n)), &self.policy, now);
+                assert!(matches!(verdict, Decision::Reject(Refusal::Unknown)), "a guess rotated");
             }
             Action::Revoke(session) => {
                 let Some((id, _, _)) = self.pick(session, 0) else { return };
@@ -171,7 +171,7 @@ impl World {
             }
             Action::Pass(millis) => self.now = now.plus(Millis::new(millis)),
             Action::Settle => {
-                if let Some(commit) = self.load().settle(&self.policy, now) {
+                if let Some(commit) = self.load().end_idle(&self.policy, now) {
                     self.commit(&commit);
                 }
                 assert!(self.records.values().all(|session| session.state(now) != State::Idle));
@@ -181,14 +181,14 @@ impl World {
 
     fn issue(&mut self, subject: Subject, take_over: bool) {
         let n = self.draw();
-        let enrolment = Enrolment { subject: subject.clone(), ..enrolment(n, self.policy.terms(None).unwrap()) };
+        let new_session = NewSession { subject: subject.clone(), ..new_session(n, self.policy.terms(None).unwrap()) };
         let active: Vec<_> = self.owned.iter().map(|(id, _)| *id).filter(|id| self.is_active(*id)).collect();
         let (oldest, others): (Vec<_>, Vec<_>) = active.into_iter().partition(|id| self.records[id].subject == subject);
         let issue = if take_over {
-            let cause = Cause::rule(EndReason::Revoked);
-            self.load().take_over(enrolment, &cause, &self.policy, self.now)
+            let cause = EndCause::by_rule(EndReason::Revoked);
+            self.load().take_over(new_session, &cause, &self.policy, self.now)
         } else {
-            match self.load().issue(enrolment, &self.policy, self.now) {
+            match self.load().issue(new_session, &self.policy, self.now) {
                 Ok(issue) => issue,
                 Err(refusal) => {
                     assert!(!others.is_empty() && oldest.is_empty(), "{refusal} for nothing");
@@ -208,11 +208,11 @@ impl World {
     }
 
     fn revoke(&mut self, device: &Device, selection: &Selection) {
-        let revocation = device.revoke(selection, &Cause::rule(EndReason::Revoked), &self.policy, self.now);
+        let revocation = device.revoke(selection, &EndCause::by_rule(EndReason::Revoked), &self.policy, self.now);
         if let Some(commit) = revocation.commit {
             self.commit(&commit);
         }
-        for session in revocation.ended.iter().chain(&revocation.already) {
+        for session in revocation.ended.iter().chain(&revocation.already_ended) {
             assert!(matches!(self.records[&session.id].state(self.now), State::Ended(_) | State::Expired));
         }
     }
@@ -264,7 +264,7 @@ impl World {
         for (id, tokens) in &self.owned {
             let session = &self.records[id];
             assert_eq!(session.generation as usize, tokens.len(), "one generation for each token");
-            let accepted = |token: &&Token| matches!(session.verdict(token, self.now), Verdict::Holds(_));
+            let accepted = |token: &&Token| matches!(session.verdict(token, self.now), Verdict::Valid(_));
             let older = tokens.len().saturating_sub(2);
             assert_eq!(tokens[..older].iter().filter(accepted).count(), 0);
             assert_eq!(accepted(&tokens.last().unwrap()), session.state(self.now) == State::Active);

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
-use tenure_domain::{Actor, ClientField, Holds, Millis, Timestamp};
+use tenure_domain::{Actor, ClientField, Millis, Timestamp, TokenMatch};
 use tenure_service::{Sessions, Target, Usage, Verified, VerifyError};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
@@ -183,10 +183,10 @@ fn active(verified: &Verified, ahead: Millis) -> Introspection {
     let seconds = |at: Timestamp| at.as_millis() / 1_000;
     let issued = |at: Timestamp| if at > by_the_wall(verified.at) { by_the_wall(at) } else { at };
     let overlap_ends = session.credential.replaced.as_ref().map(|replaced| replaced.stops_at);
-    let (issued_at, stops_at) = match verified.holds {
-        Holds::Current => (session.rotated_at, Some(session.expires_at)),
+    let (issued_at, stops_at) = match verified.token_match {
+        TokenMatch::Current => (session.rotated_at, Some(session.expires_at)),
         // When the token before was issued, nobody recorded.
-        Holds::Overlap => (None, overlap_ends),
+        TokenMatch::Overlap => (None, overlap_ends),
     };
     Introspection {
         active: true,

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tenure_domain::{Actor, Cause, DeviceId, SessionId, Subject, Text};
+use tenure_domain::{Actor, DeviceId, EndCause, Note, SessionId, Subject};
 use tenure_service::{Sessions, Target};
 use utoipa::ToSchema;
 
@@ -154,7 +154,7 @@ async fn target(sessions: &Sessions, body: &RevokeBody) -> Result<Target, Proble
     }
 }
 
-async fn end(sessions: &Sessions, target: &Target, except: Option<SessionId>, cause: &Cause) -> Response {
+async fn end(sessions: &Sessions, target: &Target, except: Option<SessionId>, cause: &EndCause) -> Response {
     match sessions.revoke(target, except, cause).await {
         Ok(revoked) => {
             tracing::info!(ended = revoked.ended.len(), "an operator ended sessions");
@@ -165,8 +165,8 @@ async fn end(sessions: &Sessions, target: &Target, except: Option<SessionId>, ca
     }
 }
 
-fn cause(reason: Option<&str>) -> Result<Cause, Problem> {
-    let text = reason.map(Text::new).transpose();
+fn cause(reason: Option<&str>) -> Result<EndCause, Problem> {
+    let text = reason.map(Note::new).transpose();
     let text = text.map_err(|error| Problem::BadRequest(format!("reason: {error}")))?;
     Ok(Sessions::revocation(text, Actor::new(ACTOR).ok()))
 }

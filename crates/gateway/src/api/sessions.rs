@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
-use tenure_domain::{Actor, Cause, Filter, Scope, Session, SessionId, SortKey};
+use tenure_domain::{Actor, EndCause, Filter, Scope, Session, SessionId, SortKey};
 use tenure_service::{SessionView, Sessions, Target};
 use utoipa::ToSchema;
 
@@ -181,7 +181,7 @@ pub(super) async fn log_out(
     }
 }
 
-async fn end(api: &Api, target: &Target, except: Option<SessionId>, cause: &Cause) -> Response {
+async fn end(api: &Api, target: &Target, except: Option<SessionId>, cause: &EndCause) -> Response {
     let sessions = api.gate.sessions();
     match sessions.revoke(target, except, cause).await {
         Ok(revoked) => exchange::json(StatusCode::OK, &Ended::new(&revoked, sessions.now())),
@@ -190,6 +190,6 @@ async fn end(api: &Api, target: &Target, except: Option<SessionId>, cause: &Caus
 }
 
 /// The cause of what a session's owner ends.
-fn by_owner(session: &Session) -> Cause {
+fn by_owner(session: &Session) -> EndCause {
     Sessions::revocation(None, Actor::from_shared(session.subject.shared().clone()).ok())
 }

@@ -1,6 +1,6 @@
 //! A cookie is taken from the browser once its session is over, and only then.
 
-use tenure_domain::{Family, Fresh, Millis, Policy, PolicySettings, Secret, Token};
+use tenure_domain::{Family, Millis, Policy, PolicySettings, RotationSecret, Secret, Token};
 use tenure_gateway::TenureLayer;
 use tower::ServiceExt as _;
 
@@ -117,7 +117,7 @@ async fn a_cookie_stays_where_its_session_may_live_on() {
     // Whoever guesses is told to wait, and what he shows is not judged.
     let mut statuses = Vec::new();
     for n in 0..30 {
-        let secret = Secret::new(&Family::new([n; 16]), &Fresh::new([n; 16]));
+        let secret = Secret::new(&Family::new([n; 16]), &RotationSecret::new([n; 16]));
         let forged = Token::new(rotated.session.id, secret);
         let reply = site.get("/", &[&format!("cookie: tenure={}", forged.to_text().expose())]).await;
         assert_eq!(is_cleared(&reply), reply.status == 401, "{reply:?}");

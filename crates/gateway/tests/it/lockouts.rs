@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::Method;
 use serde_json::json;
-use tenure_domain::{Family, Fresh, Policy, Secret, Token};
+use tenure_domain::{Family, Policy, RotationSecret, Secret, Token};
 use tenure_service::{Issued, Sessions, Target};
 
 use crate::site::{Site, echo};
@@ -31,7 +31,7 @@ fn form(token: &str) -> Ask {
 
 /// A token of the session's with a secret that never was its own.
 fn guess(issued: &Issued, n: u8) -> String {
-    let secret = Secret::new(&Family::new([n; 16]), &Fresh::new([n; 16]));
+    let secret = Secret::new(&Family::new([n; 16]), &RotationSecret::new([n; 16]));
     Token::new(issued.session.id, secret).to_text().expose().to_owned()
 }
 

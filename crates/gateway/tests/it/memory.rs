@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tenure_domain::{
-    Change, Commit, Device, DeviceId, Filter, Horizon, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp,
-    Touch,
+    Change, Commit, Device, DeviceId, Filter, IdPrefix, Revision, RevocationWatermark, Session, SessionId, SortKey,
+    Timestamp, Touch,
 };
 use tenure_ports::{
     ChangeKind, Clock, CommitError, Cursor, Entropy, EntropyError, Feed, FeedItem, Page, Purge, Purged,
@@ -52,7 +52,7 @@ impl Entropy for Counting {
 #[derive(Default)]
 struct Records {
     sessions: BTreeMap<SessionId, Session>,
-    revisions: HashMap<DeviceId, (Revision, Option<Horizon>)>,
+    revisions: HashMap<DeviceId, (Revision, Option<RevocationWatermark>)>,
 }
 
 /// The store.
@@ -100,9 +100,9 @@ impl Memory {
 
 impl Records {
     fn device(&self, id: &DeviceId) -> Device {
-        let (revision, horizon) = self.revisions.get(id).copied().unwrap_or((Revision::NONE, None));
+        let (revision, watermark) = self.revisions.get(id).copied().unwrap_or((Revision::NONE, None));
         let sessions = self.sessions.values().filter(|session| session.device == *id).cloned().collect();
-        Device::new(id.clone(), revision, sessions, horizon)
+        Device::new(id.clone(), revision, sessions, watermark)
     }
 
     fn check(&self, commit: &Commit, now: Timestamp) -> Result<Revision, CommitError> {
@@ -149,7 +149,7 @@ impl SessionRepository for Memory {
         let now = self.clock.now();
         let mut records = self.records.lock();
         let revision = records.check(commit, now)?;
-        records.revisions.insert(commit.device.clone(), (revision, commit.horizon));
+        records.revisions.insert(commit.device.clone(), (revision, commit.watermark));
         for change in &commit.changes {
             let session = change.session();
             records.sessions.insert(session.id, session.clone());

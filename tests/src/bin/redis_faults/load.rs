@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{
-    Cause, ClientInfo, DeviceId, EndReason, Enrolment, Family, Fresh, Policy, Selection, SessionId, Subject, Token,
-    Verdict,
+    ClientInfo, DeviceId, EndCause, EndReason, Family, NewSession, Policy, RotationSecret, Selection, SessionId,
+    Subject, Token, Verdict,
 };
 use tenure_ports::{CommitError, SessionRepository, StoreError};
 use tenure_tests::host::WallClock;
@@ -236,11 +236,11 @@ impl Shared {
         }
     }
 
-    fn enrolment(&self) -> Enrolment {
-        Enrolment {
+    fn new_session(&self) -> NewSession {
+        NewSession {
             id: self.entropy.bytes(),
             family: Family::new(self.entropy.bytes()),
-            fresh: Fresh::new(self.entropy.bytes()),
+            rotation_secret: RotationSecret::new(self.entropy.bytes()),
             subject: Subject::default(),
             client: Arc::new(ClientInfo::default()),
             terms: self.policy.terms(None).unwrap_or_else(|error| panic!("the default terms: {error}")),
@@ -271,7 +271,7 @@ async fn issue(shared: &Shared, store: &RedisStore, device: &str) {
         Ok(loaded) => loaded,
         Err(error) => return shared.failed(&error, &shared.tally.unavailable_writes),
     };
-    let issue = loaded.issue(shared.enrolment(), &shared.policy, store.clock().now());
+    let issue = loaded.issue(shared.new_session(), &shared.policy, store.clock().now());
     let issue = issue.unwrap_or_else(|error| panic!("{device}: {error}"));
     match shared.timed(store.commit(&issue.commit)).await {
         Ok(_) => {
@@ -292,7 +292,7 @@ async fn revoke(shared: &Shared, store: &RedisStore, entry: Arc<Entry>) {
         Ok(None) => return,
         Err(error) => return shared.failed(&error, &shared.tally.unavailable_writes),
     };
-    let (selection, cause) = (Selection::one(entry.id), Cause::rule(EndReason::Revoked));
+    let (selection, cause) = (Selection::one(entry.id), EndCause::by_rule(EndReason::Revoked));
     let Some(commit) = device.revoke(&selection, &cause, &shared.policy, store.clock().now()).commit else {
         return;
     };
@@ -344,7 +344,7 @@ async fn look(shared: &Shared, store: &RedisStore, entry: &Entry) {
     };
     let after = (entry.state.load(Ordering::SeqCst), shared.outage.load(Ordering::SeqCst));
     let holds =
-        found.is_some_and(|session| matches!(session.verdict(&entry.token, store.clock().now()), Verdict::Holds(_)));
+        found.is_some_and(|session| matches!(session.verdict(&entry.token, store.clock().now()), Verdict::Valid(_)));
     if holds && before.1 == after.1 && before.1 % 2 == 1 {
         add(&shared.tally.accepted_in_outage);
     }

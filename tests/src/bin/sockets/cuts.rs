@@ -81,7 +81,7 @@ async fn ends(stand: &Stand, issued: &[Issued]) -> Result<Vec<Timestamp>, Failur
     let mut ends = Vec::new();
     for issued in issued {
         let session = stand.sessions.get(issued.session.id).await?.ok_or("a session is gone")?;
-        ends.push(session.closed_at());
+        ends.push(session.ended_at());
     }
     Ok(ends)
 }

@@ -1,8 +1,8 @@
 //! What a use case answers to a step.
 
 use tenure_domain::{
-    Bucket, ClientField, ClientInfo, DeviceId, Family, Filter, Fresh, Millis, Secret, Session, SessionId, Subject,
-    Token,
+    Bucket, ClientField, ClientInfo, DeviceId, Family, Filter, Millis, RotationSecret, Secret, Session, SessionId,
+    Subject, Token,
 };
 use tenure_service::{IssueRequest, SessionRecord, Sessions, Target, Usage};
 
@@ -160,14 +160,15 @@ impl World {
     /// `None` for what is no token, or where there is no session yet.
     fn shown(&self, shown: Shown) -> Option<Token> {
         let of = |session| nth(&self.known, session);
-        let made =
-            |session, family: u8| Token::new(session, Secret::new(&Family::new([family; 16]), &Fresh::new([0xee; 16])));
+        let made = |session, family: u8| {
+            Token::new(session, Secret::new(&Family::new([family; 16]), &RotationSecret::new([0xee; 16])))
+        };
         match shown {
             Shown::Current(n) => of(n)?.tokens.last().cloned(),
             Shown::Previous(n) => of(n)?.tokens.iter().rev().nth(1).cloned(),
             Shown::First(n) => of(n)?.tokens.first().cloned(),
             Shown::Guessed(n) => Some(made(of(n)?.id, 0xdd)),
-            Shown::NeverIssued(n) => Some(of(n)?.tokens.last()?.successor(&Fresh::new([0xee; 16]))),
+            Shown::NeverIssued(n) => Some(of(n)?.tokens.last()?.successor(&RotationSecret::new([0xee; 16]))),
             Shown::Unknown(n) => Some(made(stranger(n), 0xdd)),
             Shown::Malformed => None,
         }

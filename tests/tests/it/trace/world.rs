@@ -7,8 +7,8 @@ use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_domain::{
-    Cause, Decision, Device, DeviceId, Enrolment, Family, Filter, Fresh, Millis, Policy, PolicySettings, Scope,
-    Selection, Session, SessionId, SortKey, Timestamp, Token,
+    Decision, Device, DeviceId, EndCause, Family, Filter, Millis, NewSession, Policy, PolicySettings, RotationSecret,
+    Scope, Selection, Session, SessionId, SortKey, Timestamp, Token,
 };
 use tenure_ports::{Clock, SessionRepository};
 use tenure_service::Sessions;
@@ -199,17 +199,17 @@ impl World {
         let (at, draw) = (self.now().minus(age), &self.foreign);
         let mut incoming = Vec::new();
         for n in 0..count {
-            let enrolment = Enrolment {
+            let new_session = NewSession {
                 id: draw.bytes(),
                 family: Family::new(draw.bytes()),
-                fresh: Fresh::new(draw.bytes()),
+                rotation_secret: RotationSecret::new(draw.bytes()),
                 subject: subject_of(Nth::from(n)),
                 client: Arc::new(client(n)),
                 terms: self.policy.terms(None).unwrap(),
                 expires_by: None,
             };
             let unknown = Device::unknown(device_id(device));
-            let issue = unknown.issue(enrolment, &self.policy, at).unwrap();
+            let issue = unknown.issue(new_session, &self.policy, at).unwrap();
             let mut known = Known { id: issue.session.id, tokens: vec![issue.token] };
             let mut session = issue.session;
             let there =
@@ -219,15 +219,15 @@ impl World {
                 incoming.push(session.clone());
             }
             if fate >> (1 + n % 3) & 1 != 0 {
-                let fresh = Fresh::new(draw.bytes());
+                let fresh = RotationSecret::new(draw.bytes());
                 let at = at.plus(Millis::seconds(1));
-                if let Decision::Do(rotation) = there(&session).rotate(&known.tokens[0], &fresh, &self.policy, at) {
+                if let Decision::Accept(rotation) = there(&session).rotate(&known.tokens[0], &fresh, &self.policy, at) {
                     session = rotation.session;
                     known.tokens.push(rotation.token);
                 }
             }
             if fate >> (4 + n % 3) & 1 != 0 {
-                let cause = Cause::rule(tenure_domain::EndReason::Revoked);
+                let cause = EndCause::by_rule(tenure_domain::EndReason::Revoked);
                 let end =
                     there(&session).revoke(&Selection::default(), &cause, &self.policy, at.plus(Millis::seconds(2)));
                 session = end.ended.into_iter().next().unwrap_or(session);
@@ -281,7 +281,7 @@ impl World {
         let at = match edge {
             Edge::Expiry => Some(session.expires_at),
             Edge::Idle => session.idle_at(),
-            Edge::Forgotten => Some(session.keep_until()),
+            Edge::Forgotten => Some(session.retained_until()),
             Edge::Overlap => replaced.map(|replaced| replaced.stops_at),
             Edge::Tolerance => replaced.map(|replaced| replaced.stops_at.plus(replaced.tolerance).plus(Millis::new(1))),
         };
@@ -304,11 +304,11 @@ impl World {
         loop {
             let mut ends = Vec::new();
             for known in &self.known {
-                ends.extend(self.model.find(known.id).await.unwrap().map(|session| session.keep_until()));
+                ends.extend(self.model.find(known.id).await.unwrap().map(|session| session.retained_until()));
             }
             for device in DEVICES {
                 let loaded = self.model.load(&DeviceId::new(device).unwrap()).await.unwrap();
-                ends.extend(loaded.horizon().map(|horizon| horizon.until));
+                ends.extend(loaded.revocation_watermark().map(|watermark| watermark.until));
             }
             let now = self.now();
             let near = ends.into_iter().filter(|end| *end > now && end.since(now) <= MARGIN).max();
@@ -330,8 +330,8 @@ impl World {
                 let (store, _) = side.opened[self.process].parts(&self.time);
                 let loaded = store.load(&device).await.map_err(|error| error.to_string())?;
                 let decided_on = loaded.sessions().iter().filter(|session| session.is_retained(now)).cloned();
-                let horizon = loaded.horizon().filter(|horizon| now < horizon.until);
-                answers.push(Answer::said(horizon).with_unordered(decided_on));
+                let watermark = loaded.revocation_watermark().filter(|watermark| now < watermark.until);
+                answers.push(Answer::said(watermark).with_unordered(decided_on));
                 let listed = walk(&*store, &filter, now, 11).await?;
                 let answer = answers.last_mut().unwrap();
                 *answer = std::mem::take(answer).with_unordered(listed);

@@ -123,7 +123,7 @@ pub(super) fn table(sessions: &[Session], scope: Scope, now: Timestamp) -> Strin
             words::client(session),
             words::ago(session.created_at, now),
             words::ago(session.last_activity, now),
-            if session.over_since(now).is_some() { "-".to_owned() } else { session.remaining(now).to_string() },
+            if session.inactive_since(now).is_some() { "-".to_owned() } else { session.remaining(now).to_string() },
         ]
         .map(Cell::from)
         .into();

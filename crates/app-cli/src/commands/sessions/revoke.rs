@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use tenure_domain::{Actor, Cause, DeviceId, Filter, Scope, Session, SessionId, SortKey, Subject, Text, Timestamp};
+use tenure_domain::{Actor, DeviceId, EndCause, Filter, Note, Scope, Session, SessionId, SortKey, Subject, Timestamp};
 use tenure_service::{Revoked, SessionView, Sessions, Target};
 
 use super::names;
@@ -62,8 +62,8 @@ impl RevokeArgs {
     ///
     /// # Errors
     /// [`Failure::Usage`].
-    pub(super) fn cause(&self) -> Result<Cause, Failure> {
-        let text = self.reason.as_deref().map(Text::new).transpose();
+    pub(super) fn cause(&self) -> Result<EndCause, Failure> {
+        let text = self.reason.as_deref().map(Note::new).transpose();
         let text = text.map_err(|error| Failure::Usage(format!("--reason: {error}")))?;
         Ok(Sessions::revocation(text, Some(Actor::new(ACTOR)?)))
     }
@@ -88,7 +88,7 @@ impl RevokeArgs {
 pub(super) async fn run(
     args: &RevokeArgs,
     names: Names,
-    cause: &Cause,
+    cause: &EndCause,
     Store { sessions, place }: &Store,
     out: Output,
 ) -> Result<(), Failure> {
@@ -167,7 +167,7 @@ fn confirm(count: usize, target: &Target) -> Result<(), Failure> {
 async fn end(
     target: &Target,
     except: Option<SessionId>,
-    cause: &Cause,
+    cause: &EndCause,
     count: usize,
     sessions: &Sessions,
     out: Output,
@@ -219,7 +219,7 @@ fn print(revoked: &Revoked, dry_run: bool, now: Timestamp, out: Output) -> Resul
         let _ = writeln!(text, "{}  {}  {}", session.id, session.device, session.subject);
     }
     for session in &revoked.already {
-        let since = words::ago(session.closed_at(), now);
+        let since = words::ago(session.ended_at(), now);
         let _ = writeln!(text, "{} is over already: {}, {since}", session.id, session.state(now));
     }
     out.data(&text)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tenure_domain::{Actor, ClientField, ClientInfo, DeviceId, IssueRefusal, Millis, Subject, Text};
+use tenure_domain::{Actor, ClientField, ClientInfo, DeviceId, IssueRefusal, Millis, Note, Subject};
 use tenure_service::{IssueError, IssueRequest, Issued, SessionView, Sessions};
 
 use super::hand_over::HandOver;
@@ -97,7 +97,7 @@ pub(super) async fn run(
     let mut issuing = sessions.prepare_issue(request)?;
     if args.take_over {
         // Too long a subject leaves the words out, not the issue.
-        let words = Text::new(&format!("the device was taken over for {subject}")).ok();
+        let words = Note::new(&format!("the device was taken over for {subject}")).ok();
         issuing = issuing.taking_over(Sessions::revocation(words, Some(Actor::new(ACTOR)?)));
     }
     let id = issuing.token().session();

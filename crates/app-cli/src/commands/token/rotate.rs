@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tenure_domain::{Holds, Refusal, Session, Token};
+use tenure_domain::{Refusal, Session, Token, TokenMatch};
 use tenure_service::{RotateError, Rotated, SessionView, Sessions, Usage, WriteError};
 
 use super::hand_over::HandOver;
@@ -55,7 +55,7 @@ pub(super) async fn run(args: &RotateArgs, text: &str, sessions: &Sessions, out:
 
 async fn is_due(old: &Token, sessions: &Sessions, out: Output) -> Result<bool, Failure> {
     let verified = sessions.verify(old, Usage::Ignored).await?;
-    if verified.holds == Holds::Overlap {
+    if verified.token_match == TokenMatch::Overlap {
         return Err(Failure::Refused(Refusal::Rotated));
     }
     if verified.rotation_due {
