@@ -15,7 +15,7 @@ use tenure_adapter_redis::test_server::Server;
 use tenure_adapter_redis::{Durability, Options, RedisStore};
 use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Filter, Policy, SortKey, Subject, Token};
 use tenure_ports::SessionRepository as _;
-use tenure_service::{IssueRequest, Sessions, Target, Usage};
+use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
 use tenure_tests::host::{OsEntropy, WallClock};
 
 /// Sessions in the store.
@@ -97,7 +97,7 @@ impl Rig {
         let mut bare = self.bare.clone();
         match what {
             What::Verify => {
-                black_box(self.sessions.verify(self.token(), Usage::Counts).await.unwrap());
+                black_box(self.sessions.verify(self.token(), ActivityMode::Record).await.unwrap());
             }
             What::Get => {
                 let value: Vec<u8> = redis::cmd("GET").arg(self.keys().0).query_async(&mut bare).await.unwrap();
@@ -154,7 +154,7 @@ async fn activity(rig: &Rig) {
     let (memory, spent) = (info(&rig.bare, "used_memory").await, cpu(&rig.bare).await);
     let network = info(&rig.bare, "total_net_input_bytes").await + info(&rig.bare, "total_net_output_bytes").await;
     for token in &rig.tokens {
-        rig.sessions.verify(token, Usage::Counts).await.unwrap();
+        rig.sessions.verify(token, ActivityMode::Record).await.unwrap();
     }
     let count = rig.tokens.len() as f64;
     let verified = info(&rig.bare, "total_net_input_bytes").await + info(&rig.bare, "total_net_output_bytes").await;
@@ -226,8 +226,11 @@ async fn walks(rig: &Rig, store: &RedisStore) {
         black_box(rig.sessions.page(&Filter::default(), None, 100).await.unwrap());
         first.push(began.elapsed().as_secs_f64() * 1e3);
         let began = Instant::now();
-        count =
-            store.top(&Filter::default(), store.clock().now(), SortKey::LastActivity, usize::MAX).await.unwrap().len();
+        count = store
+            .list_sorted(&Filter::default(), store.clock().now(), SortKey::LastActivity, usize::MAX)
+            .await
+            .unwrap()
+            .len();
         all.push(began.elapsed().as_secs_f64());
     }
     println!("listing           first page {:.1} ms   all {count} sessions {:.2} s", middle(first), middle(all));
@@ -238,7 +241,7 @@ async fn near(server: &Server, tokens: &[Token]) {
     let (store, sessions) = connect(server, |options| options.near_cache = true).await;
     for kept in [1_000, 50_000] {
         let tokens: Arc<[Token]> = tokens[..kept].to_vec().into();
-        while store.recall(tokens[0].session()).is_none() {
+        while store.find_cached(tokens[0].session()).is_none() {
             store.find(tokens[0].session()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -260,7 +263,7 @@ async fn near(server: &Server, tokens: &[Token]) {
                             for _ in 0..1_000 {
                                 at = (at + 611_953) % tokens.len();
                                 // Ready at once where the session is kept; what is not is asked for by nobody here.
-                                let verified = sessions.verify(&tokens[at], Usage::Counts).now_or_never();
+                                let verified = sessions.verify(&tokens[at], ActivityMode::Record).now_or_never();
                                 missed += u64::from(verified.is_none());
                                 black_box(verified);
                                 done += 1;
@@ -296,12 +299,12 @@ async fn invalidation(server: &Server) {
     for n in 0..2_000 {
         let token = theirs.issue(request(&format!("told-{}", n % 500))).await.unwrap().token;
         let id = token.session();
-        while store.recall(id).is_none() {
+        while store.find_cached(id).is_none() {
             store.find(id).await.unwrap();
         }
         let watched = Arc::clone(&store);
         let gone = std::thread::spawn(move || {
-            while watched.recall(id).is_some() {
+            while watched.find_cached(id).is_some() {
                 // Looks often, and leaves the cores to others meanwhile.
                 std::thread::sleep(Duration::from_micros(20));
             }

@@ -13,7 +13,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tenure_adapter_json::{JsonStore, Options};
 use tenure_domain::{ClientInfo, DeviceId, Policy, SessionId, Subject, Token};
 use tenure_ports::Clock;
-use tenure_service::{IssueRequest, Sessions, Usage};
+use tenure_service::{ActivityMode, IssueRequest, Sessions};
 use tenure_tests::host::{OsEntropy, WallClock};
 
 /// A store of `count` sessions, ten to a device, and their tokens.
@@ -65,7 +65,7 @@ fn verify(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     let token = order.next().unwrap();
                     // Polled by hand: a store in memory is ready at once, and a runtime is no part of the cost.
-                    let verified = futures_util::FutureExt::now_or_never(sessions.verify(token, Usage::Counts));
+                    let verified = futures_util::FutureExt::now_or_never(sessions.verify(token, ActivityMode::Record));
                     black_box(verified.unwrap().unwrap());
                 });
             });
@@ -78,7 +78,7 @@ fn verify(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("service, text parsed", count), |bencher| {
             bencher.iter(|| {
                 let text = &written[&text.next().unwrap().session()];
-                let verified = futures_util::FutureExt::now_or_never(sessions.verify_text(text, Usage::Ignored));
+                let verified = futures_util::FutureExt::now_or_never(sessions.verify_text(text, ActivityMode::Ignore));
                 black_box(verified.unwrap().unwrap());
             });
         });

@@ -13,7 +13,9 @@ use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::patient;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, PolicySettings, SessionId, Subject, Token};
 use tenure_ports::SessionRepository;
-use tenure_service::{IssueError, IssueRequest, Issuing, RotateError, Sessions, Target, Usage, VerifyError};
+use tenure_service::{
+    ActivityMode, IssueError, IssueRequest, PreparedIssue, RotateError, Sessions, Target, VerifyError,
+};
 
 use crate::time::{SeededEntropy, TestTime};
 
@@ -173,10 +175,10 @@ impl Handles {
     /// The use cases over stores that were opened already, one for each process.
     #[must_use]
     pub fn new(stores: Vec<Arc<dyn SessionRepository>>, time: &Arc<TestTime>, seed: u64) -> Self {
-        let entropy = Arc::new(SeededEntropy::new(seed));
+        let random = Arc::new(SeededEntropy::new(seed));
         let handles = stores
             .into_iter()
-            .map(|store| Arc::new(Sessions::new(store, time.clone(), entropy.clone(), policy())))
+            .map(|store| Arc::new(Sessions::new(store, time.clone(), random.clone(), policy())))
             .collect();
         Self { handles, _kept: None }
     }
@@ -217,13 +219,13 @@ struct Shared {
     tester: Mutex<Tester>,
     /// The tokens of each session, known before anybody is given them.
     tokens: Vec<Mutex<Vec<Token>>>,
-    issuings: Mutex<Vec<(usize, Issuing)>>,
+    issuings: Mutex<Vec<(usize, PreparedIssue)>>,
     ids: Vec<SessionId>,
 }
 
 impl Shared {
     fn new(sessions: &Sessions, device: &DeviceId) -> Self {
-        let mut issuings: Vec<(usize, Issuing)> = (0..SLOTS)
+        let mut issuings: Vec<(usize, PreparedIssue)> = (0..SLOTS)
             .map(|slot| {
                 let (subject, client) = (Subject::new(subject_of(slot)).unwrap(), ClientInfo::default());
                 let request = IssueRequest { device: device.clone(), subject, client, ttl: None };
@@ -245,7 +247,7 @@ impl Shared {
     }
 
     /// Draws the next call, and what is needed for it.
-    fn draw(&self, draw: &SeededEntropy) -> (Op, Option<Issuing>, Option<Token>) {
+    fn draw(&self, draw: &SeededEntropy) -> (Op, Option<PreparedIssue>, Option<Token>) {
         let pick = |below: usize| (draw.number() % below as u64) as usize;
         let next = self.issuings.lock().last().map(|(slot, _)| *slot);
         if (pick(8) == 0 || next == Some(0))
@@ -290,7 +292,7 @@ impl Shared {
                     Err(IssueError::Refused(_)) => Ret::NotOwner,
                     Err(error) => return Err(words(&error)),
                 },
-                (Op::Verify { .. }, _, Some(shown), _) => match sessions.verify(&shown, Usage::Counts).await {
+                (Op::Verify { .. }, _, Some(shown), _) => match sessions.verify(&shown, ActivityMode::Record).await {
                     Ok(_) => Ret::Accepted,
                     Err(VerifyError::Refused(refusal)) => Ret::Refused(refusal.code()),
                     Err(error) => return Err(words(&error)),
@@ -305,7 +307,7 @@ impl Shared {
                     let target = Target::Ids(vec![self.ids[session]]);
                     let done = sessions.revoke(&target, None, &Sessions::revocation(None, None)).await;
                     let done = done.map_err(|error| words(&error))?;
-                    match (done.ended.len(), done.already.len()) {
+                    match (done.ended.len(), done.already_ended.len()) {
                         (1, 0) => Ret::Ended,
                         (0, 1) => Ret::Already,
                         _ => Ret::Unknown,

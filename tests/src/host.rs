@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tenure_domain::Timestamp;
-use tenure_ports::{Clock, Entropy, EntropyError};
+use tenure_ports::{Clock, RandomSource, RandomSourceError};
 
 /// The wall clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,9 +21,9 @@ impl Clock for WallClock {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsEntropy;
 
-impl Entropy for OsEntropy {
+impl RandomSource for OsEntropy {
     #[expect(clippy::disallowed_methods, reason = "this is an Entropy: the one thing that may draw randomness")]
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
-        getrandom::fill(buffer).map_err(|error| EntropyError(error.to_string()))
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
+        getrandom::fill(buffer).map_err(|error| RandomSourceError(error.to_string()))
     }
 }

@@ -10,7 +10,7 @@ use tenure_domain::{
     SessionParts, SortKey, Timestamp, Touch,
 };
 use tenure_ports::{
-    ChangeKind, Clock, CommitError, Cursor, Feed, FeedItem, Page, Purge, Purged, SessionRepository, StoreError,
+    ChangeKind, Clock, CommitError, Cursor, EventStream, Page, Purge, Purged, SessionRepository, StoreError, StoreEvent,
 };
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 pub struct Model {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    news: broadcast::Sender<FeedItem>,
+    news: broadcast::Sender<StoreEvent>,
 }
 
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Model {
 
     /// Tells subscribers; nobody need listen.
     fn tell(&self, session: SessionId, kind: ChangeKind) {
-        drop(self.news.send(FeedItem::Changed { session, kind, at: self.clock.now() }));
+        drop(self.news.send(StoreEvent::Changed { session, kind, at: self.clock.now() }));
     }
 }
 
@@ -142,7 +142,7 @@ impl SessionRepository for Model {
         Ok(self.state.lock().load(device, None))
     }
 
-    async fn load_of(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
+    async fn load_by_session(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
         let state = self.state.lock();
         Ok(state.sessions.get(&session).map(|record| state.load(&record.session.device, Some(session))))
     }
@@ -170,7 +170,7 @@ impl SessionRepository for Model {
         Ok(())
     }
 
-    async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+    async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         let state = self.state.lock();
         Ok(state.sessions.keys().copied().filter(|id| prefix.matches(*id)).take(limit).collect())
     }
@@ -190,7 +190,7 @@ impl SessionRepository for Model {
         Ok(Page { sessions, next })
     }
 
-    async fn top(
+    async fn list_sorted(
         &self,
         filter: &Filter,
         now: Timestamp,
@@ -208,7 +208,8 @@ impl SessionRepository for Model {
     async fn purge(&self, purge: &Purge, _after: Option<Cursor>) -> Result<Purged, StoreError> {
         let mut state = self.state.lock();
         let all = state.sessions.values().map(|record| record.session.clone());
-        let over = |session: &Session| session.inactive_since(purge.now).is_some_and(|since| since <= purge.over_by);
+        let over =
+            |session: &Session| session.inactive_since(purge.now).is_some_and(|since| since <= purge.inactive_by);
         let over: Vec<Session> = all.filter(over).collect();
         let removed = over.iter().filter(|session| session.is_retained(purge.now)).count() as u64;
         if !purge.dry_run {
@@ -224,17 +225,17 @@ impl SessionRepository for Model {
         Ok(Purged { removed, next: None })
     }
 
-    async fn subscribe(&self) -> Result<Feed, StoreError> {
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
         Ok(Box::pin(futures_util::stream::unfold(self.news.subscribe(), |mut news| async move {
             match news.recv().await {
                 Ok(item) => Some((item, news)),
-                Err(RecvError::Lagged(_)) => Some((FeedItem::Missed, news)),
+                Err(RecvError::Lagged(_)) => Some((StoreEvent::Lagged, news)),
                 Err(RecvError::Closed) => None,
             }
         })))
     }
 
-    async fn probe(&self) -> Result<(), StoreError> {
+    async fn check_writable(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ pub struct Stand {
     /// How long `other` may go on answering `find` as before a change that `store` made.
     pub lag: Duration,
     /// The randomness of everything that is issued here.
-    pub entropy: Arc<SeededEntropy>,
+    pub random: Arc<SeededEntropy>,
     /// Directories and servers, gone with the stand.
     _kept: Box<dyn Any + Send + Sync>,
 }
@@ -47,8 +47,8 @@ impl Stand {
         time: Arc<TestTime>,
         kept: impl Any + Send + Sync,
     ) -> Self {
-        let entropy = Arc::new(SeededEntropy::new(1));
-        Self { store, other, clock, time, lag: Duration::ZERO, entropy, _kept: Box::new(kept) }
+        let random = Arc::new(SeededEntropy::new(1));
+        Self { store, other, clock, time, lag: Duration::ZERO, random, _kept: Box::new(kept) }
     }
 
     /// The reference model.
@@ -104,7 +104,7 @@ impl Stand {
     /// The use cases over one of the two handles.
     #[must_use]
     pub fn sessions(&self, store: &Arc<dyn SessionRepository>, policy: Policy) -> Sessions {
-        Sessions::new(Arc::clone(store), Arc::clone(&self.clock), self.entropy.clone(), policy)
+        Sessions::new(Arc::clone(store), Arc::clone(&self.clock), self.random.clone(), policy)
     }
 
     /// Asserts what the other process reads: at once, or within the lag where the store has one.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tenure_adapter_json::Boot;
 use tenure_domain::{Millis, Timestamp};
-use tenure_ports::{Clock, Entropy, EntropyError};
+use tenure_ports::{Clock, RandomSource, RandomSourceError};
 
 /// Where every test's time begins: some day in 2025.
 pub const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -83,8 +83,8 @@ impl SeededEntropy {
     }
 }
 
-impl Entropy for SeededEntropy {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+impl RandomSource for SeededEntropy {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
         self.write(buffer);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tenure_domain::{
     Bucket, DeviceId, EndReason, Revision, RevocationWatermark, SessionId, Subject, Terms, TextError, Timestamp,
 };
-use tenure_ports::{ChangeKind, FeedItem};
+use tenure_ports::{ChangeKind, StoreEvent};
 
 use crate::format::{Client, Op, Patch, Problem, Record, Tx, What};
 use crate::table::{DeviceRow, NONE, Row, Shares, SubjectRow, Table};
@@ -15,7 +15,7 @@ use crate::table::{DeviceRow, NONE, Row, Shares, SubjectRow, Table};
 /// What a transaction did that others want to know.
 #[derive(Default)]
 pub(crate) struct News {
-    pub(crate) items: Vec<FeedItem>,
+    pub(crate) items: Vec<StoreEvent>,
     /// Whether anybody listens.
     pub(crate) wanted: bool,
     /// Whether the transaction did more than to record activity.
@@ -25,7 +25,7 @@ pub(crate) struct News {
 impl News {
     fn tell(&mut self, session: SessionId, kind: ChangeKind, at: Timestamp) {
         if self.wanted {
-            self.items.push(FeedItem::Changed { session, kind, at });
+            self.items.push(StoreEvent::Changed { session, kind, at });
         }
     }
 }
@@ -94,7 +94,7 @@ fn kind(what: What, end: Option<EndReason>) -> Option<ChangeKind> {
         (What::Import, _) => Some(ChangeKind::Imported),
         (What::Rotate, _) => Some(ChangeKind::Rotated),
         (What::End, Some(reason)) => Some(ChangeKind::Ended(reason)),
-        (What::End, None) | (What::Describe, _) => Some(ChangeKind::Described),
+        (What::End, None) | (What::Describe, _) => Some(ChangeKind::ClientUpdated),
         (What::Record, _) => None,
     }
 }

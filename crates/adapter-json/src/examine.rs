@@ -123,7 +123,7 @@ fn describe(path: &Path, journal: &Journal, tail: Tail, clock: &StoreClock) -> V
             "nothing; it was never acknowledged, and the next writer cuts it",
         )),
     }
-    match clock.problem() {
+    match clock.message() {
         None if clock.ahead() > TOLERANCE => findings.push(Finding::warn(
             format!(
                 "{path}: the store's time is {} ahead of this machine's clock: a clock was ahead once, and time went on \
@@ -134,7 +134,7 @@ fn describe(path: &Path, journal: &Journal, tail: Tail, clock: &StoreClock) -> V
              doctor --repair accepts the clock as it is (it says what that means, and asks)",
         )),
         None => findings.push(Finding::ok("the clock agrees with what the store has recorded")),
-        Some(problem) => findings.push(Finding::fail(&StoreError::Unavailable { place: path.to_string(), problem })),
+        Some(message) => findings.push(Finding::fail(&StoreError::Unavailable { location: path.to_string(), message })),
     }
     if journal.read_only {
         findings.push(Finding::warn(

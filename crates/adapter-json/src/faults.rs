@@ -51,7 +51,7 @@ struct Log {
 async fn state(store: &JsonStore) -> Result<Vec<SessionParts>, StoreError> {
     let all = Filter { scope: Scope::Retained, ..Filter::default() };
     let now = Timestamp::from_millis(START);
-    let listed = store.top(&all, now, SortKey::Created, 10_000).await?;
+    let listed = store.list_sorted(&all, now, SortKey::Created, 10_000).await?;
     let without = |session: Session| SessionParts { last_activity: Timestamp::EPOCH, ..session.into_parts() };
     Ok(listed.into_iter().map(without).collect())
 }
@@ -62,20 +62,20 @@ async fn step(store: &JsonStore, n: u64, log: &mut Log) -> Result<(), CommitErro
     let active = log.tokens.get(log.tokens.len().saturating_sub(3)).cloned();
     match (n % 5, active) {
         (3, Some(token)) => {
-            let loaded = store.load_of(token.session()).await?.unwrap();
+            let loaded = store.load_by_session(token.session()).await?.unwrap();
             if let Decision::Accept(rotation) = loaded.rotate(&token, &RotationSecret::new(bytes(n)), &policy(), now) {
                 store.commit(&rotation.commit).await?;
             }
         }
         (4, Some(token)) => {
-            let loaded = store.load_of(token.session()).await?.unwrap();
+            let loaded = store.load_by_session(token.session()).await?.unwrap();
             let selection = Selection::one(token.session());
             if let Some(commit) = loaded.revoke(&selection, &cause(), &policy(), now).commit {
                 store.commit(&commit).await?;
             }
         }
         _ if n % 11 == 10 => {
-            store.purge(&Purge { now, over_by: now, dry_run: false }, None).await?;
+            store.purge(&Purge { now, inactive_by: now, dry_run: false }, None).await?;
             log.tokens.clear();
         }
         _ => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tenure_ports::{Feed, FeedItem, StoreError};
+use tenure_ports::{EventStream, StoreError, StoreEvent};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -18,7 +18,7 @@ const PERIOD: Duration = Duration::from_millis(10);
 const CAPACITY: usize = 4096;
 
 pub(crate) struct News {
-    pub(crate) sender: broadcast::Sender<FeedItem>,
+    pub(crate) sender: broadcast::Sender<StoreEvent>,
     /// Whether the thread runs.
     watching: Arc<Mutex<bool>>,
 }
@@ -28,7 +28,7 @@ impl News {
         Self { sender: broadcast::channel(CAPACITY).0, watching: Arc::default() }
     }
 
-    pub(crate) fn subscribe(&self, shared: &Arc<Shared>) -> Result<Feed, StoreError> {
+    pub(crate) fn subscribe(&self, shared: &Arc<Shared>) -> Result<EventStream, StoreError> {
         // In this order, so that a thread about to end sees the subscriber or is seen to have ended.
         let receiver = self.sender.subscribe();
         let mut watching = self.watching.lock();
@@ -44,14 +44,14 @@ impl News {
         Ok(Box::pin(futures_util::stream::unfold(receiver, |mut receiver| async move {
             match receiver.recv().await {
                 Ok(item) => Some((item, receiver)),
-                Err(RecvError::Lagged(_)) => Some((FeedItem::Missed, receiver)),
+                Err(RecvError::Lagged(_)) => Some((StoreEvent::Lagged, receiver)),
                 Err(RecvError::Closed) => None,
             }
         })))
     }
 }
 
-fn watch(shared: &Weak<Shared>, sender: &broadcast::WeakSender<FeedItem>, watching: &Mutex<bool>) {
+fn watch(shared: &Weak<Shared>, sender: &broadcast::WeakSender<StoreEvent>, watching: &Mutex<bool>) {
     loop {
         std::thread::sleep(PERIOD);
         {

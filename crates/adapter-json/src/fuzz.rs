@@ -77,7 +77,7 @@ fn open(fs: &SimFs) -> Result<Arc<JsonStore>, StoreError> {
 
 fn listed(store: &JsonStore) -> Result<Vec<Session>, StoreError> {
     let all = Filter { scope: Scope::Retained, ..Filter::default() };
-    let top = store.top(&all, Timestamp::EPOCH, SortKey::Created, usize::MAX);
+    let top = store.list_sorted(&all, Timestamp::EPOCH, SortKey::Created, usize::MAX);
     futures_util::FutureExt::now_or_never(top).unwrap_or_else(|| panic!("a read waited"))
 }
 

@@ -11,33 +11,33 @@ use crate::vfs::{Kind, Stat, Vfs};
 const MISSING: &str = "there is no store; name the one that is meant (--store, TENURE_STORE, HOME), or make one: tenure \
                        token issue, tenure sessions import and tenure gateway do";
 
-pub(crate) fn unavailable(path: &Path, problem: impl Into<String>) -> StoreError {
-    StoreError::Unavailable { place: path.display().to_string(), problem: problem.into() }
+pub(crate) fn unavailable(path: &Path, message: impl Into<String>) -> StoreError {
+    StoreError::Unavailable { location: path.display().to_string(), message: message.into() }
 }
 
-pub(crate) fn corrupt(path: &Path, line: u64, problem: &str) -> StoreError {
+pub(crate) fn corrupt(path: &Path, line: u64, message: &str) -> StoreError {
     StoreError::Corrupt {
-        place: format!("{} line {line}", path.display()),
-        problem: format!("{problem}; nothing was changed, restore a back-up or ask `tenure doctor`"),
+        location: format!("{} line {line}", path.display()),
+        message: format!("{message}; nothing was changed, restore a back-up or ask `tenure doctor`"),
     }
 }
 
 /// What an I/O error means to a caller: no room is told apart.
 pub(crate) fn failed(path: &Path, doing: &str, error: &io::Error) -> StoreError {
-    let place = path.display().to_string();
+    let location = path.display().to_string();
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreError::Full {
-            place,
-            problem: format!("cannot {doing}: {error}; make room, what the store holds is still served"),
+            location,
+            message: format!("cannot {doing}: {error}; make room, what the store holds is still served"),
         },
         io::ErrorKind::ReadOnlyFilesystem => {
-            StoreError::Unavailable { place, problem: format!("cannot {doing}: the file system is read-only") }
+            StoreError::Unavailable { location, message: format!("cannot {doing}: the file system is read-only") }
         }
         io::ErrorKind::PermissionDenied => StoreError::Unavailable {
-            place,
-            problem: format!("cannot {doing}: {error}; the file and its directory must belong to the user at work"),
+            location,
+            message: format!("cannot {doing}: {error}; the file and its directory must belong to the user at work"),
         },
-        _ => StoreError::Unavailable { place, problem: format!("cannot {doing}: {error}") },
+        _ => StoreError::Unavailable { location, message: format!("cannot {doing}: {error}") },
     }
 }
 
@@ -164,14 +164,14 @@ pub(crate) fn symlink(path: &Path) -> StoreError {
 
 fn foreign(user: u32, owner: u32, path: &Path, what: &str) -> StoreError {
     let name = user_name(owner).unwrap_or_else(|| format!("#{owner}"));
-    let problem = if user == 0 {
+    let message = if user == 0 {
         format!(
             "the {what} belongs to {name}, and root would leave files that {name} cannot use; run: sudo -u {name} tenure …"
         )
     } else {
         format!("the {what} belongs to {name}, not to the user at work; use a store of your own (--store)")
     };
-    unavailable(path, problem)
+    unavailable(path, message)
 }
 
 /// The account's name, where the local list has it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use tenure_domain::{Session, SessionId};
-use tenure_ports::{FeedItem, StoreError};
+use tenure_ports::{StoreError, StoreEvent};
 use tokio::sync::broadcast;
 
 use crate::apply::{News, apply};
@@ -116,13 +116,13 @@ pub(crate) struct Journal {
     unsure: Option<u64>,
     /// Up to where an index covers the file that is in place; `None` where none is wanted.
     pub(crate) indexed: Option<u64>,
-    feed: broadcast::Sender<FeedItem>,
+    feed: broadcast::Sender<StoreEvent>,
     buffer: Vec<u8>,
 }
 
 /// A line that was not applied.
 struct Bad {
-    problem: Problem,
+    message: Problem,
     /// Its checksum was right, so no torn write explains it.
     sealed: bool,
 }
@@ -170,7 +170,7 @@ impl Journal {
         vfs: Arc<dyn Vfs>,
         path: &Path,
         clock: Arc<StoreClock>,
-        feed: broadcast::Sender<FeedItem>,
+        feed: broadcast::Sender<StoreEvent>,
     ) -> Result<Self, StoreError> {
         let (file, read_only) = open_file(&*vfs, path)?;
         Ok(Self {
@@ -274,9 +274,9 @@ impl Journal {
         news: &mut News,
         last: &mut Option<(u64, Cow<'a, str>, u64)>,
     ) -> Result<(), Bad> {
-        let (tx, crc) = parse_line(line).map_err(|problem| Bad { problem, sealed: false })?;
+        let (tx, crc) = parse_line(line).map_err(|message| Bad { message, sealed: false })?;
         *last = Some((tx.at, tx.boot.clone(), tx.elapsed));
-        self.absorb_tx(tx, crc, line.len() as u64 + 1, news).map_err(|problem| Bad { problem, sealed: true })
+        self.absorb_tx(tx, crc, line.len() as u64 + 1, news).map_err(|message| Bad { message, sealed: true })
     }
 
     fn absorb_tx(&mut self, tx: Tx<'_>, crc: u32, length: u64, news: &mut News) -> Result<(), Problem> {
@@ -362,7 +362,7 @@ impl Journal {
         match self.absorb(rest, false) {
             Ok(_) => Ok(()),
             Err(bad) => {
-                let error = corrupt(&self.path, self.at.lines + 1, &bad.problem);
+                let error = corrupt(&self.path, self.at.lines + 1, &bad.message);
                 self.broken = Some(error.clone());
                 Err(error)
             }

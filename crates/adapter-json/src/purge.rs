@@ -69,7 +69,7 @@ pub(crate) fn run(
     append: impl FnOnce(&Shared, Fill<'_>) -> Result<(), StoreError>,
 ) -> Result<Purged, StoreError> {
     let from = after.map_or(0, |cursor| u32::try_from(cursor.0).unwrap_or(u32::MAX));
-    let doomed = |session: &Session| session.inactive_since(purge.now).is_some_and(|since| since <= purge.over_by);
+    let doomed = |session: &Session| session.inactive_since(purge.now).is_some_and(|since| since <= purge.inactive_by);
     let (found, next) = gather(&shared.journal.read().table, from, purge.now, doomed);
     if !found.ids.is_empty() && !purge.dry_run {
         remove(shared, &found, append)?;
@@ -92,8 +92,8 @@ pub(crate) fn stale(
 ) -> Result<(), StoreError> {
     let now: Timestamp = shared.clock.now();
     let mut from = Some(0);
-    while let Some(place) = from {
-        let (found, next) = gather(&shared.journal.read().table, place, now, |session| !session.is_retained(now));
+    while let Some(location) = from {
+        let (found, next) = gather(&shared.journal.read().table, location, now, |session| !session.is_retained(now));
         if !found.ids.is_empty() {
             remove(shared, &found, &mut append)?;
         }

@@ -63,7 +63,7 @@ pub enum Loss {
         /// How long it is; 0 where the line is whole and out of place.
         bytes: u64,
         /// What is wrong with it.
-        problem: String,
+        message: String,
         /// The sessions that it names, as far as it can be read.
         sessions: Vec<SessionId>,
     },
@@ -79,7 +79,7 @@ pub enum Loss {
         /// Counted from 1.
         line: u64,
         /// What it lacks.
-        problem: String,
+        message: String,
     },
 }
 
@@ -175,15 +175,15 @@ impl Surgery {
         let bytes = self.read()?;
         let Salvaged { mut table, through, losses, suspects, stamp, good, .. } = salvage(&bytes);
         if good == 0 {
-            let problem = "no line of it is a journal's, so there is nothing to repair; move it away";
-            return Err(corrupt(&self.path, 1, problem));
+            let message = "no line of it is a journal's, so there is nothing to repair; move it away";
+            return Err(corrupt(&self.path, 1, message));
         }
         let new_clock = || Arc::new(StoreClock::new(Arc::clone(&self.wall), Arc::clone(&self.boot)));
         let clock = new_clock();
         if let Some((at, boot, elapsed)) = &stamp {
             clock.record(*at, boot, *elapsed);
         }
-        let restarted = clock.problem().is_some();
+        let restarted = clock.message().is_some();
         // A store that works is not to be told another time by the way, while damage is repaired.
         let is_behind = restarted || losses.is_empty() && clock.ahead() > TOLERANCE;
         if losses.is_empty() && !is_behind {
@@ -262,7 +262,7 @@ impl Surgery {
 
     /// Ends a session as the domain has it, where it holds; whether it did.
     fn end(&self, table: &mut Table, id: SessionId, number: u64, now: Timestamp) -> Result<bool, StoreError> {
-        let damaged = |problem: &str| corrupt(&self.path, 0, problem);
+        let damaged = |message: &str| corrupt(&self.path, 0, message);
         let Some(at) = table.find(id) else { return Ok(false) };
         let Some(device) = table.devices.get(table.row(at).device) else { return Ok(false) };
         let rows = table.device_rows(table.row(at).device).filter(|(_, row)| !row.is_over() || row.id == id);
@@ -281,8 +281,8 @@ impl Surgery {
         let mut ops = Ops::begin(&mut bytes, Line { number, at: now, synced: 0, boot: "", elapsed: 0 });
         decide::write(&mut ops, table, &commit);
         ops.end();
-        let (tx, _) = parse_line(bytes.trim_ascii_end()).map_err(|problem| damaged(&problem))?;
-        apply(table, tx, &mut News::default()).map_err(|problem| damaged(&problem))?;
+        let (tx, _) = parse_line(bytes.trim_ascii_end()).map_err(|message| damaged(&message))?;
+        apply(table, tx, &mut News::default()).map_err(|message| damaged(&message))?;
         Ok(true)
     }
 }

@@ -10,7 +10,7 @@ use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Millis, Revision, Session, SessionError, SessionId, SortKey, Timestamp,
     Touch,
 };
-use tenure_ports::{Clock, CommitError, Cursor, Feed, Page, Purge, Purged, SessionRepository, StoreError};
+use tenure_ports::{Clock, CommitError, Cursor, EventStream, Page, Purge, Purged, SessionRepository, StoreError};
 
 use crate::apply::touch;
 use crate::boot::{Boot, SystemBoot};
@@ -194,7 +194,7 @@ impl Shared {
     }
 
     fn trust(&self) -> Result<(), StoreError> {
-        self.clock.problem().map_or(Ok(()), |problem| Err(unavailable(&self.path, problem)))
+        self.clock.message().map_or(Ok(()), |message| Err(unavailable(&self.path, message)))
     }
 
     fn look_up(&self, journal: &Journal, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -210,7 +210,7 @@ impl Shared {
     }
 
     fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        if self.clock.problem().is_some() {
+        if self.clock.message().is_some() {
             // The file may tell by now that an operator accepted the clock.
             self.catch_up()?;
         }
@@ -249,7 +249,7 @@ impl SessionRepository for JsonStore {
         self.settle(loaded, at, something).await
     }
 
-    async fn load_of(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
+    async fn load_by_session(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
         self.shared.catch_up()?;
         let (loaded, at) = {
             let journal = self.shared.journal.read();
@@ -275,7 +275,7 @@ impl SessionRepository for JsonStore {
         if moved.is_empty() { Ok(()) } else { self.shared.remember(&self.lock, moved) }
     }
 
-    async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+    async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         self.shared.catch_up()?;
         Ok(query::starting_with(&self.shared, prefix, limit))
     }
@@ -291,7 +291,7 @@ impl SessionRepository for JsonStore {
         query::page(&self.shared, filter, now, after, limit)
     }
 
-    async fn top(
+    async fn list_sorted(
         &self,
         filter: &Filter,
         now: Timestamp,
@@ -311,12 +311,12 @@ impl SessionRepository for JsonStore {
         self.shared.ask(&self.lock, |reply| Job::Purge(purge, after, reply)).await
     }
 
-    async fn subscribe(&self) -> Result<Feed, StoreError> {
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
         self.shared.catch_up()?;
         self.news.subscribe(&self.shared)
     }
 
-    async fn probe(&self) -> Result<(), StoreError> {
+    async fn check_writable(&self) -> Result<(), StoreError> {
         self.shared.catch_up()?;
         self.shared.ask(&self.lock, Job::Probe).await
     }

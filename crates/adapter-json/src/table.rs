@@ -317,7 +317,7 @@ impl Table {
     pub(crate) fn session(&self, at: u32) -> Result<Session, SessionError> {
         let row = &self.rows[at];
         let id = row.id;
-        let lost = |problem| SessionError { id, problem };
+        let lost = |message| SessionError { id, message };
         Session::from_parts(SessionParts {
             id,
             device: row.name.clone().ok_or_else(|| lost("its device is not known"))?,

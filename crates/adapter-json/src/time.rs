@@ -64,7 +64,7 @@ impl StoreClock {
     }
 
     /// Why the time cannot be trusted; `None` where it can.
-    pub(crate) fn problem(&self) -> Option<String> {
+    pub(crate) fn message(&self) -> Option<String> {
         let recorded = self.foreign.load(Ordering::Acquire);
         if recorded == 0 {
             return None;

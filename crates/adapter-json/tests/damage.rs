@@ -19,7 +19,7 @@ fn open(path: &Path, time: &Arc<Time>) -> Result<Arc<JsonStore>, StoreError> {
 
 async fn listed(store: &JsonStore) -> Vec<Session> {
     let all = Filter { scope: Scope::Retained, ..Filter::default() };
-    store.top(&all, Timestamp::from_millis(START), SortKey::Created, 10_000).await.unwrap()
+    store.list_sorted(&all, Timestamp::from_millis(START), SortKey::Created, 10_000).await.unwrap()
 }
 
 /// A journal with every kind of line, and the sessions after each line: 200 lines where the long run is asked for.
@@ -31,7 +31,7 @@ async fn journal(path: &Path, time: &Arc<Time>) -> (Vec<u8>, Vec<Vec<Session>>) 
         let issued = issue(&store, &format!("d{}", n % 2), n).await;
         states.push(listed(&store).await);
         let id = issued.session.id;
-        let loaded = store.load_of(id).await.unwrap().unwrap();
+        let loaded = store.load_by_session(id).await.unwrap().unwrap();
         let now = store.clock().now();
         let commit = match n % 3 {
             0 => {
@@ -129,8 +129,8 @@ async fn flip(path: &Path, bytes: &[u8], last: &[Session], time: &Arc<Time>, bit
         let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
         match open(path, time) {
             Ok(store) => assert_eq!(&listed(&store).await, last, "bit {bit}"),
-            Err(StoreError::Corrupt { place, .. }) => {
-                assert!(place.ends_with(&format!(" line {line}")), "{bit}: {place}")
+            Err(StoreError::Corrupt { location, .. }) => {
+                assert!(location.ends_with(&format!(" line {line}")), "{bit}: {location}")
             }
             Err(other) => panic!("bit {bit}: {other}"),
         }
@@ -150,7 +150,7 @@ async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
     let before = std::fs::read(&path).unwrap();
     for _ in 0..2 {
         let error = store.find(issued.session.id).await.unwrap_err();
-        assert!(matches!(&error, StoreError::Corrupt { place, .. } if place.ends_with("line 3")), "{error}");
+        assert!(matches!(&error, StoreError::Corrupt { location, .. } if location.ends_with("line 3")), "{error}");
     }
     let commit = Device::unknown(device("e")).issue(new_session(2), &policy(), time.now()).unwrap().commit;
     assert!(matches!(store.commit(&commit).await, Err(CommitError::Store(StoreError::Corrupt { .. }))));

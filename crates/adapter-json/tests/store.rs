@@ -20,13 +20,13 @@ fn open(path: &Path, time: &Arc<Time>) -> Arc<JsonStore> {
 }
 
 async fn revoke(store: &JsonStore, id: SessionId) -> Result<Revision, CommitError> {
-    let loaded = store.load_of(id).await?.unwrap();
+    let loaded = store.load_by_session(id).await?.unwrap();
     let revocation = loaded.revoke(&Selection::one(id), &cause(), &policy(), store.clock().now());
     store.commit(&revocation.commit.unwrap()).await
 }
 
 async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Rotation {
-    let loaded = store.load_of(token.session()).await.unwrap().unwrap();
+    let loaded = store.load_by_session(token.session()).await.unwrap().unwrap();
     let Decision::Accept(rotation) =
         loaded.rotate(token, &RotationSecret::new(bytes(seed)), &policy(), store.clock().now())
     else {
@@ -56,7 +56,7 @@ async fn what_one_instance_commits_another_sees_at_once() {
     drop((a, b));
     let c = open(&path, &time);
     let all = Filter { scope: Scope::Retained, ..Filter::default() };
-    assert_eq!(c.top(&all, time.now(), SortKey::Created, 100).await.unwrap().len(), 50);
+    assert_eq!(c.list_sorted(&all, time.now(), SortKey::Created, 100).await.unwrap().len(), 50);
     assert_eq!(c.load(&device("d1")).await.unwrap().sessions().len(), 0);
 }
 
@@ -98,7 +98,7 @@ async fn the_device_and_its_history_are_kept_and_bounded() {
     assert_eq!(loaded.sessions().len(), 3);
     assert!(loaded.revocation_watermark().is_some());
     let all = Filter { scope: Scope::Retained, ..Filter::default() };
-    let listed = store.top(&all, time.now(), SortKey::Created, 1000).await.unwrap();
+    let listed = store.list_sorted(&all, time.now(), SortKey::Created, 1000).await.unwrap();
     // Three active ones and thirty ended ones.
     assert_eq!(listed.len(), 33);
     assert_eq!(listed[0].id, issued[39].session.id);
@@ -106,7 +106,7 @@ async fn the_device_and_its_history_are_kept_and_bounded() {
     assert!(store.find(issued[7].session.id).await.unwrap().is_some());
     let again = open(&path, &time);
     assert_eq!(again.load(&device("d")).await.unwrap(), loaded);
-    assert_eq!(again.top(&all, time.now(), SortKey::Created, 1000).await.unwrap(), listed);
+    assert_eq!(again.list_sorted(&all, time.now(), SortKey::Created, 1000).await.unwrap(), listed);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn activity_moves_forward_and_reaches_others() {
     assert_eq!(b.find(id).await.unwrap().unwrap().last_activity, at(500));
     assert_eq!(b.load(&device("d")).await.unwrap().revision(), before);
     // A record that knows of less activity does not take any back.
-    let loaded = b.load_of(id).await.unwrap().unwrap();
+    let loaded = b.load_by_session(id).await.unwrap().unwrap();
     a.touch(&[Touch { session: id, at: at(900) }]).await.unwrap();
     a.close().await.unwrap();
     let revocation = loaded.revoke(&Selection::one(id), &cause(), &policy(), time.now());
@@ -183,14 +183,14 @@ async fn pages_show_everything_once() {
         assert_eq!(seen, expected);
     }
     let text = ids[0].to_string();
-    assert!(store.starting_with(text[..3].parse().unwrap(), 9).await.unwrap().contains(&ids[0]));
-    assert_eq!(store.starting_with(text.parse().unwrap(), 9).await.unwrap(), [ids[0]]);
+    assert!(store.ids_with_prefix(text[..3].parse().unwrap(), 9).await.unwrap().contains(&ids[0]));
+    assert_eq!(store.ids_with_prefix(text.parse().unwrap(), 9).await.unwrap(), [ids[0]]);
     let mut sorted = ids.clone();
     sorted.sort_unstable();
     let all: Vec<_> = (0..8).map(|n| format!("{}", "01234567".as_bytes()[n] as char)).collect();
     let mut found = Vec::new();
     for prefix in &all {
-        found.extend(store.starting_with(prefix.parse().unwrap(), 100).await.unwrap());
+        found.extend(store.ids_with_prefix(prefix.parse().unwrap(), 100).await.unwrap());
     }
     assert!(found.is_sorted());
 }
@@ -204,7 +204,7 @@ async fn purge_removes_what_is_over_and_nothing_else() {
     let kept = issue(&a, "e", 2).await.session.id;
     revoke(&a, gone).await.unwrap();
     time.pass(1000);
-    let purge = Purge { now: time.now(), over_by: time.now(), dry_run: true };
+    let purge = Purge { now: time.now(), inactive_by: time.now(), dry_run: true };
     assert_eq!(a.purge(&purge, None).await.unwrap(), Purged { removed: 1, next: None });
     assert!(b.find(gone).await.unwrap().is_some());
     let purge = Purge { dry_run: false, ..purge };
@@ -215,7 +215,7 @@ async fn purge_removes_what_is_over_and_nothing_else() {
     assert!(b.load(&device("d")).await.unwrap().revocation_watermark().is_some());
     time.pass(25 * 3_600_000);
     let before = b.load(&device("e")).await.unwrap().revision();
-    let purge = Purge { now: time.now(), over_by: time.now(), dry_run: false };
+    let purge = Purge { now: time.now(), inactive_by: time.now(), dry_run: false };
     assert_eq!(a.purge(&purge, None).await.unwrap().removed, 1);
     assert_ne!(b.load(&device("e")).await.unwrap().revision(), before);
 }
@@ -230,7 +230,7 @@ async fn news_of_every_process_arrives() {
     revoke(&a, issued.session.id).await.unwrap();
     let mut kinds = Vec::new();
     while kinds.len() < 2 {
-        if let Some(FeedItem::Changed { session, kind, .. }) = feed.next().await {
+        if let Some(StoreEvent::Changed { session, kind, .. }) = feed.next().await {
             assert_eq!(session, issued.session.id);
             kinds.push(kind);
         }
@@ -257,10 +257,10 @@ async fn compaction_loses_nothing_and_readers_go_on() {
         }
     }
     let all = Filter { scope: Scope::Retained, ..Filter::default() };
-    let listed = a.top(&all, time.now(), SortKey::Created, 1000).await.unwrap();
+    let listed = a.list_sorted(&all, time.now(), SortKey::Created, 1000).await.unwrap();
     assert!(std::fs::metadata(&path).unwrap().len() < 400_000);
     for store in [&b, &idle, &open(&path, &time)] {
-        assert_eq!(store.top(&all, time.now(), SortKey::Created, 1000).await.unwrap(), listed);
+        assert_eq!(store.list_sorted(&all, time.now(), SortKey::Created, 1000).await.unwrap(), listed);
         for n in 0..40 {
             let name = device(&format!("d{n}"));
             let (mut mine, mut theirs) = (store.load(&name).await.unwrap(), a.load(&name).await.unwrap());
@@ -311,7 +311,7 @@ async fn after_a_restart_a_clock_behind_is_refused_until_it_has_caught_up() {
     time.wall.store(START - 60_001, Ordering::SeqCst);
     let store = open(&path, &time);
     let refused = store.find(issued.session.id).await.unwrap_err();
-    assert!(matches!(&refused, StoreError::Unavailable { problem, .. } if problem.contains("clock")), "{refused}");
+    assert!(matches!(&refused, StoreError::Unavailable { message, .. } if message.contains("clock")), "{refused}");
     assert!(matches!(store.load(&device("d")).await, Err(StoreError::Unavailable { .. })));
     time.wall.store(START - 60_000, Ordering::SeqCst);
     assert!(store.find(issued.session.id).await.unwrap().is_some());
@@ -356,5 +356,5 @@ async fn unsafe_and_foreign_files_are_refused_and_left_alone() {
         assert_eq!(std::fs::read(&path).unwrap(), content.as_bytes());
     }
     assert_eq!(std::fs::read(&fine).unwrap(), bytes);
-    assert!(open(&fine, &time).probe().await.is_ok());
+    assert!(open(&fine, &time).check_writable().await.is_ok());
 }

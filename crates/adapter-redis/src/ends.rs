@@ -170,7 +170,7 @@ impl RedisStore {
             let commit = ending.again(device.revision(), device.revocation_watermark());
             match self.submit(&commit).await {
                 Ok(_) | Err(CommitError::NotDurable { .. }) => {
-                    tracing::warn!(session = %id, server = %self.wire.place, "the server had forgotten an end; it has it again");
+                    tracing::warn!(session = %id, server = %self.wire.location, "the server had forgotten an end; it has it again");
                     return Ok(());
                 }
                 Err(CommitError::Store(error)) => return Err(error),
@@ -179,8 +179,8 @@ impl RedisStore {
             }
         }
         Err(StoreError::Unavailable {
-            place: self.wire.place.clone(),
-            problem: format!("session {id} was ended and the server has forgotten it; it could not be ended again yet"),
+            location: self.wire.location.clone(),
+            message: format!("session {id} was ended and the server has forgotten it; it could not be ended again yet"),
         })
     }
 }

@@ -54,8 +54,8 @@ impl RedisStore {
         for link in &links {
             let found = match link.send(&redis::cmd("INFO"), deadline).await {
                 Ok(answer) => self.examine_server(&info(answer)),
-                Err(Trouble::Refused(problem)) => vec![warn(
-                    format!("version, persistence, eviction, replicas and memory cannot be seen: {problem}"),
+                Err(Trouble::Refused(message)) => vec![warn(
+                    format!("version, persistence, eviction, replicas and memory cannot be seen: {message}"),
                     "give the user +info, or look at INFO as another user",
                 )],
                 Err(trouble) => vec![fail(self.wire.fail(trouble, String::new).to_string(), "start it")],
@@ -114,8 +114,8 @@ impl RedisStore {
         command.arg("INFO");
         match self.wire.read(&Request::Plain(command)).await {
             Ok(answer) => coverage(&info(answer)),
-            Err(Trouble::Refused(problem)) => {
-                warn(format!("the state of the cluster cannot be seen: {problem}"), "give the user +cluster|info")
+            Err(Trouble::Refused(message)) => {
+                warn(format!("the state of the cluster cannot be seen: {message}"), "give the user +cluster|info")
             }
             Err(trouble) => fail(self.wire.fail(trouble, String::new).to_string(), "see CLUSTER INFO"),
         }

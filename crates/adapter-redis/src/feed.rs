@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::stream;
 use redis::{PushInfo, PushKind, Value};
 use tenure_domain::{EndReason, SessionId, Timestamp};
-use tenure_ports::{ChangeKind, Feed, FeedItem, StoreError};
+use tenure_ports::{ChangeKind, EventStream, StoreError, StoreEvent};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -25,7 +25,7 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl RedisStore {
-    pub(crate) async fn feed(&self) -> Result<Feed, StoreError> {
+    pub(crate) async fn feed(&self) -> Result<EventStream, StoreError> {
         let source = Source { way: Arc::clone(&self.wire.way), channel: self.keys.channel(), limits: self.wire.limits };
         let connected = source.connect().await.map_err(|trouble| self.wire.fail(trouble, String::new))?;
         let (sender, receiver) = broadcast::channel(BACKLOG);
@@ -33,7 +33,7 @@ impl RedisStore {
         Ok(Box::pin(stream::unfold(receiver, |mut receiver| async move {
             match receiver.recv().await {
                 Ok(item) => Some((item, receiver)),
-                Err(broadcast::error::RecvError::Lagged(_)) => Some((FeedItem::Missed, receiver)),
+                Err(broadcast::error::RecvError::Lagged(_)) => Some((StoreEvent::Lagged, receiver)),
                 Err(broadcast::error::RecvError::Closed) => None,
             }
         })))
@@ -67,7 +67,7 @@ impl Source {
     }
 
     /// Passes news on until nobody listens any more.
-    async fn run(self, mut connected: Connected, sender: broadcast::Sender<FeedItem>) {
+    async fn run(self, mut connected: Connected, sender: broadcast::Sender<StoreEvent>) {
         loop {
             self.follow(connected, &sender).await;
             connected = loop {
@@ -84,14 +84,14 @@ impl Source {
                 }
             };
             // Said once news comes again, so that whoever looks then sees all that was missed.
-            if sender.send(FeedItem::Missed).is_err() {
+            if sender.send(StoreEvent::Lagged).is_err() {
                 return;
             }
         }
     }
 
     /// Passes on what one connection brings, while it lives.
-    async fn follow(&self, mut connected: Connected, sender: &broadcast::Sender<FeedItem>) {
+    async fn follow(&self, mut connected: Connected, sender: &broadcast::Sender<StoreEvent>) {
         let mut asked = Instant::now();
         loop {
             match timeout_at(asked + ASK_EVERY, connected.pushes.recv()).await {
@@ -124,7 +124,7 @@ impl Source {
 }
 
 /// The news in a message: a time, then ids and codes. What a later version may add is passed over.
-fn items(text: &str) -> Vec<FeedItem> {
+fn items(text: &str) -> Vec<StoreEvent> {
     let mut words = text.split(' ');
     let Some(at) = words.next().and_then(|word| word.parse().ok()).map(Timestamp::from_millis) else {
         return Vec::new();
@@ -132,7 +132,7 @@ fn items(text: &str) -> Vec<FeedItem> {
     let mut items = Vec::new();
     while let (Some(id), Some(code)) = (words.next(), words.next()) {
         if let (Ok(session), Some(kind)) = (id.parse::<SessionId>(), kind_of(code)) {
-            items.push(FeedItem::Changed { session, kind, at });
+            items.push(StoreEvent::Changed { session, kind, at });
         }
     }
     items
@@ -140,7 +140,7 @@ fn items(text: &str) -> Vec<FeedItem> {
 
 fn kind_of(code: &str) -> Option<ChangeKind> {
     let kinds =
-        [ChangeKind::Issued, ChangeKind::Rotated, ChangeKind::Described, ChangeKind::Imported, ChangeKind::Purged];
+        [ChangeKind::Issued, ChangeKind::Rotated, ChangeKind::ClientUpdated, ChangeKind::Imported, ChangeKind::Purged];
     let ended = || code.parse::<EndReason>().ok().map(ChangeKind::Ended);
     kinds.into_iter().find(|kind| kind.code() == code).or_else(ended)
 }

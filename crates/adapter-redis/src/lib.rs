@@ -50,7 +50,7 @@ pub use store::RedisStore;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,
 };
-use tenure_ports::{CommitError, Cursor, Feed, Page, Purge, Purged, SessionRepository, StoreError};
+use tenure_ports::{CommitError, Cursor, EventStream, Page, Purge, Purged, SessionRepository, StoreError};
 
 pub use url::{URL_FORMS, check_url};
 
@@ -64,7 +64,7 @@ impl SessionRepository for RedisStore {
         self.find_session_for_use(id).await
     }
 
-    fn recall(&self, id: SessionId) -> Option<Session> {
+    fn find_cached(&self, id: SessionId) -> Option<Session> {
         self.near.as_ref().and_then(|near| near.recall(id))
     }
 
@@ -72,7 +72,7 @@ impl SessionRepository for RedisStore {
         self.load_device(device).await
     }
 
-    async fn load_of(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
+    async fn load_by_session(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
         self.load_device_of(session).await
     }
 
@@ -84,7 +84,7 @@ impl SessionRepository for RedisStore {
         self.record_activity(touches).await
     }
 
-    async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+    async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         self.ids_starting_with(prefix, limit).await
     }
 
@@ -98,7 +98,7 @@ impl SessionRepository for RedisStore {
         self.page_of(filter, now, after, limit).await
     }
 
-    async fn top(
+    async fn list_sorted(
         &self,
         filter: &Filter,
         now: Timestamp,
@@ -112,11 +112,11 @@ impl SessionRepository for RedisStore {
         self.purge_some(purge, after).await
     }
 
-    async fn subscribe(&self) -> Result<Feed, StoreError> {
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
         self.feed().await
     }
 
-    async fn probe(&self) -> Result<(), StoreError> {
+    async fn check_writable(&self) -> Result<(), StoreError> {
         self.check_writable().await
     }
 }

@@ -186,7 +186,7 @@ impl Link {
         match timeout_at(until, live.connection.confirm_primary()).await {
             Ok(Ok(())) => Ok(()),
             // What was written to a replica is lost with the next word of its primary.
-            Ok(Err(Trouble::Elsewhere(problem) | Trouble::Refused(problem))) => Err(Trouble::Lost(problem)),
+            Ok(Err(Trouble::Elsewhere(message) | Trouble::Refused(message))) => Err(Trouble::Lost(message)),
             Ok(Err(trouble)) => Err(trouble),
             Err(_) => Err(Trouble::Lost(NO_ANSWER.to_owned())),
         }

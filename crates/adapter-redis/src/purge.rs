@@ -35,7 +35,7 @@ impl RedisStore {
         for chunk in ids.chunks(CHUNK) {
             for (id, record, activity) in self.raw_records(chunk).await? {
                 let session = self.decode(id, &record, &activity)?;
-                if session.inactive_since(purge.now).is_some_and(|since| since <= purge.over_by) {
+                if session.inactive_since(purge.now).is_some_and(|since| since <= purge.inactive_by) {
                     let sum = record.last_chunk::<SUM>().copied().unwrap_or_default();
                     let (used, counts) = (session.last_activity.as_millis(), session.is_retained(purge.now));
                     let over = Over { id: id.to_ascii(), sum, used, counts };

@@ -75,7 +75,7 @@ impl RedisStore {
     }
 
     pub(crate) fn decode(&self, id: SessionId, record: &[u8], activity: &Value) -> Result<Session, StoreError> {
-        let damaged = |key: String, problem: &str| corrupt(&self.wire.place, &key, problem);
+        let damaged = |key: String, message: &str| corrupt(&self.wire.location, &key, message);
         let activity = match activity {
             Value::Nil => None,
             Value::BulkString(text) if text.is_empty() => None,
@@ -86,7 +86,7 @@ impl RedisStore {
             }
             _ => return Err(self.strange()),
         };
-        record::decode(id, record, activity).map_err(|problem| damaged(self.keys.session(id), &problem))
+        record::decode(id, record, activity).map_err(|message| damaged(self.keys.session(id), &message))
     }
 
     /// Decides nothing on a server that has forgotten an end: it is told again first.
@@ -169,8 +169,8 @@ impl RedisStore {
     /// An answer that no script and no command of ours gives.
     pub(crate) fn strange(&self) -> StoreError {
         StoreError::Corrupt {
-            place: self.wire.place.clone(),
-            problem: format!(
+            location: self.wire.location.clone(),
+            message: format!(
                 "the keys below {} hold what tenure did not write; give it a prefix or a database of its own",
                 self.options.prefix
             ),

@@ -130,10 +130,10 @@ pub(crate) fn decode(id: SessionId, record: &[u8], activity: Option<Timestamp>) 
         return Err("the record's checksum is wrong".to_owned());
     }
     let parts = read(id, body).ok_or("the record does not read to its end")?;
-    let session = Session::from_parts(parts).map_err(|error| error.problem.to_owned())?;
+    let session = Session::from_parts(parts).map_err(|error| error.message.to_owned())?;
     if let Some(activity) = activity.filter(|activity| *activity > session.last_activity) {
         let parts = SessionParts { last_activity: activity, ..session.into_parts() };
-        return Session::from_parts(parts).map_err(|error| error.problem.to_owned());
+        return Session::from_parts(parts).map_err(|error| error.message.to_owned());
     }
     Ok(session)
 }

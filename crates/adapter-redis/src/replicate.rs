@@ -45,8 +45,8 @@ impl Replicator {
 
     /// Runs a script once.
     pub(crate) async fn write(&self, call: Invocation) -> Replicated {
-        let none = |problem: &str, trouble: fn(String) -> Trouble| Replicated {
-            answer: Err(trouble(problem.to_owned())),
+        let none = |message: &str, trouble: fn(String) -> Trouble| Replicated {
+            answer: Err(trouble(message.to_owned())),
             durable: Ok(false),
         };
         let (done, answer) = oneshot::channel();

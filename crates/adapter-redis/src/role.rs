@@ -83,13 +83,13 @@ pub(crate) fn is_about_the_connection(error: &ServerError) -> bool {
 
 /// Whether a server says that it is a replica.
 pub(crate) fn is_of_replica(trouble: &Trouble) -> bool {
-    matches!(trouble, Trouble::Elsewhere(problem) if problem.starts_with(REPLICA))
+    matches!(trouble, Trouble::Elsewhere(message) if message.starts_with(REPLICA))
 }
 
 fn unseen(trouble: Trouble) -> Trouble {
     match trouble {
-        Trouble::Refused(problem) => Trouble::Refused(format!(
-            "whether the server is the primary cannot be seen: {problem}; give the user +info or +hello"
+        Trouble::Refused(message) => Trouble::Refused(format!(
+            "whether the server is the primary cannot be seen: {message}; give the user +info or +hello"
         )),
         trouble => trouble,
     }
@@ -190,7 +190,7 @@ mod tests {
         let replica = "# Replication\r\nrole:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\nmaster_link_status:";
         for (status, told) in [("up", "replica of 10.0.0.1:6379, "), ("down", "10.0.0.1:6379 that has lost it, ")] {
             match info(&format!("{replica}{status}\r\n")) {
-                Err(Trouble::Elsewhere(problem)) => assert!(problem.contains(told), "{problem}"),
+                Err(Trouble::Elsewhere(message)) => assert!(message.contains(told), "{message}"),
                 other => panic!("{other:?}"),
             }
         }

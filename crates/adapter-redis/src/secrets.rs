@@ -47,7 +47,7 @@ impl Secrets {
         if let Some(username) = &self.username {
             sign_in = sign_in.set_username(username);
         }
-        let read = |(setting, file): &(_, PathBuf)| read_password(file).map_err(|problem| (*setting, problem));
+        let read = |(setting, file): &(_, PathBuf)| read_password(file).map_err(|message| (*setting, message));
         let from_file = self.password_file.as_ref().map(read).transpose()?;
         if let Some(password) = from_file.as_ref().or(self.password.as_ref()) {
             sign_in = sign_in.set_password(password.as_str());
@@ -61,7 +61,7 @@ impl Secrets {
         let secrets = self.clone();
         let read = tokio::task::spawn_blocking(move || secrets.read()).await;
         let read = read.map_err(|error| Trouble::Unsent(format!("the settings' files could not be read: {error}")))?;
-        read.map_err(|(setting, problem)| Trouble::Unsent(format!("{setting}: {problem}")))
+        read.map_err(|(setting, message)| Trouble::Unsent(format!("{setting}: {message}")))
     }
 }
 
@@ -101,9 +101,9 @@ mod tests {
         }
         for bad in [&b""[..], b"\nhunter2\n", b"hunter2\xff\n"] {
             std::fs::write(&file, bad).unwrap();
-            let (setting, problem) = secrets.read().err().unwrap();
+            let (setting, message) = secrets.read().err().unwrap();
             assert_eq!(setting, "redis.password_file");
-            assert!(problem.contains("password") && !problem.contains("hunter2"), "{problem}");
+            assert!(message.contains("password") && !message.contains("hunter2"), "{message}");
         }
     }
 }

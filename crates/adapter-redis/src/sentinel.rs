@@ -148,8 +148,8 @@ impl Sentinels {
             outcome => outcome,
         };
         outcome.map_err(|trouble| match trouble {
-            Trouble::Refused(problem) => Trouble::Refused(
-                problem
+            Trouble::Refused(message) => Trouble::Refused(
+                message
                     .replace("the user in redis.url, and redis.password_file", SETTING)
                     .replace("redis.password_file", SETTING),
             ),

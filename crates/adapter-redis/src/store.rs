@@ -65,8 +65,8 @@ impl RedisStore {
         own_time: Option<Arc<dyn Clock>>,
     ) -> Result<Arc<Self>, StoreError> {
         let keys = Keys::new(&options.prefix).ok_or_else(|| StoreError::Unavailable {
-            place: "redis.prefix".to_owned(),
-            problem: "it takes 1 to 64 characters without spaces, braces and wildcards".to_owned(),
+            location: "redis.prefix".to_owned(),
+            message: "it takes 1 to 64 characters without spaces, braces and wildcards".to_owned(),
         })?;
         let target = Target::new(&options)?;
         let wire = Wire::new(&target);
@@ -108,8 +108,8 @@ impl RedisStore {
                 Ok(Some(micros)) => latest = latest.max(Some(micros)),
                 Ok(None) => {
                     failed = Some(StoreError::Unavailable {
-                        place: self.wire.place.clone(),
-                        problem: "the server does not tell its time; is it a Redis server?".to_owned(),
+                        location: self.wire.location.clone(),
+                        message: "the server does not tell its time; is it a Redis server?".to_owned(),
                     });
                 }
                 Err(trouble) => failed = Some(fail(trouble)),
@@ -120,7 +120,7 @@ impl RedisStore {
         };
         if self.fleet.learn(latest, asked, answered) {
             tracing::warn!(
-                server = %self.wire.place,
+                server = %self.wire.location,
                 "the server's clock was set back; this process runs at half the pace until it has caught up"
             );
         }

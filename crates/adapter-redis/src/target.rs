@@ -38,21 +38,21 @@ pub(crate) struct Target {
     /// A file with the password of the sentinels, where it is another than the servers', and the setting that names it.
     pub(crate) sentinel_password: Option<(&'static str, PathBuf)>,
     /// How messages name them: never with a password.
-    pub(crate) place: String,
+    pub(crate) location: String,
 }
 
 impl Target {
     pub(crate) fn new(options: &Options) -> Result<Self, StoreError> {
-        let refuse = |setting: &str, problem| StoreError::Unavailable { place: setting.to_owned(), problem };
-        let parsed = url::parse(&options.url).map_err(|problem| {
-            let problem = if problem.is_empty() { problem } else { format!("{problem}; ") };
-            refuse("redis.url", format!("{problem}it takes {URL_FORMS}"))
+        let refuse = |setting: &str, message| StoreError::Unavailable { location: setting.to_owned(), message };
+        let parsed = url::parse(&options.url).map_err(|message| {
+            let message = if message.is_empty() { message } else { format!("{message}; ") };
+            refuse("redis.url", format!("{message}it takes {URL_FORMS}"))
         })?;
         let tls = TlsFiles { ca: options.tls_ca.clone(), cert: options.tls_cert.clone(), key: options.tls_key.clone() };
         if !parsed.tls && (tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some()) {
-            let problem =
+            let message =
                 "it asks for no TLS, but redis.tls_ca, tls_cert or tls_key is set: write rediss://".to_owned();
-            return Err(refuse("redis.url", problem));
+            return Err(refuse("redis.url", message));
         }
         let secrets = Secrets {
             username: options.username.clone().or(parsed.username),
@@ -66,19 +66,19 @@ impl Target {
         // What is wrong with a file from the start is told at the start, by the name of its setting.
         let of_sentinels = Secrets { password_file: sentinel_password.clone(), ..Secrets::default() };
         let read = secrets.read().and_then(|_| of_sentinels.read());
-        read.map_err(|(setting, problem)| refuse(setting, problem))?;
-        let place = place(&parsed.topology);
+        read.map_err(|(setting, message)| refuse(setting, message))?;
+        let location = location(&parsed.topology);
         let access = Access {
             secrets,
             names: options.names.clone(),
             name: options.client_name.clone(),
             limits: Limits::of(options),
         };
-        Ok(Self { topology: parsed.topology, access: Arc::new(access), sentinel_password, place })
+        Ok(Self { topology: parsed.topology, access: Arc::new(access), sentinel_password, location })
     }
 }
 
-fn place(topology: &Topology) -> String {
+fn location(topology: &Topology) -> String {
     let list = |addresses: &[url::Address]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match topology {
         Topology::One(address) => format!("redis at {address}"),

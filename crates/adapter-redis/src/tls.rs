@@ -59,8 +59,8 @@ fn system() -> Result<RootCertStore, Problem> {
     let mut roots = RootCertStore::empty();
     let (taken, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if taken == 0 {
-        let problem = "this system trusts no certificate authorities; name the server's in it".to_owned();
-        return Err(("redis.tls_ca", problem));
+        let message = "this system trusts no certificate authorities; name the server's in it".to_owned();
+        return Err(("redis.tls_ca", message));
     }
     Ok(roots)
 }

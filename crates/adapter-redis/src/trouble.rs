@@ -49,8 +49,8 @@ pub(crate) struct Redirect {
 impl Redirect {
     /// Reads `3999 127.0.0.1:6381`.
     fn of(text: &str) -> Option<Self> {
-        let (slot, place) = text.split_once(' ')?;
-        let (host, port) = place.rsplit_once(':')?;
+        let (slot, location) = text.split_once(' ')?;
+        let (host, port) = location.rsplit_once(':')?;
         Some(Self { slot: slot.parse().ok()?, host: host.to_owned(), port: port.parse().ok()? })
     }
 }
@@ -123,13 +123,13 @@ impl Trouble {
         if let Some((_, error)) = error.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
             return Self::of_server(error);
         }
-        let problem = match () {
+        let message = match () {
             () if error.is_timeout() => NO_ANSWER.to_owned(),
             () if error.is_connection_refusal() => "connection refused; is the server running?".to_owned(),
             () if error.is_connection_dropped() => "the connection was lost; is the server still running?".to_owned(),
             () => error.to_string(),
         };
-        if sent { Self::Lost(problem) } else { Self::Unsent(problem) }
+        if sent { Self::Lost(message) } else { Self::Unsent(message) }
     }
 
     /// Whether the connection is no longer worth keeping.
@@ -139,50 +139,50 @@ impl Trouble {
 
     /// The same, saying which of several servers it was.
     pub(crate) fn at(self, server: &dyn std::fmt::Display) -> Self {
-        let told = |problem: String| format!("{server}: {problem}");
+        let told = |message: String| format!("{server}: {message}");
         match self {
-            Self::Unsent(problem) => Self::Unsent(told(problem)),
-            Self::Lost(problem) => Self::Lost(told(problem)),
-            Self::Refused(problem) => Self::Refused(told(problem)),
-            Self::Elsewhere(problem) => Self::Elsewhere(told(problem)),
-            Self::Later(problem) => Self::Later(told(problem)),
-            Self::Full(problem) => Self::Full(told(problem)),
+            Self::Unsent(message) => Self::Unsent(told(message)),
+            Self::Lost(message) => Self::Lost(told(message)),
+            Self::Refused(message) => Self::Refused(told(message)),
+            Self::Elsewhere(message) => Self::Elsewhere(told(message)),
+            Self::Later(message) => Self::Later(told(message)),
+            Self::Full(message) => Self::Full(told(message)),
             trouble => trouble,
         }
     }
 
     /// For a caller of the port; `place` is the server, `key` what was asked for.
-    pub(crate) fn into_store_error(self, place: &str, key: impl FnOnce() -> String) -> StoreError {
-        let place = place.to_owned();
+    pub(crate) fn into_store_error(self, location: &str, key: impl FnOnce() -> String) -> StoreError {
+        let location = location.to_owned();
         match self {
-            Self::Unsent(problem)
-            | Self::Lost(problem)
-            | Self::Refused(problem)
-            | Self::Elsewhere(problem)
-            | Self::Later(problem) => StoreError::Unavailable { place, problem },
+            Self::Unsent(message)
+            | Self::Lost(message)
+            | Self::Refused(message)
+            | Self::Elsewhere(message)
+            | Self::Later(message) => StoreError::Unavailable { location, message },
             Self::Moved(_) | Self::Ask(_) => StoreError::Unavailable {
-                place,
-                problem: "the server is part of a cluster that keeps this elsewhere; use redis+cluster://".to_owned(),
+                location,
+                message: "the server is part of a cluster that keeps this elsewhere; use redis+cluster://".to_owned(),
             },
             Self::TryAgain => StoreError::Unavailable {
-                place,
-                problem: "the cluster is moving these keys to another node; try again shortly".to_owned(),
+                location,
+                message: "the cluster is moving these keys to another node; try again shortly".to_owned(),
             },
             Self::NoScript => StoreError::Unavailable {
-                place,
-                problem: "the server forgets its scripts as fast as they are sent; stop whoever flushes them"
+                location,
+                message: "the server forgets its scripts as fast as they are sent; stop whoever flushes them"
                     .to_owned(),
             },
-            Self::Full(problem) => StoreError::Full { place, problem },
-            Self::WrongType => corrupt(&place, &key(), "it holds another type of value"),
+            Self::Full(message) => StoreError::Full { location, message },
+            Self::WrongType => corrupt(&location, &key(), "it holds another type of value"),
         }
     }
 }
 
 /// A key that cannot be what was written there.
-pub(crate) fn corrupt(place: &str, key: &str, problem: &str) -> StoreError {
+pub(crate) fn corrupt(location: &str, key: &str, message: &str) -> StoreError {
     StoreError::Corrupt {
-        place: format!("{place}, key {key}"),
-        problem: format!("{problem}; if nothing else uses the key, delete it: its session has to log in again"),
+        location: format!("{location}, key {key}"),
+        message: format!("{message}; if nothing else uses the key, delete it: its session has to log in again"),
     }
 }

@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     fn read(url: &str) -> (Topology, bool, Option<String>, Option<String>, i64) {
-        let parsed = parse(url).unwrap_or_else(|problem| panic!("{url}: {problem}"));
+        let parsed = parse(url).unwrap_or_else(|message| panic!("{url}: {message}"));
         let password = parsed.password.map(|word| word.to_string());
         (parsed.topology, parsed.tls, parsed.username, password, parsed.database)
     }
@@ -296,8 +296,8 @@ mod tests {
             "unix:///p?word=hunter2",
             "rediss+unix:///p",
         ] {
-            let problem = check_url(url).expect_err(url);
-            assert!(!problem.contains("hunter2"), "{url}: {problem}");
+            let message = check_url(url).expect_err(url);
+            assert!(!message.contains("hunter2"), "{url}: {message}");
         }
     }
 }

@@ -99,13 +99,13 @@ impl Request {
 pub(crate) struct Wire {
     pub(crate) way: Arc<Way>,
     pub(crate) limits: Limits,
-    pub(crate) place: String,
+    pub(crate) location: String,
 }
 
 impl Wire {
     /// Connects when there is something to send.
     pub(crate) fn new(target: &Target) -> Self {
-        Self { way: Arc::new(Way::new(target)), limits: target.access.limits, place: target.place.clone() }
+        Self { way: Arc::new(Way::new(target)), limits: target.access.limits, location: target.location.clone() }
     }
 
     /// When a call that begins now must have ended.
@@ -176,6 +176,6 @@ impl Wire {
 
     /// A failed request as the port's error.
     pub(crate) fn fail(&self, trouble: Trouble, key: impl FnOnce() -> String) -> StoreError {
-        trouble.into_store_error(&self.place, key)
+        trouble.into_store_error(&self.location, key)
     }
 }

@@ -38,9 +38,9 @@ impl RedisStore {
         match self.outcome(commit, replicated.answer) {
             Ok(revision) => match self.certain(replicated.durable) {
                 Ok(()) => Ok(revision),
-                Err(problem) => Err(CommitError::NotDurable {
-                    place: self.wire.place.clone(),
-                    problem: format!("the change was made, but {problem}; until then a failover can undo it"),
+                Err(message) => Err(CommitError::NotDurable {
+                    location: self.wire.location.clone(),
+                    message: format!("the change was made, but {message}; until then a failover can undo it"),
                 }),
             },
             Err(error @ (CommitError::Conflict | CommitError::TooLate)) => {
@@ -59,9 +59,9 @@ impl RedisStore {
         };
         let replicated = replicator.write(Invocation::new(&BARRIER, vec![self.keys.counter(bucket)])).await;
         replicated.answer.map_err(|trouble| self.wire.fail(trouble, || self.keys.counter(bucket)))?;
-        self.certain(replicated.durable).map_err(|problem| StoreError::Unavailable {
-            place: self.wire.place.clone(),
-            problem: format!("what the server shows may not last: {problem}"),
+        self.certain(replicated.durable).map_err(|message| StoreError::Unavailable {
+            location: self.wire.location.clone(),
+            message: format!("what the server shows may not last: {message}"),
         })
     }
 
@@ -75,7 +75,7 @@ impl RedisStore {
     }
 
     fn outcome(&self, commit: &Commit, answer: Result<Value, Trouble>) -> Result<Revision, CommitError> {
-        let place = || self.wire.place.clone();
+        let location = || self.wire.location.clone();
         match answer {
             Ok(Value::BulkString(text)) => match &text[..] {
                 b"conflict" => Err(CommitError::Conflict),
@@ -83,7 +83,7 @@ impl RedisStore {
                 b"corrupt" => {
                     let keys = commit.changes.iter().map(|change| self.keys.session(change.session().id));
                     let key = keys.collect::<Vec<_>>().join(" or ");
-                    Err(corrupt(&place(), &key, "this is no session record").into())
+                    Err(corrupt(&location(), &key, "this is no session record").into())
                 }
                 revision => {
                     let number = std::str::from_utf8(revision).ok().and_then(|text| text.parse().ok());
@@ -91,9 +91,9 @@ impl RedisStore {
                 }
             },
             Ok(_) => Err(self.strange().into()),
-            Err(Trouble::Lost(problem)) => Err(CommitError::OutcomeUnknown {
-                place: place(),
-                problem: format!("{problem}; the change may have been made or may yet be: look before you try again"),
+            Err(Trouble::Lost(message)) => Err(CommitError::OutcomeUnknown {
+                location: location(),
+                message: format!("{message}; the change may have been made or may yet be: look before you try again"),
             }),
             Err(trouble) => {
                 let key = || format!("{} or one that belongs to it", self.keys.device(&commit.device));

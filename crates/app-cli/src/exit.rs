@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tenure_domain::{EndReason, PolicyError, Refusal, TextError};
-use tenure_ports::{EntropyError, StoreError};
+use tenure_ports::{RandomSourceError, StoreError};
 use tenure_service::{
     ExportError, IssueError, MoltbotError, ReadError, ResolveError, RotateError, VerifyError, WriteError,
 };
@@ -146,8 +146,8 @@ impl From<IssueError> for Failure {
     fn from(error: IssueError) -> Self {
         match error {
             IssueError::Policy(error) => error.into(),
-            IssueError::Entropy(error) => error.into(),
-            IssueError::Write(interrupted) => Self::Write(interrupted.error),
+            IssueError::Random(error) => error.into(),
+            IssueError::Write(unacknowledged) => Self::Write(unacknowledged.error),
             other => Self::Failed(other.to_string()),
         }
     }
@@ -157,8 +157,8 @@ impl From<RotateError> for Failure {
     fn from(error: RotateError) -> Self {
         match error {
             RotateError::Refused(refusal) => Self::Refused(refusal),
-            RotateError::Entropy(error) => error.into(),
-            RotateError::Write(interrupted) => Self::Write(interrupted.error),
+            RotateError::Random(error) => error.into(),
+            RotateError::Write(unacknowledged) => Self::Write(unacknowledged.error),
             other => Self::Failed(other.to_string()),
         }
     }
@@ -224,8 +224,8 @@ impl From<TextError> for Failure {
     }
 }
 
-impl From<EntropyError> for Failure {
-    fn from(error: EntropyError) -> Self {
+impl From<RandomSourceError> for Failure {
+    fn from(error: RandomSourceError) -> Self {
         Self::Failed(error.to_string())
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tenure_domain::Timestamp;
-use tenure_ports::{Clock, Entropy, EntropyError};
+use tenure_ports::{Clock, RandomSource, RandomSourceError};
 
 /// The wall clock.
 #[derive(Clone, Copy, Debug)]
@@ -21,9 +21,9 @@ impl Clock for SystemClock {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SystemEntropy;
 
-impl Entropy for SystemEntropy {
+impl RandomSource for SystemEntropy {
     #[expect(clippy::disallowed_methods, reason = "this is the implementation of the entropy port")]
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
-        getrandom::fill(buffer).map_err(|error| EntropyError(error.to_string()))
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
+        getrandom::fill(buffer).map_err(|error| RandomSourceError(error.to_string()))
     }
 }

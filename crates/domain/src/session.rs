@@ -85,12 +85,12 @@ pub struct Session(SessionParts);
 
 /// Parts that no session can have: the record was damaged or made up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("session {id}: {problem}")]
+#[error("session {id}: {message}")]
 pub struct SessionError {
     /// Which session.
     pub id: SessionId,
     /// What does not fit.
-    pub problem: &'static str,
+    pub message: &'static str,
 }
 
 /// What a session is at an instant.
@@ -167,7 +167,7 @@ impl Session {
     /// # Errors
     /// [`SessionError`] for parts that contradict each other.
     pub fn from_parts(parts: SessionParts) -> Result<Self, SessionError> {
-        let problem = match &parts {
+        let message = match &parts {
             p if p.generation == 0 => "the token generation is 0",
             p if (p.generation > 1) != p.rotated_at.is_some() => "generation and rotation time contradict each other",
             p if (p.generation > 1) != p.credential.replaced.is_some() => {
@@ -179,7 +179,7 @@ impl Session {
             p if p.last_activity < p.created_at => "its last activity is before its creation",
             _ => return Ok(Self(parts)),
         };
-        Err(SessionError { id: parts.id, problem })
+        Err(SessionError { id: parts.id, message })
     }
 
     /// The parts, for a decision that changes some.

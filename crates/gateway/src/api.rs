@@ -123,7 +123,7 @@ impl Ended {
     pub(crate) fn new(revoked: &Revoked, now: Timestamp) -> Self {
         let views =
             |sessions: &[Session]| sessions.iter().take(NAMED).map(|session| SessionView::new(session, now)).collect();
-        Self { ended_count: revoked.ended.len(), ended: views(&revoked.ended), already: views(&revoked.already) }
+        Self { ended_count: revoked.ended.len(), ended: views(&revoked.ended), already: views(&revoked.already_ended) }
     }
 }
 

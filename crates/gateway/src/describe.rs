@@ -45,7 +45,7 @@ impl Describer {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else { return };
         let (gate, id, found) = (gate.clone(), session.id, describe(peer.address, agent));
         gate.tasks().clone().spawn(async move {
-            if let Err(error) = gate.sessions().describe(id, &found).await {
+            if let Err(error) = gate.sessions().update_client(id, &found).await {
                 tracing::debug!(session = %id, %error, "where a session is used from was not recorded");
             }
             drop(permit);

@@ -9,7 +9,7 @@ use http::header::COOKIE;
 use http::{HeaderMap, Method};
 use tenure_domain::Refusal;
 use tenure_ports::StoreError;
-use tenure_service::{Sessions, Usage, Verified};
+use tenure_service::{ActivityMode, Sessions, Verified};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -195,7 +195,7 @@ impl Gate {
         let credential = credential.ok_or(Problem::Unauthorized(Refused::Missing))?;
         may(&credential)?;
         let token = credential.token.as_ref().ok_or(Problem::from(Refusal::Malformed))?;
-        let verified = self.sessions.verify(token, Usage::Counts).await;
+        let verified = self.sessions.verify(token, ActivityMode::Record).await;
         let verified = verified.map_err(|error| Problem::from(error).of_cookie(credential.in_cookie))?;
         Ok((verified, credential))
     }

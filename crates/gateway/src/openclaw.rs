@@ -16,7 +16,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Request, Response};
 use tenure_domain::{ClientField, ClientInfo, Refusal, Subject, Token};
-use tenure_service::{Usage, Verified};
+use tenure_service::{ActivityMode, Verified};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
@@ -212,7 +212,7 @@ async fn part(bridge: Bridge, refuse: Refuse) {
 async fn judge(gate: &Arc<Gate>, connect: &Connect<'_>) -> Result<Verified, Problem> {
     let text = connect.token().ok_or(Problem::Unauthorized(Refused::Missing))?;
     let token = Token::parse(text).map_err(|_| Problem::from(Refusal::Malformed))?;
-    let verified = gate.sessions().verify(&token, Usage::Counts).await?;
+    let verified = gate.sessions().verify(&token, ActivityMode::Record).await?;
     if verified.session.subject != presumed() {
         // The upstream was told another user when the connection began, and cannot be told otherwise.
         return Err(Problem::Forbidden(format!(
@@ -248,7 +248,7 @@ fn listener(gate: &Arc<Gate>, session: tenure_domain::SessionId, id: String, kno
         if accepted {
             let (describing, known) = (Arc::clone(&gate), known.clone());
             gate.tasks().spawn(async move {
-                if let Err(error) = describing.sessions().describe(session, &known).await {
+                if let Err(error) = describing.sessions().update_client(session, &known).await {
                     tracing::warn!(%session, %error, "what the client says of itself was not recorded");
                 }
             });

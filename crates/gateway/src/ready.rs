@@ -23,7 +23,7 @@ impl Ready {
         match &*latest {
             Some((at, answer)) if at.elapsed() < BELIEVED => answer.clone(),
             _ => {
-                let answer = sessions.probe().await;
+                let answer = sessions.check_writable().await;
                 *latest = Some((Instant::now(), answer.clone()));
                 answer
             }

@@ -29,9 +29,9 @@ pub(crate) async fn renew(
     let rotated = match rotating.await {
         Ok(Ok(rotated)) => rotated,
         // Made, perhaps: the browser is better off with a token that may hold than with one that may not.
-        Ok(Err(RotateError::Write(interrupted))) if interrupted.intended.is_some() => {
-            tracing::warn!(error = %interrupted.error, "a cookie's rotation is not known to be safe");
-            match interrupted.intended {
+        Ok(Err(RotateError::Write(unacknowledged))) if unacknowledged.intended.is_some() => {
+            tracing::warn!(error = %unacknowledged.error, "a cookie's rotation is not known to be safe");
+            match unacknowledged.intended {
                 Some(rotated) => *rotated,
                 None => return,
             }

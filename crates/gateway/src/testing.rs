@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tenure_domain::{ClientInfo, Device, DeviceId, Millis, Policy, Revision, Session, SessionId, Subject, Timestamp};
 use tenure_domain::{PolicySettings, Token};
-use tenure_ports::{ChangeKind, Clock, Entropy, EntropyError, FeedItem, MockSessionRepository, StoreError};
+use tenure_ports::{ChangeKind, Clock, MockSessionRepository, RandomSource, RandomSourceError, StoreError, StoreEvent};
 use tenure_service::{IssueRequest, Issued, Sessions, Target};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ pub(crate) struct World {
 
 struct Inner {
     records: Mutex<HashMap<SessionId, Session>>,
-    news: broadcast::Sender<FeedItem>,
+    news: broadcast::Sender<StoreEvent>,
     down: Mutex<bool>,
     lost: Mutex<Option<SessionId>>,
     silent: Mutex<bool>,
@@ -38,8 +38,8 @@ impl Clock for TokioClock {
 
 struct Counting(AtomicU64);
 
-impl Entropy for Counting {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+impl RandomSource for Counting {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
         for byte in buffer {
             *byte = ((self.0.fetch_add(1, Ordering::Relaxed) * 37) >> 3) as u8;
         }
@@ -48,7 +48,7 @@ impl Entropy for Counting {
 }
 
 fn gone() -> StoreError {
-    StoreError::Unavailable { place: "the store".to_owned(), problem: "is down".to_owned() }
+    StoreError::Unavailable { location: "the store".to_owned(), message: "is down".to_owned() }
 }
 
 impl Inner {
@@ -72,11 +72,11 @@ fn repository(inner: &Arc<Inner>) -> MockSessionRepository {
     };
     repository.expect_find().returning(find.clone());
     repository.expect_find_for_use().returning(find);
-    repository.expect_recall().returning(|_| None);
+    repository.expect_find_cached().returning(|_| None);
     let world = Arc::clone(inner);
     repository.expect_load().returning(move |id| world.up().map(|()| world.device(id)));
     let world = Arc::clone(inner);
-    repository.expect_load_of().returning(move |id| {
+    repository.expect_load_by_session().returning(move |id| {
         world.up()?;
         let device = world.records.lock().get(&id).map(|session| session.device.clone());
         Ok(device.map(|device| world.device(&device)))
@@ -89,7 +89,7 @@ fn repository(inner: &Arc<Inner>) -> MockSessionRepository {
             let (id, kind) = (session.id, ChangeKind::of(change));
             world.records.lock().insert(id, session);
             if !*world.silent.lock() {
-                let _ = world.news.send(FeedItem::Changed { session: id, kind, at: Timestamp::EPOCH });
+                let _ = world.news.send(StoreEvent::Changed { session: id, kind, at: Timestamp::EPOCH });
             }
         }
         Ok(Revision::new(1))
@@ -110,7 +110,7 @@ fn repository(inner: &Arc<Inner>) -> MockSessionRepository {
         world.up()?;
         let news = futures_util::stream::unfold(world.news.subscribe(), |mut news| async move {
             let item = news.recv().await;
-            Some((item.unwrap_or(FeedItem::Missed), news))
+            Some((item.unwrap_or(StoreEvent::Lagged), news))
         });
         Ok(Box::pin(news))
     });
@@ -179,7 +179,7 @@ impl World {
 
     /// The news that some may have been missed.
     pub(crate) fn miss_news(&self) {
-        let _ = self.inner.news.send(FeedItem::Missed);
+        let _ = self.inner.news.send(StoreEvent::Lagged);
     }
 
     /// How often a session was looked for.

@@ -6,28 +6,28 @@
 #[non_exhaustive]
 pub enum StoreError {
     /// It could not be reached, opened or locked in time, or may not be used as it stands. Nothing was changed.
-    #[error("{place}: {problem}")]
+    #[error("{location}: {message}")]
     Unavailable {
         /// Which store: a path or a server, without its password.
-        place: String,
+        location: String,
         /// What happened, and what to do next.
-        problem: String,
+        message: String,
     },
     /// It has no room for more; nothing was changed, and what it holds is still served.
-    #[error("{place}: {problem}")]
+    #[error("{location}: {message}")]
     Full {
         /// Which store.
-        place: String,
+        location: String,
         /// What happened, and what to do next.
-        problem: String,
+        message: String,
     },
     /// What it holds cannot be what was written. Nothing was changed.
-    #[error("{place}: {problem}")]
+    #[error("{location}: {message}")]
     Corrupt {
         /// Which store, and where in it: a line, a key.
-        place: String,
+        location: String,
         /// What does not check out, and what to do next.
-        problem: String,
+        message: String,
     },
 }
 
@@ -43,21 +43,21 @@ pub enum CommitError {
     #[error("the decision came too late to be applied")]
     TooLate,
     /// Applied, but not as safe as the settings ask: it can be lost if the server fails now.
-    #[error("{place}: {problem}")]
+    #[error("{location}: {message}")]
     NotDurable {
         /// Which store.
-        place: String,
+        location: String,
         /// What is missing, and what to do next.
-        problem: String,
+        message: String,
     },
     /// The answer was lost: it may have been applied, or may yet be. Committing the very same again is safe: it is
     /// applied once or answered [`CommitError::Conflict`], and then the records tell.
-    #[error("{place}: {problem}")]
+    #[error("{location}: {message}")]
     OutcomeUnknown {
         /// Which store.
-        place: String,
+        location: String,
         /// What happened.
-        problem: String,
+        message: String,
     },
     /// It certainly was not applied.
     #[error(transparent)]
@@ -67,4 +67,4 @@ pub enum CommitError {
 /// The source of randomness failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system's random source failed: {0}")]
-pub struct EntropyError(pub String);
+pub struct RandomSourceError(pub String);

@@ -1,16 +1,16 @@
 //! What Tenure asks of the outside, and what each answer promises.
 //!
-//! Three ports: a [`SessionRepository`] keeps sessions, a [`Clock`] tells the time, an [`Entropy`] gives randomness.
+//! Three ports: a [`SessionRepository`] keeps sessions, a [`Clock`] tells the time, an [`RandomSource`] gives randomness.
 //! A store compares and keeps; it knows no rule. The feature `mock` adds mockall doubles of all three.
 //!
 //! "Later" in these pages means: begun after the other call's answer was received, in any process.
 
 mod error;
-mod feed;
+mod event;
 mod repository;
 
-pub use error::{CommitError, EntropyError, StoreError};
-pub use feed::{ChangeKind, Feed, FeedItem};
+pub use error::{CommitError, RandomSourceError, StoreError};
+pub use event::{ChangeKind, EventStream, StoreEvent};
 #[cfg(feature = "mock")]
 pub use repository::MockSessionRepository;
 pub use repository::{Cursor, Page, Purge, Purged, SessionRepository};
@@ -35,10 +35,10 @@ pub trait Clock: Send + Sync {
 
 /// The operating system's source of randomness.
 #[cfg_attr(feature = "mock", mockall::automock)]
-pub trait Entropy: Send + Sync {
+pub trait RandomSource: Send + Sync {
     /// Fills `buffer` with bytes that nobody can predict.
     ///
     /// # Errors
-    /// [`EntropyError`] where the source fails; no session may then be issued or rotated.
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError>;
+    /// [`RandomSourceError`] where the source fails; no session may then be issued or rotated.
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError>;
 }

@@ -5,7 +5,7 @@ use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,
 };
 
-use crate::{CommitError, Feed, StoreError};
+use crate::{CommitError, EventStream, StoreError};
 
 /// A place in a walk through sessions. Opaque: only the repository that gave it can read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +21,13 @@ pub struct Page {
 }
 
 /// Which records a purge removes: every session that is over at `now` ([`Session::inactive_since`]) and was so by
-/// `over_by`.
+/// `inactive_by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purge {
     /// The time to judge by.
     pub now: Timestamp,
     /// Sessions that were over at this instant or before it.
-    pub over_by: Timestamp,
+    pub inactive_by: Timestamp,
     /// Count, and remove nothing.
     pub dry_run: bool,
 }
@@ -66,7 +66,7 @@ pub trait SessionRepository: Send + Sync {
     /// One session as this process remembers it, without asking the store; `None` where it does not. May be behind
     /// the store by no more than the adapter's stated bound, and its activity by more: good enough to accept by.
     /// Whoever would refuse or end because of it looks again with [`SessionRepository::find`].
-    fn recall(&self, id: SessionId) -> Option<Session> {
+    fn find_cached(&self, id: SessionId) -> Option<Session> {
         let _ = id;
         None
     }
@@ -77,7 +77,7 @@ pub trait SessionRepository: Send + Sync {
 
     /// The same, by one of the device's sessions, which is among those loaded even where it has ended or lapsed.
     /// `None` where the session is unknown.
-    async fn load_of(&self, session: SessionId) -> Result<Option<Device>, StoreError>;
+    async fn load_by_session(&self, session: SessionId) -> Result<Option<Device>, StoreError>;
 
     /// Applies a decision, all of it or nothing, and answers once it is durable.
     ///
@@ -96,7 +96,7 @@ pub trait SessionRepository: Send + Sync {
     async fn touch(&self, touches: &[Touch]) -> Result<(), StoreError>;
 
     /// The ids of sessions, in any state, that start so: at most `limit`, in order.
-    async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError>;
+    async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError>;
 
     /// The matching sessions (at `now`) in the store's own order, about `limit` at a time. A session that matches
     /// throughout the walk is seen exactly once; one that changes meanwhile may be seen in either state.
@@ -109,7 +109,7 @@ pub trait SessionRepository: Send + Sync {
     ) -> Result<Page, StoreError>;
 
     /// The first `limit` of the matching sessions (at `now`) in the order of `sort`.
-    async fn top(
+    async fn list_sorted(
         &self,
         filter: &Filter,
         now: Timestamp,
@@ -123,8 +123,8 @@ pub trait SessionRepository: Send + Sync {
 
     /// News of changes from now on, from any process: each device's in its order. News of what was just before may
     /// still come, and that of two devices in either order.
-    async fn subscribe(&self) -> Result<Feed, StoreError>;
+    async fn subscribe(&self) -> Result<EventStream, StoreError>;
 
     /// Whether the store answers and would take a commit, without making one.
-    async fn probe(&self) -> Result<(), StoreError>;
+    async fn check_writable(&self) -> Result<(), StoreError>;
 }

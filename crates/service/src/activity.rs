@@ -11,16 +11,16 @@ use crate::Sessions;
 
 /// Whether a verification counts as use of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usage {
+pub enum ActivityMode {
     /// It does.
-    Counts,
+    Record,
     /// It only looks.
-    Ignored,
+    Ignore,
 }
 
 /// So many sessions' activity is held while the store does not take it; beyond that the rest is forgotten, since
 /// activity may be lost but memory must be bounded.
-const HELD: usize = 1_000_000;
+const MAX_PENDING: usize = 1_000_000;
 /// Locks, so that threads seldom meet.
 const SHARDS: usize = 16;
 
@@ -39,7 +39,7 @@ impl Activity {
         let mut shard = self.shard(session).lock();
         if let Some(known) = shard.get_mut(&session) {
             *known = at.max(*known);
-        } else if self.held.load(Ordering::Relaxed) < HELD {
+        } else if self.held.load(Ordering::Relaxed) < MAX_PENDING {
             shard.insert(session, at);
             self.held.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,7 +1,7 @@
 //! What a use case can answer instead of doing its work, one enum per operation.
 
 use tenure_domain::{IssueRefusal, PolicyError, Refusal, SessionId};
-use tenure_ports::{EntropyError, StoreError};
+use tenure_ports::{RandomSourceError, StoreError};
 
 /// A change that was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,40 +17,40 @@ pub enum WriteError {
         attempts: u32,
     },
     /// Done, but not as safe as the settings ask.
-    #[error("{place}: {problem}")]
+    #[error("{location}: {message}")]
     NotDurable {
         /// Which store.
-        place: String,
+        location: String,
         /// What is missing, and what to do next.
-        problem: String,
+        message: String,
     },
     /// Nobody can tell whether it was done.
-    #[error("outcome unknown: {place}: {problem}; look at the session (sessions show) before trying again")]
+    #[error("outcome unknown: {location}: {message}; look at the session (sessions show) before trying again")]
     OutcomeUnknown {
         /// Which store.
-        place: String,
+        location: String,
         /// What happened.
-        problem: String,
+        message: String,
     },
 }
 
 /// A change that was not acknowledged, with what it would have answered, where it may have been made all the same
 /// ([`WriteError::OutcomeUnknown`], [`WriteError::NotDurable`]).
 #[derive(Debug)]
-pub struct Interrupted<T> {
+pub struct Unacknowledged<T> {
     /// Why there is no acknowledgement.
     pub error: WriteError,
     /// The answer, if the change was made. A new token stands in it.
     pub intended: Option<Box<T>>,
 }
 
-impl<T> From<StoreError> for Interrupted<T> {
+impl<T> From<StoreError> for Unacknowledged<T> {
     fn from(error: StoreError) -> Self {
         WriteError::Store(error).into()
     }
 }
 
-impl<T> From<WriteError> for Interrupted<T> {
+impl<T> From<WriteError> for Unacknowledged<T> {
     fn from(error: WriteError) -> Self {
         Self { error, intended: None }
     }
@@ -68,10 +68,10 @@ pub enum IssueError {
     Refused(#[from] IssueRefusal),
     /// No randomness was to be had.
     #[error(transparent)]
-    Entropy(#[from] EntropyError),
+    Random(#[from] RandomSourceError),
     /// It was not acknowledged.
     #[error("{}", .0.error)]
-    Write(Interrupted<crate::Issued>),
+    Write(Unacknowledged<crate::Issued>),
 }
 
 /// Why a token does not hold, or cannot be judged.
@@ -101,10 +101,10 @@ pub enum RotateError {
     Refused(#[from] Refusal),
     /// No randomness was to be had.
     #[error(transparent)]
-    Entropy(#[from] EntropyError),
+    Random(#[from] RandomSourceError),
     /// It was not acknowledged.
     #[error("{}", .0.error)]
-    Write(Interrupted<crate::Rotated>),
+    Write(Unacknowledged<crate::Rotated>),
 }
 
 /// Why a name stands for no one session.

@@ -6,11 +6,11 @@ use tenure_domain::{
     ClientInfo, Device, DeviceId, EndCause, Family, Issue, Millis, NewSession, RotationSecret, Session, SessionId,
     Subject, Terms, Timestamp, Token,
 };
-use tenure_ports::EntropyError;
+use tenure_ports::RandomSourceError;
 
 use crate::Sessions;
-use crate::error::{Interrupted, IssueError};
-use crate::settle::{Key, Step};
+use crate::error::{IssueError, Unacknowledged};
+use crate::retry::{DeviceRef, Outcome};
 
 /// Who asks for a session.
 #[derive(Clone, Debug)]
@@ -40,13 +40,13 @@ pub struct Issued {
 
 /// An issue that is prepared: its token can be put in a safe place before the session exists.
 #[derive(Clone, Debug)]
-pub struct Issuing {
+pub struct PreparedIssue {
     device: DeviceId,
     new_session: NewSession,
     take_over: Option<EndCause>,
 }
 
-impl Issuing {
+impl PreparedIssue {
     /// The token that will hold once the issue is made.
     #[must_use]
     pub fn token(&self) -> Token {
@@ -81,8 +81,8 @@ impl Sessions {
     /// [`IssueError`]: [`IssueError::Refused`] where the device is another subject's; where the outcome is unknown, the session and its token come with the error.
     pub async fn issue(&self, request: IssueRequest) -> Result<Issued, IssueError> {
         let terms = self.policy().terms(request.ttl)?;
-        let issuing = self.prepare(request, terms)?;
-        self.issue_prepared(issuing).await
+        let prepared = self.prepare(request, terms)?;
+        self.issue_prepared(prepared).await
     }
 
     /// The same for a client that enrols itself: its TTL may only be shorter than the policy's.
@@ -91,41 +91,41 @@ impl Sessions {
     /// As [`Sessions::issue`].
     pub async fn enrol(&self, request: IssueRequest) -> Result<Issued, IssueError> {
         let terms = self.policy().terms_for_enrolment(request.ttl)?;
-        let issuing = self.prepare(request, terms)?;
-        self.issue_prepared(issuing).await
+        let prepared = self.prepare(request, terms)?;
+        self.issue_prepared(prepared).await
     }
 
     /// Draws what an issue needs. Changes nothing.
     ///
     /// # Errors
-    /// [`IssueError::Policy`], [`IssueError::Entropy`].
-    pub fn prepare_issue(&self, request: IssueRequest) -> Result<Issuing, IssueError> {
+    /// [`IssueError::Policy`], [`IssueError::RandomSource`].
+    pub fn prepare_issue(&self, request: IssueRequest) -> Result<PreparedIssue, IssueError> {
         let terms = self.policy().terms(request.ttl)?;
         Ok(self.prepare(request, terms)?)
     }
 
-    fn prepare(&self, request: IssueRequest, terms: Terms) -> Result<Issuing, EntropyError> {
+    fn prepare(&self, request: IssueRequest, terms: Terms) -> Result<PreparedIssue, RandomSourceError> {
         let new_session = NewSession {
-            id: self.draw()?,
-            family: Family::new(self.draw()?),
-            rotation_secret: RotationSecret::new(self.draw()?),
+            id: self.random_bytes()?,
+            family: Family::new(self.random_bytes()?),
+            rotation_secret: RotationSecret::new(self.random_bytes()?),
             subject: request.subject,
             client: Arc::new(request.client),
             terms,
             expires_by: None,
         };
-        Ok(Issuing { device: request.device, new_session, take_over: None })
+        Ok(PreparedIssue { device: request.device, new_session, take_over: None })
     }
 
     /// Makes a prepared issue.
     ///
     /// # Errors
     /// [`IssueError::Refused`], [`IssueError::Write`].
-    pub async fn issue_prepared(&self, issuing: Issuing) -> Result<Issued, IssueError> {
-        let Issuing { device, new_session, take_over } = issuing;
+    pub async fn issue_prepared(&self, prepared: PreparedIssue) -> Result<Issued, IssueError> {
+        let PreparedIssue { device, new_session, take_over } = prepared;
         let policy = self.policy();
         let answer = self
-            .settle(Key::Device(&device), |loaded, now| {
+            .commit_with_retry(DeviceRef::Device(&device), |loaded, now| {
                 let unknown = Device::unknown(device.clone());
                 let (device, new_session) = (loaded.unwrap_or(&unknown), new_session.clone());
                 let decided = match &take_over {
@@ -134,17 +134,17 @@ impl Sessions {
                 };
                 match decided {
                     Ok(Issue { session, token, evicted, revoked, commit }) => {
-                        Step::Commit(commit, Ok(Issued { session, token, evicted, revoked }))
+                        Outcome::Commit(commit, Ok(Issued { session, token, evicted, revoked }))
                     }
-                    Err(refusal) => Step::Answer(Err(refusal)),
+                    Err(refusal) => Outcome::Answer(Err(refusal)),
                 }
             })
             .await;
         match answer {
             Ok(issued) => Ok(issued?),
-            Err(Interrupted { error, intended }) => {
+            Err(Unacknowledged { error, intended }) => {
                 let intended = intended.and_then(|answer| answer.ok()).map(Box::new);
-                Err(IssueError::Write(Interrupted { error, intended }))
+                Err(IssueError::Write(Unacknowledged { error, intended }))
             }
         }
     }

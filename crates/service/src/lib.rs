@@ -10,9 +10,9 @@ mod issue;
 mod moltbot;
 mod read;
 mod record;
+mod retry;
 mod revoke;
 mod rotate;
-mod settle;
 mod transfer;
 mod verify;
 mod view;
@@ -22,30 +22,32 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tenure_domain::{Millis, Policy, Timestamp};
-use tenure_ports::{Clock, Entropy, Feed, SessionRepository, StoreError};
+use tenure_ports::{Clock, EventStream, RandomSource, SessionRepository, StoreError};
 
-pub use activity::Usage;
-pub use error::{Interrupted, IssueError, ReadError, ResolveError, RevokeError, RotateError, VerifyError, WriteError};
-pub use issue::{IssueRequest, Issued, Issuing};
-pub use moltbot::{MoltbotError, MoltbotImport, MoltbotSession, Owned, Replacement};
+pub use activity::ActivityMode;
+pub use error::{
+    IssueError, ReadError, ResolveError, RevokeError, RotateError, Unacknowledged, VerifyError, WriteError,
+};
+pub use issue::{IssueRequest, Issued, PreparedIssue};
+pub use moltbot::{MoltbotError, MoltbotImport, MoltbotSession, OwnedDevice, Replacement};
 pub use record::{RecordError, SessionRecord};
 pub use revoke::{Revoked, Target};
-pub use rotate::{Rotated, Rotating};
+pub use rotate::{PreparedRotation, Rotated};
 pub use transfer::{ExportError, ImportReport, OverCap};
 pub use verify::Verified;
 pub use view::{ClientView, SessionView, TimeError, parse_rfc3339, rfc3339};
-pub use watch::{Happening, News, Watch};
+pub use watch::{EventKind, Watch, WatchEvent};
 
 use activity::Activity;
 
 /// How many devices are changed at once, so that they can share a store's synchronisation or round trip.
-const AT_ONCE: usize = 64;
+const CONCURRENCY: usize = 64;
 
 /// Tenure's use cases over one store.
 pub struct Sessions {
     repository: Arc<dyn SessionRepository>,
     clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    random: Arc<dyn RandomSource>,
     policy: RwLock<Policy>,
     activity: Activity,
 }
@@ -56,10 +58,10 @@ impl Sessions {
     pub fn new(
         repository: Arc<dyn SessionRepository>,
         clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
+        random: Arc<dyn RandomSource>,
         policy: Policy,
     ) -> Self {
-        Self { repository, clock, entropy, policy: RwLock::new(policy), activity: Activity::default() }
+        Self { repository, clock, random: random, policy: RwLock::new(policy), activity: Activity::default() }
     }
 
     /// The policy that decisions made now go by.
@@ -82,7 +84,7 @@ impl Sessions {
     /// How far the store's time is ahead of this machine's clock, as it is after a clock that once was. Spans are counted
     /// rightly all the same; a time that another program compares with its own clock has to be moved by so much.
     #[must_use]
-    pub fn ahead(&self) -> Millis {
+    pub fn clock_lead(&self) -> Millis {
         let now = self.clock.now();
         now.since(self.clock.wall())
     }
@@ -91,7 +93,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`StoreError`] where the store cannot be listened to.
-    pub async fn subscribe(&self) -> Result<Feed, StoreError> {
+    pub async fn subscribe(&self) -> Result<EventStream, StoreError> {
         self.repository.subscribe().await
     }
 
@@ -99,13 +101,13 @@ impl Sessions {
     ///
     /// # Errors
     /// [`StoreError`] where it would not.
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        self.repository.probe().await
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        self.repository.check_writable().await
     }
 
-    fn draw<const N: usize>(&self) -> Result<[u8; N], tenure_ports::EntropyError> {
+    fn random_bytes<const N: usize>(&self) -> Result<[u8; N], tenure_ports::RandomSourceError> {
         let mut bytes = [0; N];
-        self.entropy.fill(&mut bytes)?;
+        self.random.fill(&mut bytes)?;
         Ok(bytes)
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tenure_domain::{ClientField, ClientInfo, DeviceId, State, Subject, Timestamp, Token};
 use tenure_ports::StoreError;
 
-use crate::{IssueError, IssueRequest, Issuing, OverCap, Sessions};
+use crate::{IssueError, IssueRequest, OverCap, PreparedIssue, Sessions};
 
 /// Why a file is no Moltbot `sessions.json`.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +34,12 @@ pub enum MoltbotError {
         column: usize,
     },
     /// A field out of bounds.
-    #[error("session {session:?}: {problem}; nothing was imported")]
+    #[error("session {session:?}: {message}; nothing was imported")]
     Field {
         /// Its id in the file.
         session: String,
         /// What is wrong.
-        problem: String,
+        message: String,
     },
     /// The store failed.
     #[error(transparent)]
@@ -98,14 +98,14 @@ pub struct Replacement {
     /// The old session's id.
     pub old_id: String,
     /// The new session.
-    pub issuing: Issuing,
+    pub prepared: PreparedIssue,
 }
 
 impl Replacement {
     /// The token that the new session will have.
     #[must_use]
     pub fn token(&self) -> Token {
-        self.issuing.token()
+        self.prepared.token()
     }
 }
 
@@ -119,12 +119,12 @@ pub struct MoltbotImport {
     /// Devices that would have more than their cap active; nothing of them is taken.
     pub over_cap: Vec<OverCap>,
     /// Devices that are other subjects'; nothing of them is taken.
-    pub owned: Vec<Owned>,
+    pub owned: Vec<OwnedDevice>,
 }
 
 /// A device whose active sessions are other subjects'.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owned {
+pub struct OwnedDevice {
     /// Which device.
     pub device: DeviceId,
     /// Whose they are.
@@ -187,14 +187,14 @@ impl MoltbotSession {
         };
         let device = device.ok_or_else(|| field(old_id, "neither deviceId nor clientInfo.id is there"))?;
         let device = DeviceId::new(device).map_err(|error| field(old_id, &error.to_string()))?;
-        let expires_at = expiry(entry.get("expiresAt")).map_err(|problem| field(old_id, &problem))?;
+        let expires_at = expiry(entry.get("expiresAt")).map_err(|message| field(old_id, &message))?;
         Ok(Self { old_id: old_id.to_owned(), device, client: info, expires_at })
     }
 }
 
 /// What is wrong with a session of the file. Values are not repeated: one of them is a token.
-fn field(session: &str, problem: &str) -> MoltbotError {
-    MoltbotError::Field { session: session.chars().take(64).collect(), problem: problem.to_owned() }
+fn field(session: &str, message: &str) -> MoltbotError {
+    MoltbotError::Field { session: session.chars().take(64).collect(), message: message.to_owned() }
 }
 
 fn text<'a>(session: &str, name: &str, value: Option<&'a Value>) -> Result<Option<&'a str>, MoltbotError> {
@@ -249,7 +249,7 @@ impl Sessions {
         for (device, sessions) in devices {
             let loaded = self.repository.load(&device).await?;
             if let Err(refusal) = loaded.available_slots(&subject, &policy, now) {
-                import.owned.push(Owned { device, owners: refusal.owners().to_vec() });
+                import.owned.push(OwnedDevice { device, owners: refusal.owners().to_vec() });
                 continue;
             }
             let active = loaded.sessions().iter().filter(|session| session.state(now) == State::Active).count();
@@ -260,8 +260,8 @@ impl Sessions {
             }
             for MoltbotSession { old_id, device, client, expires_at } in sessions {
                 let request = IssueRequest { device, subject: subject.clone(), client, ttl: None };
-                let issuing = self.prepare_issue(request)?.expiring_by(expires_at);
-                import.replacements.push(Replacement { old_id, issuing });
+                let prepared = self.prepare_issue(request)?.expiring_by(expires_at);
+                import.replacements.push(Replacement { old_id, prepared });
             }
         }
         Ok(import)

@@ -5,7 +5,7 @@ use tenure_ports::{Cursor, Page, Purge, StoreError};
 
 use crate::Sessions;
 use crate::error::{ReadError, ResolveError};
-use crate::settle::{Key, Step};
+use crate::retry::{DeviceRef, Outcome};
 
 /// How many ids are looked at to tell whether a prefix is unique.
 const CANDIDATES: usize = 32;
@@ -17,7 +17,7 @@ impl Sessions {
     /// [`ReadError`].
     pub async fn list(&self, filter: &Filter, sort: SortKey, limit: usize) -> Result<Vec<Session>, ReadError> {
         let now = self.clock.now();
-        let sessions = self.repository.top(filter, now, sort, limit).await?;
+        let sessions = self.repository.list_sorted(filter, now, sort, limit).await?;
         let idle = sessions.iter().filter(|session| session.state(now) == State::Idle);
         let devices: std::collections::BTreeSet<DeviceId> = idle.map(|session| session.device.clone()).collect();
         if devices.is_empty() {
@@ -25,9 +25,9 @@ impl Sessions {
         }
         // A session shown as idle must stay so: record it, then look again.
         for device in &devices {
-            self.record_idle(Key::Device(device)).await?;
+            self.record_idle(DeviceRef::Device(device)).await?;
         }
-        Ok(self.repository.top(filter, now, sort, limit).await?)
+        Ok(self.repository.list_sorted(filter, now, sort, limit).await?)
     }
 
     /// Some of the matching sessions in the store's order; see [`tenure_ports::SessionRepository::page`].
@@ -50,18 +50,19 @@ impl Sessions {
         if session.state(now) != State::Idle {
             return Ok(Some(session).filter(|session| session.is_retained(now)));
         }
-        self.record_idle(Key::Session(id)).await?;
+        self.record_idle(DeviceRef::Session(id)).await?;
         Ok(self.repository.find(id).await?.filter(|session| session.is_retained(now)))
     }
 
-    async fn record_idle(&self, key: Key<'_>) -> Result<(), crate::WriteError> {
+    async fn record_idle(&self, key: DeviceRef<'_>) -> Result<(), crate::WriteError> {
         self.flush_activity().await?;
         let policy = self.policy();
-        let settled = self.settle(key, |device, now| match device.and_then(|device| device.end_idle(&policy, now)) {
-            Some(commit) => Step::Commit(commit, ()),
-            None => Step::Answer(()),
-        });
-        settled.await.map_err(|interrupted| interrupted.error)
+        let settled =
+            self.commit_with_retry(key, |device, now| match device.and_then(|device| device.end_idle(&policy, now)) {
+                Some(commit) => Outcome::Commit(commit, ()),
+                None => Outcome::Answer(()),
+            });
+        settled.await.map_err(|unacknowledged| unacknowledged.error)
     }
 
     /// The session that a unique prefix of its id stands for.
@@ -70,7 +71,7 @@ impl Sessions {
     /// [`ResolveError`].
     pub async fn resolve(&self, start: &str) -> Result<SessionId, ResolveError> {
         let prefix: IdPrefix = start.parse()?;
-        let mut ids = self.repository.starting_with(prefix, CANDIDATES).await?;
+        let mut ids = self.repository.ids_with_prefix(prefix, CANDIDATES).await?;
         if ids.len() > 1 && ids.len() < CANDIDATES {
             // Records that are no longer shown must not make a prefix ambiguous.
             let now = self.clock.now();
@@ -104,7 +105,7 @@ impl Sessions {
         mut progress: impl FnMut(u64),
     ) -> Result<u64, StoreError> {
         let now = self.clock.now();
-        let purge = Purge { now, over_by: now.minus(older_than), dry_run };
+        let purge = Purge { now, inactive_by: now.minus(older_than), dry_run };
         let (mut removed, mut cursor) = (0, None);
         loop {
             let part = self.repository.purge(&purge, cursor).await?;

@@ -51,12 +51,12 @@ struct ReplacedRecord {
 
 /// Why a line is no session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {problem}")]
+#[error("line {line}: {message}")]
 pub struct RecordError {
     /// The line, counted from 1.
     pub line: u64,
     /// What is wrong with it.
-    pub problem: String,
+    pub message: String,
 }
 
 impl SessionRecord {
@@ -90,7 +90,7 @@ impl SessionRecord {
     /// # Errors
     /// [`RecordError`] with the line's number and what is wrong.
     pub fn parse(line: u64, text: &str) -> Result<Session, RecordError> {
-        let fail = |problem: String| RecordError { line, problem };
+        let fail = |message: String| RecordError { line, message };
         // serde_json would repeat a foreign value in its message; a digest must not reach a terminal.
         let record: Self = serde_json::from_str(text)
             .map_err(|error| fail(format!("not a session as sessions export writes it (column {})", error.column())))?;

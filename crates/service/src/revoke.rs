@@ -9,8 +9,8 @@ use tenure_domain::{
 use tenure_ports::StoreError;
 
 use crate::error::{RevokeError, WriteError};
-use crate::settle::{Key, Step};
-use crate::{AT_ONCE, Sessions};
+use crate::retry::{DeviceRef, Outcome};
+use crate::{CONCURRENCY, Sessions};
 
 /// How many sessions are looked at in one step of a walk.
 const PAGE: usize = 1_000;
@@ -34,7 +34,7 @@ pub struct Revoked {
     /// Ended by it, durably.
     pub ended: Vec<Session>,
     /// Over already.
-    pub already: Vec<Session>,
+    pub already_ended: Vec<Session>,
     /// Unknown.
     pub unknown: Vec<SessionId>,
 }
@@ -57,10 +57,10 @@ impl Sessions {
             Target::Ids(ids) => self.revoke_ids(ids, except, cause, &mut done).await,
             Target::Device(device) => {
                 let selection = Selection { except, ..Selection::default() };
-                self.revoke_on(Key::Device(device), &selection, cause, &mut done).await
+                self.revoke_on_device(DeviceRef::Device(device), &selection, cause, &mut done).await
             }
-            Target::Subject(subject) => self.revoke_walk(Some(subject), except, cause, &mut done).await,
-            Target::All => self.revoke_walk(None, except, cause, &mut done).await,
+            Target::Subject(subject) => self.revoke_matching(Some(subject), except, cause, &mut done).await,
+            Target::All => self.revoke_matching(None, except, cause, &mut done).await,
         };
         match outcome {
             Ok(()) => Ok(done),
@@ -72,7 +72,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn would_revoke(&self, target: &Target, except: Option<SessionId>) -> Result<Revoked, StoreError> {
+    pub async fn preview_revoke(&self, target: &Target, except: Option<SessionId>) -> Result<Revoked, StoreError> {
         let now = self.clock.now();
         let mut would = Revoked::default();
         let (device, subject) = match target {
@@ -80,7 +80,7 @@ impl Sessions {
                 for &id in ids.iter().filter(|id| except != Some(**id)) {
                     match self.repository.find(id).await?.filter(|session| session.is_retained(now)) {
                         None => would.unknown.push(id),
-                        Some(session) if session.inactive_since(now).is_some() => would.already.push(session),
+                        Some(session) if session.inactive_since(now).is_some() => would.already_ended.push(session),
                         Some(session) => would.ended.push(session),
                     }
                 }
@@ -122,15 +122,15 @@ impl Sessions {
     ///
     /// # Errors
     /// [`WriteError`]; the session is the same without it.
-    pub async fn describe(&self, id: SessionId, client: &ClientInfo) -> Result<(), WriteError> {
+    pub async fn update_client(&self, id: SessionId, client: &ClientInfo) -> Result<(), WriteError> {
         let policy = self.policy();
-        let described = self.settle(Key::Session(id), |device, now| {
+        let described = self.commit_with_retry(DeviceRef::Session(id), |device, now| {
             match device.and_then(|device| device.update_client(id, client, &policy, now)) {
-                Some(commit) => Step::Commit(commit, ()),
-                None => Step::Answer(()),
+                Some(commit) => Outcome::Commit(commit, ()),
+                None => Outcome::Answer(()),
             }
         });
-        described.await.map_err(|interrupted| interrupted.error)
+        described.await.map_err(|unacknowledged| unacknowledged.error)
     }
 
     async fn revoke_ids(
@@ -142,42 +142,42 @@ impl Sessions {
     ) -> Result<(), WriteError> {
         let ids: BTreeSet<_> = ids.iter().copied().filter(|id| except != Some(*id)).collect();
         for id in ids {
-            self.revoke_on(Key::Session(id), &Selection::one(id), cause, done).await?;
+            self.revoke_on_device(DeviceRef::Session(id), &Selection::one(id), cause, done).await?;
         }
         Ok(())
     }
 
-    async fn revoke_on(
+    async fn revoke_on_device(
         &self,
-        key: Key<'_>,
+        key: DeviceRef<'_>,
         selection: &Selection,
         cause: &EndCause,
         done: &mut Revoked,
     ) -> Result<(), WriteError> {
         let policy = self.policy();
-        let answer = self.settle(key, |device, now| {
+        let answer = self.commit_with_retry(key, |device, now| {
             let Some(device) = device else {
-                return Step::Answer(None);
+                return Outcome::Answer(None);
             };
             let revocation = device.revoke(selection, cause, &policy, now);
             let mut already = revocation.already_ended;
             already.retain(|session| session.is_retained(now));
             let answer = Some((revocation.ended, already));
             match revocation.commit {
-                Some(commit) => Step::Commit(commit, answer),
-                None => Step::Answer(answer),
+                Some(commit) => Outcome::Commit(commit, answer),
+                None => Outcome::Answer(answer),
             }
         });
         let found = match answer.await {
             Ok(found) => found,
-            Err(interrupted) => {
+            Err(unacknowledged) => {
                 // Made, if not as safely as asked: the caller is told which, beside the error.
-                if let (WriteError::NotDurable { .. }, Some(made)) = (&interrupted.error, interrupted.intended)
+                if let (WriteError::NotDurable { .. }, Some(made)) = (&unacknowledged.error, unacknowledged.intended)
                     && let Some((ended, _)) = *made
                 {
                     done.ended.extend(ended);
                 }
-                return Err(interrupted.error);
+                return Err(unacknowledged.error);
             }
         };
         let asked = selection.ids.as_deref().unwrap_or_default();
@@ -189,7 +189,7 @@ impl Sessions {
                 done.ended.extend(ended);
                 // Of a whole device only what it ended is news.
                 if selection.ids.is_some() {
-                    done.already.extend(already);
+                    done.already_ended.extend(already);
                 }
             }
             None => done.unknown.extend(asked),
@@ -197,7 +197,7 @@ impl Sessions {
         Ok(())
     }
 
-    async fn revoke_walk(
+    async fn revoke_matching(
         &self,
         subject: Option<&Subject>,
         except: Option<SessionId>,
@@ -216,10 +216,10 @@ impl Sessions {
             let mut work = stream::iter(devices)
                 .map(|device| async move {
                     let mut part = Revoked::default();
-                    let outcome = self.revoke_on(Key::Device(&device), selection, cause, &mut part).await;
+                    let outcome = self.revoke_on_device(DeviceRef::Device(&device), selection, cause, &mut part).await;
                     (part, outcome)
                 })
-                .buffer_unordered(AT_ONCE);
+                .buffer_unordered(CONCURRENCY);
             let mut failed = None;
             while let Some((part, outcome)) = work.next().await {
                 done.ended.extend(part.ended);

@@ -3,8 +3,8 @@
 use tenure_domain::{Decision, Refusal, RotationSecret, Session, Token};
 
 use crate::Sessions;
-use crate::error::{Interrupted, RotateError};
-use crate::settle::{Key, Step};
+use crate::error::{RotateError, Unacknowledged};
+use crate::retry::{DeviceRef, Outcome};
 
 /// A rotation that was made.
 #[derive(Debug)]
@@ -17,12 +17,12 @@ pub struct Rotated {
 
 /// A rotation that is prepared: its new token can be put in a safe place before the old one stops working.
 #[derive(Debug)]
-pub struct Rotating {
+pub struct PreparedRotation {
     old: Token,
     rotation_secret: RotationSecret,
 }
 
-impl Rotating {
+impl PreparedRotation {
     /// The token that will hold once the rotation is made.
     #[must_use]
     pub fn token(&self) -> Token {
@@ -34,9 +34,9 @@ impl Sessions {
     /// Draws what a rotation of `token` needs. Changes nothing.
     ///
     /// # Errors
-    /// [`RotateError::Entropy`].
-    pub fn prepare_rotation(&self, token: &Token) -> Result<Rotating, RotateError> {
-        Ok(Rotating { old: token.clone(), rotation_secret: RotationSecret::new(self.draw()?) })
+    /// [`RotateError::RandomSource`].
+    pub fn prepare_rotation(&self, token: &Token) -> Result<PreparedRotation, RotateError> {
+        Ok(PreparedRotation { old: token.clone(), rotation_secret: RotationSecret::new(self.random_bytes()?) })
     }
 
     /// Gives the token's session the prepared token, and its own TTL again. Of several rotations of one token
@@ -44,28 +44,29 @@ impl Sessions {
     ///
     /// # Errors
     /// [`RotateError`]; where the outcome is unknown, the prepared token comes with the error.
-    pub async fn rotate_prepared(&self, rotating: &Rotating) -> Result<Rotated, RotateError> {
-        let Rotating { old, rotation_secret } = rotating;
+    pub async fn rotate_prepared(&self, prepared: &PreparedRotation) -> Result<Rotated, RotateError> {
+        let PreparedRotation { old, rotation_secret } = prepared;
         let policy = self.policy();
         let answer = self
-            .settle(Key::Session(old.session()), |device, now| {
+            .commit_with_retry(DeviceRef::Session(old.session()), |device, now| {
                 let retained = device
                     .filter(|device| device.session(old.session()).is_some_and(|session| session.is_retained(now)));
                 match retained.map(|device| device.rotate(old, rotation_secret, &policy, now)) {
-                    None => Step::Answer(Err(Refusal::Unknown)),
-                    Some(Decision::Reject(refusal)) => Step::Answer(Err(refusal)),
-                    Some(Decision::EndSession(reason, commit)) => Step::Commit(commit, Err(Refusal::Ended(reason))),
-                    Some(Decision::Accept(rotation)) => {
-                        Step::Commit(rotation.commit, Ok(Rotated { session: rotation.session, token: rotation.token }))
-                    }
+                    None => Outcome::Answer(Err(Refusal::Unknown)),
+                    Some(Decision::Reject(refusal)) => Outcome::Answer(Err(refusal)),
+                    Some(Decision::EndSession(reason, commit)) => Outcome::Commit(commit, Err(Refusal::Ended(reason))),
+                    Some(Decision::Accept(rotation)) => Outcome::Commit(
+                        rotation.commit,
+                        Ok(Rotated { session: rotation.session, token: rotation.token }),
+                    ),
                 }
             })
             .await;
         match answer {
             Ok(rotated) => Ok(rotated?),
-            Err(Interrupted { error, intended }) => {
+            Err(Unacknowledged { error, intended }) => {
                 let intended = intended.and_then(|answer| answer.ok()).map(Box::new);
-                Err(RotateError::Write(Interrupted { error, intended }))
+                Err(RotateError::Write(Unacknowledged { error, intended }))
             }
         }
     }

@@ -7,9 +7,9 @@ use futures_util::{StreamExt, stream};
 use tenure_domain::{DeviceId, Filter, ImportOutcome, Scope, Session, SessionId};
 use tenure_ports::StoreError;
 
-use crate::error::{Interrupted, WriteError};
-use crate::settle::{Key, Step};
-use crate::{AT_ONCE, SessionRecord, Sessions};
+use crate::error::{Unacknowledged, WriteError};
+use crate::retry::{DeviceRef, Outcome};
+use crate::{CONCURRENCY, SessionRecord, Sessions};
 
 const PAGE: usize = 1_000;
 
@@ -40,13 +40,13 @@ pub struct OverCap {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportReport {
     /// Taken over; read back and found equal.
-    pub taken: u64,
+    pub imported: u64,
     /// Known here already, in the same or a newer state.
-    pub kept: u64,
+    pub already_present: u64,
     /// No longer retained.
-    pub lapsed: u64,
+    pub not_retained: u64,
     /// Refused, since they may have ended here.
-    pub barred: Vec<SessionId>,
+    pub blocked: Vec<SessionId>,
     /// Refused with their device.
     pub over_cap: Vec<OverCap>,
     /// Taken, and changed by someone else before they were read back.
@@ -55,10 +55,10 @@ pub struct ImportReport {
 
 impl ImportReport {
     fn add(&mut self, part: Self) {
-        self.taken += part.taken;
-        self.kept += part.kept;
-        self.lapsed += part.lapsed;
-        self.barred.extend(part.barred);
+        self.imported += part.imported;
+        self.already_present += part.already_present;
+        self.not_retained += part.not_retained;
+        self.blocked.extend(part.blocked);
         self.over_cap.extend(part.over_cap);
         self.changed_since.extend(part.changed_since);
     }
@@ -112,7 +112,7 @@ impl Sessions {
                 let part = self.import_device(&device, &sessions, dry_run).await?;
                 Ok::<_, WriteError>((part, sessions.len() as u64))
             })
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(CONCURRENCY);
         while let Some(outcome) = work.next().await {
             let (part, count) = outcome?;
             report.add(part);
@@ -134,28 +134,28 @@ impl Sessions {
             known.extend(self.repository.find(session.id).await?);
         }
         let policy = self.policy();
-        let decided = self.settle(Key::Device(device), |loaded, now| {
+        let decided = self.commit_with_retry(DeviceRef::Device(device), |loaded, now| {
             let unknown = tenure_domain::Device::unknown(device.clone());
             let mut plan = loaded.unwrap_or(&unknown).import(incoming, &known, &policy, now);
             let commit = plan.commit.take();
             let taken: Vec<Session> =
                 commit.iter().flat_map(|commit| &commit.changes).map(|change| change.session().clone()).collect();
             match commit.filter(|_| !dry_run) {
-                Some(commit) => Step::Commit(commit, (plan, taken)),
-                None => Step::Answer((plan, taken)),
+                Some(commit) => Outcome::Commit(commit, (plan, taken)),
+                None => Outcome::Answer((plan, taken)),
             }
         });
-        let (plan, written) = decided.await.map_err(|Interrupted { error, .. }| error)?;
+        let (plan, written) = decided.await.map_err(|Unacknowledged { error, .. }| error)?;
         if plan.active > policy.cap() && plan.outcomes.iter().any(|(_, outcome)| *outcome == ImportOutcome::Imported) {
             report.over_cap.push(OverCap { device: device.clone(), active: plan.active, cap: policy.cap() });
             return Ok(report);
         }
         for (id, outcome) in plan.outcomes {
             match outcome {
-                ImportOutcome::Imported => report.taken += 1,
-                ImportOutcome::AlreadyPresent => report.kept += 1,
-                ImportOutcome::NotRetained => report.lapsed += 1,
-                ImportOutcome::Blocked => report.barred.push(id),
+                ImportOutcome::Imported => report.imported += 1,
+                ImportOutcome::AlreadyPresent => report.already_present += 1,
+                ImportOutcome::NotRetained => report.not_retained += 1,
+                ImportOutcome::Blocked => report.blocked.push(id),
             }
         }
         if !dry_run {

@@ -3,8 +3,8 @@
 use tenure_domain::{Decision, Refusal, Session, SessionId, Timestamp, Token, TokenMatch, Verdict};
 
 use crate::error::VerifyError;
-use crate::settle::{Key, Step};
-use crate::{Sessions, Usage};
+use crate::retry::{DeviceRef, Outcome};
+use crate::{ActivityMode, Sessions};
 
 /// A token that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +28,13 @@ impl Sessions {
     ///
     /// # Errors
     /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] where it cannot be judged.
-    pub async fn verify(&self, token: &Token, usage: Usage) -> Result<Verified, VerifyError> {
-        if let Some(verified) = self.verify_from_memory(token, usage) {
+    pub async fn verify(&self, token: &Token, mode: ActivityMode) -> Result<Verified, VerifyError> {
+        if let Some(verified) = self.verify_from_cache(token, mode) {
             return Ok(verified);
         }
-        let found = match usage {
-            Usage::Counts => self.repository.find_for_use(token.session()).await?,
-            Usage::Ignored => self.repository.find(token.session()).await?,
+        let found = match mode {
+            ActivityMode::Record => self.repository.find_for_use(token.session()).await?,
+            ActivityMode::Ignore => self.repository.find(token.session()).await?,
         };
         let Some(session) = found else {
             return Err(Refusal::Unknown.into());
@@ -44,9 +44,9 @@ impl Sessions {
             return Err(Refusal::Unknown.into());
         }
         match session.verdict(token, now) {
-            Verdict::Valid(token_match) => Ok(self.accept(session, token_match, usage, now)),
+            Verdict::Valid(token_match) => Ok(self.accept(session, token_match, mode, now)),
             Verdict::Refused(refusal) => Err(refusal.into()),
-            Verdict::EndRequired(_) => self.judge_durably(token, usage).await,
+            Verdict::EndRequired(_) => self.authenticate_and_commit(token, mode).await,
         }
     }
 
@@ -54,53 +54,55 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`Sessions::verify`]; a text that is no token is [`Refusal::Malformed`].
-    pub async fn verify_text(&self, text: &str, usage: Usage) -> Result<Verified, VerifyError> {
+    pub async fn verify_text(&self, text: &str, mode: ActivityMode) -> Result<Verified, VerifyError> {
         let token = Token::parse(text).map_err(|_| Refusal::Malformed)?;
-        self.verify(&token, usage).await
+        self.verify(&token, mode).await
     }
 
     /// A remembered session may be older than a rotation elsewhere, or than its latest use: it only accepts.
-    fn verify_from_memory(&self, token: &Token, usage: Usage) -> Option<Verified> {
-        let session = self.repository.recall(token.session())?;
+    fn verify_from_cache(&self, token: &Token, mode: ActivityMode) -> Option<Verified> {
+        let session = self.repository.find_cached(token.session())?;
         let now = self.clock.now();
         match session.verdict(token, now) {
-            Verdict::Valid(token_match) => Some(self.accept(session, token_match, usage, now)),
+            Verdict::Valid(token_match) => Some(self.accept(session, token_match, mode, now)),
             Verdict::Refused(_) | Verdict::EndRequired(_) => None,
         }
     }
 
-    fn accept(&self, session: Session, token_match: TokenMatch, usage: Usage, now: Timestamp) -> Verified {
-        if usage == Usage::Counts {
+    fn accept(&self, session: Session, token_match: TokenMatch, mode: ActivityMode, now: Timestamp) -> Verified {
+        if mode == ActivityMode::Record {
             self.activity.note(session.id, now);
         }
         let rotation_due = token_match == TokenMatch::Current && session.is_rotation_due(&self.policy.read(), now);
-        let session = if usage == Usage::Counts { session.touched(now) } else { session };
+        let session = if mode == ActivityMode::Record { session.touched(now) } else { session };
         Verified { session, token_match, rotation_due, at: now }
     }
 
     /// Judges again on the whole device, and commits the end that this comes to. Activity noted here and not written
     /// yet may be what keeps a session from being idle.
-    async fn judge_durably(&self, token: &Token, usage: Usage) -> Result<Verified, VerifyError> {
+    async fn authenticate_and_commit(&self, token: &Token, mode: ActivityMode) -> Result<Verified, VerifyError> {
         self.flush_activity().await?;
         let policy = self.policy();
         let mut judged_at = Timestamp::EPOCH;
         let answer = self
-            .settle(Key::Session(token.session()), |device, now| {
+            .commit_with_retry(DeviceRef::Session(token.session()), |device, now| {
                 judged_at = now;
                 match device.map(|device| device.authenticate(token, &policy, now)) {
-                    None => Step::Answer(Err(Refusal::Unknown)),
-                    Some(Decision::Reject(refusal)) => Step::Answer(Err(refusal)),
-                    Some(Decision::Accept((token_match, session))) => Step::Answer(Ok((token_match, session.clone()))),
+                    None => Outcome::Answer(Err(Refusal::Unknown)),
+                    Some(Decision::Reject(refusal)) => Outcome::Answer(Err(refusal)),
+                    Some(Decision::Accept((token_match, session))) => {
+                        Outcome::Answer(Ok((token_match, session.clone())))
+                    }
                     Some(Decision::EndSession(reason, commit)) => {
                         tracing::info!(session = %token.session(), %reason, "ending the session");
-                        Step::Commit(commit, Err(Refusal::Ended(reason)))
+                        Outcome::Commit(commit, Err(Refusal::Ended(reason)))
                     }
                 }
             })
             .await
-            .map_err(|interrupted| VerifyError::Write(interrupted.error))?;
+            .map_err(|unacknowledged| VerifyError::Write(unacknowledged.error))?;
         let (token_match, session) = answer?;
-        Ok(self.accept(session, token_match, usage, judged_at))
+        Ok(self.accept(session, token_match, mode, judged_at))
     }
 
     /// The session as it is now, for a connection that was admitted with it: still active, or why not. Costs what a
@@ -108,7 +110,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] where it cannot be judged.
-    pub async fn still_holds(&self, id: SessionId) -> Result<Session, VerifyError> {
+    pub async fn check_active(&self, id: SessionId) -> Result<Session, VerifyError> {
         match self.get(id).await? {
             None => Err(Refusal::Unknown.into()),
             Some(session) => match session.state(self.clock.now()) {

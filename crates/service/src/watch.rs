@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tenure_domain::{Filter, Scope, Session, SessionId, State, Timestamp};
-use tenure_ports::{ChangeKind, Feed, FeedItem};
+use tenure_ports::{ChangeKind, EventStream, StoreEvent};
 
 use crate::error::ReadError;
 use crate::{Sessions, WriteError};
@@ -17,14 +17,14 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum EventKind {
     /// A change was made.
     Changed(ChangeKind),
     /// Its time ran out, and nobody had to do anything.
     Expired,
 }
 
-impl Happening {
+impl EventKind {
     /// The stable code: [`ChangeKind::code`], or `expired`.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -37,26 +37,26 @@ impl Happening {
 
 /// News for a watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum WatchEvent {
     /// Something happened to a session.
-    Happened {
+    Session {
         /// Which one.
         id: SessionId,
         /// What.
-        what: Happening,
+        kind: EventKind,
         /// When, on the store's clock.
         at: Timestamp,
         /// Its record as it was when the news was told; `None` where it is gone.
         session: Option<Box<Session>>,
     },
     /// The connection to the store broke or the watcher was slow: changes may have been missed.
-    Missed,
+    Lagged,
 }
 
 /// Follows sessions from its making on.
 pub struct Watch<'a> {
     sessions: &'a Sessions,
-    feed: Feed,
+    feed: EventStream,
     /// When sessions will be over by themselves; entries that `known` does not confirm are out of date.
     due: BinaryHeap<Reverse<(Timestamp, SessionId)>>,
     known: HashMap<SessionId, Timestamp>,
@@ -71,7 +71,7 @@ impl Sessions {
         // In this order, so that nothing falls between the two.
         let feed = self.subscribe().await?;
         let mut watch = Watch { sessions: self, feed, due: BinaryHeap::new(), known: HashMap::new() };
-        watch.look_at_all().await?;
+        watch.reload().await?;
         Ok(watch)
     }
 }
@@ -81,35 +81,35 @@ impl Watch<'_> {
     ///
     /// # Errors
     /// [`ReadError`] where a session cannot be read now; the watch goes on with the next call.
-    pub async fn next(&mut self) -> Result<Option<News>, ReadError> {
+    pub async fn next(&mut self) -> Result<Option<WatchEvent>, ReadError> {
         loop {
             let pause = self.until_next();
             tokio::select! {
                 biased;
                 item = self.feed.next() => match item {
                     None => return Ok(None),
-                    Some(FeedItem::Missed) => {
-                        self.look_at_all().await?;
-                        return Ok(Some(News::Missed));
+                    Some(StoreEvent::Lagged) => {
+                        self.reload().await?;
+                        return Ok(Some(WatchEvent::Lagged));
                     }
-                    Some(FeedItem::Changed { session, kind, at }) => return self.changed(session, kind, at).await.map(Some),
+                    Some(StoreEvent::Changed { session, kind, at }) => return self.changed(session, kind, at).await.map(Some),
                 },
                 () = tokio::time::sleep(pause) => {
-                    if let Some(news) = self.over().await? {
-                        return Ok(Some(news));
+                    if let Some(event) = self.next_expired().await? {
+                        return Ok(Some(event));
                     }
                 }
             }
         }
     }
 
-    async fn changed(&mut self, id: SessionId, kind: ChangeKind, at: Timestamp) -> Result<News, ReadError> {
+    async fn changed(&mut self, id: SessionId, kind: ChangeKind, at: Timestamp) -> Result<WatchEvent, ReadError> {
         let session = if kind == ChangeKind::Purged { None } else { self.sessions.get(id).await? };
         match &session {
             Some(session) => self.schedule(session),
             None => drop(self.known.remove(&id)),
         }
-        Ok(News::Happened { id, what: Happening::Changed(kind), at, session: session.map(Box::new) })
+        Ok(WatchEvent::Session { id, kind: EventKind::Changed(kind), at, session: session.map(Box::new) })
     }
 
     fn until_next(&self) -> Duration {
@@ -118,7 +118,7 @@ impl Watch<'_> {
     }
 
     /// The session whose time ran out first, if one's did.
-    async fn over(&mut self) -> Result<Option<News>, ReadError> {
+    async fn next_expired(&mut self) -> Result<Option<WatchEvent>, ReadError> {
         let now = self.sessions.now();
         while let Some(&Reverse((at, id))) = self.due.peek().filter(|Reverse((at, _))| *at <= now) {
             self.due.pop();
@@ -131,8 +131,8 @@ impl Watch<'_> {
             match session.state(self.sessions.now()) {
                 State::Expired => {
                     let at = session.expires_at;
-                    let what = Happening::Expired;
-                    return Ok(Some(News::Happened { id, what, at, session: Some(Box::new(session)) }));
+                    let kind = EventKind::Expired;
+                    return Ok(Some(WatchEvent::Session { id, kind, at, session: Some(Box::new(session)) }));
                 }
                 _ => self.schedule(&session),
             }
@@ -151,7 +151,7 @@ impl Watch<'_> {
         }
     }
 
-    async fn look_at_all(&mut self) -> Result<(), ReadError> {
+    async fn reload(&mut self) -> Result<(), ReadError> {
         let filter = Filter { scope: Scope::Active, ..Filter::default() };
         let mut cursor = None;
         loop {

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tenure_domain::{
     ClientInfo, Commit, Device, DeviceId, IssueRefusal, Policy, Refusal, Revision, Session, Subject, Timestamp, Token,
 };
-use tenure_ports::{Clock, CommitError, Entropy, EntropyError, MockSessionRepository, StoreError};
-use tenure_service::{IssueError, IssueRequest, RotateError, Sessions, Usage, VerifyError, WriteError};
+use tenure_ports::{Clock, CommitError, MockSessionRepository, RandomSource, RandomSourceError, StoreError};
+use tenure_service::{ActivityMode, IssueError, IssueRequest, RotateError, Sessions, VerifyError, WriteError};
 
 /// Advances by a second at each look, so that two decisions never share an instant.
 struct Ticking(AtomicU64);
@@ -24,8 +24,8 @@ impl Clock for Ticking {
 /// Counts up: as good as random where nobody guesses.
 struct Counting(AtomicU64);
 
-impl Entropy for Counting {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+impl RandomSource for Counting {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
         for byte in buffer {
             *byte = self.0.fetch_add(1, Ordering::Relaxed) as u8;
         }
@@ -47,11 +47,11 @@ fn sessions(repository: MockSessionRepository) -> Sessions {
 }
 
 fn down() -> StoreError {
-    StoreError::Unavailable { place: "the store".to_owned(), problem: "is down".to_owned() }
+    StoreError::Unavailable { location: "the store".to_owned(), message: "is down".to_owned() }
 }
 
 fn lost() -> CommitError {
-    CommitError::OutcomeUnknown { place: "the store".to_owned(), problem: "the answer was lost".to_owned() }
+    CommitError::OutcomeUnknown { location: "the store".to_owned(), message: "the answer was lost".to_owned() }
 }
 
 /// A session and its token, as an earlier issue left them.
@@ -84,9 +84,9 @@ async fn endless_conflict_is_given_up_and_counted() {
     repository.expect_load().times(64).returning(|id| Ok(Device::unknown(id.clone())));
     repository.expect_commit().times(64).returning(|_| Err(CommitError::Conflict));
     match sessions(repository).issue(request()).await {
-        Err(IssueError::Write(interrupted)) => {
-            assert_eq!(interrupted.error, WriteError::Contended { attempts: 64 });
-            assert!(interrupted.intended.is_none(), "nothing was made, so no token is told");
+        Err(IssueError::Write(unacknowledged)) => {
+            assert_eq!(unacknowledged.error, WriteError::Contended { attempts: 64 });
+            assert!(unacknowledged.intended.is_none(), "nothing was made, so no token is told");
         }
         other => panic!("{other:?}"),
     }
@@ -143,7 +143,7 @@ async fn a_lost_answer_to_a_rotation_that_was_made_is_found_out() {
     let stored: Arc<Mutex<Option<Commit>>> = Arc::default();
     let mut repository = MockSessionRepository::new();
     let loaded = holding(&session);
-    repository.expect_load_of().times(1).returning(move |_| Ok(Some(loaded.clone())));
+    repository.expect_load_by_session().times(1).returning(move |_| Ok(Some(loaded.clone())));
     let kept = Arc::clone(&stored);
     repository.expect_commit().times(2).returning(move |commit| {
         let mut kept = kept.lock();
@@ -177,7 +177,7 @@ async fn a_lost_answer_to_a_rotation_that_another_won_is_refused_without_theft()
     };
     let mut repository = MockSessionRepository::new();
     let mut devices = vec![holding(&winner), holding(&session)];
-    repository.expect_load_of().times(2).returning(move |_| Ok(devices.pop()));
+    repository.expect_load_by_session().times(2).returning(move |_| Ok(devices.pop()));
     let mut answers = vec![Err(CommitError::Conflict), Err(lost())];
     repository.expect_commit().times(2).returning(move |_| answers.pop().unwrap());
     repository.expect_find().times(1).returning(move |_| Ok(Some(winner.clone())));
@@ -192,17 +192,17 @@ async fn an_answer_that_stays_lost_is_said_to_be_unknown_and_the_new_token_is_no
     let (session, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     let loaded = holding(&session);
-    repository.expect_load_of().times(1).returning(move |_| Ok(Some(loaded.clone())));
+    repository.expect_load_by_session().times(1).returning(move |_| Ok(Some(loaded.clone())));
     // Later attempts may fail for certain; the first may still be applied.
     let mut answers = vec![Err(down().into()), Err(down().into()), Err(lost())];
     repository.expect_commit().times(3).returning(move |_| answers.pop().unwrap());
     let sessions = sessions(repository);
     let rotating = sessions.prepare_rotation(&token).unwrap();
     match sessions.rotate_prepared(&rotating).await {
-        Err(RotateError::Write(interrupted)) => {
-            assert!(matches!(interrupted.error, WriteError::OutcomeUnknown { .. }), "{:?}", interrupted.error);
-            assert!(interrupted.error.to_string().starts_with("outcome unknown: "));
-            let intended = interrupted.intended.expect("the token that may hold now");
+        Err(RotateError::Write(unacknowledged)) => {
+            assert!(matches!(unacknowledged.error, WriteError::OutcomeUnknown { .. }), "{:?}", unacknowledged.error);
+            assert!(unacknowledged.error.to_string().starts_with("outcome unknown: "));
+            let intended = unacknowledged.intended.expect("the token that may hold now");
             assert_eq!(intended.token.to_text().expose(), rotating.token().to_text().expose());
         }
         other => panic!("{other:?}"),
@@ -213,9 +213,9 @@ async fn an_answer_that_stays_lost_is_said_to_be_unknown_and_the_new_token_is_no
 async fn a_store_that_is_down_is_an_error_and_no_refusal() {
     let (_, token) = issued().await;
     let mut repository = MockSessionRepository::new();
-    repository.expect_recall().return_const(None);
+    repository.expect_find_cached().return_const(None);
     repository.expect_find_for_use().returning(|_| Err(down()));
-    let outcome = sessions(repository).verify(&token, Usage::Counts).await;
+    let outcome = sessions(repository).verify(&token, ActivityMode::Record).await;
     assert_eq!(outcome, Err(VerifyError::Write(WriteError::Store(down()))));
 }
 
@@ -234,14 +234,14 @@ async fn theft_is_told_only_once_the_end_is_durable() {
     for durable in [true, false] {
         let mut repository = MockSessionRepository::new();
         let (found, loaded) = (rotation.clone(), holding(&rotation));
-        repository.expect_recall().return_const(None);
+        repository.expect_find_cached().return_const(None);
         repository.expect_find_for_use().returning(move |_| Ok(Some(found.clone())));
-        repository.expect_load_of().returning(move |_| Ok(Some(loaded.clone())));
+        repository.expect_load_by_session().returning(move |_| Ok(Some(loaded.clone())));
         repository
             .expect_commit()
             .times(1)
             .returning(move |_| if durable { Ok(Revision::new(2)) } else { Err(down().into()) });
-        let outcome = sessions(repository).verify(&token, Usage::Counts).await;
+        let outcome = sessions(repository).verify(&token, ActivityMode::Record).await;
         if durable {
             let replayed = Refusal::Ended(tenure_domain::EndReason::Replayed);
             assert_eq!(outcome, Err(VerifyError::Refused(replayed)));
@@ -256,7 +256,7 @@ async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
     let (session, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     let id = session.id;
-    repository.expect_recall().return_const(None);
+    repository.expect_find_cached().return_const(None);
     let found = session.clone();
     repository.expect_find_for_use().returning(move |_| Ok(Some(found.clone())));
     repository.expect_find().returning(move |_| Ok(Some(session.clone())));
@@ -268,10 +268,10 @@ async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
     });
     let sessions = sessions(repository);
     for _ in 0..3 {
-        sessions.verify(&token, Usage::Counts).await.unwrap();
+        sessions.verify(&token, ActivityMode::Record).await.unwrap();
     }
     assert_eq!(sessions.flush_activity().await, Err(down()));
-    sessions.verify(&token, Usage::Ignored).await.unwrap();
+    sessions.verify(&token, ActivityMode::Ignore).await.unwrap();
     assert_eq!(sessions.flush_activity().await, Ok(1));
     assert_eq!(sessions.flush_activity().await, Ok(0), "nothing is left to write");
 }
@@ -281,13 +281,13 @@ async fn a_remembered_session_accepts_without_asking_the_store() {
     let (session, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     let id = session.id;
-    repository.expect_recall().times(1).return_const(Some(session));
+    repository.expect_find_cached().times(1).return_const(Some(session));
     repository.expect_touch().times(1).returning(move |touches| {
         assert_eq!(touches[0].session, id);
         Ok(())
     });
     let sessions = sessions(repository);
-    let verified = sessions.verify(&token, Usage::Counts).await.unwrap();
+    let verified = sessions.verify(&token, ActivityMode::Record).await.unwrap();
     assert_eq!(verified.session.last_activity, verified.at);
     sessions.flush_activity().await.unwrap();
 }
@@ -321,8 +321,8 @@ async fn nothing_is_refused_or_ended_from_memory() {
     ];
     for (remembered, stored, token) in cases {
         let mut repository = MockSessionRepository::new();
-        repository.expect_recall().times(1).return_const(Some(remembered));
+        repository.expect_find_cached().times(1).return_const(Some(remembered));
         repository.expect_find().times(1).returning(move |_| Ok(Some(stored.clone())));
-        sessions(repository).verify(&token, Usage::Ignored).await.unwrap();
+        sessions(repository).verify(&token, ActivityMode::Ignore).await.unwrap();
     }
 }

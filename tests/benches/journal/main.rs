@@ -22,7 +22,7 @@ use stand::{Random, ids, issue, open, opened, role, service};
 use tenure_adapter_json::JsonStore;
 use tenure_domain::{Filter, Millis, SessionId, SortKey, Subject, Token, Touch};
 use tenure_ports::{Clock as _, SessionRepository as _};
-use tenure_service::Usage;
+use tenure_service::ActivityMode;
 use tenure_tests::host::WallClock;
 use tokio::runtime::Runtime;
 
@@ -180,7 +180,8 @@ async fn touching(store: &JsonStore, ids: &[SessionId]) -> Duration {
 fn listing(lines: &Lines, runtime: &Runtime, store: &JsonStore, others: [Duration; 2]) {
     let top = |filter: Filter, limit| {
         timed(20, |_| {
-            let found = runtime.block_on(store.top(&filter, WallClock.now(), SortKey::LastActivity, limit)).unwrap();
+            let found =
+                runtime.block_on(store.list_sorted(&filter, WallClock.now(), SortKey::LastActivity, limit)).unwrap();
             assert!(!found.is_empty());
         })
     };
@@ -211,7 +212,7 @@ fn concurrent(lines: &Lines, runtime: &Runtime, folder: &Path, path: &Path, stor
 fn verifying(lines: &Lines, runtime: &Runtime, store: &std::sync::Arc<JsonStore>, token: &str) {
     let sessions = service(store);
     let parsed = Token::parse(token).unwrap();
-    let verify = || drop(runtime.block_on(sessions.verify(&parsed, Usage::Counts)).unwrap());
+    let verify = || drop(runtime.block_on(sessions.verify(&parsed, ActivityMode::Record)).unwrap());
     verify();
     let allocated = allocation_counter::measure(|| (0..1000).for_each(|_| verify()));
     lines.text("allocations of 1,000 verifications", allocated.count_total.to_string(), None, None);

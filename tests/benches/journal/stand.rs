@@ -127,7 +127,7 @@ async fn fill(path: &Path, count: usize) {
 
 /// All sessions there are.
 pub(crate) async fn ids(store: &JsonStore) -> Vec<SessionId> {
-    let all = store.top(&Filter::default(), WallClock.now(), SortKey::Created, usize::MAX).await.unwrap();
+    let all = store.list_sorted(&Filter::default(), WallClock.now(), SortKey::Created, usize::MAX).await.unwrap();
     all.iter().map(|session| session.id).collect()
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Refusal, Subject, Token};
-use tenure_service::{IssueRequest, RotateError, Sessions, Target, Usage, VerifyError};
+use tenure_service::{ActivityMode, IssueRequest, RotateError, Sessions, Target, VerifyError};
 use tenure_tests::host::{OsEntropy, WallClock};
 use tokio::task::JoinSet;
 
@@ -84,7 +84,7 @@ async fn issue(sessions: &Sessions, device: &str) -> Result<String, Failure> {
 }
 
 async fn verify(sessions: &Sessions, token: &str) -> String {
-    match sessions.verify_text(token, Usage::Counts).await {
+    match sessions.verify_text(token, ActivityMode::Record).await {
         Ok(_) => "active".to_owned(),
         Err(VerifyError::Refused(refusal)) => refusal.code().to_owned(),
         Err(error) => format!("error: {error}"),

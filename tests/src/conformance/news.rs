@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tenure_domain::{ClientField, ClientInfo, EndReason, Millis, Policy, SessionId, Timestamp, Touch};
-use tenure_ports::{ChangeKind, Feed, FeedItem, SessionRepository};
+use tenure_ports::{ChangeKind, EventStream, SessionRepository, StoreEvent};
 use tokio::time::timeout;
 
 use super::support::{capped, device, idling, issue, load_of, new_session, now, purge, revocation, revoke, rotate};
@@ -16,18 +16,18 @@ const SOON: Duration = Duration::from_secs(20);
 type Told = (SessionId, ChangeKind);
 
 /// The next change. That some may have been missed is no change.
-async fn next(feed: &mut Feed) -> (Told, Timestamp) {
+async fn next(feed: &mut EventStream) -> (Told, Timestamp) {
     loop {
         match timeout(SOON, feed.next()).await.expect("news within the time").expect("the feed goes on") {
-            FeedItem::Changed { session, kind, at } => return ((session, kind), at),
-            FeedItem::Missed => {}
+            StoreEvent::Changed { session, kind, at } => return ((session, kind), at),
+            StoreEvent::Lagged => {}
         }
     }
 }
 
 /// Takes exactly this news, each session's in its order. `past` is of before the subscription, and may still be under
 /// way: it takes a moment from one node of a cluster to another.
-async fn expect(feed: &mut Feed, past: &[Told], wanted: &[Told]) {
+async fn expect(feed: &mut EventStream, past: &[Told], wanted: &[Told]) {
     let mut wanted = wanted.to_vec();
     while !wanted.is_empty() {
         let (told, _) = next(feed).await;
@@ -70,7 +70,7 @@ pub async fn changes_are_told_in_order(stand: &Stand) {
         &past,
         &[
             (id, ChangeKind::Rotated),
-            (id, ChangeKind::Described),
+            (id, ChangeKind::ClientUpdated),
             (id, ChangeKind::Ended(EndReason::Revoked)),
             (foreign.session.id, ChangeKind::Imported),
         ],

@@ -2,7 +2,7 @@
 
 use tenure_domain::{EndReason, Filter, Millis, Policy, PolicySettings, Refusal, Session, SessionId, Touch};
 use tenure_ports::CommitError;
-use tenure_service::{Usage, VerifyError};
+use tenure_service::{ActivityMode, VerifyError};
 
 use super::support::{
     capped, decide_rotation, device, find, idling, ids, issue, load_of, now, policy, purge, retained, revocation,
@@ -48,7 +48,7 @@ pub async fn lapsed_sessions_leave_the_load_and_stay_readable(stand: &Stand) {
     assert_eq!(next.commit.expired, [over.id]);
     for store in [&stand.store, &stand.other] {
         assert_eq!(ids(store.load(&device("laptop")).await.unwrap().sessions()), [next.session.id]);
-        assert_eq!(ids(store.load_of(over.id).await.unwrap().unwrap().sessions()), ids([&over, &next.session]));
+        assert_eq!(ids(store.load_by_session(over.id).await.unwrap().unwrap().sessions()), ids([&over, &next.session]));
     }
     assert_eq!(find(stand, over.id).await, Some(over.clone()));
     assert_eq!(ids(&walk(&*stand.store, &retained(), now(stand), 10).await), ids([&over, &next.session]));
@@ -81,7 +81,7 @@ pub async fn a_purge_removes_and_counts_what_is_over(stand: &Stand) {
     assert_eq!(purge(stand, now(stand), false).await, 22);
     for store in [&stand.store, &stand.other] {
         assert_eq!(walk(&**store, &retained(), now(stand), 100).await, std::slice::from_ref(&active));
-        assert_eq!(store.load_of(over[0].id).await.unwrap(), None);
+        assert_eq!(store.load_by_session(over[0].id).await.unwrap(), None);
         assert_eq!(ids(store.load(&device("device-3")).await.unwrap().sessions()), [active.id]);
     }
     for gone in over.iter().chain([&idle, &revoked]) {
@@ -150,13 +150,13 @@ pub async fn an_older_export_brings_nothing_back(stand: &Stand) {
     let export = vec![issued.session.clone()];
     let ended = revoke(stand, issued.session.id).await;
     let report = sessions.import(export.clone(), false, |_| {}).await.unwrap();
-    assert_eq!((report.kept, report.taken), (1, 0));
+    assert_eq!((report.already_present, report.imported), (1, 0));
     assert_eq!(find(stand, ended.id).await, Some(ended.clone()));
     assert_eq!(purge(stand, now(stand), false).await, 1);
     let report = stand.sessions(&stand.other, policy).import(export, false, |_| {}).await.unwrap();
-    assert_eq!((report.barred, report.taken), (vec![ended.id], 0));
+    assert_eq!((report.blocked, report.imported), (vec![ended.id], 0));
     assert_eq!(find(stand, ended.id).await, None);
-    let refused = sessions.verify(&issued.token, Usage::Counts).await.map(drop);
+    let refused = sessions.verify(&issued.token, ActivityMode::Record).await.map(drop);
     assert_eq!(refused, Err(VerifyError::Refused(Refusal::Unknown)));
 }
 
@@ -177,7 +177,7 @@ pub async fn an_import_owes_nothing_to_what_is_not_retained(stand: &Stand) {
     stand.time.pass_to(start.plus(Millis::hours(25)));
     let sessions = stand.sessions(&stand.store, policy);
     let report = sessions.import(vec![elsewhere.clone(), idle.clone()], false, |_| {}).await.unwrap();
-    assert_eq!((report.taken, report.changed_since), (2, vec![]));
+    assert_eq!((report.imported, report.changed_since), (2, vec![]));
     assert_eq!(find(stand, elsewhere.id).await, Some(elsewhere));
     assert_eq!(find(stand, idle.id).await.unwrap().end.clone().unwrap().reason, EndReason::Idle);
 }
@@ -191,7 +191,7 @@ pub async fn what_comes_back_after_its_time_is_expired(stand: &Stand) {
     assert_eq!(purge(stand, now(stand), false).await, 1);
     stand.time.pass_to(issued.expires_at);
     let report = sessions.import(vec![issued.clone()], false, |_| {}).await.unwrap();
-    assert_eq!((report.taken, report.changed_since), (1, vec![]));
+    assert_eq!((report.imported, report.changed_since), (1, vec![]));
     assert_eq!(find(stand, issued.id).await, Some(issued));
 }
 
@@ -200,7 +200,7 @@ pub async fn a_token_holds_to_its_last_millisecond(stand: &Stand) {
     let sessions = stand.sessions(&stand.store, Policy::default());
     let issued = issue(stand, "laptop", &Policy::default()).await;
     let idle = issue(stand, "phone", &idling()).await;
-    let verify = async |token| sessions.verify(token, Usage::Ignored).await.map(drop);
+    let verify = async |token| sessions.verify(token, ActivityMode::Ignore).await.map(drop);
     stand.time.pass_to(idle.session.idle_at().unwrap().minus(Millis::new(1)));
     assert_eq!(verify(&idle.token).await, Ok(()));
     stand.time.pass(Millis::new(1));

@@ -18,16 +18,16 @@ pub async fn absence_is_none(stand: &Stand) {
     let (store, name) = (&stand.store, device("nowhere"));
     let id = SessionId::new(Bucket::of(&name), [9; 12]);
     assert_eq!(find(stand, id).await, None);
-    assert_eq!(store.load_of(id).await.unwrap(), None);
+    assert_eq!(store.load_by_session(id).await.unwrap(), None);
     let loaded = store.load(&name).await.unwrap();
     assert_eq!(loaded, Device::unknown(name.clone()));
     assert_eq!(loaded.revision(), Revision::NONE);
-    assert_eq!(store.starting_with("0".parse().unwrap(), 10).await.unwrap(), []);
-    assert_eq!(store.starting_with(id.to_string().parse().unwrap(), 10).await.unwrap(), []);
+    assert_eq!(store.ids_with_prefix("0".parse().unwrap(), 10).await.unwrap(), []);
+    assert_eq!(store.ids_with_prefix(id.to_string().parse().unwrap(), 10).await.unwrap(), []);
     let one = Filter { device: Some(name), subject: Some(Subject::default()), ..retained() };
     for filter in [retained(), one] {
         assert_eq!(walk(&**store, &filter, now(stand), 10).await, []);
-        assert_eq!(store.top(&filter, now(stand), SortKey::Created, 10).await.unwrap(), []);
+        assert_eq!(store.list_sorted(&filter, now(stand), SortKey::Created, 10).await.unwrap(), []);
     }
     assert_eq!(purge(stand, now(stand), false).await, 0);
     store.touch(&[Touch { session: id, at: now(stand) }]).await.unwrap();
@@ -44,7 +44,7 @@ pub async fn what_was_committed_is_found(stand: &Stand) {
     stand.seen(Some(issued.session.clone()), async |other| other.find(id).await.unwrap()).await;
     let loaded = stand.store.load(&device("laptop")).await.unwrap();
     assert_eq!(loaded.sessions(), std::slice::from_ref(&issued.session));
-    assert_eq!(stand.store.load_of(id).await.unwrap(), Some(loaded.clone()));
+    assert_eq!(stand.store.load_by_session(id).await.unwrap(), Some(loaded.clone()));
     assert_eq!(stand.other.load(&device("laptop")).await.unwrap(), loaded);
     assert_eq!(find(stand, unknown(id)).await, None);
     let rotation = rotate(stand, &issued.token, &policy).await;
@@ -185,11 +185,11 @@ pub async fn any_text_is_a_name(stand: &Stand) {
 
 /// A store that answers and can be written to says so, and changes nothing by it.
 pub async fn a_store_that_works_says_so(stand: &Stand) {
-    stand.store.probe().await.unwrap();
+    stand.store.check_writable().await.unwrap();
     let issued = issue(stand, "laptop", &Policy::default()).await;
     let before = stand.store.load(&device("laptop")).await.unwrap();
-    stand.store.probe().await.unwrap();
-    stand.other.probe().await.unwrap();
+    stand.store.check_writable().await.unwrap();
+    stand.other.check_writable().await.unwrap();
     assert_eq!(stand.store.load(&device("laptop")).await.unwrap(), before);
     assert_eq!(before.sessions(), &[issued.session]);
 }

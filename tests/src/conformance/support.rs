@@ -33,9 +33,9 @@ pub(super) fn idling() -> Policy {
 pub(super) fn new_session(stand: &Stand, policy: &Policy) -> NewSession {
     let client = ClientInfo::default().with(ClientField::DisplayName, "Test client").unwrap();
     NewSession {
-        id: stand.entropy.bytes(),
-        family: Family::new(stand.entropy.bytes()),
-        rotation_secret: RotationSecret::new(stand.entropy.bytes()),
+        id: stand.random.bytes(),
+        family: Family::new(stand.random.bytes()),
+        rotation_secret: RotationSecret::new(stand.random.bytes()),
         subject: Subject::default(),
         client: Arc::new(client),
         terms: policy.terms(None).unwrap(),
@@ -74,7 +74,7 @@ pub(super) async fn issue_to(stand: &Stand, name: &str, subject: &str) -> Sessio
 /// A rotation, decided and not committed.
 pub(super) async fn decide_rotation(stand: &Stand, token: &Token, policy: &Policy) -> Rotation {
     let loaded = load_of(stand, token.session()).await;
-    match loaded.rotate(token, &RotationSecret::new(stand.entropy.bytes()), policy, now(stand)) {
+    match loaded.rotate(token, &RotationSecret::new(stand.random.bytes()), policy, now(stand)) {
         Decision::Accept(rotation) => rotation,
         other => panic!("not rotated: {other:?}"),
     }
@@ -106,7 +106,7 @@ pub(super) async fn revoke(stand: &Stand, id: SessionId) -> Session {
 }
 
 pub(super) async fn load_of(stand: &Stand, id: SessionId) -> Device {
-    stand.store.load_of(id).await.unwrap().unwrap()
+    stand.store.load_by_session(id).await.unwrap().unwrap()
 }
 
 pub(super) async fn find(stand: &Stand, id: SessionId) -> Option<Session> {
@@ -143,7 +143,7 @@ pub(super) fn ids<'a>(sessions: impl IntoIterator<Item = &'a Session>) -> Vec<Se
 
 /// A whole purge of what was over by `over_by`.
 pub(super) async fn purge(stand: &Stand, over_by: Timestamp, dry_run: bool) -> u64 {
-    let purge = Purge { now: now(stand), over_by, dry_run };
+    let purge = Purge { now: now(stand), inactive_by: over_by, dry_run };
     let (mut removed, mut cursor) = (0, None);
     loop {
         let part = stand.store.purge(&purge, cursor).await.unwrap();

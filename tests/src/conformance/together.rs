@@ -7,7 +7,7 @@ use tenure_domain::{
     ClientInfo, EndReason, Filter, IssueRefusal, Policy, Refusal, Scope, SessionId, SortKey, State, Subject,
 };
 use tenure_ports::{CommitError, SessionRepository};
-use tenure_service::{IssueError, IssueRequest, RotateError, Sessions, Target, Usage, VerifyError};
+use tenure_service::{ActivityMode, IssueError, IssueRequest, RotateError, Sessions, Target, VerifyError};
 use tokio::task::JoinSet;
 
 use super::support::{capped, cause, device, find, ids, issue, issue_to, new_session, now, walk};
@@ -41,16 +41,18 @@ pub async fn a_revocation_is_seen_by_whoever_verified_before(stand: &Stand) {
     let (ours, theirs) = (stand.sessions(&stand.store, policy), stand.sessions(&stand.other, policy));
     for _ in 0..20 {
         let issued = issue(stand, "laptop", &policy).await;
-        theirs.verify(&issued.token, Usage::Counts).await.unwrap();
+        theirs.verify(&issued.token, ActivityMode::Record).await.unwrap();
         let revoked = ours.revoke(&Target::Ids(vec![issued.session.id]), None, &cause()).await.unwrap();
         assert_eq!(revoked.ended.len(), 1);
         let refused = Err(VerifyError::Refused(Refusal::Ended(EndReason::Revoked)));
-        assert_eq!(ours.verify(&issued.token, Usage::Counts).await.map(drop), refused);
+        assert_eq!(ours.verify(&issued.token, ActivityMode::Record).await.map(drop), refused);
         let sessions = &theirs;
-        stand.seen(refused.clone(), async |_| sessions.verify(&issued.token, Usage::Counts).await.map(drop)).await;
+        stand
+            .seen(refused.clone(), async |_| sessions.verify(&issued.token, ActivityMode::Record).await.map(drop))
+            .await;
         // The use that was noted before the end brings nothing back.
         theirs.flush_activity().await.unwrap();
-        assert_eq!(ours.verify(&issued.token, Usage::Counts).await.map(drop), refused);
+        assert_eq!(ours.verify(&issued.token, ActivityMode::Record).await.map(drop), refused);
     }
 }
 
@@ -73,7 +75,7 @@ pub async fn one_of_many_rotations_is_made(stand: &Stand) {
         let winner = made.into_iter().next().unwrap().unwrap();
         assert_eq!(winner.session.generation, 2);
         for sessions in &sessions {
-            sessions.verify(&winner.token, Usage::Ignored).await.unwrap();
+            sessions.verify(&winner.token, ActivityMode::Ignore).await.unwrap();
         }
     }
 }

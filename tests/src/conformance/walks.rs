@@ -57,7 +57,7 @@ pub async fn a_walk_shows_what_its_filter_means(stand: &Stand) {
                 let filter = Filter { device: device.clone(), subject: subject.clone(), scope };
                 let wanted: Vec<&Session> = sessions.iter().filter(|session| filter.matches(session, at)).collect();
                 assert_eq!(ids(&walk(&*stand.store, &filter, at, 4).await), ids(wanted.iter().copied()), "{filter:?}");
-                let top = stand.store.top(&filter, at, SortKey::Created, 100).await.unwrap();
+                let top = stand.store.list_sorted(&filter, at, SortKey::Created, 100).await.unwrap();
                 assert_eq!(ids(&top), ids(wanted), "{filter:?}");
             }
         }
@@ -103,7 +103,7 @@ pub async fn a_listing_is_in_order(stand: &Stand) {
             wanted.retain(|session| filter.matches(session, now(stand)));
             wanted.sort_by(|a, b| sort.compare(a, b));
             for limit in [0, 1, 7, 100] {
-                let listed = stand.store.top(&filter, now(stand), sort, limit).await.unwrap();
+                let listed = stand.store.list_sorted(&filter, now(stand), sort, limit).await.unwrap();
                 assert_eq!(listed, wanted[..limit.min(wanted.len())], "{sort:?}, first {limit}");
             }
         }
@@ -122,13 +122,13 @@ pub async fn ids_are_found_by_their_start(stand: &Stand) {
         for length in [1, 2, 3, 19, 20] {
             let prefix: IdPrefix = text[..length].parse().unwrap();
             let wanted: Vec<SessionId> = known.iter().copied().filter(|id| prefix.matches(*id)).collect();
-            assert_eq!(stand.store.starting_with(prefix, 100).await.unwrap(), wanted, "{}", &text[..length]);
+            assert_eq!(stand.store.ids_with_prefix(prefix, 100).await.unwrap(), wanted, "{}", &text[..length]);
             for limit in [0, 1, 2] {
                 let first = &wanted[..limit.min(wanted.len())];
-                assert_eq!(stand.store.starting_with(prefix, limit).await.unwrap(), first, "{}", &text[..length]);
+                assert_eq!(stand.store.ids_with_prefix(prefix, limit).await.unwrap(), first, "{}", &text[..length]);
             }
         }
         let other = format!("{}{}", &text[..19], if text.ends_with('0') { '1' } else { '0' });
-        assert_eq!(stand.store.starting_with(other.parse().unwrap(), 10).await.unwrap(), []);
+        assert_eq!(stand.store.ids_with_prefix(other.parse().unwrap(), 10).await.unwrap(), []);
     }
 }

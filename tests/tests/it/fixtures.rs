@@ -19,7 +19,7 @@ use tenure_domain::{
 };
 use tenure_ports::{Clock as _, SessionRepository};
 use tenure_service::{
-    IssueError, IssueRequest, RotateError, SessionRecord, Sessions, Target, Usage, VerifyError, parse_rfc3339,
+    ActivityMode, IssueError, IssueRequest, RotateError, SessionRecord, Sessions, Target, VerifyError, parse_rfc3339,
 };
 use tenure_tests::time::{SeededEntropy, TestTime};
 
@@ -101,7 +101,7 @@ impl Old {
     }
 
     async fn verify(&self, name: &str) -> Result<(), Refusal> {
-        match self.sessions.verify(self.token(name), Usage::Ignored).await {
+        match self.sessions.verify(self.token(name), ActivityMode::Ignore).await {
             Ok(_) => Ok(()),
             Err(VerifyError::Refused(refusal)) => Err(refusal),
             Err(error) => panic!("{name}: {error}"),
@@ -209,7 +209,7 @@ async fn it_is_written_on(old: &Old) {
     assert_eq!(old.verify("overlap0").await, Err(Refusal::Ended(EndReason::Replayed)));
     assert_eq!(old.verify("left").await, Err(Refusal::Ended(EndReason::Idle)));
     // Used, rotated, refused by the former token.
-    old.sessions.verify(old.token("active"), Usage::Counts).await.unwrap();
+    old.sessions.verify(old.token("active"), ActivityMode::Record).await.unwrap();
     old.sessions.flush_activity().await.unwrap();
     let rotated = old.sessions.rotate(old.token("active")).await.unwrap();
     assert_eq!((rotated.session.generation, rotated.session.last_activity), (2, old.time.now()));
@@ -226,7 +226,7 @@ async fn it_is_written_on(old: &Old) {
     // An export from before an end, whose record was purged, brings nothing back.
     let older = sessions_of(&text(&format!("{}.older.jsonl", old.name)));
     let report = old.sessions.import(older, false, |_| {}).await.unwrap();
-    assert_eq!(report.barred, [old.id("horizon")]);
+    assert_eq!(report.blocked, [old.id("horizon")]);
     assert_eq!(old.verify("horizon").await, Err(Refusal::Unknown));
     // What has ended is cleaned up.
     assert_eq!(old.sessions.cleanup(Millis::ZERO, false, |_| {}).await.unwrap(), 11);
@@ -251,7 +251,7 @@ async fn names_with_what_nobody_sees_stay_usable(old: &Old) {
         assert_eq!(old.sessions.list(&filter, SortKey::Created, 9).await.unwrap(), std::slice::from_ref(&session));
     }
     let seen = ClientInfo::default().with(ClientField::Address, "192.0.2.7").unwrap();
-    old.sessions.describe(session.id, &seen).await.unwrap();
+    old.sessions.update_client(session.id, &seen).await.unwrap();
     let rotated = old.sessions.rotate(old.token("hidden")).await.unwrap();
     assert_eq!(rotated.session.client.get(ClientField::Id), Some("b\u{200f}oard"));
     let target = Target::Device(DeviceId::recorded(&name).unwrap());
@@ -268,9 +268,12 @@ async fn its_export_moves(old: &Old, to: &Old) {
     let incoming = export(old.name);
     let count = incoming.len() as u64;
     let report = to.sessions.import(incoming.clone(), false, |_| {}).await.unwrap();
-    assert_eq!((report.taken, report.kept, report.over_cap.len(), report.barred.len()), (count, 0, 0, 0));
+    assert_eq!(
+        (report.imported, report.already_present, report.over_cap.len(), report.blocked.len()),
+        (count, 0, 0, 0)
+    );
     for (name, verdict) in VERDICTS {
-        let answer = to.sessions.verify(old.token(name), Usage::Ignored).await.map(drop);
+        let answer = to.sessions.verify(old.token(name), ActivityMode::Ignore).await.map(drop);
         assert_eq!(answer, verdict.map_err(VerifyError::Refused), "{name}");
     }
     let again = to.exported().await;
@@ -334,7 +337,7 @@ async fn an_index_of_0_1_0() {
         }
         let store = open_json(&path, &time);
         let sessions = Sessions::new(store.clone(), time.clone(), Arc::new(SeededEntropy::new(7)), policy());
-        let verified = sessions.verify(&token, Usage::Ignored).await.unwrap();
+        let verified = sessions.verify(&token, ActivityMode::Ignore).await.unwrap();
         let listed = sessions.list(&Filter::default(), SortKey::Created, 1_000).await.unwrap();
         assert_eq!((listed.len(), &listed[0]), (210, &verified.session));
         let device = store.load(&verified.session.device).await.unwrap();

@@ -10,7 +10,9 @@ use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,
 };
-use tenure_ports::{CommitError, Cursor, Entropy as _, Feed, Page, Purge, Purged, SessionRepository, StoreError};
+use tenure_ports::{
+    CommitError, Cursor, EventStream, Page, Purge, Purged, RandomSource as _, SessionRepository, StoreError,
+};
 use tenure_tests::history::{Handles, Op, Ret, is_linearizable, judge};
 use tenure_tests::host::OsEntropy;
 use tenure_tests::model::Model;
@@ -94,8 +96,8 @@ impl SessionRepository for Stale {
         self.store.load(device).await
     }
 
-    async fn load_of(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
-        self.store.load_of(session).await
+    async fn load_by_session(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
+        self.store.load_by_session(session).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Revision, CommitError> {
@@ -106,8 +108,8 @@ impl SessionRepository for Stale {
         self.store.touch(touches).await
     }
 
-    async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
-        self.store.starting_with(prefix, limit).await
+    async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+        self.store.ids_with_prefix(prefix, limit).await
     }
 
     async fn page(
@@ -120,26 +122,26 @@ impl SessionRepository for Stale {
         self.store.page(filter, now, after, limit).await
     }
 
-    async fn top(
+    async fn list_sorted(
         &self,
         filter: &Filter,
         now: Timestamp,
         sort: SortKey,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError> {
-        self.store.top(filter, now, sort, limit).await
+        self.store.list_sorted(filter, now, sort, limit).await
     }
 
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
         self.store.purge(purge, after).await
     }
 
-    async fn subscribe(&self) -> Result<Feed, StoreError> {
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
         self.store.subscribe().await
     }
 
-    async fn probe(&self) -> Result<(), StoreError> {
-        self.store.probe().await
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        self.store.check_writable().await
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tenure_adapter_redis::test_server::{Lost, Proxy, Server, patient};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{ClientInfo, DeviceId, EndReason, Policy, Refusal, Subject, Token};
-use tenure_service::{IssueRequest, RotateError, Sessions, Target, Usage, VerifyError, WriteError};
+use tenure_service::{ActivityMode, IssueRequest, RotateError, Sessions, Target, VerifyError, WriteError};
 use tenure_tests::host::{OsEntropy, WallClock};
 
 /// More often than any use case sends a commit.
@@ -48,7 +48,7 @@ impl Setting {
     }
 
     async fn refusal(&self, token: &Token) -> Option<Refusal> {
-        match self.direct.verify(token, Usage::Ignored).await {
+        match self.direct.verify(token, ActivityMode::Ignore).await {
             Ok(_) => None,
             Err(VerifyError::Refused(refusal)) => Some(refusal),
             Err(error) => panic!("{error}"),
@@ -118,7 +118,7 @@ async fn a_revocation_whose_answer_is_lost_is_found_out_or_of_unknown_outcome() 
     // The same again, once the connection holds, says that it is so.
     setting.proxy.lose(Lost::Answer, "revoked", 0);
     let again = setting.revoke(&token).await.unwrap();
-    assert_eq!((again.ended.len(), again.already.len()), (0, 1));
+    assert_eq!((again.ended.len(), again.already_ended.len()), (0, 1));
 }
 
 /// A server that stops answering and goes on later takes neither of the two tokens away.
@@ -132,7 +132,7 @@ async fn a_rotation_through_a_server_that_hangs_is_not_lost() {
     let outcome = impatient.rotate_prepared(&rotating).await;
     setting.server.thaw();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    while setting.direct.probe().await.is_err() {
+    while setting.direct.check_writable().await.is_err() {
         assert!(tokio::time::Instant::now() < deadline, "the server does not come back");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_adapter_redis::{Durability, Options, RedisStore};
 use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Policy, Subject};
-use tenure_service::{IssueRequest, Sessions, Target, Usage};
+use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
 use tenure_tests::host::{OsEntropy, WallClock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -89,7 +89,7 @@ async fn trips(sessions: &Sessions, counter: &AtomicUsize) -> [usize; 4] {
     taken();
     let issued = sessions.issue(request("laptop")).await.unwrap();
     let issue = taken();
-    sessions.verify(&issued.token, Usage::Counts).await.unwrap();
+    sessions.verify(&issued.token, ActivityMode::Record).await.unwrap();
     let verify = taken();
     sessions.rotate(&issued.token).await.unwrap();
     let rotate = taken();

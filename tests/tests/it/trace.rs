@@ -11,7 +11,7 @@ use std::cell::Cell;
 use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use tenure_adapter_redis::test_server::Server;
-use tenure_ports::Entropy as _;
+use tenure_ports::RandomSource as _;
 use tenure_tests::host::OsEntropy;
 use tenure_tests::time::SeededEntropy;
 

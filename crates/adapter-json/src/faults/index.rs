@@ -15,7 +15,7 @@ type Known = (Vec<Session>, Vec<(Revision, Vec<Session>, Option<RevocationWaterm
 /// All there is to know, activity included: of the sessions, and of the devices what decisions depend on.
 async fn all(store: &JsonStore) -> Result<Known, StoreError> {
     let filter = Filter { scope: Scope::Retained, ..Filter::default() };
-    let sessions = store.top(&filter, Timestamp::from_millis(START), SortKey::Created, 10_000).await?;
+    let sessions = store.list_sorted(&filter, Timestamp::from_millis(START), SortKey::Created, 10_000).await?;
     let mut devices = Vec::new();
     for name in ["d0", "d1", "d2", "d3", "none"] {
         let loaded = store.load(&device(name)).await?;
@@ -25,7 +25,7 @@ async fn all(store: &JsonStore) -> Result<Known, StoreError> {
         devices.push((loaded.revision(), own, loaded.revocation_watermark()));
     }
     let subject = Filter { subject: Some(Subject::default()), ..filter };
-    let listed = store.top(&subject, Timestamp::from_millis(START), SortKey::Created, 10_000).await?;
+    let listed = store.list_sorted(&subject, Timestamp::from_millis(START), SortKey::Created, 10_000).await?;
     assert_eq!(listed, sessions, "one subject has them all");
     for session in &sessions {
         assert_eq!(store.find(session.id).await?.as_ref(), Some(session));

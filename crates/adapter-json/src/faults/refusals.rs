@@ -15,12 +15,12 @@ fn break_disk(fs: &SimFs, error: Errno, half: bool) {
 }
 
 async fn revoke(store: &JsonStore, id: SessionId) -> Result<Revision, CommitError> {
-    let loaded = store.load_of(id).await?.unwrap();
+    let loaded = store.load_by_session(id).await?.unwrap();
     store.commit(&loaded.revoke(&Selection::one(id), &cause(), &policy(), store.clock().now()).commit.unwrap()).await
 }
 
 async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Result<Revision, CommitError> {
-    let loaded = store.load_of(token.session()).await?.unwrap();
+    let loaded = store.load_by_session(token.session()).await?.unwrap();
     match loaded.rotate(token, &RotationSecret::new(bytes(seed)), &policy(), store.clock().now()) {
         Decision::Accept(rotation) => store.commit(&rotation.commit).await,
         refused => panic!("{refused:?}"),
@@ -125,8 +125,8 @@ fn a_lock_that_is_not_let_go_of_stops_writers_and_no_verify() {
         }
         let refused = revoke(&a, id).await.unwrap_err();
         assert!(
-            matches!(&refused, CommitError::Store(StoreError::Unavailable { problem, .. })
-            if problem.contains("has held the store's lock")),
+            matches!(&refused, CommitError::Store(StoreError::Unavailable { message, .. })
+            if message.contains("has held the store's lock")),
             "{refused}"
         );
         assert_eq!(end_of(&a, id).await, Some(EndReason::Revoked), "the process that tried refuses");

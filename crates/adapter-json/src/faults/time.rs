@@ -76,7 +76,7 @@ fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
         for id in [old, early] {
             let refused = running.find(id).await.unwrap_err();
             assert!(
-                matches!(&refused, StoreError::Unavailable { problem, .. } if problem.contains("doctor --repair")),
+                matches!(&refused, StoreError::Unavailable { message, .. } if message.contains("doctor --repair")),
                 "{refused}"
             );
         }

@@ -83,11 +83,11 @@ struct Checks<'a> {
 impl<'a> Checks<'a> {
     fn new(journal: &'a dyn File, sums: &[(u32, u32)]) -> Self {
         let mut end = 0;
-        let place = |&(length, crc): &(u32, u32)| {
+        let location = |&(length, crc): &(u32, u32)| {
             end += u64::from(length);
             (end - u64::from(length), length, crc)
         };
-        Self { journal, blocks: sums.iter().map(place).collect(), next: 0.into(), failed: false.into() }
+        Self { journal, blocks: sums.iter().map(location).collect(), next: 0.into(), failed: false.into() }
     }
 
     fn run(&self) {
@@ -132,8 +132,8 @@ fn read_rows(
             let Some(block) = blocks.get(at) else { return };
             let bytes = block_bytes(index, block.offset, block.length, block.crc, &mut buffer);
             let rows = bytes.and_then(|bytes| rows::read(bytes, block.count, &directory.counts, devices));
-            if let Some(place) = pieces.lock().get_mut(at) {
-                *place = rows;
+            if let Some(location) = pieces.lock().get_mut(at) {
+                *location = rows;
             }
         }
     };

@@ -49,8 +49,8 @@ fn put_row(row: &Row, out: &mut Out) {
     for number in [row.generation, row.device, row.subject, row.client, row.terms] {
         out.word(number);
     }
-    for place in [row.of_device, row.of_subject.before, row.of_subject.after] {
-        out.word(place);
+    for location in [row.of_device, row.of_subject.before, row.of_subject.after] {
+        out.word(location);
     }
     if row.order != 0 {
         out.long(row.order);
@@ -96,7 +96,7 @@ fn below(number: u32, bound: u32) -> Option<u32> {
     (number < bound).then_some(number)
 }
 
-fn place(number: u32, bound: u32) -> Option<u32> {
+fn location(number: u32, bound: u32) -> Option<u32> {
     (number < bound || number == NONE).then_some(number)
 }
 
@@ -117,8 +117,9 @@ fn read_row(flags: u8, bytes: &mut In<'_>, counts: &Counts, devices: &Interner<D
     let mut row = Row::new(id, current, family, shared);
     (row.created, row.active, row.expires, row.generation) = (created, active, expires, generation);
     row.name = Some(devices.get(shared.device)?.name.clone());
-    row.of_device = place(bytes.word()?, counts.rows)?;
-    row.of_subject = Link { before: place(bytes.word()?, counts.rows)?, after: place(bytes.word()?, counts.rows)? };
+    row.of_device = location(bytes.word()?, counts.rows)?;
+    row.of_subject =
+        Link { before: location(bytes.word()?, counts.rows)?, after: location(bytes.word()?, counts.rows)? };
     row.expired = has(LAPSED);
     if has(ORDER) {
         row.order = bytes.long()?;

@@ -163,7 +163,7 @@ impl Journal {
                 // The line's checksum is right, so no torn write explains what is wrong with it.
                 outcome = self
                     .absorb_tx(tx, crc, length, &mut news)
-                    .map_err(|problem| corrupt(&self.path, self.at.lines + 1, &problem));
+                    .map_err(|message| corrupt(&self.path, self.at.lines + 1, &message));
                 if outcome.is_err() {
                     break;
                 }

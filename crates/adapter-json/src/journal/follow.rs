@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use tenure_ports::{FeedItem, StoreError};
+use tenure_ports::{StoreError, StoreEvent};
 
 use super::torn::{Verdict, judge};
 use super::{Journal, Position, Recorded, Tail, open_file};
@@ -42,17 +42,17 @@ impl Journal {
         loop {
             let stat = self.file.stat().map_err(|error| failed(&self.path, "look at the store", &error))?;
             if stat.size < self.at.end {
-                let problem = "the file became shorter than what was read of it";
-                return Err(corrupt(&self.path, self.at.lines, problem));
+                let message = "the file became shorter than what was read of it";
+                return Err(corrupt(&self.path, self.at.lines, message));
             }
             let tail = self.read_to(stat.size)?;
             if !self.is_whole() {
-                let problem = if stat.size == 0 {
+                let message = if stat.size == 0 {
                     "the file is empty, which no store is; remove it to begin a new one"
                 } else {
                     "the file is not whole, and was when it became the store"
                 };
-                return Err(corrupt(&self.path, self.at.lines + 1, problem));
+                return Err(corrupt(&self.path, self.at.lines + 1, message));
             }
             if self.at.skip.is_some() {
                 // The replacement lacks what was applied: somebody put an older copy there.
@@ -106,7 +106,7 @@ impl Journal {
         self.at = Position::default();
         self.take_index();
         // Nobody listens, or somebody does: both are fine.
-        drop(self.feed.send(FeedItem::Missed));
+        drop(self.feed.send(StoreEvent::Lagged));
     }
 
     fn read_to(&mut self, size: u64) -> Result<Tail, StoreError> {
@@ -126,8 +126,8 @@ impl Journal {
                 Ok(_) if !whole => chunk = CHUNK,
                 Ok(_) if self.at.end == size => break,
                 Ok(_) => return self.judge(size, None, &mut patience),
-                Err(bad) if bad.sealed => return Err(corrupt(&self.path, self.at.lines + 1, &bad.problem)),
-                Err(bad) => match self.judge(size, Some(bad.problem), &mut patience)? {
+                Err(bad) if bad.sealed => return Err(corrupt(&self.path, self.at.lines + 1, &bad.message)),
+                Err(bad) => match self.judge(size, Some(bad.message), &mut patience)? {
                     // It changed under our eyes: a writer took an incomplete line back and wrote another.
                     Tail::Changed => continue,
                     tail => return Ok(tail),
@@ -147,12 +147,12 @@ impl Journal {
     }
 
     /// Decides what the bytes after the last good line are.
-    fn judge(&self, size: u64, problem: Option<Problem>, patience: &mut usize) -> Result<Tail, StoreError> {
+    fn judge(&self, size: u64, message: Option<Problem>, patience: &mut usize) -> Result<Tail, StoreError> {
         let (mut first, mut second) = (Vec::new(), Vec::new());
         self.read(&mut first, size - self.at.end)?;
         self.read(&mut second, size - self.at.end)?;
-        let problem = match judge(&first, self.at.end, self.at.number + 1) {
-            _ if first != second || (problem.is_some() && self.good_line(&first)) => {
+        let message = match judge(&first, self.at.end, self.at.number + 1) {
+            _ if first != second || (message.is_some() && self.good_line(&first)) => {
                 *patience = patience.saturating_sub(1);
                 if *patience > 0 {
                     return Ok(Tail::Changed);
@@ -168,7 +168,7 @@ impl Journal {
             Verdict::LacksNewline => return Ok(Tail::LacksNewline),
             Verdict::Corrupt => "it is damaged",
         };
-        Err(corrupt(&self.path, self.at.lines + 1, problem))
+        Err(corrupt(&self.path, self.at.lines + 1, message))
     }
 
     fn good_line(&self, bytes: &[u8]) -> bool {
@@ -190,6 +190,6 @@ fn read_head(file: &dyn File, path: &Path) -> Result<(Head, (u64, String, u64)),
             [Op::Head(head)] => Ok((head, (tx.at, tx.boot.into_owned(), tx.elapsed))),
             _ => Err(corrupt(path, 1, "the file does not begin as a journal does")),
         },
-        Err(problem) => Err(corrupt(path, 1, &problem)),
+        Err(message) => Err(corrupt(path, 1, &message)),
     }
 }

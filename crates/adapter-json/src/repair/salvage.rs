@@ -43,20 +43,20 @@ pub(super) fn salvage(bytes: &[u8]) -> Salvaged {
     let (mut at, mut line, mut judged) = (0, 0, false);
     while at < bytes.len() {
         line += 1;
-        let place = Place { line, offset: at as u64 };
+        let location = Place { line, offset: at as u64 };
         let end = memchr::memchr(b'\n', &bytes[at..]).map(|length| at + length);
         let piece = &bytes[at..end.unwrap_or(bytes.len())];
-        let problem = match parse_line(piece) {
+        let message = match parse_line(piece) {
             Ok((tx, _)) => {
-                all.take(tx, place);
+                all.take(tx, location);
                 if end.is_none() {
                     all.losses.push(Loss::NoNewline { line });
                 }
                 None
             }
-            Err(problem) => Some(problem),
+            Err(message) => Some(message),
         };
-        let Some(problem) = problem else {
+        let Some(message) = message else {
             at += piece.len() + 1;
             continue;
         };
@@ -73,11 +73,11 @@ pub(super) fn salvage(bytes: &[u8]) -> Salvaged {
         let next = end.map(|end| &bytes[end + 1..]).unwrap_or_default();
         let next = &next[..memchr::memchr(b'\n', next).unwrap_or(next.len())];
         if let Some(joined) = mend_joined(piece, next) {
-            all.mended(&joined, place);
+            all.mended(&joined, location);
             at += joined.len() + 1;
             line += 1;
         } else {
-            all.sift(piece, place, &problem);
+            all.sift(piece, location, &message);
             at += piece.len() + 1;
         }
     }
@@ -87,11 +87,11 @@ pub(super) fn salvage(bytes: &[u8]) -> Salvaged {
 
 impl Salvaged {
     /// Applies a line that checks out, as far as what came before it allows.
-    fn take(&mut self, tx: Tx<'_>, place: Place) {
+    fn take(&mut self, tx: Tx<'_>, location: Place) {
         if self.good > 0 && tx.number <= self.through {
-            let problem = format!("transaction {} stands behind transaction {}", tx.number, self.through);
+            let message = format!("transaction {} stands behind transaction {}", tx.number, self.through);
             let sessions: Vec<_> = tx.ops.iter().filter_map(session_of).collect();
-            self.drop_line(place, 0, problem, sessions);
+            self.drop_line(location, 0, message, sessions);
             return;
         }
         let expected = self.through + self.bad + 1;
@@ -104,25 +104,25 @@ impl Salvaged {
         let Tx { number, at, ops, .. } = tx;
         for op in ops.into_iter().flat_map(singly) {
             if let Op::Head(head) = op {
-                if place.line == 1 {
+                if location.line == 1 {
                     self.snapshot = head.lines;
                 } else {
-                    let problem = "a first line stands in the middle".to_owned();
-                    self.losses.push(Loss::Skipped { line: place.line, problem });
+                    let message = "a first line stands in the middle".to_owned();
+                    self.losses.push(Loss::Skipped { line: location.line, message });
                 }
                 continue;
             }
             let session = session_of(&op);
             let one = Tx { number, at, ops: vec![op], ..Tx::default() };
-            if let Err(problem) = apply(&mut self.table, one, &mut News::default()) {
-                self.skip(place.line, session, &problem);
+            if let Err(message) = apply(&mut self.table, one, &mut News::default()) {
+                self.skip(location.line, session, &message);
             }
         }
     }
 
     /// An operation that contradicts what came before it. What it left half done goes.
-    fn skip(&mut self, line: u64, session: Option<SessionId>, problem: &Problem) {
-        self.losses.push(Loss::Skipped { line, problem: problem.to_string() });
+    fn skip(&mut self, line: u64, session: Option<SessionId>, message: &Problem) {
+        self.losses.push(Loss::Skipped { line, message: message.to_string() });
         let Some(id) = session else { return };
         match self.table.find(id) {
             Some(at) if self.table.check(at).is_err() => self.table.remove(at),
@@ -131,49 +131,49 @@ impl Salvaged {
         self.suspects.insert(id);
     }
 
-    fn mended(&mut self, line: &[u8], place: Place) {
+    fn mended(&mut self, line: &[u8], location: Place) {
         if let Ok((tx, _)) = parse_line(line) {
-            self.losses.push(Loss::Mended { line: place.line });
-            self.take(tx, place);
+            self.losses.push(Loss::Mended { line: location.line });
+            self.take(tx, location);
         }
     }
 
     /// Keeps what can be kept of a line that does not check out: a changed newline makes two of one.
-    fn sift(&mut self, piece: &[u8], place: Place, problem: &Problem) {
+    fn sift(&mut self, piece: &[u8], location: Place, message: &Problem) {
         let starts = starts_of_lines(piece);
         if starts.len() < 2 && starts.first().is_none_or(|start| *start == 0) {
-            return self.sift_one(piece, place, problem);
+            return self.sift_one(piece, location, message);
         }
         let bounds: Vec<usize> = std::iter::once(0)
             .chain(starts.iter().copied().filter(|start| *start > 0))
             .chain(std::iter::once(piece.len()))
             .collect();
         for part in bounds.windows(2) {
-            let place = Place { offset: place.offset + part[0] as u64, ..place };
-            self.sift_one(&piece[part[0]..part[1]], place, problem);
+            let location = Place { offset: location.offset + part[0] as u64, ..location };
+            self.sift_one(&piece[part[0]..part[1]], location, message);
         }
     }
 
-    fn sift_one(&mut self, piece: &[u8], place: Place, problem: &Problem) {
+    fn sift_one(&mut self, piece: &[u8], location: Place, message: &Problem) {
         if let Some((_, line)) = piece.split_last()
             && parse_line(line).is_ok()
         {
-            return self.mended(line, place);
+            return self.mended(line, location);
         }
         if let Ok((tx, _)) = parse_line(piece) {
-            return self.take(tx, place);
+            return self.take(tx, location);
         }
         if let Some(line) = mended(piece) {
-            return self.mended(&line, place);
+            return self.mended(&line, location);
         }
-        self.drop_line(place, piece.len() as u64, problem.to_string(), ids_in(piece));
+        self.drop_line(location, piece.len() as u64, message.to_string(), ids_in(piece));
     }
 
-    fn drop_line(&mut self, place: Place, bytes: u64, problem: String, sessions: Vec<SessionId>) {
+    fn drop_line(&mut self, location: Place, bytes: u64, message: String, sessions: Vec<SessionId>) {
         self.bad += u64::from(bytes > 0);
         self.suspects.extend(sessions.iter().copied());
-        let Place { line, offset } = place;
-        self.losses.push(Loss::Dropped { line, offset, bytes, problem, sessions });
+        let Place { line, offset } = location;
+        self.losses.push(Loss::Dropped { line, offset, bytes, message, sessions });
     }
 }
 

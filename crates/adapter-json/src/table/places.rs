@@ -118,9 +118,9 @@ impl Places {
         }
         let mut sorted = vec![Entry::EMPTY; count];
         for (hash, at) in all {
-            let place = &mut ends[part(hash)];
-            sorted[*place] = Entry::new(hash, at);
-            *place += 1;
+            let location = &mut ends[part(hash)];
+            sorted[*location] = Entry::new(hash, at);
+            *location += 1;
         }
         self.reserve(self.len + count);
         sorted.into_iter().for_each(|entry| self.put(entry));

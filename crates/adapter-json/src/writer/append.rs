@@ -18,13 +18,13 @@ pub(super) struct Written {
     done: usize,
     /// What was written beyond the whole lines could not be cut: if only its newline is missing, it will count.
     lingers: bool,
-    pub(super) problem: Option<StoreError>,
+    pub(super) message: Option<StoreError>,
 }
 
 impl Written {
     /// What a commit is told whose line stands between `start` and `end`, after the sync.
     pub(super) fn outcome(&self, start: usize, end: usize, synced: &Result<(), StoreError>) -> Result<(), CommitError> {
-        match (&self.problem, synced) {
+        match (&self.message, synced) {
             // Nothing of it is in the file, or no longer.
             (Some(error), _) if start >= self.done => Err(error.clone().into()),
             (Some(error), Ok(())) if end > self.whole && !self.lingers => Err(error.clone().into()),
@@ -36,15 +36,15 @@ impl Written {
 }
 
 fn unknown(error: &StoreError) -> CommitError {
-    let (StoreError::Unavailable { place, problem }
-    | StoreError::Full { place, problem }
-    | StoreError::Corrupt { place, problem }) = error.clone()
+    let (StoreError::Unavailable { location, message }
+    | StoreError::Full { location, message }
+    | StoreError::Corrupt { location, message }) = error.clone()
     else {
         return CommitError::Store(error.clone());
     };
     CommitError::OutcomeUnknown {
-        place,
-        problem: format!("it was written, if not whole, and may or may not be there later: {problem}"),
+        location,
+        message: format!("it was written, if not whole, and may or may not be there later: {message}"),
     }
 }
 
@@ -56,14 +56,14 @@ pub(super) fn write(shared: &Shared, bytes: &[u8]) -> Written {
     };
     let failed = |error: io::Error| failed(&shared.path, "write to the store", &error);
     if foreign && let Err(error) = write_again(&*file, durable, from) {
-        return Written { whole: 0, done: 0, lingers: false, problem: Some(failed(error)) };
+        return Written { whole: 0, done: 0, lingers: false, message: Some(failed(error)) };
     }
-    let (mut done, mut problem) = (0, None);
-    while done < bytes.len() && problem.is_none() {
+    let (mut done, mut message) = (0, None);
+    while done < bytes.len() && message.is_none() {
         match file.write_at(&bytes[done..], from + done as u64) {
-            Ok(0) => problem = Some(failed(io::ErrorKind::StorageFull.into())),
+            Ok(0) => message = Some(failed(io::ErrorKind::StorageFull.into())),
             Ok(n) => done += n,
-            Err(error) => problem = Some(failed(error)),
+            Err(error) => message = Some(failed(error)),
         }
     }
     let whole = bytes[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -76,9 +76,9 @@ pub(super) fn write(shared: &Shared, bytes: &[u8]) -> Written {
         lingers = true;
     }
     if let Err(error) = shared.journal.write().wrote(&bytes[..whole], from) {
-        problem = Some(error);
+        message = Some(error);
     }
-    Written { whole, done, lingers, problem }
+    Written { whole, done, lingers, message }
 }
 
 /// What another process wrote and may have failed to sync is written again as it is, so that the coming sync answers

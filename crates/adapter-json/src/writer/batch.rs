@@ -146,8 +146,8 @@ fn prepare(shared: &Shared, lock: &mut Lock, state: &mut State) -> Result<Held, 
         repair().map_err(|error| failed(&shared.path, "cut the incomplete line at the store's end", &error))?;
     }
     writable(shared)?;
-    if let Some(problem) = shared.clock.problem() {
-        return Err(unavailable(&shared.path, problem));
+    if let Some(message) = shared.clock.message() {
+        return Err(unavailable(&shared.path, message));
     }
     if !std::mem::replace(&mut state.tidied, true) {
         snapshot::discard_unfinished(&*shared.vfs, &shared.path);
@@ -204,8 +204,8 @@ fn check_denied(shared: &Shared, journal: &Journal, commit: &Commit) -> Result<(
     match commit.changes.iter().find(is_denied) {
         Some(change) => {
             let id = change.session().id;
-            let problem = format!("session {id} was to be ended and that could not be written; revoke it again");
-            Err(unavailable(&shared.path, problem).into())
+            let message = format!("session {id} was to be ended and that could not be written; revoke it again");
+            Err(unavailable(&shared.path, message).into())
         }
         None => Ok(()),
     }
@@ -274,7 +274,7 @@ fn append(
         }
         answer(reply, result);
     }
-    written.problem.map_or(synced, Err)
+    written.message.map_or(synced, Err)
 }
 
 fn is_live(journal: &Journal, id: SessionId) -> bool {
@@ -300,8 +300,8 @@ fn append_line(shared: &Shared, state: &mut State, fill: purge::Fill<'_>) -> Res
         fill(&mut line, &journal.table);
         line.end();
     }
-    match write(shared, &bytes).problem {
-        Some(problem) => Err(problem),
+    match write(shared, &bytes).message {
+        Some(message) => Err(message),
         None => settle(shared, state, true),
     }
 }

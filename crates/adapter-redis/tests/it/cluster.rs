@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use tenure_adapter_redis::test_server::{BUSY, Cluster, free_port};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{Bucket, Filter, Millis, Policy, PolicySettings, Scope, Session, SessionId, Touch};
-use tenure_ports::{CommitError, FeedItem, SessionRepository as _, StoreError};
+use tenure_ports::{CommitError, SessionRepository as _, StoreError, StoreEvent};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
@@ -41,8 +41,8 @@ async fn a_cluster_is_one_store() {
     let mut told = BTreeSet::new();
     while told.len() < issued.len() {
         match timeout(SOON, feed.next()).await.unwrap().unwrap() {
-            FeedItem::Changed { session, .. } => told.insert(session),
-            FeedItem::Missed => panic!("nothing was missed"),
+            StoreEvent::Changed { session, .. } => told.insert(session),
+            StoreEvent::Lagged => panic!("nothing was missed"),
         };
     }
     for session in &issued {
@@ -139,14 +139,14 @@ async fn a_slot_that_moves_under_load_gives_no_wrong_answer() {
                 assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
                 match outcome {
                     Ok(_) => {}
-                    Err(CommitError::Store(StoreError::Unavailable { problem, .. })) => {
-                        assert!(!problem.contains("TRYAGAIN") && !problem.contains("MOVED"), "{problem}");
+                    Err(CommitError::Store(StoreError::Unavailable { message, .. })) => {
+                        assert!(!message.contains("TRYAGAIN") && !message.contains("MOVED"), "{message}");
                         refused += 1;
                         continue;
                     }
                     Err(error) => panic!("{error}"),
                 }
-                let Ok(Some(loaded)) = store.load_of(issue.session.id).await else {
+                let Ok(Some(loaded)) = store.load_by_session(issue.session.id).await else {
                     refused += 1;
                     continue;
                 };
@@ -158,7 +158,7 @@ async fn a_slot_that_moves_under_load_gives_no_wrong_answer() {
                 } else {
                     refused += 1;
                     // So that the device is not filled up by what could not be revoked.
-                    eventually("it is revoked", SOON, async || match store.load_of(issue.session.id).await {
+                    eventually("it is revoked", SOON, async || match store.load_by_session(issue.session.id).await {
                         Ok(Some(loaded)) => {
                             let now = store.clock().now();
                             let commit = revocation_under(&loaded, issue.session.id, &policy, now);
@@ -225,7 +225,7 @@ async fn a_replica_takes_over_from_a_node_that_is_gone() {
     let last = sessions[29].id;
     loop {
         match timeout(SOON, feed.next()).await.unwrap().unwrap() {
-            FeedItem::Changed { session, kind: tenure_ports::ChangeKind::Ended(_), .. } if session == last => break,
+            StoreEvent::Changed { session, kind: tenure_ports::ChangeKind::Ended(_), .. } if session == last => break,
             _ => {}
         }
     }
@@ -250,9 +250,9 @@ async fn sessions_are_kept_by_the_news_of_their_node() {
     }
     // Each node tells of its own.
     for id in &sessions {
-        assert!(ours.recall(*id).is_some());
+        assert!(ours.find_cached(*id).is_some());
         revoke(&theirs, *id).await;
-        eventually("its end is told", SOON, async || ours.recall(*id).is_none()).await;
+        eventually("its end is told", SOON, async || ours.find_cached(*id).is_none()).await;
         assert!(ours.find(*id).await.unwrap().unwrap().end.is_some());
     }
     // A slot that moves takes its news along.
@@ -262,13 +262,13 @@ async fn sessions_are_kept_by_the_news_of_their_node() {
     tokio::task::block_in_place(|| cluster.move_slot(slot, 2, 10, Duration::ZERO));
     keep(&ours, moved.id).await;
     revoke(&theirs, moved.id).await;
-    eventually("its end is told", SOON, async || ours.recall(moved.id).is_none()).await;
+    eventually("its end is told", SOON, async || ours.find_cached(moved.id).is_none()).await;
     // A node that hangs is not believed for longer than the lease.
     let held = issue(&theirs, &device_on(&cluster, 0), &Policy::default()).await.0;
     keep(&ours, held.id).await;
     cluster.nodes()[0].freeze();
     let frozen = Instant::now();
-    eventually("it is not used any more", SOON, async || ours.recall(held.id).is_none()).await;
+    eventually("it is not used any more", SOON, async || ours.find_cached(held.id).is_none()).await;
     assert!(frozen.elapsed() < BOUND, "{:?}", frozen.elapsed());
     cluster.nodes()[0].thaw();
     cluster.wait_until_whole();
@@ -281,7 +281,7 @@ async fn sessions_are_kept_by_the_news_of_their_node() {
     })
     .await;
     let down = Instant::now();
-    eventually("it is not used any more", SOON, async || ours.recall(held.id).is_none()).await;
+    eventually("it is not used any more", SOON, async || ours.find_cached(held.id).is_none()).await;
     assert!(down.elapsed() < BOUND, "{:?}", down.elapsed());
     assert!(matches!(ours.find(held.id).await, Err(StoreError::Unavailable { .. })));
 }

@@ -84,7 +84,7 @@ async fn a_commit_to_a_hanging_server_is_of_unknown_outcome() {
     let again = store.commit(&issue.commit).await;
     assert!(matches!(again, Err(CommitError::Store(StoreError::Unavailable { .. }))), "{again:?}");
     server.thaw();
-    eventually("it answers again", RECOVERY, async || store.probe().await.is_ok()).await;
+    eventually("it answers again", RECOVERY, async || store.check_writable().await.is_ok()).await;
     match store.commit(&issue.commit).await {
         Ok(_) => {}
         Err(CommitError::Conflict) => {
@@ -169,7 +169,7 @@ async fn a_password_is_used_and_never_told() {
     let store = RedisStore::connect(options, wall()).await.unwrap();
     issue(&store, "laptop", &Policy::default()).await;
     let in_url = Options::new(&format!("redis://:correct%20horse@127.0.0.1:{}", server.port()));
-    RedisStore::connect(in_url, wall()).await.unwrap().probe().await.unwrap();
+    RedisStore::connect(in_url, wall()).await.unwrap().check_writable().await.unwrap();
 }
 
 #[tokio::test]

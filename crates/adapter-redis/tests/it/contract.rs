@@ -18,10 +18,10 @@ async fn what_is_issued_is_found_as_it_was() {
     assert_eq!(store.find(session.id).await.unwrap(), Some(session.clone()));
     let loaded = store.load(&session.device).await.unwrap();
     assert_eq!(loaded.sessions(), std::slice::from_ref(&session));
-    assert_eq!(store.load_of(session.id).await.unwrap(), Some(loaded));
+    assert_eq!(store.load_by_session(session.id).await.unwrap(), Some(loaded));
     let unknown = SessionId::new(session.id.bucket(), [7; 12]);
     assert_eq!(store.find(unknown).await.unwrap(), None);
-    assert_eq!(store.load_of(unknown).await.unwrap(), None);
+    assert_eq!(store.load_by_session(unknown).await.unwrap(), None);
     assert_eq!(store.load(&device("nowhere")).await.unwrap().revision(), Revision::NONE);
 }
 
@@ -54,7 +54,7 @@ async fn every_kind_of_record_reads_back() {
     let loaded = store.load(&session.device).await.unwrap();
     assert!(loaded.sessions().is_empty());
     assert_eq!(loaded.revocation_watermark().unwrap().created_at, session.created_at);
-    assert_eq!(store.load_of(session.id).await.unwrap().unwrap().sessions(), &[ended]);
+    assert_eq!(store.load_by_session(session.id).await.unwrap().unwrap().sessions(), &[ended]);
 }
 
 #[tokio::test]
@@ -216,7 +216,7 @@ async fn a_server_that_forgets_its_scripts_is_not_noticed() {
             let (session, _) = issue(&store, "laptop", &Policy::default()).await;
             store.touch(&[Touch { session: session.id, at: session.created_at.plus(Millis::new(1)) }]).await.unwrap();
             revoke(&store, session.id).await;
-            store.probe().await.unwrap();
+            store.check_writable().await.unwrap();
         }
     };
     tokio::select! {

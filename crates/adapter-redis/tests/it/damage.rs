@@ -8,7 +8,7 @@ use crate::support::{device, issue, new_session, raw, revocation, revoke, store}
 
 fn assert_corrupt<T: std::fmt::Debug>(outcome: Result<T, StoreError>, key: &str) {
     match outcome {
-        Err(StoreError::Corrupt { place, .. }) => assert!(place.contains(key), "{place} does not name {key}"),
+        Err(StoreError::Corrupt { location, .. }) => assert!(location.contains(key), "{location} does not name {key}"),
         other => panic!("not corrupt: {other:?}"),
     }
 }
@@ -32,13 +32,13 @@ async fn a_damaged_record_is_named_and_left_alone() {
     for damaged in [&b""[..], b"1", b"{}", &whole[..20], &whole[..whole.len() - 1], b"9aaaaaaaaaaaaaaaaaaaa"] {
         let _: String = raw(&server, &[b"SET", key.as_bytes(), damaged, b"KEEPTTL"]).await;
         assert_corrupt(store.find(session.id).await, key);
-        assert_corrupt(store.load_of(session.id).await, key);
+        assert_corrupt(store.load_by_session(session.id).await, key);
         assert_corrupt(store.load(&session.device).await, key);
         assert_corrupt(store.page(&Filter::default(), session.created_at, None, 10).await, key);
         let now = session.created_at;
         let mut after = None;
         loop {
-            match store.purge(&Purge { now, over_by: now, dry_run: false }, after).await {
+            match store.purge(&Purge { now, inactive_by: now, dry_run: false }, after).await {
                 Ok(part) => after = Some(part.next.expect("the walk did not meet the record")),
                 failed => break assert_corrupt(failed, key),
             }
@@ -70,9 +70,9 @@ async fn a_key_of_another_type_is_corrupt_and_nothing_is_half_written() {
     let _: i64 = raw(&server, &[b"DEL", record.as_bytes()]).await;
     let _: i64 = raw(&server, &[b"LPUSH", record.as_bytes(), b"x"]).await;
     assert_corrupt(store.find(session.id).await, &record);
-    assert_corrupt(store.load_of(session.id).await, &record);
+    assert_corrupt(store.load_by_session(session.id).await, &record);
     assert_corrupt(store.load(&session.device).await, "d:laptop");
-    for (place, key) in [("d", ":d:phone"), ("o", ":o:phone"), ("i", ":i"), ("u", ":u:operator"), ("n", ":n")] {
+    for (location, key) in [("d", ":d:phone"), ("o", ":o:phone"), ("i", ":i"), ("u", ":u:operator"), ("n", ":n")] {
         let server = Server::start();
         let store = super::support::store(&server).await;
         let phone = device("phone");
@@ -81,8 +81,8 @@ async fn a_key_of_another_type_is_corrupt_and_nothing_is_half_written() {
         let key = format!("tenure:{{{}}}{key}", tenure_domain::Bucket::of(&phone));
         let _: i64 = raw(&server, &[b"LPUSH", key.as_bytes(), b"x"]).await;
         let outcome = store.commit(&issue.commit).await;
-        assert!(matches!(outcome, Err(CommitError::Store(StoreError::Corrupt { .. }))), "{place}: {outcome:?}");
-        assert_eq!(store.find(issue.session.id).await.unwrap(), None, "{place}");
+        assert!(matches!(outcome, Err(CommitError::Store(StoreError::Corrupt { .. }))), "{location}: {outcome:?}");
+        assert_eq!(store.find(issue.session.id).await.unwrap(), None, "{location}");
     }
 }
 
@@ -98,7 +98,7 @@ async fn without_memory_sessions_still_end_and_none_is_issued() {
     let issue = loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap();
     let outcome = store.commit(&issue.commit).await;
     assert!(matches!(outcome, Err(CommitError::Store(StoreError::Full { .. }))), "{outcome:?}");
-    assert!(matches!(store.probe().await, Err(StoreError::Full { .. })));
+    assert!(matches!(store.check_writable().await, Err(StoreError::Full { .. })));
     let fresh = tenure_domain::RotationSecret::new([7; 16]);
     let tenure_domain::Decision::Accept(rotation) = loaded.rotate(&token, &fresh, &policy, store.clock().now()) else {
         panic!("not rotated");
@@ -110,7 +110,7 @@ async fn without_memory_sessions_still_end_and_none_is_issued() {
     assert!(store.find(second.id).await.unwrap().unwrap().end.is_some());
     let (now, mut removed, mut after) = (store.clock().now(), 0, None);
     loop {
-        let part = store.purge(&Purge { now, over_by: now, dry_run: false }, after).await.unwrap();
+        let part = store.purge(&Purge { now, inactive_by: now, dry_run: false }, after).await.unwrap();
         removed += part.removed;
         after = part.next;
         if after.is_none() {

@@ -69,7 +69,7 @@ async fn without_a_replica_a_change_is_not_durable_and_holds_here_all_the_same()
     let replica = replica_of(&primary).await;
     let (session, _) = issue(&*replicated(&primary.url()).await, "laptop", &Policy::default()).await;
     let store = replicated_in_vain(&primary.url()).await;
-    let loaded = store.load_of(session.id).await.unwrap().unwrap();
+    let loaded = store.load_by_session(session.id).await.unwrap().unwrap();
     replica.freeze();
     let began = Instant::now();
     let revocation = revocation(&loaded, session.id, store.clock().now());
@@ -80,18 +80,18 @@ async fn without_a_replica_a_change_is_not_durable_and_holds_here_all_the_same()
         found = store.find(session.id) => assert!(found.unwrap().is_some()),
     }
     match commit.await {
-        Err(CommitError::NotDurable { place, problem }) => {
-            assert!(place.contains("127.0.0.1") && problem.contains("no replica"), "{place}: {problem}");
+        Err(CommitError::NotDurable { location, message }) => {
+            assert!(location.contains("127.0.0.1") && message.contains("no replica"), "{location}: {message}");
         }
         other => panic!("{other:?}"),
     }
     assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
     assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
     // That it has ended is no fact yet that could be told.
-    let told = store.load_of(session.id).await;
+    let told = store.load_by_session(session.id).await;
     assert!(matches!(told, Err(StoreError::Unavailable { .. })), "{told:?}");
     replica.thaw();
-    eventually("it can be told", SOON, async || store.load_of(session.id).await.is_ok()).await;
+    eventually("it can be told", SOON, async || store.load_by_session(session.id).await.is_ok()).await;
     assert!(ended_on(&replica, session.id).await);
 }
 
@@ -101,7 +101,7 @@ async fn a_conflict_is_told_only_of_what_a_replica_has() {
     let replica = replica_of(&primary).await;
     let (session, _) = issue(&*replicated(&primary.url()).await, "laptop", &Policy::default()).await;
     let (ours, theirs) = (replicated_in_vain(&primary.url()).await, store(&primary).await);
-    let loaded = ours.load_of(session.id).await.unwrap().unwrap();
+    let loaded = ours.load_by_session(session.id).await.unwrap().unwrap();
     replica.freeze();
     revoke(&theirs, session.id).await;
     let commit = revocation(&loaded, session.id, ours.clock().now());
@@ -155,7 +155,7 @@ async fn an_end_that_the_server_forgot_is_refused_at_once_and_made_again() {
     }
     let theirs = store(&server).await;
     assert!(theirs.find(id).await.unwrap().unwrap().end.is_some());
-    let loaded = theirs.load_of(id).await.unwrap().unwrap();
+    let loaded = theirs.load_by_session(id).await.unwrap().unwrap();
     assert!(loaded.revocation_watermark().is_some(), "an older export could bring it back");
 }
 
@@ -184,7 +184,7 @@ async fn what_the_near_cache_reads_after_that_is_not_kept() {
         if let Ok(found) = ours.find(id).await {
             assert!(found.unwrap().end.is_some());
         }
-        assert_eq!(ours.recall(id), None);
+        assert_eq!(ours.find_cached(id), None);
         assert!(began.elapsed() < SOON, "the end was not made again");
     }
 }

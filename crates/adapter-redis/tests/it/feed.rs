@@ -3,12 +3,12 @@
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{EndReason, Policy};
-use tenure_ports::{ChangeKind, Feed, FeedItem, SessionRepository as _};
+use tenure_ports::{ChangeKind, EventStream, SessionRepository as _, StoreEvent};
 use tokio::time::timeout;
 
 use crate::support::{SOON, issue, revoke, store};
 
-async fn next(feed: &mut Feed) -> FeedItem {
+async fn next(feed: &mut EventStream) -> StoreEvent {
     timeout(SOON, feed.next()).await.expect("no news").expect("the feed ended")
 }
 
@@ -21,8 +21,8 @@ async fn changes_of_another_process_are_news() {
     revoke(&theirs, first.id).await;
     for expected in [ChangeKind::Issued, ChangeKind::Ended(EndReason::Revoked)] {
         match next(&mut feed).await {
-            FeedItem::Changed { session, kind, .. } => assert_eq!((session, kind), (first.id, expected)),
-            FeedItem::Missed => panic!("nothing was missed"),
+            StoreEvent::Changed { session, kind, .. } => assert_eq!((session, kind), (first.id, expected)),
+            StoreEvent::Lagged => panic!("nothing was missed"),
         }
     }
 }
@@ -33,7 +33,7 @@ async fn a_broken_connection_says_that_news_was_missed() {
     let store = store(&server).await;
     let mut feed = store.subscribe().await.unwrap();
     server.restart();
-    assert_eq!(next(&mut feed).await, FeedItem::Missed);
+    assert_eq!(next(&mut feed).await, StoreEvent::Lagged);
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
-    assert!(matches!(next(&mut feed).await, FeedItem::Changed { session: told, .. } if told == session.id));
+    assert!(matches!(next(&mut feed).await, StoreEvent::Changed { session: told, .. } if told == session.id));
 }

@@ -22,7 +22,7 @@ async fn near_at(url: &str) -> Arc<RedisStore> {
 }
 
 async fn forgotten(store: &RedisStore, id: SessionId, since: Instant) {
-    eventually("the session is forgotten", SOON, async || store.recall(id).is_none()).await;
+    eventually("the session is forgotten", SOON, async || store.find_cached(id).is_none()).await;
     assert!(since.elapsed() < BOUND, "it was used for {:?}", since.elapsed());
 }
 
@@ -31,15 +31,15 @@ async fn a_verified_session_is_kept_and_its_revocation_elsewhere_is_told() {
     let server = Server::start();
     let (ours, theirs) = (near_at(&server.url()).await, store(&server).await);
     let (session, _) = issue(&theirs, "laptop", &Policy::default()).await;
-    assert_eq!(ours.recall(session.id), None, "it was never read");
+    assert_eq!(ours.find_cached(session.id), None, "it was never read");
     keep(&ours, session.id).await;
-    eventually("it is kept as it is", SOON, async || ours.recall(session.id) == Some(session.clone())).await;
+    eventually("it is kept as it is", SOON, async || ours.find_cached(session.id) == Some(session.clone())).await;
     revoke(&theirs, session.id).await;
     let revoked = Instant::now();
     forgotten(&ours, session.id, revoked).await;
     let found = ours.find(session.id).await.unwrap().unwrap();
     assert!(found.end.is_some());
-    assert_eq!(ours.recall(session.id), None, "what has ended is not kept");
+    assert_eq!(ours.find_cached(session.id), None, "what has ended is not kept");
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn without_the_setting_nothing_is_kept() {
     let store = store(&server).await;
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
     store.find(session.id).await.unwrap();
-    assert_eq!(store.recall(session.id), None);
+    assert_eq!(store.find_cached(session.id), None);
     let tracking: String = raw(&server, &[b"CLIENT", b"LIST"]).await;
     assert!(tracking.lines().all(|client| !client.contains("flags=t")), "{tracking}");
 }
@@ -61,7 +61,7 @@ async fn a_process_sees_its_own_changes_at_once() {
         let (session, _) = issue(&store, "laptop", &Policy::default()).await;
         keep(&store, session.id).await;
         revoke(&store, session.id).await;
-        assert_eq!(store.recall(session.id), None);
+        assert_eq!(store.find_cached(session.id), None);
     }
 }
 
@@ -81,7 +81,7 @@ async fn use_of_a_session_does_not_drop_it() {
     revoke(&theirs, changed.id).await;
     forgotten(&ours, changed.id, Instant::now()).await;
     // While the machine is busy nothing that is kept may be used for a moment.
-    eventually("it is still kept", SOON, async || ours.recall(used.id) == Some(used.clone())).await;
+    eventually("it is still kept", SOON, async || ours.find_cached(used.id) == Some(used.clone())).await;
 }
 
 /// How many races of filling against revoking are run.
@@ -110,7 +110,7 @@ async fn no_fill_that_races_a_revocation_keeps_what_was_revoked() {
                         let mut kept = false;
                         while !revoked.load(Ordering::Acquire) {
                             ours.find(id).await.unwrap();
-                            kept |= ours.recall(id).is_some();
+                            kept |= ours.find_cached(id).is_some();
                         }
                         kept
                     })
@@ -119,7 +119,7 @@ async fn no_fill_that_races_a_revocation_keeps_what_was_revoked() {
                 let acknowledged = Instant::now();
                 revoked.store(true, Ordering::Release);
                 let kept = fill.await.unwrap();
-                while ours.recall(id).is_some() {
+                while ours.find_cached(id).is_some() {
                     assert!(acknowledged.elapsed() < BOUND, "accepted {:?} after its end", acknowledged.elapsed());
                     tokio::task::yield_now().await;
                 }
@@ -166,7 +166,7 @@ async fn a_lost_connection_takes_with_it_what_was_kept() {
             ours.find(session.id).await.is_ok_and(|found| found.unwrap().end.is_some())
         })
         .await;
-        assert_eq!(ours.recall(session.id), None);
+        assert_eq!(ours.find_cached(session.id), None);
     }
     let (session, _) = issue(&*store(&server).await, "laptop", &Policy::default()).await;
     keep(&ours, session.id).await;
@@ -174,7 +174,7 @@ async fn a_lost_connection_takes_with_it_what_was_kept() {
     forgotten(&ours, session.id, Instant::now()).await;
     server.restart();
     eventually("it is kept again", SOON, async || {
-        ours.find(session.id).await.is_ok() && ours.recall(session.id).is_some()
+        ours.find(session.id).await.is_ok() && ours.find_cached(session.id).is_some()
     })
     .await;
 }
@@ -246,7 +246,7 @@ async fn a_half_open_connection_hides_a_revocation_for_the_bound_at_most() {
             ours.find(session.id).await.is_ok_and(|found| found.unwrap().end.is_some())
         })
         .await;
-        assert_eq!(ours.recall(session.id), None);
+        assert_eq!(ours.find_cached(session.id), None);
     }
 }
 
@@ -260,7 +260,7 @@ async fn a_server_that_does_not_track_is_asked_each_time() {
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
     for _ in 0..50 {
         assert!(store.find(session.id).await.unwrap().is_some());
-        assert_eq!(store.recall(session.id), None);
+        assert_eq!(store.find_cached(session.id), None);
     }
     let other = store_at(&server.url()).await;
     revoke(&other, session.id).await;

@@ -6,7 +6,7 @@ use tenure_adapter_redis::{Finding, Level, Options};
 use tenure_domain::{
     ClientField, ClientInfo, Decision, Filter, Policy, RotationSecret, Scope, SortKey, Subject, Touch,
 };
-use tenure_ports::{ChangeKind, CommitError, FeedItem, SessionRepository as _, StoreError};
+use tenure_ports::{ChangeKind, CommitError, SessionRepository as _, StoreError, StoreEvent};
 use tokio::time::timeout;
 
 use crate::support::{SOON, device, is_of_speed, issue, keep, new_session, open, purge_now, raw, revoke, store_at};
@@ -33,11 +33,11 @@ async fn the_documented_rights_suffice_for_everything() {
     let url = grant(&server, &[]).await;
     let store = open(Options { near_cache: true, ..patient(&url) }).await;
     let policy = Policy::default();
-    store.probe().await.unwrap();
+    store.check_writable().await.unwrap();
     let mut feed = store.subscribe().await.unwrap();
     let (session, token) = issue(&store, "laptop", &policy).await;
     let news = timeout(SOON, feed.next()).await.unwrap();
-    assert!(matches!(news, Some(FeedItem::Changed { kind: ChangeKind::Issued, .. })), "{news:?}");
+    assert!(matches!(news, Some(StoreEvent::Changed { kind: ChangeKind::Issued, .. })), "{news:?}");
     keep(&store, session.id).await;
     store.touch(&[Touch { session: session.id, at: store.clock().now() }]).await.unwrap();
     let loaded = store.load(&device("laptop")).await.unwrap();
@@ -56,10 +56,10 @@ async fn the_documented_rights_suffice_for_everything() {
         Filter { device: Some(device("laptop")), ..Filter::default() },
     ] {
         assert_eq!(store.page(&filter, now, None, 10).await.unwrap().sessions.len(), 1);
-        assert_eq!(store.top(&filter, now, SortKey::Created, 10).await.unwrap().len(), 1);
+        assert_eq!(store.list_sorted(&filter, now, SortKey::Created, 10).await.unwrap().len(), 1);
     }
     let start = session.id.to_string()[..6].parse().unwrap();
-    assert_eq!(store.starting_with(start, 5).await.unwrap(), [session.id]);
+    assert_eq!(store.ids_with_prefix(start, 5).await.unwrap(), [session.id]);
     revoke(&store, session.id).await;
     assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
     assert_eq!(purge_now(&store).await, 1);
@@ -157,8 +157,8 @@ async fn a_server_without_memory_ends_and_removes_sessions_and_issues_none() {
         None
     };
     match refused().await {
-        Some(CommitError::Store(StoreError::Full { problem, .. })) => {
-            assert!(problem.contains("maxmemory"), "{problem}")
+        Some(CommitError::Store(StoreError::Full { message, .. })) => {
+            assert!(message.contains("maxmemory"), "{message}")
         }
         other => panic!("{other:?}"),
     }

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use tenure_adapter_redis::test_server::{BUSY, Cluster, Sentinels, Server, free_port, patient};
 use tenure_adapter_redis::{Durability, Names, Options, RedisStore};
 use tenure_domain::{Policy, Session, SessionId};
-use tenure_ports::{CommitError, FeedItem, SessionRepository as _, StoreError};
+use tenure_ports::{CommitError, SessionRepository as _, StoreError, StoreEvent};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -54,10 +54,10 @@ impl Traffic {
                     let found = match number % 3 {
                         0 => store.find_for_use(session).await,
                         1 => store.find(session).await,
-                        _ => match store.recall(session) {
+                        _ => match store.find_cached(session) {
                             Some(found) => Ok(Some(found)),
                             None => store
-                                .load_of(session)
+                                .load_by_session(session)
                                 .await
                                 .map(|device| device.and_then(|device| device.session(session).cloned())),
                         },
@@ -145,7 +145,7 @@ async fn nothing_is_verified_by_a_primary_that_became_a_replica() {
         // The news comes from nowhere meanwhile; once it is the primary again, all goes on.
         server.ask::<()>(&["REPLICAOF", "NO", "ONE"]);
         eventually("it is believed again", SOON, async || store.find(session.id).await.is_ok()).await;
-        let missed = async { while feed.next().await.unwrap() != FeedItem::Missed {} };
+        let missed = async { while feed.next().await.unwrap() != StoreEvent::Lagged {} };
         timeout(SOON, missed).await.expect("the feed says that news may be missing");
         revoke(&store, session.id).await;
         assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
@@ -230,7 +230,7 @@ async fn a_node_of_a_cluster_that_became_a_replica_is_not_believed() {
     sleep_until(bound).await;
     for _ in 0..200 {
         for session in &sessions {
-            let found = near.recall(session.id);
+            let found = near.find_cached(session.id);
             assert!(found.is_none_or(|found| found.end.is_some()), "{session:?} is still accepted");
         }
         sleep(Duration::from_millis(5)).await;
@@ -239,7 +239,7 @@ async fn a_node_of_a_cluster_that_became_a_replica_is_not_believed() {
 }
 
 async fn end(store: &RedisStore, session: &Session) -> bool {
-    let Ok(Some(loaded)) = store.load_of(session.id).await else {
+    let Ok(Some(loaded)) = store.load_by_session(session.id).await else {
         return false;
     };
     store.commit(&revocation(&loaded, session.id, store.clock().now())).await.is_ok()
@@ -266,12 +266,12 @@ async fn a_server_whose_name_leads_elsewhere_is_left() {
         eventually("the new server is asked", SOON, async || store.find(session.id).await.unwrap().is_none()).await;
     }
     assert!(moved.elapsed() < MOVED + BUSY, "{:?}", moved.elapsed());
-    assert!(near.recall(session.id).is_none());
+    assert!(near.find_cached(session.id).is_none());
     let next = async {
         loop {
             let (issued, _) = issue(&near, "phone", &Policy::default()).await;
             while let Ok(Some(item)) = timeout(Duration::from_millis(200), feed.next()).await {
-                if matches!(item, FeedItem::Changed { session, .. } if session == issued.id) {
+                if matches!(item, StoreEvent::Changed { session, .. } if session == issued.id) {
                     return;
                 }
             }
@@ -292,7 +292,7 @@ async fn the_addresses_of_a_name_are_tried_in_turn() {
     let store = open(Options { near_cache: true, names, ..brief("redis://db.example") }).await;
     let mut feed = store.subscribe().await.unwrap();
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
-    assert!(matches!(timeout(SOON, feed.next()).await, Ok(Some(FeedItem::Changed { .. }))));
+    assert!(matches!(timeout(SOON, feed.next()).await, Ok(Some(StoreEvent::Changed { .. }))));
     keep(&store, session.id).await;
     // What a server said is told, and by which address, rather than that another is silent.
     let bad = vec![at(free_port()), at(replica.port())];

@@ -202,8 +202,8 @@ async fn a_server_in_protected_mode_is_quoted_in_one_sentence() {
         outward.ok().filter(|at| !at.ip().is_loopback()).map(|at| format!("redis://{}:{}", at.ip(), server.port())),
     );
     println!("{places:?}");
-    for place in places {
-        for url in [place.clone(), place.replace("://", "://:word@")] {
+    for location in places {
+        for url in [location.clone(), location.replace("://", "://:word@")] {
             let told = refusal(patient(&url)).await;
             assert!(told.contains("DENIED") && told.contains("no password is set for the default user"), "{told}");
             assert!(told.contains("requirepass") && !told.contains("Just disable"), "{told}");

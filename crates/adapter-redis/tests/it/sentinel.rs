@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::{Sentinels, Server, free_port};
 use tenure_domain::Policy;
-use tenure_ports::{FeedItem, SessionRepository as _, StoreError};
+use tenure_ports::{SessionRepository as _, StoreError, StoreEvent};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{DEADLINE, Wall, brief, device, eventually, issue, new_session, open, revoke, store_at};
@@ -22,7 +22,7 @@ async fn the_primary_is_found_through_any_sentinel() {
     let store = store_at(&sentinels.url()).await;
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
     assert_eq!(store.find(session.id).await.unwrap(), Some(session.clone()));
-    store.probe().await.unwrap();
+    store.check_writable().await.unwrap();
     // One sentinel is enough, also where others cannot be reached.
     let (_, rest) = sentinels.url().split_once("://").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     let (first, service) = rest.split_once(',').map(|(a, b)| (a, b.rsplit_once('/').unwrap().1)).unwrap();
@@ -99,18 +99,18 @@ async fn writers_go_on_by_themselves_after_a_failover() {
     assert!(longest < DEADLINE, "{longest:?}");
     // The feed says that news was missed, and has the news of the new primary from then on.
     let mut next = async || tokio::time::timeout(FAILOVER, feed.next()).await.unwrap().unwrap();
-    while next().await != FeedItem::Missed {}
+    while next().await != StoreEvent::Lagged {}
     let mut issued = issue(&store, "laptop", &Policy::default()).await.0.id;
     loop {
         match next().await {
-            FeedItem::Missed => issued = issue(&store, "laptop", &Policy::default()).await.0.id,
-            FeedItem::Changed { session: told, .. } if told == issued => break,
-            FeedItem::Changed { .. } => {}
+            StoreEvent::Lagged => issued = issue(&store, "laptop", &Policy::default()).await.0.id,
+            StoreEvent::Changed { session: told, .. } if told == issued => break,
+            StoreEvent::Changed { .. } => {}
         }
     }
     sentinels.server_mut(primary).restart();
     sentinels.wait_until_settled();
-    store.probe().await.unwrap();
+    store.check_writable().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,7 +139,7 @@ async fn a_primary_that_was_replaced_while_it_hung_is_left() {
     }
     eventually("another process can revoke", FAILOVER, async || {
         match RedisStore::connect(brief(&sentinels.url()), Arc::new(Wall)).await {
-            Ok(other) if other.probe().await.is_ok() => {
+            Ok(other) if other.check_writable().await.is_ok() => {
                 revoke(&other, session.id).await;
                 true
             }

@@ -107,7 +107,7 @@ pub(crate) fn revocation_under(device: &Device, id: SessionId, policy: &Policy, 
 }
 
 pub(crate) async fn revoke(store: &RedisStore, id: SessionId) {
-    let loaded = store.load_of(id).await.unwrap().unwrap();
+    let loaded = store.load_by_session(id).await.unwrap().unwrap();
     store.commit(&revocation(&loaded, id, store.clock().now())).await.unwrap();
 }
 
@@ -129,7 +129,7 @@ pub(crate) async fn walk(store: &RedisStore, filter: &Filter, now: Timestamp, li
 pub(crate) async fn keep(store: &RedisStore, id: SessionId) {
     eventually("the session is kept", SOON, async || {
         store.find(id).await.unwrap();
-        store.recall(id).is_some()
+        store.find_cached(id).is_some()
     })
     .await;
 }
@@ -150,7 +150,7 @@ pub(crate) async fn purge(store: &RedisStore, what: Purge) -> u64 {
 /// What was over by now, to the end.
 pub(crate) async fn purge_now(store: &RedisStore) -> u64 {
     let now = store.clock().now();
-    purge(store, Purge { now, over_by: now, dry_run: false }).await
+    purge(store, Purge { now, inactive_by: now, dry_run: false }).await
 }
 
 /// A finding that is only about how slow a busy machine is.

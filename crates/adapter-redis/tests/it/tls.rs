@@ -24,7 +24,7 @@ async fn a_server_is_trusted_for_its_authority_only() {
     assert_eq!(store.find(session.id).await.unwrap(), Some(session));
     // By name as well as by address.
     let named = Options { url: tls.url().replace("127.0.0.1", "localhost"), ..options };
-    RedisStore::connect(named, Arc::new(Wall)).await.unwrap().probe().await.unwrap();
+    RedisStore::connect(named, Arc::new(Wall)).await.unwrap().check_writable().await.unwrap();
     let stranger = Options { tls_ca: Some(tls.certificates().stranger()), ..Options::new(&tls.url()) };
     let told = refusal(stranger).await;
     assert!(told.contains("not trusted") && told.contains("redis.tls_ca"), "{told}");
@@ -40,7 +40,7 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
     let with = Options { tls_cert: Some(certificate.clone()), tls_key: Some(key.clone()), ..without.clone() };
     let store = RedisStore::connect(with.clone(), Arc::new(Wall)).await.unwrap();
     issue(&store, "laptop", &Policy::default()).await;
-    for (problem, options) in [
+    for (message, options) in [
         ("redis.tls_key: it is missing", Options { tls_key: None, ..with.clone() }),
         ("redis.tls_cert: it is missing", Options { tls_cert: None, ..with.clone() }),
         ("it holds no private key", Options { tls_key: Some(certificate.clone()), ..with.clone() }),
@@ -50,7 +50,7 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
         ("write rediss://", Options { url: "redis://127.0.0.1".to_owned(), ..with.clone() }),
     ] {
         let told = refusal(options).await;
-        assert!(told.contains(problem), "{told} instead of {problem}");
+        assert!(told.contains(message), "{told} instead of {message}");
     }
 }
 

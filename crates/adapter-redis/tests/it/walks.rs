@@ -70,10 +70,10 @@ async fn the_top_is_sorted_by_what_was_asked() {
     for sort in [SortKey::LastActivity, SortKey::Created, SortKey::Expires] {
         let mut all = walk(&store, &Filter::default(), now, 1_000).await;
         all.sort_by(|a, b| sort.compare(a, b));
-        let top = store.top(&Filter::default(), now, sort, 10).await.unwrap();
+        let top = store.list_sorted(&Filter::default(), now, sort, 10).await.unwrap();
         assert_eq!(top, all[..10]);
-        assert_eq!(store.top(&Filter::default(), now, sort, 1_000).await.unwrap(), all);
-        assert!(store.top(&Filter::default(), now, sort, 0).await.unwrap().is_empty());
+        assert_eq!(store.list_sorted(&Filter::default(), now, sort, 1_000).await.unwrap(), all);
+        assert!(store.list_sorted(&Filter::default(), now, sort, 0).await.unwrap().is_empty());
     }
 }
 
@@ -85,11 +85,11 @@ async fn the_start_of_an_id_finds_it() {
     let mut ids: Vec<_> = issued.iter().map(|session| session.id).collect();
     ids.sort_unstable();
     for id in &ids[..20] {
-        assert_eq!(store.starting_with(id.to_string().parse().unwrap(), 5).await.unwrap(), [*id]);
+        assert_eq!(store.ids_with_prefix(id.to_string().parse().unwrap(), 5).await.unwrap(), [*id]);
     }
     let wanted: Vec<_> = ids.iter().copied().filter(|id| id.to_string().starts_with('k')).collect();
-    assert_eq!(store.starting_with("k".parse().unwrap(), 1_000).await.unwrap(), wanted);
-    assert_eq!(store.starting_with("K".parse().unwrap(), 2).await.unwrap(), wanted[..2]);
+    assert_eq!(store.ids_with_prefix("k".parse().unwrap(), 1_000).await.unwrap(), wanted);
+    assert_eq!(store.ids_with_prefix("K".parse().unwrap(), 2).await.unwrap(), wanted[..2]);
 }
 
 #[tokio::test]
@@ -102,10 +102,10 @@ async fn a_purge_removes_what_is_over_and_nothing_else() {
     }
     let now = store.clock().now();
     let purge = async |what: Purge| purge(&store, what).await;
-    assert_eq!(purge(Purge { now, over_by: now.minus(Millis::hours(1)), dry_run: false }).await, 0);
-    assert_eq!(purge(Purge { now, over_by: now, dry_run: true }).await, 10);
-    assert_eq!(purge(Purge { now, over_by: now, dry_run: false }).await, 10);
-    assert_eq!(purge(Purge { now, over_by: now, dry_run: false }).await, 0);
+    assert_eq!(purge(Purge { now, inactive_by: now.minus(Millis::hours(1)), dry_run: false }).await, 0);
+    assert_eq!(purge(Purge { now, inactive_by: now, dry_run: true }).await, 10);
+    assert_eq!(purge(Purge { now, inactive_by: now, dry_run: false }).await, 10);
+    assert_eq!(purge(Purge { now, inactive_by: now, dry_run: false }).await, 0);
     for (number, session) in issued.iter().enumerate() {
         assert_eq!(store.find(session.id).await.unwrap().is_some(), number >= 10);
     }
@@ -124,7 +124,7 @@ async fn a_purge_of_what_had_not_ended_makes_a_new_revision() {
     let (kept, _) = issue(&store, "laptop", &Policy::default()).await;
     let before = store.load(&session.device).await.unwrap().revision();
     let now = store.clock().now().plus(Millis::minutes(1));
-    purge(&store, Purge { now, over_by: now, dry_run: false }).await;
+    purge(&store, Purge { now, inactive_by: now, dry_run: false }).await;
     let after = store.load(&session.device).await.unwrap();
     assert_eq!(after.sessions(), &[kept]);
     assert!(after.revision() > before);

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
 use tenure_domain::Token;
-use tenure_service::{SessionView, Sessions, Usage, VerifyError};
+use tenure_service::{ActivityMode, SessionView, Sessions, VerifyError};
 
 use crate::cli::Global;
 use crate::exit::Failure;
@@ -64,7 +64,7 @@ pub(crate) fn run(command: TokenCommand, global: &Global, out: Output) -> Result
         }
         TokenCommand::Verify(args) => {
             let text = input::token(out)?;
-            let usage = if args.no_touch { Usage::Ignored } else { Usage::Counts };
+            let usage = if args.no_touch { ActivityMode::Ignore } else { ActivityMode::Record };
             let work = async |store: &Store| verify(&text, usage, &store.sessions, out).await;
             with_store(global, Missing::Refused, out, work)
         }
@@ -85,7 +85,7 @@ struct Active {
     session: SessionView,
 }
 
-async fn verify(text: &str, usage: Usage, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+async fn verify(text: &str, usage: ActivityMode, sessions: &Sessions, out: Output) -> Result<(), Failure> {
     match sessions.verify_text(text, usage).await {
         Ok(verified) if out.json => out.value(&Active {
             active: true,

@@ -105,17 +105,17 @@ fn loss(loss: &Loss) -> String {
              would be dropped"
         ),
         Loss::Dropped { line: 1, .. } => "line 1: damaged; it says what the file is, and would be made anew".to_owned(),
-        Loss::Dropped { line, offset, bytes, problem, sessions } => {
+        Loss::Dropped { line, offset, bytes, message, sessions } => {
             let names = match &sessions[..] {
                 [] => "it names no session legibly".to_owned(),
                 ids => format!("it names {}", words::ids(&ids[..ids.len().min(SHOWN)])),
             };
             let bytes = if *bytes == 0 { "whole".to_owned() } else { format!("{bytes} bytes at byte {offset}") };
-            format!("line {line} ({bytes}): {problem}; it would be dropped, {names}")
+            format!("line {line} ({bytes}): {message}; it would be dropped, {names}")
         }
         Loss::Missing { from, to } if from == to => format!("transaction {from} is missing"),
         Loss::Missing { from, to } => format!("transactions {from} to {to} are missing"),
-        Loss::Skipped { line, problem } => format!("line {line}: {problem}; that part would be dropped"),
+        Loss::Skipped { line, message } => format!("line {line}: {message}; that part would be dropped"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tenure_domain::{
     ClientInfo, Device, DeviceId, Family, Millis, NewSession, Policy, RotationSecret, Subject, Timestamp,
 };
-use tenure_ports::{Clock, Entropy, EntropyError, SessionRepository};
+use tenure_ports::{Clock, RandomSource, RandomSourceError, SessionRepository};
 use tenure_service::{SessionRecord, Sessions};
 
 use crate::home::Home;
@@ -24,9 +24,9 @@ impl Clock for Wall {
 
 struct NoEntropy;
 
-impl Entropy for NoEntropy {
-    fn fill(&self, _buffer: &mut [u8]) -> Result<(), EntropyError> {
-        Err(EntropyError("this test draws none".to_owned()))
+impl RandomSource for NoEntropy {
+    fn fill(&self, _buffer: &mut [u8]) -> Result<(), RandomSourceError> {
+        Err(RandomSourceError("this test draws none".to_owned()))
     }
 }
 

@@ -12,7 +12,7 @@ fn a_revocation_is_seen_by_a_process_that_verified_the_token(home: Home) {
     let InProcess { runtime, sessions } = open(&home);
     let tokens: Vec<String> = (0..5).map(|at| home.issue(&format!("device-{at}"))).collect();
     for token in &tokens {
-        let verify = || runtime.block_on(sessions.verify_text(token, tenure_service::Usage::Counts));
+        let verify = || runtime.block_on(sessions.verify_text(token, tenure_service::ActivityMode::Record));
         verify().unwrap();
         home.run(&["sessions", "revoke", id_of(token)]).succeeds();
         assert_eq!(verify().unwrap_err().to_string(), "token revoked");

@@ -47,7 +47,7 @@ fn what_other_processes_do_is_told_as_it_happens(home: Home) {
     assert_eq!((&told["at"], &told["session"]["state"]), (&told["session"]["expiresAt"], &"expired".into()));
 
     // Being interrupted is how a watch ends.
-    let interrupted = Command::new("kill").args(["-INT", &watching.0.id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
+    let unacknowledged = Command::new("kill").args(["-INT", &watching.0.id().to_string()]).status().unwrap();
+    assert!(unacknowledged.success());
     assert_eq!(watching.0.wait().unwrap().code(), Some(0));
 }

@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use serde::Serialize;
-use tenure_ports::FeedItem;
+use tenure_ports::StoreEvent;
 use tenure_service::rfc3339;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
@@ -79,10 +79,10 @@ pub(super) async fn events(State(admin): State<Arc<Admin>>) -> Result<Response, 
     Ok(response)
 }
 
-fn event(item: &FeedItem) -> Event {
+fn event(item: &StoreEvent) -> Event {
     match item {
-        FeedItem::Missed => Event::default().event("missed").data("{}"),
-        FeedItem::Changed { session, kind, at } => {
+        StoreEvent::Lagged => Event::default().event("missed").data("{}"),
+        StoreEvent::Changed { session, kind, at } => {
             let change =
                 ChangeEvent { session_id: session.to_string(), kind: kind.code().to_owned(), at: rfc3339(*at) };
             let data = serde_json::to_string(&change).unwrap_or_default();

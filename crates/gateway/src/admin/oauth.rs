@@ -14,7 +14,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use tenure_domain::{Actor, ClientField, Millis, Timestamp, TokenMatch};
-use tenure_service::{Sessions, Target, Usage, Verified, VerifyError};
+use tenure_service::{ActivityMode, Sessions, Target, Verified, VerifyError};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
@@ -153,8 +153,8 @@ fn answer<T: Serialize>(status: StatusCode, value: &T) -> Response {
 pub(super) async fn introspect(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Failure> {
     let (form, _) = authenticated(&admin, request).await?;
     let token = form.get("token").ok_or_else(|| Failure::invalid_request("token is missing"))?;
-    let body = match admin.gate.sessions().verify_text(token, Usage::Ignored).await {
-        Ok(verified) => active(&verified, admin.gate.sessions().ahead()),
+    let body = match admin.gate.sessions().verify_text(token, ActivityMode::Ignore).await {
+        Ok(verified) => active(&verified, admin.gate.sessions().clock_lead()),
         Err(VerifyError::Refused(_)) => Introspection::INACTIVE,
         Err(error) => return Err(Failure::Other(error.into())),
     };
@@ -225,7 +225,7 @@ pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) ->
         return Err(Failure::Oauth(OauthError { error: "unsupported_token_type", error_description: text.to_owned() }));
     }
     let sessions = admin.gate.sessions();
-    match sessions.verify_text(token, Usage::Ignored).await {
+    match sessions.verify_text(token, ActivityMode::Ignore).await {
         Ok(verified) => {
             let cause = Sessions::revocation(None, Actor::new(&client).ok());
             let target = Target::Ids(vec![verified.session.id]);

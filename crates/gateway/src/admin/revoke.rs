@@ -125,7 +125,7 @@ pub(super) async fn many(
     if !body.dry_run {
         return Ok(end(sessions, &target, except, &cause).await);
     }
-    let would = sessions.would_revoke(&target, except).await?;
+    let would = sessions.preview_revoke(&target, except).await?;
     let body = RevokedBody { sessions: Ended::new(&would, sessions.now()), dry_run: true };
     Ok(exchange::json(StatusCode::OK, &body))
 }

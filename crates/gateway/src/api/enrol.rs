@@ -118,12 +118,12 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
         Err(IssueError::Refused(refusal)) => Err(Problem::Conflict(format!(
             "{refusal}, so nothing was issued: take another deviceId, or ask an operator to end them"
         ))),
-        Err(IssueError::Write(interrupted)) => match interrupted.intended {
+        Err(IssueError::Write(unacknowledged)) => match unacknowledged.intended {
             Some(issued) => {
-                let problem = token::uncertain("the session", &interrupted.error);
+                let problem = token::uncertain("the session", &unacknowledged.error);
                 Ok(problem.with(token::with_token(&issued.token)))
             }
-            None => Err(interrupted.error.into()),
+            None => Err(unacknowledged.error.into()),
         },
         Err(error) => Err(Problem::Internal(error.to_string())),
     }

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tenure_domain::{Refusal, Token};
-use tenure_service::{Interrupted, RotateError, Rotated, SessionView, WriteError};
+use tenure_service::{RotateError, Rotated, SessionView, Unacknowledged, WriteError};
 use utoipa::ToSchema;
 
 use super::{Api, Authenticated};
@@ -67,7 +67,7 @@ pub(super) async fn rotate(
             Ok(response)
         }
         Err(RotateError::Refused(refusal)) => Err(Problem::from(refusal).of_cookie(in_cookie)),
-        Err(RotateError::Write(interrupted)) => Ok(interrupted_rotation(&api, interrupted, from_cookie, &peer)),
+        Err(RotateError::Write(unacknowledged)) => Ok(interrupted_rotation(&api, unacknowledged, from_cookie, &peer)),
         Err(error) => Err(Problem::Internal(error.to_string())),
     }
 }
@@ -75,7 +75,7 @@ pub(super) async fn rotate(
 /// The new token must not be lost where it may hold.
 fn interrupted_rotation(
     api: &Api,
-    Interrupted { error, intended }: Interrupted<Rotated>,
+    Unacknowledged { error, intended }: Unacknowledged<Rotated>,
     from_cookie: bool,
     peer: &Peer,
 ) -> Response {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tenure_domain::{Millis, Refusal, Session, SessionId, State as SessionState, Timestamp};
-use tenure_ports::{ChangeKind, FeedItem};
+use tenure_ports::{ChangeKind, StoreEvent};
 use tenure_service::VerifyError;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -90,11 +90,11 @@ async fn listen(shared: Arc<Shared>) {
     }
 }
 
-fn heed(shared: &Shared, item: FeedItem) {
+fn heed(shared: &Shared, item: StoreEvent) {
     match item {
-        FeedItem::Missed => shared.hint_all(),
-        FeedItem::Changed { session, kind, .. } => match kind {
-            ChangeKind::Issued | ChangeKind::Described => {}
+        StoreEvent::Lagged => shared.hint_all(),
+        StoreEvent::Changed { session, kind, .. } => match kind {
+            ChangeKind::Issued | ChangeKind::ClientUpdated => {}
             ChangeKind::Ended(_) | ChangeKind::Rotated | ChangeKind::Imported | ChangeKind::Purged => {
                 shared.hint(session);
             }
@@ -212,7 +212,7 @@ impl Driver {
         let sessions = Arc::clone(&self.shared.sessions);
         self.looks.push(Box::pin(async move {
             let began = Instant::now();
-            let found = timeout(LOOK_LIMIT, sessions.still_holds(id)).await;
+            let found = timeout(LOOK_LIMIT, sessions.check_active(id)).await;
             let found = found.unwrap_or_else(|_| Err(no_answer().into()));
             Look { id, began, found }
         }));
@@ -287,5 +287,8 @@ fn end(state: &mut State, id: SessionId, cut: Cut) {
 }
 
 fn no_answer() -> tenure_ports::StoreError {
-    tenure_ports::StoreError::Unavailable { place: "store".to_owned(), problem: "it did not answer in time".to_owned() }
+    tenure_ports::StoreError::Unavailable {
+        location: "store".to_owned(),
+        message: "it did not answer in time".to_owned(),
+    }
 }

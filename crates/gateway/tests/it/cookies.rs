@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tenure_domain::{Millis, Policy, PolicySettings, Token};
-use tenure_service::Usage;
+use tenure_service::ActivityMode;
 
 use crate::site::{Reply, Site, echo};
 
@@ -65,7 +65,7 @@ async fn of_many_requests_at_once_one_renews_and_none_loses_the_session() {
         }
         assert_eq!(fresh.len(), 1, "each new token replaces the one before");
         let token = Token::parse(&fresh[0]).unwrap();
-        site.sessions.verify(&token, Usage::Ignored).await.unwrap();
+        site.sessions.verify(&token, ActivityMode::Ignore).await.unwrap();
         Arc::into_inner(site).unwrap().stop().await;
     }
 }

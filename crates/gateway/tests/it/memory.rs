@@ -11,8 +11,8 @@ use tenure_domain::{
     Timestamp, Touch,
 };
 use tenure_ports::{
-    ChangeKind, Clock, CommitError, Cursor, Entropy, EntropyError, Feed, FeedItem, Page, Purge, Purged,
-    SessionRepository, StoreError,
+    ChangeKind, Clock, CommitError, Cursor, EventStream, Page, Purge, Purged, RandomSource, RandomSourceError,
+    SessionRepository, StoreError, StoreEvent,
 };
 use tokio::sync::broadcast;
 
@@ -39,8 +39,8 @@ impl Clock for TestClock {
 /// Counts up: as good as random where nobody guesses.
 pub(crate) struct Counting(pub(crate) AtomicU64);
 
-impl Entropy for Counting {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+impl RandomSource for Counting {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
         for chunk in buffer.chunks_mut(8) {
             let number = self.0.fetch_add(1, Ordering::SeqCst).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             chunk.copy_from_slice(&number.to_be_bytes()[..chunk.len()]);
@@ -59,7 +59,7 @@ struct Records {
 pub(crate) struct Memory {
     records: Mutex<Records>,
     clock: TestClock,
-    news: broadcast::Sender<FeedItem>,
+    news: broadcast::Sender<StoreEvent>,
     down: AtomicBool,
     losing: AtomicBool,
 }
@@ -87,7 +87,9 @@ impl Memory {
 
     fn up(&self) -> Result<(), StoreError> {
         match self.down.load(Ordering::SeqCst) {
-            true => Err(StoreError::Unavailable { place: "/var/secret-place".to_owned(), problem: "gone".to_owned() }),
+            true => {
+                Err(StoreError::Unavailable { location: "/var/secret-place".to_owned(), message: "gone".to_owned() })
+            }
             false => Ok(()),
         }
     }
@@ -136,7 +138,7 @@ impl SessionRepository for Memory {
         Ok(self.records.lock().device(device))
     }
 
-    async fn load_of(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
+    async fn load_by_session(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
         self.up()?;
         let records = self.records.lock();
         Ok(records.sessions.get(&session).map(|session| records.device(&session.device)))
@@ -153,11 +155,11 @@ impl SessionRepository for Memory {
         for change in &commit.changes {
             let session = change.session();
             records.sessions.insert(session.id, session.clone());
-            let news = FeedItem::Changed { session: session.id, kind: ChangeKind::of(change), at: now };
+            let news = StoreEvent::Changed { session: session.id, kind: ChangeKind::of(change), at: now };
             let _ = self.news.send(news);
         }
         if self.losing.load(Ordering::SeqCst) {
-            return Err(CommitError::NotDurable { place: "memory".to_owned(), problem: "no disk".to_owned() });
+            return Err(CommitError::NotDurable { location: "memory".to_owned(), message: "no disk".to_owned() });
         }
         Ok(revision)
     }
@@ -173,7 +175,7 @@ impl SessionRepository for Memory {
         Ok(())
     }
 
-    async fn starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+    async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         self.up()?;
         Ok(self.records.lock().sessions.range(prefix.range()).map(|(id, _)| *id).take(limit).collect())
     }
@@ -196,7 +198,7 @@ impl SessionRepository for Memory {
         Ok(Page { sessions, next })
     }
 
-    async fn top(
+    async fn list_sorted(
         &self,
         filter: &Filter,
         now: Timestamp,
@@ -211,22 +213,22 @@ impl SessionRepository for Memory {
     }
 
     async fn purge(&self, _purge: &Purge, _after: Option<Cursor>) -> Result<Purged, StoreError> {
-        Err(StoreError::Unavailable { place: "memory".to_owned(), problem: "keeps everything".to_owned() })
+        Err(StoreError::Unavailable { location: "memory".to_owned(), message: "keeps everything".to_owned() })
     }
 
-    async fn subscribe(&self) -> Result<Feed, StoreError> {
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
         self.up()?;
         let news = self.news.subscribe();
         Ok(Box::pin(futures_util::stream::unfold(news, |mut news| async move {
             match news.recv().await {
                 Ok(item) => Some((item, news)),
-                Err(broadcast::error::RecvError::Lagged(_)) => Some((FeedItem::Missed, news)),
+                Err(broadcast::error::RecvError::Lagged(_)) => Some((StoreEvent::Lagged, news)),
                 Err(broadcast::error::RecvError::Closed) => None,
             }
         })))
     }
 
-    async fn probe(&self) -> Result<(), StoreError> {
+    async fn check_writable(&self) -> Result<(), StoreError> {
         self.up()
     }
 }

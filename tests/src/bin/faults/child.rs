@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tenure_adapter_json::{JsonStore, Options};
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
-use tenure_service::{IssueRequest, Issued, Sessions, Target, Usage, VerifyError};
+use tenure_service::{ActivityMode, IssueRequest, Issued, Sessions, Target, VerifyError};
 use tenure_tests::host::{OsEntropy, WallClock};
 
 use crate::Failure;
@@ -81,7 +81,7 @@ pub(crate) fn verify(store: &Path) -> Result<(), Failure> {
 }
 
 pub(crate) fn judge(runtime: &tokio::runtime::Runtime, sessions: &Sessions, token: &str) -> String {
-    match runtime.block_on(sessions.verify_text(token, Usage::Ignored)) {
+    match runtime.block_on(sessions.verify_text(token, ActivityMode::Ignore)) {
         Ok(_) => "active".to_owned(),
         Err(VerifyError::Refused(refusal)) => refusal.code().to_owned(),
         Err(error) => format!("error: {error}"),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tenure_adapter_redis::test_server::Server;
-use tenure_ports::Entropy as _;
+use tenure_ports::RandomSource as _;
 use tenure_tests::history::{Handles, judge};
 use tenure_tests::host::OsEntropy;
 

@@ -102,6 +102,6 @@ fn fill(store: &Path, count: u64, ledger: &mut Ledger) -> Result<(), Failure> {
 
 fn random() -> Result<u16, Failure> {
     let mut bytes = [0; 2];
-    tenure_ports::Entropy::fill(&OsEntropy, &mut bytes)?;
+    tenure_ports::RandomSource::fill(&OsEntropy, &mut bytes)?;
     Ok(u16::from_le_bytes(bytes))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, PolicySettings, Subject};
-use tenure_service::{IssueRequest, Sessions, Target, Usage};
+use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
 use tenure_tests::host::OsEntropy;
 use tokio::time::sleep;
 
@@ -34,7 +34,7 @@ pub(crate) async fn run(count: u64) -> Result<(), Failure> {
         let device = DeviceId::new(&format!("device {}", number / 3))?;
         let subject = Subject::new(&format!("subject {}", number / 3 % 50))?;
         let issued = sessions.issue(IssueRequest { device, subject, client: ClientInfo::default(), ttl: None }).await?;
-        sessions.verify(&issued.token, Usage::Counts).await?;
+        sessions.verify(&issued.token, ActivityMode::Record).await?;
         match number % 4 {
             0 => drop(sessions.rotate(&issued.token).await?),
             1 => {

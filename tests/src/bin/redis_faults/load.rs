@@ -130,7 +130,7 @@ struct Entries {
 struct Shared {
     tally: Tally,
     entries: Mutex<Entries>,
-    entropy: SeededEntropy,
+    random: SeededEntropy,
     policy: Policy,
     stop: AtomicBool,
     /// Odd while no server can answer.
@@ -153,7 +153,7 @@ impl Load {
         let shared = Arc::new(Shared {
             tally: Tally::default(),
             entries: Mutex::default(),
-            entropy: SeededEntropy::new(7),
+            random: SeededEntropy::new(7),
             policy: Policy::default(),
             stop: AtomicBool::new(false),
             outage: AtomicU64::new(0),
@@ -175,7 +175,7 @@ impl Load {
     /// One of the sessions that are held now.
     pub(crate) fn any(&self) -> Option<SessionId> {
         let entries = self.shared.entries.lock();
-        let at = usize::try_from(self.shared.entropy.number()).unwrap_or(0) % entries.held.len().max(1);
+        let at = usize::try_from(self.shared.random.number()).unwrap_or(0) % entries.held.len().max(1);
         entries.held.get(at).map(|entry| entry.id)
     }
 
@@ -238,9 +238,9 @@ impl Shared {
 
     fn new_session(&self) -> NewSession {
         NewSession {
-            id: self.entropy.bytes(),
-            family: Family::new(self.entropy.bytes()),
-            rotation_secret: RotationSecret::new(self.entropy.bytes()),
+            id: self.random.bytes(),
+            family: Family::new(self.random.bytes()),
+            rotation_secret: RotationSecret::new(self.random.bytes()),
             subject: Subject::default(),
             client: Arc::new(ClientInfo::default()),
             terms: self.policy.terms(None).unwrap_or_else(|error| panic!("the default terms: {error}")),
@@ -286,7 +286,7 @@ async fn issue(shared: &Shared, store: &RedisStore, device: &str) {
 
 async fn revoke(shared: &Shared, store: &RedisStore, entry: Arc<Entry>) {
     entry.state.store(ENDING, Ordering::SeqCst);
-    let device = match shared.timed(store.load_of(entry.id)).await {
+    let device = match shared.timed(store.load_by_session(entry.id)).await {
         Ok(Some(device)) => device,
         // The verifiers find out whether it should be there.
         Ok(None) => return,
@@ -323,7 +323,7 @@ async fn verify(shared: Arc<Shared>, store: Arc<RedisStore>) {
     while !shared.stopped() {
         let entry = {
             let entries = shared.entries.lock();
-            let dice = usize::try_from(shared.entropy.number() >> 1).unwrap_or(0);
+            let dice = usize::try_from(shared.random.number() >> 1).unwrap_or(0);
             let list = if dice % 2 == 0 { &entries.held } else { &entries.revoked };
             list.get(dice / 2 % list.len().max(1)).cloned()
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
 use tenure_ports::StoreError;
-use tenure_service::{IssueError, IssueRequest, Sessions, Target, Usage, WriteError};
+use tenure_service::{ActivityMode, IssueError, IssueRequest, Sessions, Target, WriteError};
 use tenure_tests::host::OsEntropy;
 
 use crate::Failure;
@@ -44,11 +44,11 @@ pub(crate) async fn full() -> Result<(), Failure> {
     };
     println!("{} sessions issued until there was no more room: {error}", issued.len());
     for done in issued.iter().take(500) {
-        sessions.verify(&done.token, Usage::Ignored).await?;
+        sessions.verify(&done.token, ActivityMode::Ignore).await?;
         let target = Target::Ids(vec![done.session.id]);
         let revoked = sessions.revoke(&target, None, &Sessions::revocation(None, None)).await;
         let revoked = revoked.map_err(|error| format!("without room, a revocation fails: {}", error.error))?;
-        if revoked.ended.len() != 1 || sessions.verify(&done.token, Usage::Ignored).await.is_ok() {
+        if revoked.ended.len() != 1 || sessions.verify(&done.token, ActivityMode::Ignore).await.is_ok() {
             return Err("without room, a revocation does not hold".into());
         }
     }

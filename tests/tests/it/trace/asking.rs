@@ -4,7 +4,7 @@ use tenure_domain::{
     Bucket, ClientField, ClientInfo, DeviceId, Family, Filter, Millis, RotationSecret, Secret, Session, SessionId,
     Subject, Token,
 };
-use tenure_service::{IssueRequest, SessionRecord, Sessions, Target, Usage};
+use tenure_service::{ActivityMode, IssueRequest, SessionRecord, Sessions, Target};
 
 use super::steps::{Meant, Nth, Shown, Step};
 use super::world::{DEVICES, World};
@@ -52,13 +52,13 @@ impl World {
             }
             Step::Enrol { device, ttl } => issued(sessions.enrol(request(*device, 0, *ttl)).await),
             Step::Verify { shown, counts } => {
-                let usage = if *counts { Usage::Counts } else { Usage::Ignored };
+                let usage = if *counts { ActivityMode::Record } else { ActivityMode::Ignore };
                 let verified = match self.shown(*shown) {
                     Some(token) => sessions.verify(&token, usage).await,
                     None => sessions.verify_text("tnr_nothing", usage).await,
                 };
                 match verified {
-                    Ok(v) => Answer::said((v.holds, v.rotation_due, v.at)).with([v.session]),
+                    Ok(v) => Answer::said((v.token_match, v.rotation_due, v.at)).with([v.session]),
                     Err(error) => Answer::said(error),
                 }
             }
@@ -81,7 +81,7 @@ impl World {
                 }
             }
             Step::Describe { session, client } => match self.id(*session) {
-                Some(id) => Answer::said(sessions.describe(id, &self::client(*client)).await),
+                Some(id) => Answer::said(sessions.update_client(id, &self::client(*client)).await),
                 None => Answer::default(),
             },
             Step::Use(session) => {
@@ -99,7 +99,7 @@ impl World {
             }
             Step::Show { session, length } => self.show(sessions, *session, *length).await,
             Step::StillHolds(session) => match self.id(*session) {
-                Some(id) => match sessions.still_holds(id).await {
+                Some(id) => match sessions.check_active(id).await {
                     Ok(session) => Answer::said("holds").with([session]),
                     Err(error) => Answer::said(error),
                 },
@@ -147,7 +147,7 @@ impl World {
         let except = except.and_then(|nth| self.id(nth));
         let cause = Sessions::revocation(Some("because".parse().unwrap()), Some("test".parse().unwrap()));
         revoked(if dry_run {
-            sessions.would_revoke(&target, except).await.map_err(|error| error.to_string())
+            sessions.preview_revoke(&target, except).await.map_err(|error| error.to_string())
         } else {
             sessions.revoke(&target, except, &cause).await.map_err(|error| error.to_string())
         })
@@ -215,7 +215,7 @@ fn revoked(outcome: Result<tenure_service::Revoked, String>) -> Answer {
     match outcome {
         Ok(mut done) => {
             done.unknown.sort_unstable();
-            Answer::said((done.unknown, done.ended.len())).with_unordered(done.ended).with_unordered(done.already)
+            Answer::said((done.unknown, done.ended.len())).with_unordered(done.ended).with_unordered(done.already_ended)
         }
         Err(error) => Answer::said(error),
     }

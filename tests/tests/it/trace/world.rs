@@ -185,7 +185,7 @@ impl World {
         for side in &self.sides {
             let report = side.sessions[self.process].import(incoming.to_vec(), dry_run, |_| {}).await;
             answers.push(Answer::said(report.map(|mut report| {
-                report.barred.sort_unstable();
+                report.blocked.sort_unstable();
                 report.changed_since.sort_unstable();
                 report.over_cap.sort_by(|a, b| a.device.cmp(&b.device));
                 report
@@ -348,7 +348,7 @@ impl World {
             let filter = Filter { scope: Scope::Retained, ..Filter::default() };
             let mut answer = Answer::default().with_unordered(walk(&*store, &filter, now, 23).await?);
             let sort = [SortKey::LastActivity, SortKey::Created, SortKey::Expires][self.taken / 32 % 3];
-            answer = answer.with(store.top(&filter, now, sort, 50).await.map_err(|error| error.to_string())?);
+            answer = answer.with(store.list_sorted(&filter, now, sort, 50).await.map_err(|error| error.to_string())?);
             answers.push(answer);
         }
         self.agreed(answers).map(drop).map_err(|what| format!("the listing: {what}"))

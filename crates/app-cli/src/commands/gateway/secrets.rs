@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use tenure_gateway::SharedSecret;
-use tenure_ports::Entropy as _;
+use tenure_ports::RandomSource as _;
 use zeroize::Zeroizing;
 
 use crate::exit::Failure;

@@ -125,25 +125,25 @@ async fn export(incoming: Vec<Session>, dry_run: bool, sessions: &Sessions, out:
     };
     print(&report, dry_run, out)?;
     name_over_cap(&report.over_cap);
-    if !report.barred.is_empty() {
+    if !report.blocked.is_empty() {
         crate::output::errors(&format!(
             "not taken, since they may have ended here and been purged since: {}",
-            words::ids(&report.barred)
+            words::ids(&report.blocked)
         ));
     }
     if !report.changed_since.is_empty() {
         out.warn(format_args!("changed by someone else meanwhile: {}", words::ids(&report.changed_since)));
     }
-    if report.over_cap.is_empty() && report.barred.is_empty() { Ok(()) } else { Err(Failure::Partly) }
+    if report.over_cap.is_empty() && report.blocked.is_empty() { Ok(()) } else { Err(Failure::Partly) }
 }
 
 fn print(report: &ImportReport, dry_run: bool, out: Output) -> Result<(), Failure> {
     if out.json {
         return out.value(&json!({
-            "taken": report.taken,
-            "kept": report.kept,
-            "lapsed": report.lapsed,
-            "barred": report.barred.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "taken": report.imported,
+            "kept": report.already_present,
+            "lapsed": report.not_retained,
+            "barred": report.blocked.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "overCap": over_cap_json(&report.over_cap),
             "changedSince": report.changed_since.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "dryRun": dry_run,
@@ -152,9 +152,9 @@ fn print(report: &ImportReport, dry_run: bool, out: Output) -> Result<(), Failur
     let verb = if dry_run { "would import" } else { "imported and read back" };
     out.data(&format!(
         "{verb} {}; {} known here already, {} no longer retained\n",
-        words::sessions(report.taken),
-        report.kept,
-        report.lapsed
+        words::sessions(report.imported),
+        report.already_present,
+        report.not_retained
     ))
 }
 

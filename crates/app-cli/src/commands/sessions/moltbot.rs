@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tenure_domain::Subject;
-use tenure_service::{MoltbotImport, MoltbotSession, Owned, Replacement, Sessions};
+use tenure_service::{MoltbotImport, MoltbotSession, OwnedDevice, Replacement, Sessions};
 use zeroize::Zeroizing;
 
 use super::import::{ImportArgs, name_over_cap, over_cap_json};
@@ -42,7 +42,7 @@ pub(super) async fn run(
         out.note(format_args!("the new tokens are in {}; hand them out and remove it", place.display()));
     }
     name_over_cap(&over_cap);
-    for Owned { device, owners } in &owned {
+    for OwnedDevice { device, owners } in &owned {
         crate::output::errors(&format!(
             "device {device}: not taken, since its active sessions are {}'s; revoke them first, with tenure sessions \
              revoke --device-id",
@@ -53,8 +53,8 @@ pub(super) async fn run(
 }
 
 /// Devices that are other subjects', for scripts.
-fn owned_json(devices: &[Owned]) -> serde_json::Value {
-    let device = |owned: &Owned| {
+fn owned_json(devices: &[OwnedDevice]) -> serde_json::Value {
+    let device = |owned: &OwnedDevice| {
         let owners: Vec<&str> = owned.owners.iter().map(Subject::as_str).collect();
         json!({ "deviceId": owned.device.as_str(), "owners": owners })
     };
@@ -82,7 +82,7 @@ async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions
     let progress = Progress::new(out, "issuing", Some(total as u64));
     let work = async {
         for (done, replacement) in (1..).zip(replacements) {
-            sessions.issue_prepared(replacement.issuing).await?;
+            sessions.issue_prepared(replacement.prepared).await?;
             progress.at(done);
         }
         Ok::<(), Failure>(())

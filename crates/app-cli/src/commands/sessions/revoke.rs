@@ -108,7 +108,7 @@ pub(super) async fn run(
             Target::Ids(ids)
         }
     };
-    let would = sessions.would_revoke(&target, except).await?;
+    let would = sessions.preview_revoke(&target, except).await?;
     if would.ended.is_empty() {
         none(&target, place, sessions, out).await?;
     }
@@ -173,7 +173,7 @@ async fn end(
     out: Output,
 ) -> Result<(), Failure> {
     let Some(outcome) = interrupt::unless_stopped(sessions.revoke(target, except, cause)).await else {
-        let left = sessions.would_revoke(target, except).await?.ended.len();
+        let left = sessions.preview_revoke(target, except).await?.ended.len();
         let ended = count.saturating_sub(left);
         return Err(interrupt::stopped(format_args!(
             "{ended} of {count} sessions were ended, {left} are still active"
@@ -208,17 +208,17 @@ struct Answer {
 fn print(revoked: &Revoked, dry_run: bool, now: Timestamp, out: Output) -> Result<(), Failure> {
     if out.json {
         let views = |sessions: &[Session]| sessions.iter().map(|session| SessionView::new(session, now)).collect();
-        return out.value(&Answer { ended: views(&revoked.ended), already: views(&revoked.already), dry_run });
+        return out.value(&Answer { ended: views(&revoked.ended), already: views(&revoked.already_ended), dry_run });
     }
     let verb = if dry_run { "would end" } else { "ended" };
     let mut text = String::new();
-    if !revoked.ended.is_empty() || revoked.already.is_empty() {
+    if !revoked.ended.is_empty() || revoked.already_ended.is_empty() {
         let _ = writeln!(text, "{verb} {}", words::sessions(revoked.ended.len()));
     }
     for session in &revoked.ended {
         let _ = writeln!(text, "{}  {}  {}", session.id, session.device, session.subject);
     }
-    for session in &revoked.already {
+    for session in &revoked.already_ended {
         let since = words::ago(session.ended_at(), now);
         let _ = writeln!(text, "{} is over already: {}, {since}", session.id, session.state(now));
     }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tenure_domain::SessionId;
-use tenure_service::{News, SessionView, Sessions, rfc3339};
+use tenure_service::{SessionView, Sessions, WatchEvent, rfc3339};
 
 use crate::exit::Failure;
 use crate::interrupt;
@@ -32,7 +32,7 @@ async fn follow(Store { sessions, place }: &Store, out: Output) -> Result<(), Fa
     out.note(format_args!("watching {place}; Ctrl-C ends it"));
     loop {
         match watch.next().await {
-            Ok(Some(news)) => tell(&news, sessions, out)?,
+            Ok(Some(event)) => tell(&event, sessions, out)?,
             Ok(None) => return Err(Failure::Failed("the store tells no more news; start again".to_owned())),
             Err(error) => {
                 out.warn(format_args!("a session cannot be read: {error}"));
@@ -43,8 +43,8 @@ async fn follow(Store { sessions, place }: &Store, out: Output) -> Result<(), Fa
     }
 }
 
-fn tell(news: &News, sessions: &Sessions, out: Output) -> Result<(), Failure> {
-    let News::Happened { id, what, at, session } = news else {
+fn tell(event: &WatchEvent, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+    let WatchEvent::Session { id, kind, at, session } = event else {
         return line(None, &rfc3339(sessions.now()), "missed", None, out);
     };
     let view = session.as_deref().map(|session| {
@@ -53,7 +53,7 @@ fn tell(news: &News, sessions: &Sessions, out: Output) -> Result<(), Failure> {
             format!("{}  {}  {}", session.device, session.subject, words::client(session)),
         )
     });
-    line(Some(*id), &rfc3339(*at), what.code(), view, out)
+    line(Some(*id), &rfc3339(*at), kind.code(), view, out)
 }
 
 fn line(

@@ -109,12 +109,12 @@ pub(super) async fn run(
             describe(&issued, sessions, out);
             Ok(())
         }
-        Err(IssueError::Write(interrupted)) if interrupted.intended.is_some() => {
+        Err(IssueError::Write(unacknowledged)) if unacknowledged.intended.is_some() => {
             let place = token.rescue(out)?;
             out.warn(format_args!(
                 "the token is kept ({place}) and holds only if session {id} was made: try it before issuing another"
             ));
-            Err(Failure::Write(interrupted.error))
+            Err(Failure::Write(unacknowledged.error))
         }
         Err(IssueError::Refused(refusal)) => Err(refused(&device, &subject, &refusal)),
         Err(error) => Err(error.into()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use tenure_domain::{Refusal, Session, Token, TokenMatch};
-use tenure_service::{RotateError, Rotated, SessionView, Sessions, Usage, WriteError};
+use tenure_service::{ActivityMode, RotateError, Rotated, SessionView, Sessions, WriteError};
 
 use super::hand_over::HandOver;
 use crate::exit::Failure;
@@ -45,16 +45,16 @@ pub(super) async fn run(args: &RotateArgs, text: &str, sessions: &Sessions, out:
             out.note(format_args!("session {} has a new token, expires in {left}", rotated.session.id));
             Ok(())
         }
-        Err(RotateError::Write(interrupted)) if interrupted.intended.is_some() => {
-            rescue(new, &interrupted.error, out)?;
-            Err(Failure::Write(interrupted.error))
+        Err(RotateError::Write(unacknowledged)) if unacknowledged.intended.is_some() => {
+            rescue(new, &unacknowledged.error, out)?;
+            Err(Failure::Write(unacknowledged.error))
         }
         Err(error) => Err(error.into()),
     }
 }
 
 async fn is_due(old: &Token, sessions: &Sessions, out: Output) -> Result<bool, Failure> {
-    let verified = sessions.verify(old, Usage::Ignored).await?;
+    let verified = sessions.verify(old, ActivityMode::Ignore).await?;
     if verified.token_match == TokenMatch::Overlap {
         return Err(Failure::Refused(Refusal::Rotated));
     }

@@ -15,7 +15,7 @@ pub enum ChangeKind {
     /// It ended.
     Ended(EndReason),
     /// More is known of its client.
-    Described,
+    ClientUpdated,
     /// It came from another store.
     Imported,
     /// Its record was removed.
@@ -28,7 +28,7 @@ impl ChangeKind {
     pub fn of(change: &Change) -> Self {
         match (change, &change.session().end) {
             (Change::Ended(_), Some(end)) => Self::Ended(end.reason),
-            (Change::Ended(_) | Change::ClientUpdated(_), _) => Self::Described,
+            (Change::Ended(_) | Change::ClientUpdated(_), _) => Self::ClientUpdated,
             (Change::Issued(_), _) => Self::Issued,
             (Change::Rotated(_), _) => Self::Rotated,
             (Change::Imported(_) | Change::Merged(_), _) => Self::Imported,
@@ -43,7 +43,7 @@ impl ChangeKind {
             Self::Issued => "issued",
             Self::Rotated => "rotated",
             Self::Ended(reason) => reason.code(),
-            Self::Described => "described",
+            Self::ClientUpdated => "described",
             Self::Imported => "imported",
             Self::Purged => "purged",
         }
@@ -52,7 +52,7 @@ impl ChangeKind {
 
 /// One piece of news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedItem {
+pub enum StoreEvent {
     /// A session changed, by whatever process.
     Changed {
         /// Which one.
@@ -63,9 +63,9 @@ pub enum FeedItem {
         at: Timestamp,
     },
     /// Changes may have been missed (the connection broke, or the reader was slow): look at everything again.
-    Missed,
+    Lagged,
 }
 
 /// The news since a subscription, in the store's order. A hint and no guarantee: it can be late and say
-/// [`FeedItem::Missed`], so whoever must know re-verifies. Activity is no news. Ends only with the repository.
-pub type Feed = Pin<Box<dyn Stream<Item = FeedItem> + Send>>;
+/// [`StoreEvent::Missed`], so whoever must know re-verifies. Activity is no news. Ends only with the repository.
+pub type EventStream = Pin<Box<dyn Stream<Item = StoreEvent> + Send>>;
