@@ -4,22 +4,14 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::Result;
 use crate::cargo::{cargo, root, stream};
 use crate::tools::Host;
+use crate::{Looked, Result};
 
 /// The version that is installed where there is none.
 const VERSION: &str = "0.20.2";
 /// Names another one.
 const VARIABLE: &str = "CARGO_DENY";
-
-/// What came of a check that needs something from outside.
-pub(crate) enum Looked {
-    /// It was made, and found nothing.
-    Clean,
-    /// It could not be made.
-    NotChecked(String),
-}
 
 /// Finds cargo-deny, or installs it below the target directory, which takes minutes and is done once.
 pub(crate) fn ensure() -> Result<PathBuf> {

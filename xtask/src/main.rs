@@ -1,6 +1,7 @@
 //! The development commands: `cargo xtask ci` and its parts.
 
 mod cargo;
+mod check;
 mod ci;
 mod circles;
 mod claims;
@@ -8,11 +9,14 @@ mod deny;
 mod dependencies;
 mod docs;
 mod experiments;
+mod features;
 mod layers;
 mod modules;
 mod names;
 mod openclaw;
 mod proxies;
+mod report;
+mod semver;
 mod source;
 mod tools;
 
@@ -21,10 +25,19 @@ use std::process::ExitCode;
 /// What went wrong, as a sentence for the developer: what happened, to what, and what to do.
 type Result<T> = std::result::Result<T, String>;
 
+/// What came of a check that needs something from outside.
+pub(crate) enum Looked {
+    /// It was made, and found nothing.
+    Clean,
+    /// It could not be made.
+    NotChecked(String),
+}
+
 const USAGE: &str = "\
 Usage: cargo xtask <command>
 
 Commands:
+  check         run the quick checks, before a commit (about a minute)
   ci            run every check that a change has to pass
   layers        check which crate and file may need which, old names and unused dependencies
   docs          write the generated files
@@ -39,6 +52,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args.as_slice() {
+        ["check"] => return check::run(),
         ["ci"] => return ci::run(),
         ["layers"] => layers::run(),
         ["docs"] => docs::write(),
@@ -47,13 +61,9 @@ fn main() -> ExitCode {
         ["faults"] => experiments::faults(),
         ["openclaw"] => openclaw::run(),
         ["proxies"] => proxies::run(),
-        ["-h" | "--help" | "help", ..] | [_, "-h" | "--help"] => {
+        [] | ["-h" | "--help" | "help", ..] | [_, "-h" | "--help"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
-        }
-        [] => {
-            eprint!("{USAGE}");
-            return ExitCode::from(2);
         }
         unknown => {
             eprint!("error: unknown command `{}`\n\n{USAGE}", unknown.join(" "));
