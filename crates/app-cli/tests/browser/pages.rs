@@ -46,6 +46,7 @@ async fn of_the_operators_show_and_end_sessions_under_a_name_of_the_local_networ
     browser.fill("#secret", &house.admin_secret).await;
     browser.eval("window.confirm = () => true; document.querySelector('#enter button').click()").await;
     browser.wait_until("document.querySelector('#rows').innerText.includes('laptop')").await;
+    browser.wait_until("getComputedStyle(document.querySelector('#enter')).display === 'none'").await;
     browser.eval("document.querySelector('#rows button').click()").await;
     browser.wait_until("!document.querySelector('#rows').innerText.includes('laptop')").await;
     let session = &house.home.list(&["--all"])[0];
