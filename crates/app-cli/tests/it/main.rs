@@ -3,6 +3,7 @@
 
 mod arguments;
 mod config;
+mod docs;
 mod doctor;
 mod exit_codes;
 mod gateway;
