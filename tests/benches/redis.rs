@@ -14,7 +14,7 @@ use redis::aio::MultiplexedConnection;
 use tenure_adapter_redis::test_server::Server;
 use tenure_adapter_redis::{Durability, Options, RedisStore};
 use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Filter, Policy, SortKey, Subject, Token};
-use tenure_ports::SessionRepository as _;
+use tenure_ports::{FindOptions, prelude::*};
 use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
 use tenure_tests::host::{OsEntropy, WallClock};
 
@@ -241,14 +241,14 @@ async fn near(server: &Server, tokens: &[Token]) {
     let (store, sessions) = connect(server, |options| options.near_cache = true).await;
     for kept in [1_000, 50_000] {
         let tokens: Arc<[Token]> = tokens[..kept].to_vec().into();
-        while store.find_cached(tokens[0].session()).is_none() {
-            store.find(tokens[0].session()).await.unwrap();
+        while store.cache().unwrap().find_cached(tokens[0].session()).is_none() {
+            store.find(tokens[0].session(), FindOptions::EXACT).await.unwrap();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         stream::iter(tokens.iter())
             .for_each_concurrent(64, |token| {
                 let store = &store;
-                async move { drop(store.find(token.session()).await.unwrap()) }
+                async move { drop(store.find(token.session(), FindOptions::EXACT).await.unwrap()) }
             })
             .await;
         for threads in [1, 2] {
@@ -299,12 +299,12 @@ async fn invalidation(server: &Server) {
     for n in 0..2_000 {
         let token = theirs.issue(request(&format!("told-{}", n % 500))).await.unwrap().token;
         let id = token.session();
-        while store.find_cached(id).is_none() {
-            store.find(id).await.unwrap();
+        while store.cache().unwrap().find_cached(id).is_none() {
+            store.find(id, FindOptions::EXACT).await.unwrap();
         }
         let watched = Arc::clone(&store);
         let gone = std::thread::spawn(move || {
-            while watched.find_cached(id).is_some() {
+            while watched.cache().unwrap().find_cached(id).is_some() {
                 // Looks often, and leaves the cores to others meanwhile.
                 std::thread::sleep(Duration::from_micros(20));
             }

@@ -13,6 +13,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tenure_adapter_json::{JsonStore, Options};
 use tenure_domain::{ClientInfo, DeviceId, Policy, SessionId, Subject, Token};
 use tenure_ports::Clock;
+use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueRequest, Sessions};
 use tenure_tests::host::{OsEntropy, WallClock};
 

@@ -11,6 +11,7 @@ use axum::routing::get;
 use tenure_adapter_json::JsonStore;
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
 use tenure_gateway::{CurrentSession, Gate, Options, PublicPath, SharedSecret, TenureLayer};
+use tenure_ports::prelude::*;
 use tenure_service::{IssueRequest, Sessions};
 use tenure_tests::host::{OsEntropy, WallClock};
 

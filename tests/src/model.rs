@@ -10,7 +10,8 @@ use tenure_domain::{
     SessionParts, SortKey, Timestamp, Touch,
 };
 use tenure_ports::{
-    ChangeKind, Clock, CommitError, Cursor, EventStream, Page, Purge, Purged, SessionRepository, StoreError, StoreEvent,
+    ChangeKind, Clock, CommitError, Cursor, EventStream, FindOptions, Page, Purge, Purged, SessionCache,
+    SessionCommits, SessionQueries, SessionRepository, SessionUpkeep, StoreError, StoreEvent,
 };
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -133,8 +134,8 @@ impl State {
 }
 
 #[async_trait]
-impl SessionRepository for Model {
-    async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+impl SessionCommits for Model {
+    async fn find(&self, id: SessionId, _options: FindOptions) -> Result<Option<Session>, StoreError> {
         Ok(self.state.lock().sessions.get(&id).map(|record| record.session.clone()))
     }
 
@@ -169,7 +170,10 @@ impl SessionRepository for Model {
         }
         Ok(())
     }
+}
 
+#[async_trait]
+impl SessionQueries for Model {
     async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         let state = self.state.lock();
         Ok(state.sessions.keys().copied().filter(|id| prefix.matches(*id)).take(limit).collect())
@@ -205,6 +209,19 @@ impl SessionRepository for Model {
         Ok(matching)
     }
 
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
+        Ok(Box::pin(futures_util::stream::unfold(self.news.subscribe(), |mut news| async move {
+            match news.recv().await {
+                Ok(item) => Some((item, news)),
+                Err(RecvError::Lagged(_)) => Some((StoreEvent::Lagged, news)),
+                Err(RecvError::Closed) => None,
+            }
+        })))
+    }
+}
+
+#[async_trait]
+impl SessionUpkeep for Model {
     async fn purge(&self, purge: &Purge, _after: Option<Cursor>) -> Result<Purged, StoreError> {
         let mut state = self.state.lock();
         let all = state.sessions.values().map(|record| record.session.clone());
@@ -225,17 +242,13 @@ impl SessionRepository for Model {
         Ok(Purged { removed, next: None })
     }
 
-    async fn subscribe(&self) -> Result<EventStream, StoreError> {
-        Ok(Box::pin(futures_util::stream::unfold(self.news.subscribe(), |mut news| async move {
-            match news.recv().await {
-                Ok(item) => Some((item, news)),
-                Err(RecvError::Lagged(_)) => Some((StoreEvent::Lagged, news)),
-                Err(RecvError::Closed) => None,
-            }
-        })))
-    }
-
     async fn check_writable(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+impl SessionRepository for Model {
+    fn cache(&self) -> Option<&dyn SessionCache> {
+        None
     }
 }

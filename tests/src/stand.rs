@@ -9,7 +9,7 @@ use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::{BUSY, Server, patient};
 use tenure_domain::{Millis, Policy};
-use tenure_ports::{Clock, SessionRepository};
+use tenure_ports::{Backend as _, Clock, SessionRepository};
 use tenure_service::Sessions;
 use tokio::time::{Instant, sleep};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tenure_domain::{Filter, Millis, Policy, Scope, Session, SortKey, Timestamp};
-use tenure_ports::{Clock, SessionRepository as _, StoreError};
+use tenure_ports::{Clock, StoreError, prelude::*};
 
 use crate::boot::Boot;
 use crate::format::parse_line;

@@ -35,6 +35,6 @@ mod vfs;
 mod writer;
 
 pub use boot::{Boot, SystemBoot};
-pub use examine::{Finding, Level, examine};
+pub use examine::examine;
 pub use repair::{Behind, Loss, Plan, plan, repair};
 pub use store::{JsonStore, Options};

@@ -10,10 +10,14 @@ use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Millis, Revision, Session, SessionError, SessionId, SortKey, Timestamp,
     Touch,
 };
-use tenure_ports::{Clock, CommitError, Cursor, EventStream, Page, Purge, Purged, SessionRepository, StoreError};
+use tenure_ports::{
+    Backend, Clock, CommitError, Cursor, Diagnosis, EventStream, FindOptions, Page, Purge, Purged, SessionCache,
+    SessionCommits, SessionQueries, SessionRepository, SessionUpkeep, StoreError,
+};
 
 use crate::apply::touch;
 use crate::boot::{Boot, SystemBoot};
+use crate::examine::examine;
 use crate::feed::News;
 use crate::guard::{check_directory, corrupt, failed, make_parents, must_exist, unavailable};
 use crate::journal::Journal;
@@ -53,7 +57,7 @@ impl Default for Options {
 
 /// Sessions in one journal file, shared by any number of processes.
 ///
-/// Dropping it lets what waits be written in the background; a process that ends calls [`JsonStore::close`] first.
+/// Dropping it lets what waits be written in the background; a process that ends calls [`Backend::close`] first.
 pub struct JsonStore {
     shared: Arc<Shared>,
     lock: Arc<Mutex<Lock>>,
@@ -96,31 +100,6 @@ impl JsonStore {
     #[must_use]
     pub const fn was_made(&self) -> bool {
         self.made
-    }
-
-    /// The store's time: the wall clock, but never behind what the store has recorded plus the time since.
-    #[must_use]
-    pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.shared.clock) as Arc<dyn Clock>
-    }
-
-    /// Writes what waits to be written; to be called before the process ends. The store goes on working.
-    ///
-    /// # Errors
-    /// [`StoreError`] where it cannot be written.
-    pub async fn close(&self) -> Result<(), StoreError> {
-        let wants_index = self.shared.wants_index();
-        if self.shared.is_idle() && !wants_index {
-            return Ok(());
-        }
-        if !self.shared.is_idle() {
-            self.shared.ask(&self.lock, Job::Flush).await?;
-        }
-        // Without one the next process only begins more slowly.
-        if wants_index && let Err(error) = self.shared.ask::<_, StoreError>(&self.lock, Job::Index).await {
-            tracing::debug!(%error, "no index was written");
-        }
-        Ok(())
     }
 
     /// Writes the journal anew without what is past, as happens by itself once it is twice as large as its content.
@@ -225,13 +204,8 @@ impl Shared {
 }
 
 #[async_trait]
-impl SessionRepository for JsonStore {
-    async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        self.shared.find(id)
-    }
-
-    // Not by way of `find`, which would allocate once more.
-    async fn find_for_use(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+impl SessionCommits for JsonStore {
+    async fn find(&self, id: SessionId, _options: FindOptions) -> Result<Option<Session>, StoreError> {
         self.shared.find(id)
     }
 
@@ -274,7 +248,10 @@ impl SessionRepository for JsonStore {
         };
         if moved.is_empty() { Ok(()) } else { self.shared.remember(&self.lock, moved) }
     }
+}
 
+#[async_trait]
+impl SessionQueries for JsonStore {
     async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         self.shared.catch_up()?;
         Ok(query::starting_with(&self.shared, prefix, limit))
@@ -302,6 +279,14 @@ impl SessionRepository for JsonStore {
         query::top(&self.shared, filter, now, sort, limit)
     }
 
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
+        self.shared.catch_up()?;
+        self.news.subscribe(&self.shared)
+    }
+}
+
+#[async_trait]
+impl SessionUpkeep for JsonStore {
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
         self.shared.catch_up()?;
         if purge.dry_run {
@@ -311,13 +296,42 @@ impl SessionRepository for JsonStore {
         self.shared.ask(&self.lock, |reply| Job::Purge(purge, after, reply)).await
     }
 
-    async fn subscribe(&self) -> Result<EventStream, StoreError> {
-        self.shared.catch_up()?;
-        self.news.subscribe(&self.shared)
-    }
-
     async fn check_writable(&self) -> Result<(), StoreError> {
         self.shared.catch_up()?;
         self.shared.ask(&self.lock, Job::Probe).await
+    }
+}
+
+impl SessionRepository for JsonStore {
+    /// None: a look-up is one `fstat` and a hash, since the store itself is in memory.
+    fn cache(&self) -> Option<&dyn SessionCache> {
+        None
+    }
+}
+
+#[async_trait]
+impl Backend for JsonStore {
+    /// The store's time: the wall clock, but never behind what the store has recorded plus the time since.
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.clock) as Arc<dyn Clock>
+    }
+
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        examine(&self.shared.path, self.shared.clock.wall_clock())
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let wants_index = self.shared.wants_index();
+        if self.shared.is_idle() && !wants_index {
+            return Ok(());
+        }
+        if !self.shared.is_idle() {
+            self.shared.ask(&self.lock, Job::Flush).await?;
+        }
+        // Without one the next process only begins more slowly.
+        if wants_index && let Err(error) = self.shared.ask::<_, StoreError>(&self.lock, Job::Index).await {
+            tracing::debug!(%error, "no index was written");
+        }
+        Ok(())
     }
 }

@@ -33,6 +33,10 @@ impl StoreClock {
         Self { wall, boot, boot_id, base: AtomicI64::new(i64::MIN), foreign: AtomicU64::new(0) }
     }
 
+    pub(crate) fn wall_clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.wall)
+    }
+
     pub(crate) fn boot_id(&self) -> &str {
         &self.boot_id
     }

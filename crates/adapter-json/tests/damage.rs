@@ -11,7 +11,7 @@ use std::sync::Arc;
 use common::*;
 use tenure_adapter_json::{JsonStore, Level, examine};
 use tenure_domain::*;
-use tenure_ports::*;
+use tenure_ports::{FindOptions, *};
 
 fn open(path: &Path, time: &Arc<Time>) -> Result<Arc<JsonStore>, StoreError> {
     JsonStore::open(path, time.clone(), options(time))
@@ -149,7 +149,7 @@ async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
     file.write_all(b"{\"crc\":\"00000000\",\"tx\":{\"q\":3}}\n").unwrap();
     let before = std::fs::read(&path).unwrap();
     for _ in 0..2 {
-        let error = store.find(issued.session.id).await.unwrap_err();
+        let error = store.find(issued.session.id, FindOptions::EXACT).await.unwrap_err();
         assert!(matches!(&error, StoreError::Corrupt { location, .. } if location.ends_with("line 3")), "{error}");
     }
     let commit = Device::unknown(device("e")).issue(new_session(2), &policy(), time.now()).unwrap().commit;
@@ -168,11 +168,11 @@ async fn a_store_that_goes_away_or_shrinks_is_an_error_and_no_empty_store() {
     let issued = issue(&store, "d", 1).await;
     let bytes = std::fs::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    assert!(matches!(store.find(issued.session.id).await, Err(StoreError::Unavailable { .. })));
+    assert!(matches!(store.find(issued.session.id, FindOptions::EXACT).await, Err(StoreError::Unavailable { .. })));
     private(&path).write_all(&bytes).unwrap();
-    assert!(store.find(issued.session.id).await.unwrap().is_some());
+    assert!(store.find(issued.session.id, FindOptions::EXACT).await.unwrap().is_some());
     private(&path).write_all(&bytes[..300]).unwrap();
-    assert!(matches!(store.find(issued.session.id).await, Err(StoreError::Corrupt { .. })));
+    assert!(matches!(store.find(issued.session.id, FindOptions::EXACT).await, Err(StoreError::Corrupt { .. })));
 }
 
 #[tokio::test]
@@ -186,8 +186,8 @@ async fn an_older_copy_put_in_place_is_read_from_its_beginning() {
     let other = dir.path().join("copy");
     private(&other).write_all(&copy).unwrap();
     std::fs::rename(&other, &path).unwrap();
-    assert!(store.find(first).await.unwrap().is_some());
-    assert_eq!(store.find(second).await.unwrap(), None);
+    assert!(store.find(first, FindOptions::EXACT).await.unwrap().is_some());
+    assert_eq!(store.find(second, FindOptions::EXACT).await.unwrap(), None);
     issue(&store, "f", 3).await;
     assert_eq!(listed(&store).await, listed(&open(&path, &time).unwrap()).await);
 }

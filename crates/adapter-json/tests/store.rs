@@ -13,7 +13,7 @@ use common::*;
 use futures_util::StreamExt as _;
 use tenure_adapter_json::{JsonStore, Options};
 use tenure_domain::*;
-use tenure_ports::*;
+use tenure_ports::{FindOptions, *};
 
 fn open(path: &Path, time: &Arc<Time>) -> Arc<JsonStore> {
     JsonStore::open(path, time.clone(), options(time)).unwrap()
@@ -45,11 +45,11 @@ async fn what_one_instance_commits_another_sees_at_once() {
     assert_eq!(std::fs::metadata(dir.path().join("deep")).unwrap().permissions().mode() & 0o777, 0o700);
     for n in 0..50 {
         let issued = issue(&a, &format!("d{n}"), n).await;
-        assert_eq!(b.find(issued.session.id).await.unwrap().unwrap(), issued.session);
+        assert_eq!(b.find(issued.session.id, FindOptions::EXACT).await.unwrap().unwrap(), issued.session);
         let rotation = rotate(&b, &issued.token, n + 1000).await;
-        assert_eq!(a.find(issued.session.id).await.unwrap().unwrap(), rotation.session);
+        assert_eq!(a.find(issued.session.id, FindOptions::EXACT).await.unwrap().unwrap(), rotation.session);
         revoke(&a, issued.session.id).await.unwrap();
-        let ended = b.find(issued.session.id).await.unwrap().unwrap();
+        let ended = b.find(issued.session.id, FindOptions::EXACT).await.unwrap().unwrap();
         assert_eq!(ended.state(time.now()), State::Ended(EndReason::Revoked));
         assert_eq!(ended.end.as_ref().unwrap().note.as_ref().unwrap().as_str(), "lost \u{1f4f1}");
     }
@@ -102,8 +102,8 @@ async fn the_device_and_its_history_are_kept_and_bounded() {
     // Three active ones and thirty ended ones.
     assert_eq!(listed.len(), 33);
     assert_eq!(listed[0].id, issued[39].session.id);
-    assert_eq!(store.find(issued[6].session.id).await.unwrap(), None);
-    assert!(store.find(issued[7].session.id).await.unwrap().is_some());
+    assert_eq!(store.find(issued[6].session.id, FindOptions::EXACT).await.unwrap(), None);
+    assert!(store.find(issued[7].session.id, FindOptions::EXACT).await.unwrap().is_some());
     let again = open(&path, &time);
     assert_eq!(again.load(&device("d")).await.unwrap(), loaded);
     assert_eq!(again.list_sorted(&all, time.now(), SortKey::Created, 1000).await.unwrap(), listed);
@@ -119,9 +119,9 @@ async fn activity_moves_forward_and_reaches_others() {
     let before = a.load(&device("d")).await.unwrap().revision();
     let at = |n: u64| Timestamp::from_millis(START + n);
     a.touch(&[Touch { session: id, at: at(500) }, Touch { session: id, at: at(300) }]).await.unwrap();
-    assert_eq!(a.find(id).await.unwrap().unwrap().last_activity, at(500));
+    assert_eq!(a.find(id, FindOptions::EXACT).await.unwrap().unwrap().last_activity, at(500));
     a.close().await.unwrap();
-    assert_eq!(b.find(id).await.unwrap().unwrap().last_activity, at(500));
+    assert_eq!(b.find(id, FindOptions::EXACT).await.unwrap().unwrap().last_activity, at(500));
     assert_eq!(b.load(&device("d")).await.unwrap().revision(), before);
     // A record that knows of less activity does not take any back.
     let loaded = b.load_by_session(id).await.unwrap().unwrap();
@@ -129,9 +129,9 @@ async fn activity_moves_forward_and_reaches_others() {
     a.close().await.unwrap();
     let revocation = loaded.revoke(&Selection::one(id), &cause(), &policy(), time.now());
     b.commit(&revocation.commit.unwrap()).await.unwrap();
-    assert_eq!(a.find(id).await.unwrap().unwrap().last_activity, at(900));
+    assert_eq!(a.find(id, FindOptions::EXACT).await.unwrap().unwrap().last_activity, at(900));
     a.touch(&[Touch { session: id, at: at(2000) }]).await.unwrap();
-    assert_eq!(a.find(id).await.unwrap().unwrap().last_activity, at(900));
+    assert_eq!(a.find(id, FindOptions::EXACT).await.unwrap().unwrap().last_activity, at(900));
 }
 
 #[tokio::test]
@@ -206,11 +206,11 @@ async fn purge_removes_what_is_over_and_nothing_else() {
     time.pass(1000);
     let purge = Purge { now: time.now(), inactive_by: time.now(), dry_run: true };
     assert_eq!(a.purge(&purge, None).await.unwrap(), Purged { removed: 1, next: None });
-    assert!(b.find(gone).await.unwrap().is_some());
+    assert!(b.find(gone, FindOptions::EXACT).await.unwrap().is_some());
     let purge = Purge { dry_run: false, ..purge };
     assert_eq!(a.purge(&purge, None).await.unwrap(), Purged { removed: 1, next: None });
-    assert_eq!(b.find(gone).await.unwrap(), None);
-    assert!(b.find(kept).await.unwrap().is_some());
+    assert_eq!(b.find(gone, FindOptions::EXACT).await.unwrap(), None);
+    assert!(b.find(kept, FindOptions::EXACT).await.unwrap().is_some());
     // What it remembers of the ended one outlives the record.
     assert!(b.load(&device("d")).await.unwrap().revocation_watermark().is_some());
     time.pass(25 * 3_600_000);
@@ -310,16 +310,16 @@ async fn after_a_restart_a_clock_behind_is_refused_until_it_has_caught_up() {
     time.up.store(3_000, Ordering::SeqCst);
     time.wall.store(START - 60_001, Ordering::SeqCst);
     let store = open(&path, &time);
-    let refused = store.find(issued.session.id).await.unwrap_err();
+    let refused = store.find(issued.session.id, FindOptions::EXACT).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unavailable { message, .. } if message.contains("clock")), "{refused}");
     assert!(matches!(store.load(&device("d")).await, Err(StoreError::Unavailable { .. })));
     time.wall.store(START - 60_000, Ordering::SeqCst);
-    assert!(store.find(issued.session.id).await.unwrap().is_some());
+    assert!(store.find(issued.session.id, FindOptions::EXACT).await.unwrap().is_some());
     // At least the time since the start has passed.
     assert_eq!(store.clock().now(), Timestamp::from_millis(START + 3_000));
     issue(&store, "e", 2).await;
     time.wall.store(START - 86_400_000, Ordering::SeqCst);
-    assert!(store.find(issued.session.id).await.unwrap().is_some());
+    assert!(store.find(issued.session.id, FindOptions::EXACT).await.unwrap().is_some());
 }
 
 #[tokio::test]

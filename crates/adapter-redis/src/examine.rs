@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use redis::Value;
 use tenure_domain::Millis;
-use tenure_ports::StoreError;
+use tenure_ports::{Backend as _, Diagnosis, StoreError};
 use tokio::time::Instant;
 
-use crate::finding::{Finding, Level};
 use crate::options::Durability;
 use crate::slot::SLOTS;
 use crate::store::RedisStore;
@@ -30,39 +29,27 @@ const ROUND_TRIPS: usize = 5;
 /// What `INFO` says, by name.
 type Info = HashMap<String, String>;
 
-fn ok(what: impl Into<String>) -> Finding {
-    Finding { level: Level::Ok, what: what.into(), advice: String::new() }
-}
-
-fn warn(what: impl Into<String>, advice: &str) -> Finding {
-    Finding { level: Level::Warn, what: what.into(), advice: advice.to_owned() }
-}
-
-fn fail(what: impl Into<String>, advice: &str) -> Finding {
-    Finding { level: Level::Fail, what: what.into(), advice: advice.to_owned() }
-}
-
 impl RedisStore {
     /// What is to be said of the servers: whether they can be used, and what they should be set to.
-    pub async fn examine(&self) -> Vec<Finding> {
+    pub(crate) async fn examine(&self) -> Vec<Diagnosis> {
         let mut findings = match self.latency().await {
             Ok(finding) => vec![finding],
-            Err(error) => return vec![fail(error.to_string(), "start the server, or correct redis.url")],
+            Err(error) => return vec![Diagnosis::failure(error.to_string(), "start the server, or correct redis.url")],
         };
         let deadline = self.wire.deadline();
         let links = self.wire.way.links(deadline).await.unwrap_or_default();
         for link in &links {
             let found = match link.send(&redis::cmd("INFO"), deadline).await {
                 Ok(answer) => self.examine_server(&info(answer)),
-                Err(Trouble::Refused(message)) => vec![warn(
+                Err(Trouble::Refused(message)) => vec![Diagnosis::warning(
                     format!("version, persistence, eviction, replicas and memory cannot be seen: {message}"),
                     "give the user +info, or look at INFO as another user",
                 )],
-                Err(trouble) => vec![fail(self.wire.fail(trouble, String::new).to_string(), "start it")],
+                Err(trouble) => vec![Diagnosis::failure(self.wire.fail(trouble, String::new).to_string(), "start it")],
             };
             let node = link.address().filter(|_| links.len() > 1);
             findings.extend(found.into_iter().map(|found| match &node {
-                Some(address) => Finding { what: format!("node {address}: {}", found.what), ..found },
+                Some(address) => Diagnosis { finding: format!("node {address}: {}", found.finding), ..found },
                 None => found,
             }));
         }
@@ -72,13 +59,15 @@ impl RedisStore {
         findings.push(self.clocks());
         findings.extend(self.tracking().await);
         findings.push(match self.check_writable().await {
-            Ok(()) => ok("the server takes writes"),
-            Err(error) => fail(error.to_string(), "until then tokens are verified, and nothing can be changed"),
+            Ok(()) => Diagnosis::ok("the server takes writes"),
+            Err(error) => {
+                Diagnosis::failure(error.to_string(), "until then tokens are verified, and nothing can be changed")
+            }
         });
         findings
     }
 
-    fn examine_server(&self, info: &Info) -> Vec<Finding> {
+    fn examine_server(&self, info: &Info) -> Vec<Diagnosis> {
         let replicated = self.options.durability == Durability::Replicated;
         vec![
             version(info),
@@ -91,7 +80,7 @@ impl RedisStore {
     }
 
     /// The middle one of several round trips.
-    async fn latency(&self) -> Result<Finding, StoreError> {
+    async fn latency(&self) -> Result<Diagnosis, StoreError> {
         let mut taken = [0; ROUND_TRIPS];
         for taken in &mut taken {
             let asked = steady();
@@ -103,45 +92,46 @@ impl RedisStore {
         let taken = taken[ROUND_TRIPS / 2];
         let said = format!("a round trip takes {:.1} ms", taken as f64 / 1e3);
         Ok(if taken > SLOW_MICROS {
-            warn(said, "verification waits for one; move closer to the server")
+            Diagnosis::warning(said, "verification waits for one; move closer to the server")
         } else {
-            ok(said)
+            Diagnosis::ok(said)
         })
     }
 
-    async fn coverage(&self) -> Finding {
+    async fn coverage(&self) -> Diagnosis {
         let mut command = redis::cmd("CLUSTER");
         command.arg("INFO");
         match self.wire.read(&Request::Plain(command)).await {
             Ok(answer) => coverage(&info(answer)),
-            Err(Trouble::Refused(message)) => {
-                warn(format!("the state of the cluster cannot be seen: {message}"), "give the user +cluster|info")
-            }
-            Err(trouble) => fail(self.wire.fail(trouble, String::new).to_string(), "see CLUSTER INFO"),
+            Err(Trouble::Refused(message)) => Diagnosis::warning(
+                format!("the state of the cluster cannot be seen: {message}"),
+                "give the user +cluster|info",
+            ),
+            Err(trouble) => Diagnosis::failure(self.wire.fail(trouble, String::new).to_string(), "see CLUSTER INFO"),
         }
     }
 
-    fn clocks(&self) -> Finding {
+    fn clocks(&self) -> Diagnosis {
         let (server, here) = (self.clock().now(), self.wall.now());
         let apart = server.since(here).get().max(here.since(server).get());
         let text = format!("this machine's clock and the server's differ by {}", Millis::new(apart));
         if apart > CLOCKS_APART {
-            warn(text, "expiry goes by the server's; set both by NTP so that logs agree")
+            Diagnosis::warning(text, "expiry goes by the server's; set both by NTP so that logs agree")
         } else {
-            ok(text)
+            Diagnosis::ok(text)
         }
     }
 
-    async fn tracking(&self) -> Option<Finding> {
+    async fn tracking(&self) -> Option<Diagnosis> {
         let near = self.near.as_ref()?;
         let deadline = self.wire.deadline();
         while !near.is_usable() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Some(if near.is_usable() {
-            ok("the server tells of changes, so the near cache can be used")
+            Diagnosis::ok("the server tells of changes, so the near cache can be used")
         } else {
-            warn(
+            Diagnosis::warning(
                 "the server does not tell of changes, so the near cache is off",
                 "give the user +client|tracking and +client|caching, and allow RESP3 (HELLO 3)",
             )
@@ -168,7 +158,7 @@ fn number(info: &Info, name: &str) -> u64 {
     text(info, name).parse().unwrap_or_default()
 }
 
-fn version(info: &Info) -> Finding {
+fn version(info: &Info) -> Diagnosis {
     let (server, told, oldest) = match info.get("valkey_version") {
         Some(version) => ("Valkey", version.as_str(), OLDEST_VALKEY),
         None => ("Redis", text(info, "redis_version"), OLDEST_REDIS),
@@ -176,82 +166,88 @@ fn version(info: &Info) -> Finding {
     let mut parts = told.split('.').map(|part| part.parse().unwrap_or(0));
     let have = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if have >= oldest {
-        ok(format!("{server} {told}"))
+        Diagnosis::ok(format!("{server} {told}"))
     } else {
-        fail(format!("{server} {told} is too old"), "install Redis 7.0 or later, or Valkey 7.2 or later")
+        Diagnosis::failure(format!("{server} {told} is too old"), "install Redis 7.0 or later, or Valkey 7.2 or later")
     }
 }
 
-fn role(info: &Info) -> Finding {
+fn role(info: &Info) -> Diagnosis {
     match text(info, "role") {
-        "master" => ok("it is a primary"),
-        _ => fail("it is a replica", "name the primary in redis.url, or use redis+sentinel://"),
+        "master" => Diagnosis::ok("it is a primary"),
+        _ => Diagnosis::failure("it is a replica", "name the primary in redis.url, or use redis+sentinel://"),
     }
 }
 
-fn persistence(info: &Info, replicated: bool) -> Finding {
+fn persistence(info: &Info, replicated: bool) -> Diagnosis {
     if text(info, "aof_enabled") == "1" {
         if text(info, "aof_last_write_status") != "ok" {
-            return fail("the append-only file could not be written", "see the server's log and its free disk space");
+            return Diagnosis::failure(
+                "the append-only file could not be written",
+                "see the server's log and its free disk space",
+            );
         }
-        return ok("it keeps an append-only file");
+        return Diagnosis::ok("it keeps an append-only file");
     }
     // Without save points this counter still runs, and nobody writes it out.
     let saved = text(info, "rdb_last_bgsave_status") == "ok" && number(info, "rdb_saves") > 0;
     let said =
         if saved { "it keeps snapshots only, which lose the latest changes" } else { "it keeps nothing on disk" };
     if replicated {
-        warn(said, "set appendonly yes: else revoked sessions come back when all servers are restarted at once")
+        Diagnosis::warning(
+            said,
+            "set appendonly yes: else revoked sessions come back when all servers are restarted at once",
+        )
     } else {
-        fail(said, "set appendonly yes: else a restart brings revoked sessions back")
+        Diagnosis::failure(said, "set appendonly yes: else a restart brings revoked sessions back")
     }
 }
 
-fn eviction(info: &Info) -> Finding {
+fn eviction(info: &Info) -> Diagnosis {
     match text(info, "maxmemory_policy") {
-        "noeviction" => ok("it evicts nothing"),
-        policy => fail(
+        "noeviction" => Diagnosis::ok("it evicts nothing"),
+        policy => Diagnosis::failure(
             format!("its eviction policy is {policy}"),
             "set maxmemory-policy noeviction: else it forgets sessions, and ends among them, when memory is short",
         ),
     }
 }
 
-fn memory(info: &Info) -> Finding {
+fn memory(info: &Info) -> Diagnosis {
     let (used, most) = (number(info, "used_memory"), number(info, "maxmemory"));
     let mib = |bytes: u64| bytes / 1_048_576;
     if most == 0 {
-        return ok(format!("it uses {} MiB, without a limit", mib(used)));
+        return Diagnosis::ok(format!("it uses {} MiB, without a limit", mib(used)));
     }
     let said = format!("it uses {} of {} MiB", mib(used), mib(most));
     if used.saturating_mul(10) > most.saturating_mul(9) {
-        warn(said, "raise maxmemory: when it is reached, no session can be issued")
+        Diagnosis::warning(said, "raise maxmemory: when it is reached, no session can be issued")
     } else {
-        ok(said)
+        Diagnosis::ok(said)
     }
 }
 
-fn replicas(info: &Info, replicated: bool) -> Finding {
+fn replicas(info: &Info, replicated: bool) -> Diagnosis {
     let online = (0..number(info, "connected_slaves"))
         .filter(|replica| text(info, &format!("slave{replica}")).contains("state=online"))
         .count();
     match online {
-        0 if replicated => fail(
+        0 if replicated => Diagnosis::failure(
             "it has no replica, and redis.durability = replicated",
             "connect a replica (replicaof): until then changes are made and reported as not durable",
         ),
-        0 => warn("it has no replica", "if its machine is lost, every session is"),
-        1 => ok("it has 1 replica"),
-        count => ok(format!("it has {count} replicas")),
+        0 => Diagnosis::warning("it has no replica", "if its machine is lost, every session is"),
+        1 => Diagnosis::ok("it has 1 replica"),
+        count => Diagnosis::ok(format!("it has {count} replicas")),
     }
 }
 
-fn coverage(info: &Info) -> Finding {
+fn coverage(info: &Info) -> Diagnosis {
     let (served, failing) = (number(info, "cluster_slots_ok"), number(info, "cluster_slots_fail"));
     if text(info, "cluster_state") == "ok" && served == u64::from(SLOTS) {
-        return ok(format!("the cluster serves all {SLOTS} slots"));
+        return Diagnosis::ok(format!("the cluster serves all {SLOTS} slots"));
     }
-    fail(
+    Diagnosis::failure(
         format!("the cluster serves {served} of {SLOTS} slots, {failing} of their nodes failed"),
         "see CLUSTER NODES; start the failed nodes, or give their slots to others (redis-cli --cluster fix)",
     )

@@ -10,7 +10,6 @@ mod ends;
 mod errand;
 mod examine;
 mod feed;
-mod finding;
 mod keys;
 mod link;
 mod names;
@@ -42,7 +41,6 @@ mod wire;
 mod write;
 
 use async_trait::async_trait;
-pub use finding::{Finding, Level};
 pub use names::Names;
 pub use options::{Durability, Options};
 pub use secrets::check_password_file;
@@ -50,22 +48,17 @@ pub use store::RedisStore;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,
 };
-use tenure_ports::{CommitError, Cursor, EventStream, Page, Purge, Purged, SessionRepository, StoreError};
+use tenure_ports::{
+    CommitError, Cursor, EventStream, FindOptions, Page, Purge, Purged, SessionCache, SessionCommits, SessionQueries,
+    SessionRepository, SessionUpkeep, StoreError,
+};
 
 pub use url::{URL_FORMS, check_url};
 
 #[async_trait]
-impl SessionRepository for RedisStore {
-    async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        self.find_session(id).await
-    }
-
-    async fn find_for_use(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        self.find_session_for_use(id).await
-    }
-
-    fn find_cached(&self, id: SessionId) -> Option<Session> {
-        self.near.as_ref().and_then(|near| near.recall(id))
+impl SessionCommits for RedisStore {
+    async fn find(&self, id: SessionId, options: FindOptions) -> Result<Option<Session>, StoreError> {
+        if options.stale_activity { self.find_session_for_use(id).await } else { self.find_session(id).await }
     }
 
     async fn load(&self, device: &DeviceId) -> Result<Device, StoreError> {
@@ -83,7 +76,10 @@ impl SessionRepository for RedisStore {
     async fn touch(&self, touches: &[Touch]) -> Result<(), StoreError> {
         self.record_activity(touches).await
     }
+}
 
+#[async_trait]
+impl SessionQueries for RedisStore {
     async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         self.ids_starting_with(prefix, limit).await
     }
@@ -108,15 +104,24 @@ impl SessionRepository for RedisStore {
         self.top_of(filter, now, sort, limit).await
     }
 
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
+        self.feed().await
+    }
+}
+
+#[async_trait]
+impl SessionUpkeep for RedisStore {
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
         self.purge_some(purge, after).await
     }
 
-    async fn subscribe(&self) -> Result<EventStream, StoreError> {
-        self.feed().await
-    }
-
     async fn check_writable(&self) -> Result<(), StoreError> {
         self.check_writable().await
+    }
+}
+
+impl SessionRepository for RedisStore {
+    fn cache(&self) -> Option<&dyn SessionCache> {
+        self.near.as_deref().map(|near| near as &dyn SessionCache)
     }
 }

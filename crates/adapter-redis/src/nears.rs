@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tenure_domain::{Session, SessionId};
+use tenure_ports::SessionCache;
 
 use crate::link::Link;
 use crate::near::Near;
@@ -32,11 +33,6 @@ impl Nears {
         nears
     }
 
-    /// A session, if it is kept and may be used now.
-    pub(crate) fn recall(&self, id: SessionId) -> Option<Session> {
-        self.way.with_link(id, |link| link.near()?.recall(id))
-    }
-
     /// Where a session is kept, if it is.
     pub(crate) fn of(&self, id: SessionId) -> Option<Arc<Near>> {
         self.way.with_link(id, |link| link.near().cloned())
@@ -56,6 +52,12 @@ impl Nears {
     pub(crate) fn is_usable(&self) -> bool {
         let links = self.way.known();
         !links.is_empty() && links.iter().all(|link| link.near().is_some_and(|near| near.is_usable()))
+    }
+}
+
+impl SessionCache for Nears {
+    fn find_cached(&self, id: SessionId) -> Option<Session> {
+        self.way.with_link(id, |link| link.near()?.recall(id))
     }
 }
 

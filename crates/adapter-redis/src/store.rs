@@ -4,8 +4,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use redis::Value;
-use tenure_ports::{Clock, StoreError};
+use tenure_ports::{Backend, Clock, Diagnosis, StoreError};
 
 use crate::ends::Ends;
 use crate::keys::Keys;
@@ -85,16 +86,6 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// The fleet's time: the server's, sampled at connecting and every second since, carried on by a clock of this
-    /// machine that nobody sets. Never runs backward; where it is ahead it goes slower until it is not.
-    #[must_use]
-    pub fn clock(&self) -> Arc<dyn Clock> {
-        match &self.own_time {
-            Some(clock) => Arc::clone(clock),
-            None => Arc::clone(&self.fleet) as Arc<dyn Clock>,
-        }
-    }
-
     /// On a cluster each primary is asked, and the time is that of the clock which is furthest ahead, so that all
     /// processes agree on it.
     async fn sample_time(&self) -> Result<(), StoreError> {
@@ -147,5 +138,26 @@ async fn keep_time(store: Weak<RedisStore>) {
         if let Err(error) = store.sample_time().await {
             tracing::debug!(%error, "the server's time could not be read");
         }
+    }
+}
+
+#[async_trait]
+impl Backend for RedisStore {
+    /// The fleet's time: the server's, sampled at connecting and every second since, carried on by a clock of this
+    /// machine that nobody sets. Never runs backward; where it is ahead it goes slower until it is not.
+    fn clock(&self) -> Arc<dyn Clock> {
+        match &self.own_time {
+            Some(clock) => Arc::clone(clock),
+            None => Arc::clone(&self.fleet) as Arc<dyn Clock>,
+        }
+    }
+
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        self.examine().await
+    }
+
+    /// Nothing waits in this process: what was written is with the server.
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }

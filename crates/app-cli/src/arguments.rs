@@ -3,21 +3,21 @@
 
 use std::ffi::OsString;
 
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::masking;
 
 /// Refuses a token among the arguments, whatever it was meant for: every process of the machine can read it there, and
 /// shells keep a history.
 ///
 /// # Errors
-/// [`Failure::Usage`], without the token.
-pub(crate) fn refuse_token(arguments: &[OsString]) -> Result<(), Failure> {
+/// [`CliError::Usage`], without the token.
+pub(crate) fn refuse_token(arguments: &[OsString]) -> Result<(), CliError> {
     let texts = arguments.iter().map(|argument| argument.to_string_lossy());
     let Some(session) = texts.into_iter().find_map(|text| masking::token_in(&text).map(masking::session_of)) else {
         return Ok(());
     };
     let revoke = session.map_or_else(String::new, |id| format!(": tenure sessions revoke {id}"));
-    Err(Failure::Usage(format!(
+    Err(CliError::Usage(format!(
         "a token stands among the arguments, where other processes and the shell's history can see it: it counts as \
          exposed, so revoke its session{revoke}; a token is read from standard input (tenure token verify < token.txt) \
          or from TENURE_TOKEN"

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::masking::masked;
 use crate::output::Output;
 
@@ -22,12 +22,12 @@ const HOW: &str = "give it on standard input (tenure token verify < token.txt) o
 /// back as a text that is no token.
 ///
 /// # Errors
-/// [`Failure::Usage`] where there is none, or one in each place.
-pub(crate) fn token(out: Output) -> Result<Zeroizing<String>, Failure> {
+/// [`CliError::Usage`] where there is none, or one in each place.
+pub(crate) fn token(out: Output) -> Result<Zeroizing<String>, CliError> {
     let text = match std::env::var_os("TENURE_TOKEN").filter(|text| !text.is_empty()) {
         Some(text) => {
             if stdin_is_a_file() {
-                return Err(Failure::Usage(
+                return Err(CliError::Usage(
                     "there are two tokens: one in TENURE_TOKEN and one on standard input; take one away".to_owned(),
                 ));
             }
@@ -38,19 +38,19 @@ pub(crate) fn token(out: Output) -> Result<Zeroizing<String>, Failure> {
     };
     let trimmed = text.trim_end();
     if trimmed.is_empty() {
-        return Err(Failure::Usage(format!("there is no token; {HOW}")));
+        return Err(CliError::Usage(format!("there is no token; {HOW}")));
     }
     Ok(Zeroizing::new(trimmed.to_owned()))
 }
 
-fn from_stdin(out: Output) -> Result<Zeroizing<String>, Failure> {
+fn from_stdin(out: Output) -> Result<Zeroizing<String>, CliError> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         out.note("paste the token, then press Enter and Ctrl-D");
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(256));
     let read = stdin.lock().take(TOKEN_BOUND).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::Failed(format!("could not read standard input: {error}")))?;
+    read.map_err(|error| CliError::Failed(format!("could not read standard input: {error}")))?;
     Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -63,9 +63,10 @@ fn stdin_is_a_file() -> bool {
 /// A file's text; `-` is standard input.
 ///
 /// # Errors
-/// [`Failure::Failed`].
-pub(crate) fn file(path: &Path) -> Result<String, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::Failed(format!("could not read {}: {error}", path.display()));
+/// [`CliError::Failed`].
+pub(crate) fn file(path: &Path) -> Result<String, CliError> {
+    let failed =
+        |error: &dyn std::fmt::Display| CliError::Failed(format!("could not read {}: {error}", path.display()));
     let mut text = String::new();
     if path == Path::new("-") {
         std::io::stdin().lock().take(FILE_BOUND).read_to_string(&mut text).map_err(|error| failed(&error))?;
@@ -80,7 +81,7 @@ pub(crate) fn file(path: &Path) -> Result<String, Failure> {
 }
 
 /// Whether somebody is there to answer.
-pub(crate) fn is_somebody_there() -> bool {
+pub(crate) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 

@@ -1,21 +1,22 @@
 //! The `tenure` command: arguments, settings, wiring, output.
 
 mod arguments;
+mod atomic_file;
+mod backends;
 mod cli;
 mod commands;
-mod exit;
-mod files;
+mod diagnosis;
+mod error;
+mod format;
 mod input;
-mod interrupt;
 mod logging;
 mod masking;
 mod output;
 mod progress;
 mod settings;
+mod signals;
 mod system;
 mod table;
-mod wiring;
-mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use cli::{Cli, Command, GenerateCommand};
-use exit::Failure;
+use error::CliError;
 use output::Output;
 
 /// Wipes what is given back, so that nothing of a token stays in the buffers of whichever library had it.
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         clap::ColorChoice::Auto => {}
     }
     if let Err(failure) = arguments::refuse_token(&arguments) {
-        return exit::report(Err(failure));
+        return error::report(Err(failure));
     }
     let parsed = Cli::command().color(color).try_get_matches_from(arguments::for_help(arguments));
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -50,10 +51,10 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    exit::report(run(cli))
+    error::report(run(cli))
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<(), CliError> {
     let Cli { global, command } = cli;
     logging::start(global.verbose, global.quiet);
     let out = Output::new(global.json, global.quiet);

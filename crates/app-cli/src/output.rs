@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use tenure_domain::visible;
 
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::masking::masked;
 
 /// How to speak.
@@ -42,8 +42,8 @@ impl Output {
     /// Writes data for people or for a pipe, as it is.
     ///
     /// # Errors
-    /// [`Failure::OutputClosed`] where nobody reads, [`Failure::Failed`] where it cannot be written.
-    pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
+    /// [`CliError::OutputClosed`] where nobody reads, [`CliError::Failed`] where it cannot be written.
+    pub(crate) fn data(&self, text: &str) -> Result<(), CliError> {
         let mut out = anstream::stdout().lock();
         written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
     }
@@ -52,13 +52,13 @@ impl Output {
     ///
     /// # Errors
     /// As [`Output::data`].
-    pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), Failure> {
+    pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = if std::io::stdout().is_terminal() {
             serde_json::to_string_pretty(value)
         } else {
             serde_json::to_string(value)
         };
-        let text = text.map_err(|error| Failure::Failed(format!("could not write JSON: {error}")))?;
+        let text = text.map_err(|error| CliError::Failed(format!("could not write JSON: {error}")))?;
         self.data(&(escaped(&text) + "\n"))
     }
 
@@ -100,11 +100,11 @@ pub(crate) fn escaped(json: &str) -> String {
 /// Sorts out why standard output did not take something.
 ///
 /// # Errors
-/// [`Failure::OutputClosed`] where nobody reads, [`Failure::Failed`] otherwise.
-pub(crate) fn written(outcome: std::io::Result<()>) -> Result<(), Failure> {
+/// [`CliError::OutputClosed`] where nobody reads, [`CliError::Failed`] otherwise.
+pub(crate) fn written(outcome: std::io::Result<()>) -> Result<(), CliError> {
     outcome.map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Failure::OutputClosed,
-        _ => Failure::Failed(format!("could not write to standard output: {error}")),
+        ErrorKind::BrokenPipe => CliError::OutputClosed,
+        _ => CliError::Failed(format!("could not write to standard output: {error}")),
     })
 }
 

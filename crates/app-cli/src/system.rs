@@ -19,10 +19,10 @@ impl Clock for SystemClock {
 
 /// The system's random source.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SystemEntropy;
+pub(crate) struct SystemRandom;
 
-impl RandomSource for SystemEntropy {
-    #[expect(clippy::disallowed_methods, reason = "this is the implementation of the entropy port")]
+impl RandomSource for SystemRandom {
+    #[expect(clippy::disallowed_methods, reason = "this is the implementation of the random source port")]
     fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
         getrandom::fill(buffer).map_err(|error| RandomSourceError(error.to_string()))
     }

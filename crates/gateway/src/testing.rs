@@ -65,13 +65,12 @@ impl Inner {
 fn repository(inner: &Arc<Inner>) -> MockSessionRepository {
     let mut repository = MockSessionRepository::new();
     let world = Arc::clone(inner);
-    let find = move |id| {
+    let find = move |id, _| {
         world.finds.fetch_add(1, Ordering::Relaxed);
         world.up()?;
         if *world.lost.lock() == Some(id) { Err(gone()) } else { Ok(world.records.lock().get(&id).cloned()) }
     };
-    repository.expect_find().returning(find.clone());
-    repository.expect_find_for_use().returning(find);
+    repository.expect_find().returning(find);
     repository.expect_find_cached().returning(|_| None);
     let world = Arc::clone(inner);
     repository.expect_load().returning(move |id| world.up().map(|()| world.device(id)));

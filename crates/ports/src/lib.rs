@@ -5,16 +5,31 @@
 //!
 //! "Later" in these pages means: begun after the other call's answer was received, in any process.
 
+mod backend;
 mod error;
 mod event;
+#[cfg(feature = "mock")]
+mod mock;
 mod repository;
 
+pub use backend::{Backend, Diagnosis, Severity};
 pub use error::{CommitError, RandomSourceError, StoreError};
 pub use event::{ChangeKind, EventStream, StoreEvent};
 #[cfg(feature = "mock")]
-pub use repository::MockSessionRepository;
-pub use repository::{Cursor, Page, Purge, Purged, SessionRepository};
+pub use mock::MockSessionRepository;
+pub use repository::{
+    Cursor, FindOptions, Page, Purge, Purged, SessionCache, SessionCommits, SessionQueries, SessionRepository,
+    SessionUpkeep,
+};
 use tenure_domain::Timestamp;
+
+/// The traits of the repository, for whoever only calls their methods.
+pub mod prelude {
+    pub use crate::{
+        Backend as _, SessionCache as _, SessionCommits as _, SessionQueries as _, SessionRepository as _,
+        SessionUpkeep as _,
+    };
+}
 
 /// The time of day, as the store counts it.
 ///

@@ -1,7 +1,7 @@
 //! Looking at sessions, and cleaning up.
 
 use tenure_domain::{DeviceId, Filter, IdPrefix, Millis, Session, SessionId, SortKey, State};
-use tenure_ports::{Cursor, Page, Purge, StoreError};
+use tenure_ports::{Cursor, FindOptions, Page, Purge, StoreError};
 
 use crate::Sessions;
 use crate::error::{ReadError, ResolveError};
@@ -30,7 +30,7 @@ impl Sessions {
         Ok(self.repository.list_sorted(filter, now, sort, limit).await?)
     }
 
-    /// Some of the matching sessions in the store's order; see [`tenure_ports::SessionRepository::page`].
+    /// Some of the matching sessions in the store's order; see [`tenure_ports::SessionQueries::page`].
     ///
     /// # Errors
     /// [`StoreError`].
@@ -43,7 +43,7 @@ impl Sessions {
     /// # Errors
     /// [`ReadError`].
     pub async fn get(&self, id: SessionId) -> Result<Option<Session>, crate::WriteError> {
-        let Some(session) = self.repository.find(id).await? else {
+        let Some(session) = self.repository.find(id, FindOptions::EXACT).await? else {
             return Ok(None);
         };
         let now = self.clock.now();
@@ -51,7 +51,7 @@ impl Sessions {
             return Ok(Some(session).filter(|session| session.is_retained(now)));
         }
         self.record_idle(DeviceRef::Session(id)).await?;
-        Ok(self.repository.find(id).await?.filter(|session| session.is_retained(now)))
+        Ok(self.repository.find(id, FindOptions::EXACT).await?.filter(|session| session.is_retained(now)))
     }
 
     async fn record_idle(&self, key: DeviceRef<'_>) -> Result<(), crate::WriteError> {
@@ -77,7 +77,7 @@ impl Sessions {
             let now = self.clock.now();
             let mut shown = Vec::with_capacity(ids.len());
             for id in ids {
-                if self.repository.find(id).await?.is_some_and(|session| session.is_retained(now)) {
+                if self.repository.find(id, FindOptions::EXACT).await?.is_some_and(|session| session.is_retained(now)) {
                     shown.push(id);
                 }
             }

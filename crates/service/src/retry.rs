@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tenure_domain::{Applied, Commit, Device, DeviceId, SessionId, Timestamp};
-use tenure_ports::CommitError;
+use tenure_ports::{CommitError, FindOptions};
 
 use crate::Sessions;
 use crate::error::{Unacknowledged, WriteError};
@@ -111,7 +111,7 @@ impl Sessions {
         let mut found = BTreeMap::new();
         for change in &commit.changes {
             let id = change.session().id;
-            let Ok(session) = self.repository.find(id).await else {
+            let Ok(session) = self.repository.find(id, FindOptions::EXACT).await else {
                 return Err(lost);
             };
             found.insert(id, session);

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use tenure_domain::{
     Actor, ClientInfo, DeviceId, EndCause, EndReason, Filter, Note, Scope, Selection, Session, SessionId, Subject,
 };
-use tenure_ports::StoreError;
+use tenure_ports::{FindOptions, StoreError};
 
 use crate::error::{RevokeError, WriteError};
 use crate::retry::{DeviceRef, Outcome};
@@ -78,7 +78,8 @@ impl Sessions {
         let (device, subject) = match target {
             Target::Ids(ids) => {
                 for &id in ids.iter().filter(|id| except != Some(**id)) {
-                    match self.repository.find(id).await?.filter(|session| session.is_retained(now)) {
+                    match self.repository.find(id, FindOptions::EXACT).await?.filter(|session| session.is_retained(now))
+                    {
                         None => would.unknown.push(id),
                         Some(session) if session.inactive_since(now).is_some() => would.already_ended.push(session),
                         Some(session) => would.ended.push(session),

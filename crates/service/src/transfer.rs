@@ -5,7 +5,7 @@ use std::io::Write;
 
 use futures_util::{StreamExt, stream};
 use tenure_domain::{DeviceId, Filter, ImportOutcome, Scope, Session, SessionId};
-use tenure_ports::StoreError;
+use tenure_ports::{FindOptions, StoreError};
 
 use crate::error::{Unacknowledged, WriteError};
 use crate::retry::{DeviceRef, Outcome};
@@ -131,7 +131,7 @@ impl Sessions {
         let mut report = ImportReport::default();
         let mut known = Vec::new();
         for session in incoming {
-            known.extend(self.repository.find(session.id).await?);
+            known.extend(self.repository.find(session.id, FindOptions::EXACT).await?);
         }
         let policy = self.policy();
         let decided = self.commit_with_retry(DeviceRef::Device(device), |loaded, now| {
@@ -166,7 +166,7 @@ impl Sessions {
 
     async fn read_back(&self, written: &[Session], report: &mut ImportReport) -> Result<(), WriteError> {
         for wanted in written {
-            let found = self.repository.find(wanted.id).await?;
+            let found = self.repository.find(wanted.id, FindOptions::EXACT).await?;
             let equal = match found {
                 // The store keeps the later activity, whichever side had it.
                 Some(found) => found == wanted.clone().touched(found.last_activity) || found == *wanted,

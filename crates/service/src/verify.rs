@@ -2,6 +2,8 @@
 
 use tenure_domain::{Decision, Refusal, Session, SessionId, Timestamp, Token, TokenMatch, Verdict};
 
+use tenure_ports::FindOptions;
+
 use crate::error::VerifyError;
 use crate::retry::{DeviceRef, Outcome};
 use crate::{ActivityMode, Sessions};
@@ -32,11 +34,11 @@ impl Sessions {
         if let Some(verified) = self.verify_from_cache(token, mode) {
             return Ok(verified);
         }
-        let found = match mode {
-            ActivityMode::Record => self.repository.find_for_use(token.session()).await?,
-            ActivityMode::Ignore => self.repository.find(token.session()).await?,
+        let options = match mode {
+            ActivityMode::Record => FindOptions::FOR_USE,
+            ActivityMode::Ignore => FindOptions::EXACT,
         };
-        let Some(session) = found else {
+        let Some(session) = self.repository.find(token.session(), options).await? else {
             return Err(Refusal::Unknown.into());
         };
         let now = self.clock.now();
@@ -61,7 +63,7 @@ impl Sessions {
 
     /// A remembered session may be older than a rotation elsewhere, or than its latest use: it only accepts.
     fn verify_from_cache(&self, token: &Token, mode: ActivityMode) -> Option<Verified> {
-        let session = self.repository.find_cached(token.session())?;
+        let session = self.repository.cache()?.find_cached(token.session())?;
         let now = self.clock.now();
         match session.verdict(token, now) {
             Verdict::Valid(token_match) => Some(self.accept(session, token_match, mode, now)),

@@ -157,7 +157,7 @@ async fn a_lost_answer_to_a_rotation_that_was_made_is_found_out() {
     repository
         .expect_find()
         .times(1)
-        .returning(move |_| Ok(stored.lock().as_ref().map(|commit| commit.changes[0].session().clone())));
+        .returning(move |_, _| Ok(stored.lock().as_ref().map(|commit| commit.changes[0].session().clone())));
     let rotated = sessions(repository).rotate(&token).await.unwrap();
     assert_eq!(rotated.session.generation, 2);
     assert_eq!(rotated.session.credential.current, rotated.token.secret().digest());
@@ -180,7 +180,7 @@ async fn a_lost_answer_to_a_rotation_that_another_won_is_refused_without_theft()
     repository.expect_load_by_session().times(2).returning(move |_| Ok(devices.pop()));
     let mut answers = vec![Err(CommitError::Conflict), Err(lost())];
     repository.expect_commit().times(2).returning(move |_| answers.pop().unwrap());
-    repository.expect_find().times(1).returning(move |_| Ok(Some(winner.clone())));
+    repository.expect_find().times(1).returning(move |_, _| Ok(Some(winner.clone())));
     match sessions(repository).rotate(&token).await {
         Err(RotateError::Refused(Refusal::Rotated)) => {}
         other => panic!("{other:?}"),
@@ -214,7 +214,7 @@ async fn a_store_that_is_down_is_an_error_and_no_refusal() {
     let (_, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     repository.expect_find_cached().return_const(None);
-    repository.expect_find_for_use().returning(|_| Err(down()));
+    repository.expect_find().returning(|_, _| Err(down()));
     let outcome = sessions(repository).verify(&token, ActivityMode::Record).await;
     assert_eq!(outcome, Err(VerifyError::Write(WriteError::Store(down()))));
 }
@@ -235,7 +235,7 @@ async fn theft_is_told_only_once_the_end_is_durable() {
         let mut repository = MockSessionRepository::new();
         let (found, loaded) = (rotation.clone(), holding(&rotation));
         repository.expect_find_cached().return_const(None);
-        repository.expect_find_for_use().returning(move |_| Ok(Some(found.clone())));
+        repository.expect_find().returning(move |_, _| Ok(Some(found.clone())));
         repository.expect_load_by_session().returning(move |_| Ok(Some(loaded.clone())));
         repository
             .expect_commit()
@@ -258,8 +258,8 @@ async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
     let id = session.id;
     repository.expect_find_cached().return_const(None);
     let found = session.clone();
-    repository.expect_find_for_use().returning(move |_| Ok(Some(found.clone())));
-    repository.expect_find().returning(move |_| Ok(Some(session.clone())));
+    repository.expect_find().returning(move |_, _| Ok(Some(found.clone())));
+    repository.expect_find().returning(move |_, _| Ok(Some(session.clone())));
     let mut answers = vec![Ok(()), Err(down())];
     repository.expect_touch().times(2).returning(move |touches| {
         assert_eq!(touches.len(), 1, "one touch a session, however often it was used");
@@ -322,7 +322,7 @@ async fn nothing_is_refused_or_ended_from_memory() {
     for (remembered, stored, token) in cases {
         let mut repository = MockSessionRepository::new();
         repository.expect_find_cached().times(1).return_const(Some(remembered));
-        repository.expect_find().times(1).returning(move |_| Ok(Some(stored.clone())));
+        repository.expect_find().times(1).returning(move |_, _| Ok(Some(stored.clone())));
         sessions(repository).verify(&token, ActivityMode::Ignore).await.unwrap();
     }
 }

@@ -14,6 +14,7 @@ use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
 use tenure_gateway::{Gate, Options, PublicPath, Server, SharedSecret, Upstream};
+use tenure_ports::prelude::*;
 use tenure_service::{IssueRequest, Sessions};
 use tenure_tests::host::{OsEntropy, WallClock};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tenure_adapter_json::JsonStore;
 use tenure_domain::SessionId;
-use tenure_ports::SessionRepository as _;
+use tenure_ports::{FindOptions, prelude::*};
 use tokio::runtime::Runtime;
 
 use crate::Lines;
@@ -44,7 +44,7 @@ fn verifying<T>(runtime: &Runtime, reader: &JsonStore, ids: &[SessionId], work: 
             let mut times = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let start = Instant::now();
-                runtime.block_on(reader.find(ids[times.len() * 7919 % ids.len()])).unwrap();
+                runtime.block_on(reader.find(ids[times.len() * 7919 % ids.len()], FindOptions::EXACT)).unwrap();
                 times.push(start.elapsed());
             }
             times.sort_unstable();

@@ -21,7 +21,7 @@ use beside::{Sqlite, Whole};
 use stand::{Random, ids, issue, open, opened, role, service};
 use tenure_adapter_json::JsonStore;
 use tenure_domain::{Filter, Millis, SessionId, SortKey, Subject, Token, Touch};
-use tenure_ports::{Clock as _, SessionRepository as _};
+use tenure_ports::{Clock as _, prelude::*};
 use tenure_service::ActivityMode;
 use tenure_tests::host::WallClock;
 use tokio::runtime::Runtime;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Refusal, Subject, Token};
+use tenure_ports::Backend as _;
 use tenure_service::{ActivityMode, IssueRequest, RotateError, Sessions, Target, VerifyError};
 use tenure_tests::host::{OsEntropy, WallClock};
 use tokio::task::JoinSet;

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tenure_adapter_redis::{Durability, Options, RedisStore};
 use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Policy, SessionId, Subject};
-use tenure_ports::SessionRepository as _;
+use tenure_ports::{FindOptions, prelude::*};
 use tenure_service::{IssueRequest, Sessions, Target};
 use tenure_tests::host::{OsEntropy, WallClock};
 
@@ -116,7 +116,7 @@ async fn check() -> Result<(), Failure> {
     let store = connect(Durability::Local).await?;
     for line in std::io::stdin().lock().lines() {
         let id: SessionId = line?.parse()?;
-        if store.find(id).await?.is_none_or(|session| session.end.is_none()) {
+        if store.find(id, FindOptions::EXACT).await?.is_none_or(|session| session.end.is_none()) {
             say(&format!("active {id}"));
         }
     }

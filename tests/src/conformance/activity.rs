@@ -1,6 +1,7 @@
 //! Activity: beside the revisions, forward only, and never a resurrection.
 
 use tenure_domain::{Millis, Policy, SessionId, Touch};
+use tenure_ports::FindOptions;
 
 use super::support::{decide_rotation, device, find, idling, issue, load_of, now, purge, revocation, revoke, unknown};
 use crate::stand::Stand;
@@ -36,18 +37,25 @@ pub async fn a_session_is_found_for_use(stand: &Stand) {
     stand.store.touch(&touches).await.unwrap();
     // Twice, since a store may learn from the first.
     for store in [&stand.store, &stand.other, &stand.other] {
-        let found = store.find_for_use(plain.session.id).await.unwrap().unwrap();
+        let found = store.find(plain.session.id, FindOptions::FOR_USE).await.unwrap().unwrap();
         assert_eq!(found.touched(used), plain.session.clone().touched(used));
     }
     let id = idle.session.id;
     for _ in 0..2 {
-        assert_eq!(stand.store.find_for_use(id).await.unwrap(), Some(idle.session.clone().touched(used)));
-        assert_eq!(stand.other.find_for_use(id).await.unwrap(), stand.other.find(id).await.unwrap());
+        assert_eq!(stand.store.find(id, FindOptions::FOR_USE).await.unwrap(), Some(idle.session.clone().touched(used)));
+        assert_eq!(
+            stand.other.find(id, FindOptions::FOR_USE).await.unwrap(),
+            stand.other.find(id, FindOptions::EXACT).await.unwrap()
+        );
     }
-    assert_eq!(stand.store.find_for_use(unknown(id)).await.unwrap(), None);
+    assert_eq!(stand.store.find(unknown(id), FindOptions::FOR_USE).await.unwrap(), None);
     revoke(stand, plain.session.id).await;
-    assert!(stand.store.find_for_use(plain.session.id).await.unwrap().unwrap().end.is_some());
-    stand.seen(true, async |other| other.find_for_use(plain.session.id).await.unwrap().unwrap().end.is_some()).await;
+    assert!(stand.store.find(plain.session.id, FindOptions::FOR_USE).await.unwrap().unwrap().end.is_some());
+    stand
+        .seen(true, async |other| {
+            other.find(plain.session.id, FindOptions::FOR_USE).await.unwrap().unwrap().end.is_some()
+        })
+        .await;
 }
 
 /// What was decided before a use may be committed after it.
@@ -71,13 +79,13 @@ pub async fn activity_resurrects_nothing(stand: &Stand) {
     stand.time.pass(Millis::minutes(10));
     for store in [&stand.store, &stand.other] {
         store.touch(&[late(id), late(unknown(id))]).await.unwrap();
-        assert_eq!(store.find(id).await.unwrap().as_ref(), Some(&ended));
-        assert_eq!(store.find(unknown(id)).await.unwrap(), None);
+        assert_eq!(store.find(id, FindOptions::EXACT).await.unwrap().as_ref(), Some(&ended));
+        assert_eq!(store.find(unknown(id), FindOptions::EXACT).await.unwrap(), None);
     }
     assert_eq!(purge(stand, now(stand), false).await, 1);
     for store in [&stand.store, &stand.other] {
         store.touch(&[late(id)]).await.unwrap();
-        assert_eq!(store.find(id).await.unwrap(), None);
+        assert_eq!(store.find(id, FindOptions::EXACT).await.unwrap(), None);
         assert_eq!(store.load(&device("laptop")).await.unwrap().sessions(), []);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tenure_domain::{
     Change, ClientField, ClientInfo, Commit, Filter, Millis, NewSession, Policy, Revision, SessionParts, State, Touch,
 };
-use tenure_ports::CommitError;
+use tenure_ports::{CommitError, FindOptions};
 
 use super::support::{
     cause, decide_issue, decide_rotation, device, find, idling, issue, load_of, new_session, now, purge, retained,
@@ -225,5 +225,9 @@ pub async fn an_import_replaces_the_record(stand: &Stand) {
     let plan = loaded.import(std::slice::from_ref(&foreign.session), &[], &policy, now(stand));
     stand.store.commit(&plan.commit.unwrap()).await.unwrap();
     assert_eq!(find(stand, foreign.session.id).await, Some(foreign.session.clone()));
-    stand.seen(Some(foreign.session.clone()), async |other| other.find(foreign.session.id).await.unwrap()).await;
+    stand
+        .seen(Some(foreign.session.clone()), async |other| {
+            other.find(foreign.session.id, FindOptions::EXACT).await.unwrap()
+        })
+        .await;
 }

@@ -1,7 +1,7 @@
 //! Sessions that are over: how long they are kept, how they go, and that nothing brings them back.
 
 use tenure_domain::{EndReason, Filter, Millis, Policy, PolicySettings, Refusal, Session, SessionId, Touch};
-use tenure_ports::CommitError;
+use tenure_ports::{CommitError, FindOptions};
 use tenure_service::{ActivityMode, VerifyError};
 
 use super::support::{
@@ -24,7 +24,7 @@ pub async fn the_ones_that_were_over_first_are_dropped(stand: &Stand) {
     assert_eq!(ids(&kept), ids(&issued[3..]), "one active and ten evicted");
     for dropped in &issued[..3] {
         assert_eq!(find(stand, dropped.id).await, None);
-        stand.seen(None, async |other| other.find(dropped.id).await.unwrap()).await;
+        stand.seen(None, async |other| other.find(dropped.id, FindOptions::EXACT).await.unwrap()).await;
     }
     // A tie is broken by the id.
     let loaded = stand.store.load(&device("laptop")).await.unwrap();
@@ -86,7 +86,7 @@ pub async fn a_purge_removes_and_counts_what_is_over(stand: &Stand) {
     }
     for gone in over.iter().chain([&idle, &revoked]) {
         assert_eq!(find(stand, gone.id).await, None);
-        stand.seen(None, async |other| other.find(gone.id).await.unwrap()).await;
+        stand.seen(None, async |other| other.find(gone.id, FindOptions::EXACT).await.unwrap()).await;
     }
     assert_eq!(purge(stand, now(stand), false).await, 0);
 }

@@ -1,6 +1,7 @@
 //! What is read is what was written, and absence is no failure.
 
 use std::sync::Arc;
+use tenure_ports::FindOptions;
 
 use tenure_domain::{
     Bucket, ClientField, ClientInfo, Device, Filter, Millis, NewSession, Policy, PolicySettings, Revision, SessionId,
@@ -41,7 +42,7 @@ pub async fn what_was_committed_is_found(stand: &Stand) {
     let issued = issue(stand, "laptop", &policy).await;
     let id = issued.session.id;
     assert_eq!(find(stand, id).await, Some(issued.session.clone()));
-    stand.seen(Some(issued.session.clone()), async |other| other.find(id).await.unwrap()).await;
+    stand.seen(Some(issued.session.clone()), async |other| other.find(id, FindOptions::EXACT).await.unwrap()).await;
     let loaded = stand.store.load(&device("laptop")).await.unwrap();
     assert_eq!(loaded.sessions(), std::slice::from_ref(&issued.session));
     assert_eq!(stand.store.load_by_session(id).await.unwrap(), Some(loaded.clone()));
@@ -49,9 +50,9 @@ pub async fn what_was_committed_is_found(stand: &Stand) {
     assert_eq!(find(stand, unknown(id)).await, None);
     let rotation = rotate(stand, &issued.token, &policy).await;
     assert_eq!(find(stand, id).await, Some(rotation.session.clone()));
-    stand.seen(Some(rotation.session.clone()), async |other| other.find(id).await.unwrap()).await;
+    stand.seen(Some(rotation.session.clone()), async |other| other.find(id, FindOptions::EXACT).await.unwrap()).await;
     let ended = revoke(stand, id).await;
-    stand.seen(Some(ended), async |other| other.find(id).await.unwrap()).await;
+    stand.seen(Some(ended), async |other| other.find(id, FindOptions::EXACT).await.unwrap()).await;
 }
 
 /// A record is kept to the last field, whatever states it goes through.

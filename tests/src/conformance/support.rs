@@ -7,7 +7,7 @@ use tenure_domain::{
     NewSession, Policy, PolicySettings, Rotation, RotationSecret, Scope, Selection, Session, SessionId, Subject,
     Timestamp, Token,
 };
-use tenure_ports::{Purge, SessionRepository};
+use tenure_ports::{FindOptions, Purge, SessionRepository};
 
 use crate::stand::Stand;
 
@@ -102,7 +102,7 @@ pub(super) fn revocation(loaded: &Device, id: SessionId, now: Timestamp) -> Comm
 pub(super) async fn revoke(stand: &Stand, id: SessionId) -> Session {
     let commit = revocation(&load_of(stand, id).await, id, now(stand));
     stand.store.commit(&commit).await.unwrap();
-    stand.store.find(id).await.unwrap().unwrap()
+    stand.store.find(id, FindOptions::EXACT).await.unwrap().unwrap()
 }
 
 pub(super) async fn load_of(stand: &Stand, id: SessionId) -> Device {
@@ -110,7 +110,7 @@ pub(super) async fn load_of(stand: &Stand, id: SessionId) -> Device {
 }
 
 pub(super) async fn find(stand: &Stand, id: SessionId) -> Option<Session> {
-    stand.store.find(id).await.unwrap()
+    stand.store.find(id, FindOptions::EXACT).await.unwrap()
 }
 
 /// A session that no store knows, in the bucket of another.

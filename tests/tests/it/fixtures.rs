@@ -17,6 +17,7 @@ use tenure_domain::{
     ClientField, ClientInfo, DeviceId, EndReason, Filter, IssueRefusal, Millis, Policy, PolicySettings, Refusal, Scope,
     Session, SessionId, SortKey, State, Subject, Timestamp, Token,
 };
+use tenure_ports::prelude::*;
 use tenure_ports::{Clock as _, SessionRepository};
 use tenure_service::{
     ActivityMode, IssueError, IssueRequest, RotateError, SessionRecord, Sessions, Target, VerifyError, parse_rfc3339,

@@ -11,7 +11,8 @@ use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,
 };
 use tenure_ports::{
-    CommitError, Cursor, EventStream, Page, Purge, Purged, RandomSource as _, SessionRepository, StoreError,
+    CommitError, Cursor, EventStream, FindOptions, Page, Purge, Purged, RandomSource as _, SessionCache,
+    SessionCommits, SessionQueries, SessionRepository, SessionUpkeep, StoreError,
 };
 use tenure_tests::history::{Handles, Op, Ret, is_linearizable, judge};
 use tenure_tests::host::OsEntropy;
@@ -82,12 +83,12 @@ struct Stale {
 }
 
 #[async_trait]
-impl SessionRepository for Stale {
-    async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+impl SessionCommits for Stale {
+    async fn find(&self, id: SessionId, _options: FindOptions) -> Result<Option<Session>, StoreError> {
         if let Some(found) = self.found.lock().get(&id) {
             return Ok(Some(found.clone()));
         }
-        let found = self.store.find(id).await?;
+        let found = self.store.find(id, FindOptions::EXACT).await?;
         self.found.lock().extend(found.iter().map(|session| (id, session.clone())));
         Ok(found)
     }
@@ -107,7 +108,10 @@ impl SessionRepository for Stale {
     async fn touch(&self, touches: &[Touch]) -> Result<(), StoreError> {
         self.store.touch(touches).await
     }
+}
 
+#[async_trait]
+impl SessionQueries for Stale {
     async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         self.store.ids_with_prefix(prefix, limit).await
     }
@@ -132,16 +136,25 @@ impl SessionRepository for Stale {
         self.store.list_sorted(filter, now, sort, limit).await
     }
 
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
+        self.store.subscribe().await
+    }
+}
+
+#[async_trait]
+impl SessionUpkeep for Stale {
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
         self.store.purge(purge, after).await
     }
 
-    async fn subscribe(&self) -> Result<EventStream, StoreError> {
-        self.store.subscribe().await
-    }
-
     async fn check_writable(&self) -> Result<(), StoreError> {
         self.store.check_writable().await
+    }
+}
+
+impl SessionRepository for Stale {
+    fn cache(&self) -> Option<&dyn SessionCache> {
+        None
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tenure_adapter_redis::test_server::{Lost, Proxy, Server, patient};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{ClientInfo, DeviceId, EndReason, Policy, Refusal, Subject, Token};
+use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueRequest, RotateError, Sessions, Target, VerifyError, WriteError};
 use tenure_tests::host::{OsEntropy, WallClock};
 

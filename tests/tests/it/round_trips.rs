@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_adapter_redis::{Durability, Options, RedisStore};
 use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Policy, Subject};
+use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
 use tenure_tests::host::{OsEntropy, WallClock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,6 +1,7 @@
 //! A disk that cannot sync, has no room, or cannot be read.
 
 use super::*;
+use tenure_ports::FindOptions;
 
 const NEW: &str = "/sim/s.jsonl.new";
 
@@ -89,7 +90,7 @@ fn a_full_disk_stops_writing_and_nothing_else_until_there_is_room() {
             };
             assert!(matches!(refused, CommitError::Store(StoreError::Full { .. })), "{room}: {refused}");
             for id in &acknowledged {
-                assert!(store.find(*id).await.unwrap().is_some(), "{room}");
+                assert!(store.find(*id, FindOptions::EXACT).await.unwrap().is_some(), "{room}");
             }
             // A copy that did not fit takes no room from the store's own next line.
             assert_eq!(fs.content(Path::new(NEW)).map_or(0, |bytes| bytes.len()), 0, "{room}");
@@ -139,11 +140,14 @@ fn a_damaged_file_is_refused_until_another_takes_its_place() {
         let whole = fs.content(&path()).unwrap();
         let file = fs.open(&path(), crate::vfs::Access::Write).unwrap();
         file.write_at(b"{\"crc\":\"00000000\",\"tx\":{}}\n", whole.len() as u64).unwrap();
-        assert!(matches!(store.find(id).await, Err(StoreError::Corrupt { .. })));
+        assert!(matches!(store.find(id, FindOptions::EXACT).await, Err(StoreError::Corrupt { .. })));
         file.truncate(whole.len() as u64).unwrap();
-        assert!(matches!(store.find(id).await, Err(StoreError::Corrupt { .. })), "this file is not trusted any more");
+        assert!(
+            matches!(store.find(id, FindOptions::EXACT).await, Err(StoreError::Corrupt { .. })),
+            "this file is not trusted any more"
+        );
         fs.put(&path(), &whole);
-        assert_eq!(store.find(id).await.unwrap().map(|found| found.id), Some(id));
+        assert_eq!(store.find(id, FindOptions::EXACT).await.unwrap().map(|found| found.id), Some(id));
         issue(&store, "d", 2).await;
         assert_eq!(state(&mount(&fs, &time).unwrap()).await.unwrap().len(), 2);
     });

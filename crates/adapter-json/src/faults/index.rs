@@ -4,6 +4,7 @@ use super::*;
 use crate::feed::News;
 use crate::journal::Journal;
 use crate::time::StoreClock;
+use tenure_ports::FindOptions;
 
 fn index() -> PathBuf {
     PathBuf::from("/sim/s.jsonl.index")
@@ -28,7 +29,7 @@ async fn all(store: &JsonStore) -> Result<Known, StoreError> {
     let listed = store.list_sorted(&subject, Timestamp::from_millis(START), SortKey::Created, 10_000).await?;
     assert_eq!(listed, sessions, "one subject has them all");
     for session in &sessions {
-        assert_eq!(store.find(session.id).await?.as_ref(), Some(session));
+        assert_eq!(store.find(session.id, FindOptions::EXACT).await?.as_ref(), Some(session));
     }
     Ok((sessions, devices))
 }

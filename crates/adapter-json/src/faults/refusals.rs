@@ -1,6 +1,7 @@
 //! What a process refuses although it could not write it down.
 
 use std::time::{Duration, Instant};
+use tenure_ports::FindOptions;
 
 use super::*;
 
@@ -28,7 +29,7 @@ async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Result<Revision,
 }
 
 async fn end_of(store: &JsonStore, id: SessionId) -> Option<EndReason> {
-    store.find(id).await.unwrap().unwrap().end.as_ref().map(|end| end.reason)
+    store.find(id, FindOptions::EXACT).await.unwrap().unwrap().end.as_ref().map(|end| end.reason)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::repair::{Loss, Plan, Surgery};
+use tenure_ports::FindOptions;
 
 const BACKUP: &str = "/sim/s.jsonl.before-repair";
 
@@ -154,10 +155,10 @@ fn running_processes_go_on_after_a_repair() {
         let whole = fs.content(&path()).unwrap();
         let file = fs.open(&path(), crate::vfs::Access::Write).unwrap();
         file.write_at(b"not a line of ours\n", whole.len() as u64).unwrap();
-        assert!(matches!(store.find(id).await, Err(StoreError::Corrupt { .. })));
+        assert!(matches!(store.find(id, FindOptions::EXACT).await, Err(StoreError::Corrupt { .. })));
         let plan = planned(&fs, &time);
         surgery(&fs, &time).carry_out(&plan).unwrap();
-        assert_eq!(store.find(id).await.unwrap().map(|found| found.id), Some(id));
+        assert_eq!(store.find(id, FindOptions::EXACT).await.unwrap().map(|found| found.id), Some(id));
         issue(&store, "mine", 51).await;
         assert_eq!(state(&store).await.unwrap(), state(&mount(&fs, &time).unwrap()).await.unwrap());
         assert!(bytes.len() < whole.len());

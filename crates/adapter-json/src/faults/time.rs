@@ -2,6 +2,7 @@
 
 use super::repair::{planned, surgery};
 use super::*;
+use tenure_ports::FindOptions;
 
 const DAY: u64 = 86_400_000;
 
@@ -12,7 +13,7 @@ fn reboot(time: &Arc<Time>, wall: u64) -> Arc<Time> {
 }
 
 async fn is_active(store: &JsonStore, id: SessionId) -> bool {
-    let found = store.find(id).await.unwrap().unwrap();
+    let found = store.find(id, FindOptions::EXACT).await.unwrap().unwrap();
     found.state(store.clock().now()) == State::Active
 }
 
@@ -40,7 +41,7 @@ fn a_clock_set_back_revives_nothing_anywhere() {
             assert!(!is_active(&store, id).await, "after a restart, {back} ms back");
         }
         let store = mount(&fs, &reboot(&time, START + DAY - 60_001)).unwrap();
-        assert!(matches!(store.find(id).await, Err(StoreError::Unavailable { .. })));
+        assert!(matches!(store.find(id, FindOptions::EXACT).await, Err(StoreError::Unavailable { .. })));
     });
 }
 
@@ -74,7 +75,7 @@ fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
         let time = reboot(&time, START + 5_000);
         let running = mount(&fs, &time).unwrap();
         for id in [old, early] {
-            let refused = running.find(id).await.unwrap_err();
+            let refused = running.find(id, FindOptions::EXACT).await.unwrap_err();
             assert!(
                 matches!(&refused, StoreError::Unavailable { message, .. } if message.contains("doctor --repair")),
                 "{refused}"

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use tenure_adapter_redis::test_server::{BUSY, Cluster, free_port};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{Bucket, Filter, Millis, Policy, PolicySettings, Scope, Session, SessionId, Touch};
-use tenure_ports::{CommitError, SessionRepository as _, StoreError, StoreEvent};
+use tenure_ports::{CommitError, FindOptions, StoreError, StoreEvent, prelude::*};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
@@ -46,7 +46,7 @@ async fn a_cluster_is_one_store() {
         };
     }
     for session in &issued {
-        assert_eq!(theirs.find(session.id).await.unwrap().as_ref(), Some(session));
+        assert_eq!(theirs.find(session.id, FindOptions::EXACT).await.unwrap().as_ref(), Some(session));
     }
     let ids: BTreeSet<_> = issued.iter().map(|session| session.id).collect();
     assert_eq!(all(&theirs, &Filter::default()).await, ids);
@@ -54,7 +54,7 @@ async fn a_cluster_is_one_store() {
     let touches: Vec<_> = ids.iter().map(|id| Touch { session: *id, at }).collect();
     ours.touch(&touches).await.unwrap();
     for id in &ids {
-        assert_eq!(theirs.find(*id).await.unwrap().unwrap().last_activity, at);
+        assert_eq!(theirs.find(*id, FindOptions::EXACT).await.unwrap().unwrap().last_activity, at);
         revoke(&theirs, *id).await;
     }
     assert!(all(&ours, &Filter::default()).await.is_empty());
@@ -110,9 +110,9 @@ async fn a_slot_that_moves_under_load_gives_no_wrong_answer() {
             let mut count = 0;
             while !stop.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                let found = store.find(held).await.unwrap().expect("it holds");
+                let found = store.find(held, FindOptions::EXACT).await.unwrap().expect("it holds");
                 assert!(found.end.is_none());
-                let found = store.find(ended).await.unwrap().expect("it is kept");
+                let found = store.find(ended, FindOptions::EXACT).await.unwrap().expect("it is kept");
                 assert!(found.end.is_some(), "what has ended came back");
                 assert!(began.elapsed() < 2 * DEADLINE, "{:?}", began.elapsed());
                 count += 2;
@@ -152,7 +152,7 @@ async fn a_slot_that_moves_under_load_gives_no_wrong_answer() {
                 };
                 let commit = revocation_under(&loaded, issue.session.id, &policy, store.clock().now());
                 if store.commit(&commit).await.is_ok() {
-                    assert!(store.find(issue.session.id).await.unwrap().unwrap().end.is_some());
+                    assert!(store.find(issue.session.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
                     done += 1;
                     sleep(Duration::from_millis(2)).await;
                 } else {
@@ -204,7 +204,7 @@ async fn a_replica_takes_over_from_a_node_that_is_gone() {
         assert!(killed.elapsed() < SOON, "{} sessions are not served again", left.len());
         let finds = left.into_iter().map(async |session| {
             let began = Instant::now();
-            let found = store.find(session.id).await;
+            let found = store.find(session.id, FindOptions::EXACT).await;
             assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
             match found {
                 Ok(found) => {
@@ -250,10 +250,10 @@ async fn sessions_are_kept_by_the_news_of_their_node() {
     }
     // Each node tells of its own.
     for id in &sessions {
-        assert!(ours.find_cached(*id).is_some());
+        assert!(ours.cache().unwrap().find_cached(*id).is_some());
         revoke(&theirs, *id).await;
-        eventually("its end is told", SOON, async || ours.find_cached(*id).is_none()).await;
-        assert!(ours.find(*id).await.unwrap().unwrap().end.is_some());
+        eventually("its end is told", SOON, async || ours.cache().unwrap().find_cached(*id).is_none()).await;
+        assert!(ours.find(*id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
     }
     // A slot that moves takes its news along.
     let moved = issue(&theirs, &device_on(&cluster, 1), &Policy::default()).await.0;
@@ -262,13 +262,13 @@ async fn sessions_are_kept_by_the_news_of_their_node() {
     tokio::task::block_in_place(|| cluster.move_slot(slot, 2, 10, Duration::ZERO));
     keep(&ours, moved.id).await;
     revoke(&theirs, moved.id).await;
-    eventually("its end is told", SOON, async || ours.find_cached(moved.id).is_none()).await;
+    eventually("its end is told", SOON, async || ours.cache().unwrap().find_cached(moved.id).is_none()).await;
     // A node that hangs is not believed for longer than the lease.
     let held = issue(&theirs, &device_on(&cluster, 0), &Policy::default()).await.0;
     keep(&ours, held.id).await;
     cluster.nodes()[0].freeze();
     let frozen = Instant::now();
-    eventually("it is not used any more", SOON, async || ours.find_cached(held.id).is_none()).await;
+    eventually("it is not used any more", SOON, async || ours.cache().unwrap().find_cached(held.id).is_none()).await;
     assert!(frozen.elapsed() < BOUND, "{:?}", frozen.elapsed());
     cluster.nodes()[0].thaw();
     cluster.wait_until_whole();
@@ -277,11 +277,11 @@ async fn sessions_are_kept_by_the_news_of_their_node() {
     cluster.node_mut(1).kill();
     cluster.node_mut(2).kill();
     eventually("the node calls the cluster down", SOON, async || {
-        matches!(theirs.find(held.id).await, Err(StoreError::Unavailable { .. }))
+        matches!(theirs.find(held.id, FindOptions::EXACT).await, Err(StoreError::Unavailable { .. }))
     })
     .await;
     let down = Instant::now();
-    eventually("it is not used any more", SOON, async || ours.find_cached(held.id).is_none()).await;
+    eventually("it is not used any more", SOON, async || ours.cache().unwrap().find_cached(held.id).is_none()).await;
     assert!(down.elapsed() < BOUND, "{:?}", down.elapsed());
-    assert!(matches!(ours.find(held.id).await, Err(StoreError::Unavailable { .. })));
+    assert!(matches!(ours.find(held.id, FindOptions::EXACT).await, Err(StoreError::Unavailable { .. })));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenure_adapter_redis::test_server::{BUSY, Server, free_port};
 use tenure_adapter_redis::{Level, Options, RedisStore};
 use tenure_domain::{Applied, Policy, Timestamp};
-use tenure_ports::{CommitError, SessionRepository as _, StoreError};
+use tenure_ports::{CommitError, FindOptions, StoreError, prelude::*};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -38,12 +38,12 @@ async fn a_killed_server_is_unavailable_at_once_and_found_again_within_a_second(
     server.kill();
     for _ in 0..5 {
         let began = Instant::now();
-        assert_unavailable(store.find(session.id).await);
+        assert_unavailable(store.find(session.id, FindOptions::EXACT).await);
         assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
     }
     server.restart();
-    eventually("it is found again", RECOVERY, async || store.find(session.id).await.is_ok()).await;
-    assert_eq!(store.find(session.id).await.unwrap(), Some(session));
+    eventually("it is found again", RECOVERY, async || store.find(session.id, FindOptions::EXACT).await.is_ok()).await;
+    assert_eq!(store.find(session.id, FindOptions::EXACT).await.unwrap(), Some(session));
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn a_hanging_server_is_unavailable_within_the_deadline() {
     let calls = (0..8).map(|_| async {
         for _ in 0..3 {
             let began = Instant::now();
-            assert_unavailable(store.find(session.id).await);
+            assert_unavailable(store.find(session.id, FindOptions::EXACT).await);
             assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
         }
     });
@@ -65,7 +65,7 @@ async fn a_hanging_server_is_unavailable_within_the_deadline() {
     assert_unavailable(fresh.map(drop));
     assert!(began.elapsed() < DEADLINE);
     server.thaw();
-    eventually("it answers again", RECOVERY, async || store.find(session.id).await.is_ok()).await;
+    eventually("it answers again", RECOVERY, async || store.find(session.id, FindOptions::EXACT).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_commit_to_a_hanging_server_is_of_unknown_outcome() {
     match store.commit(&issue.commit).await {
         Ok(_) => {}
         Err(CommitError::Conflict) => {
-            let found = store.find(issue.session.id).await.unwrap();
+            let found = store.find(issue.session.id, FindOptions::EXACT).await.unwrap();
             assert_eq!(issue.commit.applied(|_| found.clone()), Applied::Yes);
         }
         other => panic!("{other:?}"),
@@ -144,7 +144,7 @@ async fn a_lost_answer_is_never_taken_for_a_failure() {
     let outcome = store.commit(&issue.commit).await;
     assert!(matches!(outcome, Err(CommitError::OutcomeUnknown { .. })), "{outcome:?}");
     assert_eq!(store.commit(&issue.commit).await, Err(CommitError::Conflict));
-    let found = store.find(issue.session.id).await.unwrap();
+    let found = store.find(issue.session.id, FindOptions::EXACT).await.unwrap();
     assert_eq!(issue.commit.applied(|_| found.clone()), Applied::Yes);
     // A read whose answer is lost is simply made again.
     armed.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -178,12 +178,12 @@ async fn a_unix_socket_a_database_and_a_prefix_keep_stores_apart() {
     let over_tcp = store(&server).await;
     let over_unix = store_at(&server.unix_url()).await;
     let (session, _) = issue(&over_tcp, "laptop", &Policy::default()).await;
-    assert_eq!(over_unix.find(session.id).await.unwrap(), Some(session.clone()));
+    assert_eq!(over_unix.find(session.id, FindOptions::EXACT).await.unwrap(), Some(session.clone()));
     let database = store_at(&format!("{}/3", server.url())).await;
-    assert_eq!(database.find(session.id).await.unwrap(), None);
+    assert_eq!(database.find(session.id, FindOptions::EXACT).await.unwrap(), None);
     let options = Options { prefix: "other".to_owned(), ..Options::new(&server.url()) };
     let prefixed = RedisStore::connect(options, std::sync::Arc::new(Wall)).await.unwrap();
-    assert_eq!(prefixed.find(session.id).await.unwrap(), None);
+    assert_eq!(prefixed.find(session.id, FindOptions::EXACT).await.unwrap(), None);
     for prefix in ["", "a{b}", "with space", "x*"] {
         let options = Options { prefix: prefix.to_owned(), ..Options::new(&server.url()) };
         assert_unavailable(RedisStore::connect(options, std::sync::Arc::new(Wall)).await.map(drop));
@@ -236,8 +236,8 @@ async fn a_revoke_is_seen_by_a_process_that_verified_before() {
     let (ours, theirs) = (store(&server).await, store(&server).await);
     for _ in 0..50 {
         let (session, _) = issue(&ours, "laptop", &Policy::default()).await;
-        assert!(theirs.find(session.id).await.unwrap().unwrap().end.is_none());
+        assert!(theirs.find(session.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_none());
         revoke(&ours, session.id).await;
-        assert!(theirs.find(session.id).await.unwrap().unwrap().end.is_some());
+        assert!(theirs.find(session.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
     }
 }

@@ -6,7 +6,7 @@ use tenure_domain::{
     ClientField, ClientInfo, Decision, Issue, Millis, Policy, PolicySettings, Revision, RotationSecret, SessionId,
     State, Timestamp, Touch,
 };
-use tenure_ports::{CommitError, SessionRepository as _};
+use tenure_ports::{CommitError, FindOptions, prelude::*};
 
 use crate::support::{device, issue, new_session, policy, raw, revocation, revoke, store};
 
@@ -15,12 +15,12 @@ async fn what_is_issued_is_found_as_it_was() {
     let server = Server::start();
     let store = store(&server).await;
     let (session, _) = issue(&store, "laptop \u{1f4bb}", &Policy::default()).await;
-    assert_eq!(store.find(session.id).await.unwrap(), Some(session.clone()));
+    assert_eq!(store.find(session.id, FindOptions::EXACT).await.unwrap(), Some(session.clone()));
     let loaded = store.load(&session.device).await.unwrap();
     assert_eq!(loaded.sessions(), std::slice::from_ref(&session));
     assert_eq!(store.load_by_session(session.id).await.unwrap(), Some(loaded));
     let unknown = SessionId::new(session.id.bucket(), [7; 12]);
-    assert_eq!(store.find(unknown).await.unwrap(), None);
+    assert_eq!(store.find(unknown, FindOptions::EXACT).await.unwrap(), None);
     assert_eq!(store.load_by_session(unknown).await.unwrap(), None);
     assert_eq!(store.load(&device("nowhere")).await.unwrap().revision(), Revision::NONE);
 }
@@ -41,15 +41,15 @@ async fn every_kind_of_record_reads_back() {
         panic!("not rotated");
     };
     store.commit(&rotation.commit).await.unwrap();
-    assert_eq!(store.find(session.id).await.unwrap(), Some(rotation.session));
+    assert_eq!(store.find(session.id, FindOptions::EXACT).await.unwrap(), Some(rotation.session));
     let client = ClientInfo::default().with(ClientField::UserAgent, "curl/8").unwrap();
     let client = client.with(ClientField::Address, "127.0.0.1").unwrap();
     let loaded = store.load(&session.device).await.unwrap();
     let commit = loaded.update_client(session.id, &client, &policy, store.clock().now()).unwrap();
     store.commit(&commit).await.unwrap();
-    assert_eq!(store.find(session.id).await.unwrap().as_ref(), Some(commit.changes[0].session()));
+    assert_eq!(store.find(session.id, FindOptions::EXACT).await.unwrap().as_ref(), Some(commit.changes[0].session()));
     revoke(&store, session.id).await;
-    let ended = store.find(session.id).await.unwrap().unwrap();
+    let ended = store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap();
     assert_eq!(ended.state(store.clock().now()).code(), "revoked");
     let loaded = store.load(&session.device).await.unwrap();
     assert!(loaded.sessions().is_empty());
@@ -66,7 +66,7 @@ async fn a_stale_decision_conflicts_and_changes_nothing() {
     let (second, _) = issue(&store, "laptop", &Policy::default()).await;
     let commit = revocation(&stale, first.id, store.clock().now());
     assert_eq!(store.commit(&commit).await, Err(CommitError::Conflict));
-    assert_eq!(store.find(first.id).await.unwrap(), Some(first.clone()));
+    assert_eq!(store.find(first.id, FindOptions::EXACT).await.unwrap(), Some(first.clone()));
     assert_eq!(store.load(&first.device).await.unwrap().sessions().len(), 2);
     revoke(&store, first.id).await;
     let loaded = store.load(&first.device).await.unwrap();
@@ -121,7 +121,10 @@ async fn a_decision_is_not_applied_after_its_time() {
     let mut commit = revocation(&loaded, session.id, store.clock().now());
     commit.not_after = store.clock().now().minus(Millis::new(50));
     assert_eq!(store.commit(&commit).await, Err(CommitError::TooLate));
-    assert_eq!(store.find(session.id).await.unwrap().unwrap().state(store.clock().now()), State::Active);
+    assert_eq!(
+        store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap().state(store.clock().now()),
+        State::Active
+    );
     commit.not_after = Timestamp::MAX;
     store.commit(&commit).await.unwrap();
 }
@@ -142,7 +145,7 @@ async fn a_guard_fails_when_its_session_was_used() {
     assert_eq!(loaded.sessions()[0].last_activity, used);
     let settle = loaded.end_idle(&policy, idle_at.plus(Millis::new(5))).unwrap();
     store.commit(&settle).await.unwrap();
-    let ended = store.find(session.id).await.unwrap().unwrap();
+    let ended = store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap();
     assert_eq!((ended.state(store.clock().now()).code(), ended.last_activity), ("idle", used));
 }
 
@@ -152,7 +155,7 @@ async fn touches_only_go_forward_and_never_resurrect() {
     let store = store(&server).await;
     let (session, token) = issue(&store, "laptop", &Policy::default()).await;
     let at = |millis| Touch { session: session.id, at: session.created_at.plus(Millis::new(millis)) };
-    let activity = async || store.find(session.id).await.unwrap().map(|found| found.last_activity);
+    let activity = async || store.find(session.id, FindOptions::EXACT).await.unwrap().map(|found| found.last_activity);
     let before = store.load(&session.device).await.unwrap().revision();
     store.touch(&[at(20), at(10)]).await.unwrap();
     store.touch(&[at(15)]).await.unwrap();
@@ -173,7 +176,7 @@ async fn touches_only_go_forward_and_never_resurrect() {
     assert_eq!(activity().await, Some(at(60_000).at));
     let unknown = SessionId::new(session.id.bucket(), [7; 12]);
     store.touch(&[Touch { session: unknown, at: at(1).at }]).await.unwrap();
-    assert_eq!(store.find(unknown).await.unwrap(), None);
+    assert_eq!(store.find(unknown, FindOptions::EXACT).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{Filter, Policy};
-use tenure_ports::{CommitError, Purge, SessionRepository as _, StoreError};
+use tenure_ports::{CommitError, FindOptions, Purge, StoreError, prelude::*};
 
 use crate::support::{device, issue, new_session, raw, revocation, revoke, store};
 
@@ -26,12 +26,12 @@ async fn a_damaged_record_is_named_and_left_alone() {
             let mut damaged = whole.clone();
             damaged[at] ^= 1 << bit;
             let _: String = raw(&server, &[b"SET", key.as_bytes(), &damaged, b"KEEPTTL"]).await;
-            assert_corrupt(store.find(session.id).await, key);
+            assert_corrupt(store.find(session.id, FindOptions::EXACT).await, key);
         }
     }
     for damaged in [&b""[..], b"1", b"{}", &whole[..20], &whole[..whole.len() - 1], b"9aaaaaaaaaaaaaaaaaaaa"] {
         let _: String = raw(&server, &[b"SET", key.as_bytes(), damaged, b"KEEPTTL"]).await;
-        assert_corrupt(store.find(session.id).await, key);
+        assert_corrupt(store.find(session.id, FindOptions::EXACT).await, key);
         assert_corrupt(store.load_by_session(session.id).await, key);
         assert_corrupt(store.load(&session.device).await, key);
         assert_corrupt(store.page(&Filter::default(), session.created_at, None, 10).await, key);
@@ -56,7 +56,7 @@ async fn a_record_under_another_name_is_no_record() {
     let (second, _) = issue(&store, "laptop", &Policy::default()).await;
     let key = |id| format!("tenure:{{{}}}:s:{id}", first.id.bucket());
     let _: i64 = raw(&server, &[b"COPY", key(first.id).as_bytes(), key(second.id).as_bytes(), b"REPLACE"]).await;
-    assert_corrupt(store.find(second.id).await, &key(second.id));
+    assert_corrupt(store.find(second.id, FindOptions::EXACT).await, &key(second.id));
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn a_key_of_another_type_is_corrupt_and_nothing_is_half_written() {
     let record = format!("tenure:{{{bucket}}}:s:{}", session.id);
     let _: i64 = raw(&server, &[b"DEL", record.as_bytes()]).await;
     let _: i64 = raw(&server, &[b"LPUSH", record.as_bytes(), b"x"]).await;
-    assert_corrupt(store.find(session.id).await, &record);
+    assert_corrupt(store.find(session.id, FindOptions::EXACT).await, &record);
     assert_corrupt(store.load_by_session(session.id).await, &record);
     assert_corrupt(store.load(&session.device).await, "d:laptop");
     for (location, key) in [("d", ":d:phone"), ("o", ":o:phone"), ("i", ":i"), ("u", ":u:operator"), ("n", ":n")] {
@@ -82,7 +82,7 @@ async fn a_key_of_another_type_is_corrupt_and_nothing_is_half_written() {
         let _: i64 = raw(&server, &[b"LPUSH", key.as_bytes(), b"x"]).await;
         let outcome = store.commit(&issue.commit).await;
         assert!(matches!(outcome, Err(CommitError::Store(StoreError::Corrupt { .. }))), "{location}: {outcome:?}");
-        assert_eq!(store.find(issue.session.id).await.unwrap(), None, "{location}");
+        assert_eq!(store.find(issue.session.id, FindOptions::EXACT).await.unwrap(), None, "{location}");
     }
 }
 
@@ -107,7 +107,7 @@ async fn without_memory_sessions_still_end_and_none_is_issued() {
     revoke(&store, first.id).await;
     let loaded = store.load(&second.device).await.unwrap();
     store.commit(&revocation(&loaded, second.id, store.clock().now())).await.unwrap();
-    assert!(store.find(second.id).await.unwrap().unwrap().end.is_some());
+    assert!(store.find(second.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
     let (now, mut removed, mut after) = (store.clock().now(), 0, None);
     loop {
         let part = store.purge(&Purge { now, inactive_by: now, dry_run: false }, after).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_adapter_redis::{Durability, Finding, Level, Options, RedisStore};
 use tenure_domain::{Policy, SessionId};
-use tenure_ports::{CommitError, SessionRepository as _, StoreError};
+use tenure_ports::{CommitError, FindOptions, StoreError, prelude::*};
 use tokio::time::Instant;
 
 use crate::support::{
@@ -77,7 +77,7 @@ async fn without_a_replica_a_change_is_not_durable_and_holds_here_all_the_same()
     // Verification goes on meanwhile.
     tokio::select! {
         outcome = &mut commit => panic!("{outcome:?} before a verification of the same time"),
-        found = store.find(session.id) => assert!(found.unwrap().is_some()),
+        found = store.find(session.id, FindOptions::EXACT) => assert!(found.unwrap().is_some()),
     }
     match commit.await {
         Err(CommitError::NotDurable { location, message }) => {
@@ -86,7 +86,7 @@ async fn without_a_replica_a_change_is_not_durable_and_holds_here_all_the_same()
         other => panic!("{other:?}"),
     }
     assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
-    assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
+    assert!(store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
     // That it has ended is no fact yet that could be told.
     let told = store.load_by_session(session.id).await;
     assert!(matches!(told, Err(StoreError::Unavailable { .. })), "{told:?}");
@@ -145,7 +145,7 @@ async fn an_end_that_the_server_forgot_is_refused_at_once_and_made_again() {
     let (server, ours, id) = forgetful(impatient).await;
     let began = Instant::now();
     loop {
-        if let Ok(found) = ours.find(id).await {
+        if let Ok(found) = ours.find(id, FindOptions::EXACT).await {
             assert!(found.unwrap().end.is_some(), "accepted what this process has ended");
         }
         if ended_on(&server, id).await {
@@ -154,7 +154,7 @@ async fn an_end_that_the_server_forgot_is_refused_at_once_and_made_again() {
         assert!(began.elapsed() < SOON, "the end was not made again");
     }
     let theirs = store(&server).await;
-    assert!(theirs.find(id).await.unwrap().unwrap().end.is_some());
+    assert!(theirs.find(id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
     let loaded = theirs.load_by_session(id).await.unwrap().unwrap();
     assert!(loaded.revocation_watermark().is_some(), "an older export could bring it back");
 }
@@ -172,7 +172,7 @@ async fn nothing_is_decided_on_a_device_of_which_an_end_was_forgotten() {
     assert!(loaded.sessions().is_empty(), "{id} counts as active");
     let issue = loaded.issue(new_session(&Policy::default()), &Policy::default(), ours.clock().now()).unwrap();
     ours.commit(&issue.commit).await.unwrap();
-    assert!(ours.find(id).await.unwrap().unwrap().end.is_some());
+    assert!(ours.find(id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
 }
 
 #[tokio::test]
@@ -181,10 +181,10 @@ async fn what_the_near_cache_reads_after_that_is_not_kept() {
     let (server, ours, id) = forgetful(near).await;
     let began = Instant::now();
     while !ended_on(&server, id).await {
-        if let Ok(found) = ours.find(id).await {
+        if let Ok(found) = ours.find(id, FindOptions::EXACT).await {
             assert!(found.unwrap().end.is_some());
         }
-        assert_eq!(ours.find_cached(id), None);
+        assert_eq!(ours.cache().unwrap().find_cached(id), None);
         assert!(began.elapsed() < SOON, "the end was not made again");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::{BUSY, Server, patient};
 use tenure_domain::{Filter, Millis, PolicySettings, Scope, State, Timestamp, Touch};
-use tenure_ports::SessionRepository as _;
+use tenure_ports::{FindOptions, prelude::*};
 
 use crate::support::{SOON, Wall, eventually, issue, keys, policy, purge_now, raw, revoke, store};
 
@@ -85,7 +85,8 @@ async fn indexes_lose_what_expired_while_others_live() {
         gone.push(issue(&store, "laptop", &brief).await.0);
     }
     let last = gone.last().unwrap().id;
-    eventually("the brief ones are gone", SOON, async || store.find(last).await.unwrap().is_none()).await;
+    eventually("the brief ones are gone", SOON, async || store.find(last, FindOptions::EXACT).await.unwrap().is_none())
+        .await;
     for _ in 0..60 {
         issue(&store, "laptop", &long).await;
     }
@@ -119,7 +120,7 @@ async fn machines_whose_clocks_are_two_minutes_apart_agree_about_expiry() {
     let (session, _) = issue(&behind, "laptop", &brief).await;
     let expired = async |store: &RedisStore| {
         eventually("it is expired", SOON, async || {
-            let found = store.find(session.id).await.unwrap().unwrap();
+            let found = store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap();
             found.state(store.clock().now()) == State::Expired
         })
         .await;

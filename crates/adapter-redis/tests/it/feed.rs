@@ -3,7 +3,7 @@
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{EndReason, Policy};
-use tenure_ports::{ChangeKind, EventStream, SessionRepository as _, StoreEvent};
+use tenure_ports::{ChangeKind, EventStream, StoreEvent, prelude::*};
 use tokio::time::timeout;
 
 use crate::support::{SOON, issue, revoke, store};

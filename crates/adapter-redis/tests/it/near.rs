@@ -7,7 +7,7 @@ use std::time::Duration;
 use tenure_adapter_redis::test_server::{BUSY, Server};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{Policy, SessionId, Touch};
-use tenure_ports::SessionRepository as _;
+use tenure_ports::{FindOptions, prelude::*};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ async fn near_at(url: &str) -> Arc<RedisStore> {
 }
 
 async fn forgotten(store: &RedisStore, id: SessionId, since: Instant) {
-    eventually("the session is forgotten", SOON, async || store.find_cached(id).is_none()).await;
+    eventually("the session is forgotten", SOON, async || store.cache().unwrap().find_cached(id).is_none()).await;
     assert!(since.elapsed() < BOUND, "it was used for {:?}", since.elapsed());
 }
 
@@ -31,15 +31,18 @@ async fn a_verified_session_is_kept_and_its_revocation_elsewhere_is_told() {
     let server = Server::start();
     let (ours, theirs) = (near_at(&server.url()).await, store(&server).await);
     let (session, _) = issue(&theirs, "laptop", &Policy::default()).await;
-    assert_eq!(ours.find_cached(session.id), None, "it was never read");
+    assert_eq!(ours.cache().unwrap().find_cached(session.id), None, "it was never read");
     keep(&ours, session.id).await;
-    eventually("it is kept as it is", SOON, async || ours.find_cached(session.id) == Some(session.clone())).await;
+    eventually("it is kept as it is", SOON, async || {
+        ours.cache().unwrap().find_cached(session.id) == Some(session.clone())
+    })
+    .await;
     revoke(&theirs, session.id).await;
     let revoked = Instant::now();
     forgotten(&ours, session.id, revoked).await;
-    let found = ours.find(session.id).await.unwrap().unwrap();
+    let found = ours.find(session.id, FindOptions::EXACT).await.unwrap().unwrap();
     assert!(found.end.is_some());
-    assert_eq!(ours.find_cached(session.id), None, "what has ended is not kept");
+    assert_eq!(ours.cache().unwrap().find_cached(session.id), None, "what has ended is not kept");
 }
 
 #[tokio::test]
@@ -47,8 +50,8 @@ async fn without_the_setting_nothing_is_kept() {
     let server = Server::start();
     let store = store(&server).await;
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
-    store.find(session.id).await.unwrap();
-    assert_eq!(store.find_cached(session.id), None);
+    store.find(session.id, FindOptions::EXACT).await.unwrap();
+    assert_eq!(store.cache().unwrap().find_cached(session.id), None);
     let tracking: String = raw(&server, &[b"CLIENT", b"LIST"]).await;
     assert!(tracking.lines().all(|client| !client.contains("flags=t")), "{tracking}");
 }
@@ -61,7 +64,7 @@ async fn a_process_sees_its_own_changes_at_once() {
         let (session, _) = issue(&store, "laptop", &Policy::default()).await;
         keep(&store, session.id).await;
         revoke(&store, session.id).await;
-        assert_eq!(store.find_cached(session.id), None);
+        assert_eq!(store.cache().unwrap().find_cached(session.id), None);
     }
 }
 
@@ -81,7 +84,8 @@ async fn use_of_a_session_does_not_drop_it() {
     revoke(&theirs, changed.id).await;
     forgotten(&ours, changed.id, Instant::now()).await;
     // While the machine is busy nothing that is kept may be used for a moment.
-    eventually("it is still kept", SOON, async || ours.find_cached(used.id) == Some(used.clone())).await;
+    eventually("it is still kept", SOON, async || ours.cache().unwrap().find_cached(used.id) == Some(used.clone()))
+        .await;
 }
 
 /// How many races of filling against revoking are run.
@@ -109,8 +113,8 @@ async fn no_fill_that_races_a_revocation_keeps_what_was_revoked() {
                     tokio::spawn(async move {
                         let mut kept = false;
                         while !revoked.load(Ordering::Acquire) {
-                            ours.find(id).await.unwrap();
-                            kept |= ours.find_cached(id).is_some();
+                            ours.find(id, FindOptions::EXACT).await.unwrap();
+                            kept |= ours.cache().unwrap().find_cached(id).is_some();
                         }
                         kept
                     })
@@ -119,7 +123,7 @@ async fn no_fill_that_races_a_revocation_keeps_what_was_revoked() {
                 let acknowledged = Instant::now();
                 revoked.store(true, Ordering::Release);
                 let kept = fill.await.unwrap();
-                while ours.find_cached(id).is_some() {
+                while ours.cache().unwrap().find_cached(id).is_some() {
                     assert!(acknowledged.elapsed() < BOUND, "accepted {:?} after its end", acknowledged.elapsed());
                     tokio::task::yield_now().await;
                 }
@@ -146,7 +150,7 @@ async fn a_flushed_server_is_remembered_by_nobody() {
         keep(&ours, session.id).await;
         let () = raw(&server, &[b"FLUSHALL"]).await;
         forgotten(&ours, session.id, Instant::now()).await;
-        assert_eq!(ours.find(session.id).await.unwrap(), None);
+        assert_eq!(ours.find(session.id, FindOptions::EXACT).await.unwrap(), None);
     }
 }
 
@@ -163,10 +167,10 @@ async fn a_lost_connection_takes_with_it_what_was_kept() {
         revoke(&*store(&server).await, session.id).await;
         forgotten(&ours, session.id, cut).await;
         eventually("it is seen to have ended", SOON, async || {
-            ours.find(session.id).await.is_ok_and(|found| found.unwrap().end.is_some())
+            ours.find(session.id, FindOptions::EXACT).await.is_ok_and(|found| found.unwrap().end.is_some())
         })
         .await;
-        assert_eq!(ours.find_cached(session.id), None);
+        assert_eq!(ours.cache().unwrap().find_cached(session.id), None);
     }
     let (session, _) = issue(&*store(&server).await, "laptop", &Policy::default()).await;
     keep(&ours, session.id).await;
@@ -174,7 +178,8 @@ async fn a_lost_connection_takes_with_it_what_was_kept() {
     forgotten(&ours, session.id, Instant::now()).await;
     server.restart();
     eventually("it is kept again", SOON, async || {
-        ours.find(session.id).await.is_ok() && ours.find_cached(session.id).is_some()
+        ours.find(session.id, FindOptions::EXACT).await.is_ok()
+            && ours.cache().unwrap().find_cached(session.id).is_some()
     })
     .await;
 }
@@ -188,7 +193,7 @@ async fn a_hanging_server_is_believed_for_the_bound() {
     server.freeze();
     forgotten(&store, session.id, Instant::now()).await;
     let began = Instant::now();
-    assert!(store.find(session.id).await.is_err());
+    assert!(store.find(session.id, FindOptions::EXACT).await.is_err());
     assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
     server.thaw();
     keep(&store, session.id).await;
@@ -243,10 +248,10 @@ async fn a_half_open_connection_hides_a_revocation_for_the_bound_at_most() {
         forgotten(&ours, session.id, Instant::now()).await;
         stalled.store(false, Ordering::SeqCst);
         eventually("it is seen to have ended", SOON, async || {
-            ours.find(session.id).await.is_ok_and(|found| found.unwrap().end.is_some())
+            ours.find(session.id, FindOptions::EXACT).await.is_ok_and(|found| found.unwrap().end.is_some())
         })
         .await;
-        assert_eq!(ours.find_cached(session.id), None);
+        assert_eq!(ours.cache().unwrap().find_cached(session.id), None);
     }
 }
 
@@ -259,10 +264,10 @@ async fn a_server_that_does_not_track_is_asked_each_time() {
     let store = near_at(&format!("redis://plain:secret@127.0.0.1:{}", server.port())).await;
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
     for _ in 0..50 {
-        assert!(store.find(session.id).await.unwrap().is_some());
-        assert_eq!(store.find_cached(session.id), None);
+        assert!(store.find(session.id, FindOptions::EXACT).await.unwrap().is_some());
+        assert_eq!(store.cache().unwrap().find_cached(session.id), None);
     }
     let other = store_at(&server.url()).await;
     revoke(&other, session.id).await;
-    assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
+    assert!(store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
 }

@@ -6,7 +6,7 @@ use tenure_adapter_redis::{Finding, Level, Options};
 use tenure_domain::{
     ClientField, ClientInfo, Decision, Filter, Policy, RotationSecret, Scope, SortKey, Subject, Touch,
 };
-use tenure_ports::{ChangeKind, CommitError, SessionRepository as _, StoreError, StoreEvent};
+use tenure_ports::{ChangeKind, CommitError, FindOptions, StoreError, StoreEvent, prelude::*};
 use tokio::time::timeout;
 
 use crate::support::{SOON, device, is_of_speed, issue, keep, new_session, open, purge_now, raw, revoke, store_at};
@@ -61,7 +61,7 @@ async fn the_documented_rights_suffice_for_everything() {
     let start = session.id.to_string()[..6].parse().unwrap();
     assert_eq!(store.ids_with_prefix(start, 5).await.unwrap(), [session.id]);
     revoke(&store, session.id).await;
-    assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
+    assert!(store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
     assert_eq!(purge_now(&store).await, 1);
     let findings = store.examine().await;
     let fine = |found: &Finding| found.level == Level::Ok || found.what.contains("no replica") || is_of_speed(found);
@@ -170,6 +170,6 @@ async fn a_server_without_memory_ends_and_removes_sessions_and_issues_none() {
     store.commit(&rotation.commit).await.unwrap();
     store.touch(&[Touch { session: rotated.id, at: store.clock().now() }]).await.unwrap();
     revoke(&store, session.id).await;
-    assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
+    assert!(store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
     assert_eq!(purge_now(&store).await, 1);
 }

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use tenure_adapter_redis::test_server::{BUSY, Cluster, Sentinels, Server, free_port, patient};
 use tenure_adapter_redis::{Durability, Names, Options, RedisStore};
 use tenure_domain::{Policy, Session, SessionId};
-use tenure_ports::{CommitError, SessionRepository as _, StoreError, StoreEvent};
+use tenure_ports::{CommitError, FindOptions, StoreError, StoreEvent, prelude::*};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -52,9 +52,9 @@ impl Traffic {
                 while !stop.load(Ordering::Relaxed) {
                     let at = Instant::now();
                     let found = match number % 3 {
-                        0 => store.find_for_use(session).await,
-                        1 => store.find(session).await,
-                        _ => match store.find_cached(session) {
+                        0 => store.find(session, FindOptions::FOR_USE).await,
+                        1 => store.find(session, FindOptions::EXACT).await,
+                        _ => match store.cache().unwrap().find_cached(session) {
                             Some(found) => Ok(Some(found)),
                             None => store
                                 .load_by_session(session)
@@ -138,17 +138,18 @@ async fn nothing_is_verified_by_a_primary_that_became_a_replica() {
         let bound = Instant::now() + DEMOTED;
         sleep_until(bound + Duration::from_secs(1)).await;
         assert_eq!(traffic.later_than(bound).await, 0, "near cache: {near_cache}");
-        let told = store.find(session.id).await.unwrap_err().to_string();
+        let told = store.find(session.id, FindOptions::EXACT).await.unwrap_err().to_string();
         assert!(told.contains("is a replica of"), "{told}");
         let loaded = store.load(&device("phone")).await;
         assert!(matches!(loaded, Err(StoreError::Unavailable { .. })), "{loaded:?}");
         // The news comes from nowhere meanwhile; once it is the primary again, all goes on.
         server.ask::<()>(&["REPLICAOF", "NO", "ONE"]);
-        eventually("it is believed again", SOON, async || store.find(session.id).await.is_ok()).await;
+        eventually("it is believed again", SOON, async || store.find(session.id, FindOptions::EXACT).await.is_ok())
+            .await;
         let missed = async { while feed.next().await.unwrap() != StoreEvent::Lagged {} };
         timeout(SOON, missed).await.expect("the feed says that news may be missing");
         revoke(&store, session.id).await;
-        assert!(store.find(session.id).await.unwrap().unwrap().end.is_some());
+        assert!(store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
     }
 }
 
@@ -193,7 +194,7 @@ async fn sentinels_that_name_a_replica_are_not_followed() {
     sleep_until(bound).await;
     let mut told = String::new();
     for _ in 0..10 {
-        match store.find(session.id).await {
+        match store.find(session.id, FindOptions::EXACT).await {
             // The sentinels may have put things right by now.
             Ok(_) => assert!(is_primary(0) || is_primary(1), "a replica was believed"),
             // What is told is the last that went wrong within the time.
@@ -203,7 +204,7 @@ async fn sentinels_that_name_a_replica_are_not_followed() {
     }
     assert!(told.is_empty() || told.contains("but it is a replica") || told.contains("in time"), "{told}");
     sentinels.server(primary).ask::<()>(&["REPLICAOF", "NO", "ONE"]);
-    eventually("it is believed again", SOON, async || store.find(session.id).await.is_ok()).await;
+    eventually("it is believed again", SOON, async || store.find(session.id, FindOptions::EXACT).await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -230,7 +231,7 @@ async fn a_node_of_a_cluster_that_became_a_replica_is_not_believed() {
     sleep_until(bound).await;
     for _ in 0..200 {
         for session in &sessions {
-            let found = near.find_cached(session.id);
+            let found = near.cache().unwrap().find_cached(session.id);
             assert!(found.is_none_or(|found| found.end.is_some()), "{session:?} is still accepted");
         }
         sleep(Duration::from_millis(5)).await;
@@ -263,10 +264,13 @@ async fn a_server_whose_name_leads_elsewhere_is_left() {
     *leads_to.lock().unwrap() = vec![at(&new)];
     let moved = Instant::now();
     for store in [&plain, &near] {
-        eventually("the new server is asked", SOON, async || store.find(session.id).await.unwrap().is_none()).await;
+        eventually("the new server is asked", SOON, async || {
+            store.find(session.id, FindOptions::EXACT).await.unwrap().is_none()
+        })
+        .await;
     }
     assert!(moved.elapsed() < MOVED + BUSY, "{:?}", moved.elapsed());
-    assert!(near.find_cached(session.id).is_none());
+    assert!(near.cache().unwrap().find_cached(session.id).is_none());
     let next = async {
         loop {
             let (issued, _) = issue(&near, "phone", &Policy::default()).await;
@@ -309,11 +313,11 @@ async fn a_verification_is_one_command_and_the_watch_is_beside_it() {
     let server = Server::start();
     let store = store_at(&server.url()).await;
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
-    store.find_for_use(session.id).await.unwrap();
+    store.find(session.id, FindOptions::FOR_USE).await.unwrap();
     server.ask::<()>(&["CONFIG", "RESETSTAT"]);
     let began = Instant::now();
     for _ in 0..2_000 {
-        store.find_for_use(session.id).await.unwrap();
+        store.find(session.id, FindOptions::FOR_USE).await.unwrap();
     }
     let taken = began.elapsed();
     let stats: String = server.ask(&["INFO", "commandstats"]);
@@ -341,8 +345,9 @@ async fn a_server_that_loads_its_data_is_not_believed() {
             let loading = scope.spawn(|| server.ask::<()>(&["DEBUG", "LOADAOF"]));
             let mut told = Vec::new();
             while !loading.is_finished() {
-                let found =
-                    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(store.find(session.id)));
+                let found = tokio::task::block_in_place(|| {
+                    tokio::runtime::Handle::current().block_on(store.find(session.id, FindOptions::EXACT))
+                });
                 match found {
                     // Either before it began, or once it was done: never "no such session".
                     Ok(found) => assert!(found.is_some(), "it was taken for absent"),
@@ -357,5 +362,5 @@ async fn a_server_that_loads_its_data_is_not_believed() {
         // A machine that is busy may answer none of them in time.
         assert!(Instant::now() < deadline, "{loads:?}");
     }
-    eventually("it is believed again", SOON, async || store.find(session.id).await.is_ok()).await;
+    eventually("it is believed again", SOON, async || store.find(session.id, FindOptions::EXACT).await.is_ok()).await;
 }

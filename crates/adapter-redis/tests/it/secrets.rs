@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tenure_adapter_redis::test_server::{Sentinels, Server, Tls, patient};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::Policy;
-use tenure_ports::{SessionRepository as _, StoreError};
+use tenure_ports::{FindOptions, StoreError, prelude::*};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
@@ -62,7 +62,7 @@ async fn a_password_that_was_changed_is_used_for_the_next_connection() {
             admin.send(&["ACL", "SETUSER", user, "resetpass", &set(next)]).await;
             admin.cut().await;
             eventually("the old password is refused", SOON, async || {
-                store.find(session.id).await.is_err_and(|error| {
+                store.find(session.id, FindOptions::EXACT).await.is_err_and(|error| {
                     let told = error.to_string();
                     assert!(!told.contains("one") && !told.contains("two"), "{told}");
                     told.contains("WRONGPASS") && told.contains("redis.password_file")
@@ -70,7 +70,8 @@ async fn a_password_that_was_changed_is_used_for_the_next_connection() {
             })
             .await;
             write(&server, "password", next);
-            eventually("the new one is used", SOON, async || store.find(session.id).await.is_ok()).await;
+            eventually("the new one is used", SOON, async || store.find(session.id, FindOptions::EXACT).await.is_ok())
+                .await;
         }
         if user == "default" {
             keep(&store, session.id).await;
@@ -80,13 +81,13 @@ async fn a_password_that_was_changed_is_used_for_the_next_connection() {
         admin.cut().await;
         eventually("the file is missed", SOON, async || {
             store
-                .find(session.id)
+                .find(session.id, FindOptions::EXACT)
                 .await
                 .is_err_and(|error| error.to_string().contains("redis.password_file: could not read"))
         })
         .await;
         write(&server, "password", "three\n");
-        eventually("it is read again", SOON, async || store.find(session.id).await.is_ok()).await;
+        eventually("it is read again", SOON, async || store.find(session.id, FindOptions::EXACT).await.is_ok()).await;
     }
 }
 
@@ -110,12 +111,13 @@ async fn certificates_that_were_changed_are_used_for_the_next_connection() {
     std::fs::write(tls.certificates().ca(), before).unwrap();
     admin.cut().await;
     eventually("the new server is not trusted by the old authority", SOON, async || {
-        store.find(session.id).await.is_err_and(|error| error.to_string().contains("redis.tls_ca"))
+        store.find(session.id, FindOptions::EXACT).await.is_err_and(|error| error.to_string().contains("redis.tls_ca"))
     })
     .await;
     std::fs::write(tls.certificates().ca(), after).unwrap();
-    eventually("the new authority is read", SOON, async || store.find(session.id).await.is_ok()).await;
-    assert_eq!(store.find(session.id).await.unwrap(), Some(session));
+    eventually("the new authority is read", SOON, async || store.find(session.id, FindOptions::EXACT).await.is_ok())
+        .await;
+    assert_eq!(store.find(session.id, FindOptions::EXACT).await.unwrap(), Some(session));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::{Sentinels, Server, free_port};
 use tenure_domain::Policy;
-use tenure_ports::{SessionRepository as _, StoreError, StoreEvent};
+use tenure_ports::{FindOptions, StoreError, StoreEvent, prelude::*};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{DEADLINE, Wall, brief, device, eventually, issue, new_session, open, revoke, store_at};
@@ -21,13 +21,13 @@ async fn the_primary_is_found_through_any_sentinel() {
     let sentinels = Sentinels::start();
     let store = store_at(&sentinels.url()).await;
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
-    assert_eq!(store.find(session.id).await.unwrap(), Some(session.clone()));
+    assert_eq!(store.find(session.id, FindOptions::EXACT).await.unwrap(), Some(session.clone()));
     store.check_writable().await.unwrap();
     // One sentinel is enough, also where others cannot be reached.
     let (_, rest) = sentinels.url().split_once("://").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     let (first, service) = rest.split_once(',').map(|(a, b)| (a, b.rsplit_once('/').unwrap().1)).unwrap();
     let one = store_at(&format!("redis+sentinel://127.0.0.1:{},{first}/{service}", free_port())).await;
-    assert_eq!(one.find(session.id).await.unwrap(), Some(session));
+    assert_eq!(one.find(session.id, FindOptions::EXACT).await.unwrap(), Some(session));
     let url = format!("redis+sentinel://{first}/other");
     let error = RedisStore::connect(brief(&url), Arc::new(Wall)).await.err().unwrap().to_string();
     assert!(error.contains("knows no service other"), "{error}");
@@ -126,7 +126,7 @@ async fn a_primary_that_was_replaced_while_it_hung_is_left() {
     .await;
     sentinels.server(primary).freeze();
     let began = Instant::now();
-    let found = store.find(session.id).await;
+    let found = store.find(session.id, FindOptions::EXACT).await;
     assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
     match found {
         Err(StoreError::Unavailable { .. }) => {}
@@ -150,7 +150,7 @@ async fn a_primary_that_was_replaced_while_it_hung_is_left() {
     sentinels.server(primary).thaw();
     // Whatever the old primary still says, it is not asked any more.
     for _ in 0..50 {
-        let found = store.find(session.id).await.unwrap().unwrap();
+        let found = store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap();
         assert!(found.end.is_some());
         sleep(Duration::from_millis(10)).await;
     }

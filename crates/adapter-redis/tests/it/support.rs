@@ -10,7 +10,7 @@ use tenure_domain::{
     ClientField, ClientInfo, Commit, Device, DeviceId, EndCause, EndReason, Family, Filter, Millis, NewSession, Policy,
     PolicySettings, RotationSecret, Selection, Session, SessionId, Subject, Timestamp, Token,
 };
-use tenure_ports::{Clock, CommitError, Purge, SessionRepository as _};
+use tenure_ports::{Clock, CommitError, FindOptions, Purge, prelude::*};
 use tokio::time::Instant;
 
 pub(crate) struct Wall;
@@ -128,8 +128,8 @@ pub(crate) async fn walk(store: &RedisStore, filter: &Filter, now: Timestamp, li
 /// Reads a session until it is kept in memory.
 pub(crate) async fn keep(store: &RedisStore, id: SessionId) {
     eventually("the session is kept", SOON, async || {
-        store.find(id).await.unwrap();
-        store.find_cached(id).is_some()
+        store.find(id, FindOptions::EXACT).await.unwrap();
+        store.cache().unwrap().find_cached(id).is_some()
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenure_adapter_redis::test_server::{Server, Tls};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::Policy;
-use tenure_ports::{SessionRepository as _, StoreError};
+use tenure_ports::{FindOptions, StoreError, prelude::*};
 
 use crate::support::{Wall, issue};
 
@@ -21,7 +21,7 @@ async fn a_server_is_trusted_for_its_authority_only() {
     let options = Options { tls_ca: Some(tls.certificates().ca()), ..Options::new(&tls.url()) };
     let store = RedisStore::connect(options.clone(), Arc::new(Wall)).await.unwrap();
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
-    assert_eq!(store.find(session.id).await.unwrap(), Some(session));
+    assert_eq!(store.find(session.id, FindOptions::EXACT).await.unwrap(), Some(session));
     // By name as well as by address.
     let named = Options { url: tls.url().replace("127.0.0.1", "localhost"), ..options };
     RedisStore::connect(named, Arc::new(Wall)).await.unwrap().check_writable().await.unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{Filter, Millis, Policy, PolicySettings, Scope, Session, SortKey, Subject, Touch};
-use tenure_ports::{Purge, SessionRepository as _};
+use tenure_ports::{FindOptions, Purge, prelude::*};
 
 use crate::support::{device, issue, issue_as, new_session, policy, purge, revoke, store, walk};
 
@@ -107,7 +107,7 @@ async fn a_purge_removes_what_is_over_and_nothing_else() {
     assert_eq!(purge(Purge { now, inactive_by: now, dry_run: false }).await, 10);
     assert_eq!(purge(Purge { now, inactive_by: now, dry_run: false }).await, 0);
     for (number, session) in issued.iter().enumerate() {
-        assert_eq!(store.find(session.id).await.unwrap().is_some(), number >= 10);
+        assert_eq!(store.find(session.id, FindOptions::EXACT).await.unwrap().is_some(), number >= 10);
     }
     // What ended early is remembered beyond its record.
     assert!(store.load(&issued[0].device).await.unwrap().revocation_watermark().is_some());
@@ -146,6 +146,6 @@ async fn no_more_than_the_retained_number_of_ended_sessions_stays() {
     }
     // One active and ten ended ones: the latest.
     for (number, id) in ids.iter().enumerate() {
-        assert_eq!(store.find(*id).await.unwrap().is_some(), number >= 5, "session {number}");
+        assert_eq!(store.find(*id, FindOptions::EXACT).await.unwrap().is_some(), number >= 5, "session {number}");
     }
 }

@@ -4,7 +4,7 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::cli::Cli;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
 
 /// Print the completions of a shell.
@@ -16,7 +16,7 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &CompletionsArgs, out: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &CompletionsArgs, out: Output) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "tenure", &mut script);
     out.data(&String::from_utf8_lossy(&script))

@@ -9,11 +9,13 @@ use clap::Subcommand;
 use serde_json::{Map, json};
 
 use crate::cli::Global;
-use crate::commands::doctor::{self, Finding, Level};
-use crate::exit::Failure;
+use crate::commands::doctor;
+use crate::diagnosis;
+use crate::error::CliError;
 use crate::masking::masked;
 use crate::output::{DIM, Output, styled};
 use crate::settings::{self, ConfigPath, Effective, Key, Settings, SettingsError, Source, Value};
+use tenure_ports::{Diagnosis, Severity};
 
 /// Show, check and edit the settings.
 #[derive(Subcommand)]
@@ -59,7 +61,7 @@ pub(crate) struct InitArgs {
     from_moltbot: Option<PathBuf>,
 }
 
-pub(crate) fn run(command: ConfigCommand, global: &Global, out: Output) -> Result<(), Failure> {
+pub(crate) fn run(command: ConfigCommand, global: &Global, out: Output) -> Result<(), CliError> {
     match command {
         ConfigCommand::Show => show(&Settings::load(global)?, out),
         ConfigCommand::Get(args) => get(known(&args.key)?, &Settings::load(global)?, out),
@@ -72,7 +74,7 @@ pub(crate) fn run(command: ConfigCommand, global: &Global, out: Output) -> Resul
     }
 }
 
-fn known(name: &str) -> Result<&'static Key, Failure> {
+fn known(name: &str) -> Result<&'static Key, CliError> {
     settings::find(name).ok_or_else(|| SettingsError::one(settings::unknown_key(name, "")).into())
 }
 
@@ -86,7 +88,7 @@ fn shown(setting: &Effective<'_>) -> Option<Value> {
     })
 }
 
-fn show(settings: &Settings, out: Output) -> Result<(), Failure> {
+fn show(settings: &Settings, out: Output) -> Result<(), CliError> {
     settings.warn(out);
     let all = settings::KEYS.iter().map(|key| settings.effective(key));
     if out.json {
@@ -107,10 +109,10 @@ fn show(settings: &Settings, out: Output) -> Result<(), Failure> {
     out.data(&lines.collect::<String>())
 }
 
-fn get(key: &'static Key, settings: &Settings, out: Output) -> Result<(), Failure> {
+fn get(key: &'static Key, settings: &Settings, out: Output) -> Result<(), CliError> {
     let setting = settings.effective(key);
     let Some(value) = shown(&setting) else {
-        return Err(Failure::Failed(format!("{} is not set and has no default", key.name)));
+        return Err(CliError::Failed(format!("{} is not set and has no default", key.name)));
     };
     if out.json {
         let source = setting.source.to_string();
@@ -119,21 +121,21 @@ fn get(key: &'static Key, settings: &Settings, out: Output) -> Result<(), Failur
     out.data(&format!("{value}\n"))
 }
 
-fn validate(global: &Global, out: Output) -> Result<(), Failure> {
+fn validate(global: &Global, out: Output) -> Result<(), CliError> {
     let config = ConfigPath::find(global)?;
     let settings = Settings::load(global)?;
     settings.warn(out);
-    let findings: Vec<Finding> =
-        doctor::gateway::examine(&settings).into_iter().filter(|finding| finding.level != Level::Ok).collect();
-    let (failed, warned): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.level == Level::Fail);
+    let findings: Vec<Diagnosis> =
+        doctor::gateway::examine(&settings).into_iter().filter(|finding| finding.severity != Severity::Ok).collect();
+    let (failed, warned): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.severity == Severity::Failure);
     let path = config.path.display().to_string();
     let is_there = config.path.exists();
     if out.json {
-        let list: Vec<_> = findings.iter().map(Finding::json).collect();
+        let list: Vec<_> = findings.iter().map(diagnosis::json).collect();
         let valid = failed.is_empty();
         out.value(&json!({ "valid": valid, "file": path, "fileExists": is_there, "findings": list }))?;
     }
-    let line = |finding: &&Finding| format!("{}; {}", finding.what, finding.advice);
+    let line = |finding: &&Diagnosis| format!("{}; {}", finding.finding, finding.advice);
     warned.iter().for_each(|finding| out.warn(line(finding)));
     if !failed.is_empty() {
         return Err(SettingsError(failed.iter().map(line).collect()).into());
@@ -145,13 +147,13 @@ fn validate(global: &Global, out: Output) -> Result<(), Failure> {
     out.data(&format!("the settings are valid ({with})\n"))
 }
 
-fn schema(out: Output) -> Result<(), Failure> {
+fn schema(out: Output) -> Result<(), CliError> {
     // The repository keeps a copy: the same bytes on a terminal and in a pipe.
     let text = serde_json::to_string_pretty(&settings::json_schema());
-    out.data(&(text.map_err(|error| Failure::Failed(error.to_string()))? + "\n"))
+    out.data(&(text.map_err(|error| CliError::Failed(error.to_string()))? + "\n"))
 }
 
-fn path(config: &ConfigPath, out: Output) -> Result<(), Failure> {
+fn path(config: &ConfigPath, out: Output) -> Result<(), CliError> {
     let path = config.path.display().to_string();
     if out.json {
         return out.value(&json!({ "path": path, "exists": config.path.exists() }));

@@ -5,15 +5,16 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 use tenure_domain::Timestamp;
-use tenure_ports::Clock;
+use tenure_ports::{Clock, Diagnosis, Severity};
 use tenure_service::rfc3339;
 
+use crate::backends::{self, Repair};
 use crate::cli::Global;
-use crate::exit::Failure;
+use crate::diagnosis::{self, diagnosis};
+use crate::error::CliError;
 use crate::output::{BAD, CAREFUL, GOOD, Output, styled};
-use crate::settings::{Backend, ConfigPath, Settings};
+use crate::settings::{ConfigPath, Settings};
 use crate::system::SystemClock;
-use crate::wiring::{self, Repair};
 
 pub(crate) mod gateway;
 mod repair;
@@ -41,50 +42,7 @@ Examples:
   tenure doctor --json | jq '.findings[] | select(.level != \"ok\")'
   tenure doctor --repair";
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    Ok,
-    Warn,
-    Fail,
-}
-
-/// One thing that was found.
-pub(crate) struct Finding {
-    pub(crate) level: Level,
-    pub(crate) what: String,
-    pub(crate) advice: String,
-}
-
-impl Finding {
-    pub(crate) fn new(level: Level, what: impl Into<String>, advice: impl Into<String>) -> Self {
-        let safe = |text: String| crate::masking::masked(&text).into_owned();
-        Self { level, what: safe(what.into()), advice: safe(advice.into()) }
-    }
-}
-
-impl Finding {
-    /// For scripts.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        let mut value = json!({ "level": self.level.word(), "what": self.what });
-        if !self.advice.is_empty() {
-            value["advice"] = self.advice.as_str().into();
-        }
-        value
-    }
-}
-
-impl Level {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        }
-    }
-}
-
-pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(), CliError> {
     let done = if args.repair { repair::run(&Settings::load(global)?, args.yes, out)? } else { None };
     let mut findings = vec![clock()];
     let mut is_there = true;
@@ -92,21 +50,23 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(),
         Ok(settings) => {
             findings.extend(config_file(global, &settings));
             findings.extend(settings.warnings().iter().map(|problem| {
-                Finding::new(Level::Warn, problem.as_str(), "unset it where it was meant as a setting of Tenure")
+                diagnosis(Severity::Warning, problem.as_str(), "unset it where it was meant as a setting of Tenure")
             }));
             findings.extend(gateway::examine(&settings));
             findings.extend(gateway::probe(&settings));
-            is_there = wiring::examine(&settings, &mut findings)?;
+            let (found, exists) = backends::diagnose(&settings)?;
+            findings.extend(found);
+            is_there = exists;
         }
         Err(error) => {
             let advice = "correct it (tenure config set, or an editor); until then no command runs";
-            findings.extend(error.0.iter().map(|problem| Finding::new(Level::Fail, problem.as_str(), advice)));
+            findings.extend(error.0.iter().map(|problem| diagnosis(Severity::Failure, problem.as_str(), advice)));
         }
     }
     print(&findings, done.as_ref(), out)?;
-    match findings.iter().any(|finding| finding.level == Level::Fail) {
-        _ if !is_there => Err(Failure::NoStore),
-        true => Err(Failure::Partly),
+    match findings.iter().any(|finding| finding.severity == Severity::Failure) {
+        _ if !is_there => Err(CliError::NoStore),
+        true => Err(CliError::Partly),
         false => Ok(()),
     }
 }
@@ -115,41 +75,45 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(),
 const LONG_AGO: Timestamp = Timestamp::from_millis(1_735_689_600_000);
 const FAR_OFF: Timestamp = Timestamp::from_millis(4_102_444_800_000);
 
-fn clock() -> Finding {
+fn clock() -> Diagnosis {
     let now = SystemClock.now();
     if (LONG_AGO..FAR_OFF).contains(&now) {
-        return Finding::new(Level::Ok, format!("the clock says {}", rfc3339(now)), "");
+        return diagnosis(Severity::Ok, format!("the clock says {}", rfc3339(now)), "");
     }
     let advice = "set it (timedatectl set-ntp true); expiry is counted by it";
-    Finding::new(Level::Fail, format!("the clock says {}, which cannot be", rfc3339(now)), advice)
+    diagnosis(Severity::Failure, format!("the clock says {}, which cannot be", rfc3339(now)), advice)
 }
 
-fn config_file(global: &Global, settings: &Settings) -> Vec<Finding> {
+fn config_file(global: &Global, settings: &Settings) -> Vec<Diagnosis> {
     let Ok(config) = ConfigPath::find(global) else {
         return Vec::new();
     };
     let path = config.path.display();
     let Ok(found) = std::fs::metadata(&config.path) else {
         let what = format!("there is no settings file {path}, so the defaults hold");
-        return vec![Finding::new(Level::Ok, what, "")];
+        return vec![diagnosis(Severity::Ok, what, "")];
     };
-    let mut findings = vec![Finding::new(Level::Ok, format!("the settings are valid ({path})"), "")];
+    let mut findings = vec![diagnosis(Severity::Ok, format!("the settings are valid ({path})"), "")];
     if found.mode() & 0o022 != 0 {
         let what = format!("others can write {path} (mode {:o})", found.mode() & 0o7777);
-        findings.push(Finding::new(Level::Fail, what, format!("chmod 600 {path}")));
+        findings.push(diagnosis(Severity::Failure, what, format!("chmod 600 {path}")));
     }
     let has_password = settings.text("redis.url").is_some_and(|url| crate::settings::masked(&url) != url);
     if has_password && found.mode() & 0o077 != 0 {
         let what = "redis.url holds a password that others may read";
-        findings.push(Finding::new(Level::Warn, what, format!("move it to redis.password_file, or chmod 600 {path}")));
+        findings.push(diagnosis(
+            Severity::Warning,
+            what,
+            format!("move it to redis.password_file, or chmod 600 {path}"),
+        ));
     }
     findings
 }
 
-fn print(findings: &[Finding], done: Option<&Repair>, out: Output) -> Result<(), Failure> {
+fn print(findings: &[Diagnosis], done: Option<&Repair>, out: Output) -> Result<(), CliError> {
     if out.json {
-        let list = findings.iter().map(Finding::json);
-        let ok = findings.iter().all(|finding| finding.level != Level::Fail);
+        let list = findings.iter().map(diagnosis::json);
+        let ok = findings.iter().all(|finding| finding.severity != Severity::Failure);
         let mut answer = json!({ "ok": ok, "findings": list.collect::<Vec<_>>() });
         if let Some(done) = done {
             answer["repair"] = done.json();
@@ -157,25 +121,16 @@ fn print(findings: &[Finding], done: Option<&Repair>, out: Output) -> Result<(),
         return out.value(&answer);
     }
     let mut text = String::new();
-    for Finding { level, what, advice } in findings {
-        let (style, word) = match level {
-            Level::Ok => (GOOD, "ok  "),
-            Level::Warn => (CAREFUL, "warn"),
-            Level::Fail => (BAD, "fail"),
+    for Diagnosis { severity, finding, advice } in findings {
+        let style = match severity {
+            Severity::Ok => GOOD,
+            Severity::Warning => CAREFUL,
+            Severity::Failure => BAD,
         };
-        let _ = writeln!(text, "{}  {what}", styled(style, word));
+        let _ = writeln!(text, "{}  {finding}", styled(style, format!("{:<4}", diagnosis::code(*severity))));
         if !advice.is_empty() {
             let _ = writeln!(text, "      {advice}");
         }
     }
     out.data(&text)
-}
-
-/// Which backend is looked at.
-pub(crate) fn backend(settings: &Settings) -> Finding {
-    let what = match settings.backend() {
-        Backend::Json => "sessions are kept in a file (backend json)",
-        Backend::Redis => "sessions are kept in Redis (backend redis)",
-    };
-    Finding::new(Level::Ok, what, "")
 }

@@ -1,8 +1,8 @@
 //! `tenure generate header-table`: a section of docs/gateway.md, from the table by which the gateway goes.
 
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
 
-pub(crate) fn run(out: Output) -> Result<(), Failure> {
+pub(crate) fn run(out: Output) -> Result<(), CliError> {
     out.data(&tenure_gateway::fields::table())
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use serde_json::json;
 use tenure_gateway::{Gate, Options, Server};
 
+use crate::backends::{self, IfMissing};
 use crate::cli::Global;
-use crate::exit::Failure;
-use crate::interrupt;
+use crate::error::CliError;
 use crate::output::{BOLD, Output, styled};
 use crate::settings::{FlagValue, Settings};
-use crate::wiring::{self, Missing};
+use crate::signals;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -121,19 +121,19 @@ impl GatewayArgs {
     }
 
     /// The settings with these flags above them.
-    fn settings(&self, global: &Global) -> Result<Settings, Failure> {
+    fn settings(&self, global: &Global) -> Result<Settings, CliError> {
         Ok(Settings::load_with(global, &self.flags(&self.lists()))?)
     }
 }
 
-pub(crate) fn run(args: &GatewayArgs, global: &Global, out: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &GatewayArgs, global: &Global, out: Output) -> Result<(), CliError> {
     let settings = args.settings(global)?;
     settings.warn(out);
     let options = options::of(&settings, out)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::Failed(format!("could not start: {error}")))?;
+    let runtime = runtime.map_err(|error| CliError::Failed(format!("could not start: {error}")))?;
     runtime.block_on(async {
-        interrupt::outlive_file_limit();
+        signals::ignore_sigxfsz();
         tenure_gateway::raise_descriptor_limit();
         serve(args, global, &settings, options, out).await
     })
@@ -145,14 +145,14 @@ async fn serve(
     settings: &Settings,
     options: Options,
     out: Output,
-) -> Result<(), Failure> {
-    let (sessions, opened) = wiring::open(settings, Missing::Made, out).await?;
-    opened.warn(out).await;
+) -> Result<(), CliError> {
+    let (sessions, opened) = backends::open(settings, IfMissing::Create, out).await?;
+    opened.warn(settings, out).await;
     let sessions = Arc::new(sessions);
     let gate = Gate::new(Arc::clone(&sessions), options);
-    let server = Server::bind(Arc::clone(&gate)).await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let server = Server::bind(Arc::clone(&gate)).await.map_err(|error| CliError::Failed(error.to_string()))?;
     // Whoever reads where it listens may send a signal at once.
-    let stop = interrupt::asked_to_stop();
+    let stop = signals::asked_to_stop();
     let reload = reload::keep(args.clone(), global.clone(), Arc::clone(&gate), out);
     announce(&server, &gate.options(), global, settings, out)?;
     let reloading = tokio::spawn(reload);
@@ -165,7 +165,7 @@ async fn serve(
         out.warn(format_args!("the store was not closed properly: {error}"));
     }
     out.note("stopped");
-    served.map_err(|error| Failure::Failed(error.to_string()))
+    served.map_err(|error| CliError::Failed(error.to_string()))
 }
 
 /// Says where it listens, where its secrets are, and how to try it.
@@ -175,7 +175,7 @@ fn announce(
     global: &Global,
     settings: &Settings,
     out: Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     let admin_scheme = if options.admin_speaks_tls() { "https" } else { "http" };
     let (clients, operators) =
@@ -190,7 +190,7 @@ fn announce(
         (Some(upstream), None) => format!("upstream {upstream}"),
         (Some(upstream), Some(profile)) => format!("upstream {upstream}, profile {profile}"),
     };
-    let store = wiring::place(settings)?;
+    let store = backends::location(settings)?;
     let insecure = if options.tls.is_some() { "-k " } else { "" };
     let tenure = command_line(global);
     out.note(format_args!("{}   {clients} ({behind})", styled(BOLD, "clients")));

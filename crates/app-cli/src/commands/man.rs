@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Command, CommandFactory as _};
 
 use crate::cli::Cli;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
 
 /// Print the manual page.
@@ -17,7 +17,7 @@ pub(crate) struct ManArgs {
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &ManArgs, out: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &ManArgs, out: Output) -> Result<(), CliError> {
     let mut command = Cli::command();
     command.build();
     match &args.dir {
@@ -30,17 +30,17 @@ pub(crate) fn run(args: &ManArgs, out: Output) -> Result<(), Failure> {
     }
 }
 
-fn page(command: &Command, name: &str) -> Result<Vec<u8>, Failure> {
+fn page(command: &Command, name: &str) -> Result<Vec<u8>, CliError> {
     let mut text = Vec::new();
     let rendered = clap_mangen::Man::new(command.clone().display_name(name.to_owned())).render(&mut text);
-    rendered.map_err(|error| Failure::Failed(format!("could not write the page {name}: {error}")))?;
+    rendered.map_err(|error| CliError::Failed(format!("could not write the page {name}: {error}")))?;
     Ok(text)
 }
 
-fn write(command: &Command, name: &str, directory: &Path) -> Result<usize, Failure> {
+fn write(command: &Command, name: &str, directory: &Path) -> Result<usize, CliError> {
     let path = directory.join(format!("{name}.1"));
     let written = std::fs::write(&path, page(command, name)?);
-    written.map_err(|error| Failure::Failed(format!("could not write {}: {error}", path.display())))?;
+    written.map_err(|error| CliError::Failed(format!("could not write {}: {error}", path.display())))?;
     let mut count = 1;
     for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {
         count += write(below, &format!("{name}-{}", below.get_name()), directory)?;

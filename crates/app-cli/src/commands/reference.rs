@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
 
 const HEADER: &str = "\
@@ -13,7 +13,7 @@ const HEADER: &str = "\
 # The `tenure` command
 ";
 
-pub(crate) fn run(out: Output) -> Result<(), Failure> {
+pub(crate) fn run(out: Output) -> Result<(), CliError> {
     let mut command = Cli::command();
     command.build();
     let mut text = HEADER.to_owned();

@@ -13,10 +13,10 @@ mod watch;
 
 use clap::Subcommand;
 
+use crate::backends::{IfMissing, Store, with_store};
 use crate::cli::Global;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
-use crate::wiring::{Missing, Store, with_store};
 
 /// List, show, revoke, clean up and move sessions.
 #[derive(Debug, Subcommand)]
@@ -44,7 +44,7 @@ pub(crate) enum SessionsCommand {
     Import(import::ImportArgs),
 }
 
-pub(crate) fn run(command: SessionsCommand, global: &Global, out: Output) -> Result<(), Failure> {
+pub(crate) fn run(command: SessionsCommand, global: &Global, out: Output) -> Result<(), CliError> {
     match command {
         SessionsCommand::List(args) => {
             let query = args.query()?;
@@ -67,7 +67,7 @@ pub(crate) fn run(command: SessionsCommand, global: &Global, out: Output) -> Res
         SessionsCommand::Export(args) => existing(global, out, async |store| export::run(&args, store, out).await),
         SessionsCommand::Import(args) => {
             let source = args.read(out)?;
-            let missing = if args.dry_run { Missing::Imagined } else { Missing::Made };
+            let missing = if args.dry_run { IfMissing::Simulate } else { IfMissing::Create };
             with_store(global, missing, out, async |store| import::run(&args, source, &store.sessions, out).await)
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn run(command: SessionsCommand, global: &Global, out: Output) -> Res
 fn existing(
     global: &Global,
     out: Output,
-    work: impl AsyncFnOnce(&Store) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    with_store(global, Missing::Refused, out, work)
+    work: impl AsyncFnOnce(&Store) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    with_store(global, IfMissing::Fail, out, work)
 }

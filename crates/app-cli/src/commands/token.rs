@@ -10,11 +10,11 @@ use serde_json::json;
 use tenure_domain::Token;
 use tenure_service::{ActivityMode, SessionView, Sessions, VerifyError};
 
+use crate::backends::{IfMissing, Store, with_store};
 use crate::cli::Global;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
-use crate::wiring::{Missing, Store, with_store};
-use crate::{input, words};
+use crate::{format, input};
 
 /// Issue, verify, rotate and inspect tokens.
 #[derive(Debug, Subcommand)]
@@ -55,23 +55,23 @@ pub(crate) struct VerifyArgs {
     no_touch: bool,
 }
 
-pub(crate) fn run(command: TokenCommand, global: &Global, out: Output) -> Result<(), Failure> {
+pub(crate) fn run(command: TokenCommand, global: &Global, out: Output) -> Result<(), CliError> {
     match command {
         TokenCommand::Issue(args) => {
             let request = args.request()?;
             let work = async |store: &Store| issue::run(&args, request, &store.sessions, out).await;
-            with_store(global, Missing::Made, out, work)
+            with_store(global, IfMissing::Create, out, work)
         }
         TokenCommand::Verify(args) => {
             let text = input::token(out)?;
             let usage = if args.no_touch { ActivityMode::Ignore } else { ActivityMode::Record };
             let work = async |store: &Store| verify(&text, usage, &store.sessions, out).await;
-            with_store(global, Missing::Refused, out, work)
+            with_store(global, IfMissing::Fail, out, work)
         }
         TokenCommand::Rotate(args) => {
             let text = input::token(out)?;
             let work = async |store: &Store| rotate::run(&args, &text, &store.sessions, out).await;
-            with_store(global, Missing::Refused, out, work)
+            with_store(global, IfMissing::Fail, out, work)
         }
         TokenCommand::Inspect => inspect(&input::token(out)?, out),
     }
@@ -85,7 +85,7 @@ struct Active {
     session: SessionView,
 }
 
-async fn verify(text: &str, usage: ActivityMode, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+async fn verify(text: &str, usage: ActivityMode, sessions: &Sessions, out: Output) -> Result<(), CliError> {
     match sessions.verify_text(text, usage).await {
         Ok(verified) if out.json => out.value(&Active {
             active: true,
@@ -93,7 +93,7 @@ async fn verify(text: &str, usage: ActivityMode, sessions: &Sessions, out: Outpu
             session: SessionView::new(&verified.session, verified.at),
         }),
         Ok(verified) => {
-            out.data(&words::facts(&verified.session, verified.at))?;
+            out.data(&format::facts(&verified.session, verified.at))?;
             if verified.rotation_due {
                 out.note("rotation is due: tenure token rotate");
             }
@@ -101,13 +101,13 @@ async fn verify(text: &str, usage: ActivityMode, sessions: &Sessions, out: Outpu
         }
         Err(VerifyError::Refused(refusal)) if out.json => {
             out.value(&json!({ "active": false, "reason": refusal.code() }))?;
-            Err(Failure::RefusedAsAnswered(refusal))
+            Err(CliError::RefusedAsAnswered(refusal))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn inspect(text: &str, out: Output) -> Result<(), Failure> {
+fn inspect(text: &str, out: Output) -> Result<(), CliError> {
     let found = Token::inspect(text);
     let problem = found.problem.map(|problem| problem.to_string());
     if out.json {
@@ -134,6 +134,6 @@ fn inspect(text: &str, out: Output) -> Result<(), Failure> {
     }
     match problem {
         None => Ok(()),
-        Some(_) => Err(Failure::RefusedAsAnswered(tenure_domain::Refusal::Malformed)),
+        Some(_) => Err(CliError::RefusedAsAnswered(tenure_domain::Refusal::Malformed)),
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tenure_domain::{Millis, Subject};
 use tenure_gateway::CookieName;
 
-use crate::wiring;
+use crate::backends;
 
 /// A setting's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Kind {
             Self::Flag => "true or false".to_owned(),
             Self::Choice(words) => words.join(" or "),
             Self::Path => "a path".to_owned(),
-            Self::RedisUrl => wiring::REDIS_URLS.to_owned(),
+            Self::RedisUrl => backends::REDIS_URLS.to_owned(),
             Self::KeyPrefix => "1 to 64 letters, digits and any of . _ : -".to_owned(),
             Self::HttpUrl => "a URL without a path, such as http://127.0.0.1:18789".to_owned(),
             Self::Address => "an IP address and a port, such as 127.0.0.1:8470 or [::1]:8470".to_owned(),
@@ -159,7 +159,7 @@ impl Kind {
             _ if text.contains(char::is_control) => Err("it has a control character".to_owned()),
             Self::Path if text.starts_with("~/") => Err("~ is not expanded here; write the path out".to_owned()),
             Self::Path => Ok(Value::Text(text.to_owned())),
-            Self::RedisUrl => wiring::check_redis_url(text).map(|()| Value::Text(text.to_owned())),
+            Self::RedisUrl => backends::check_redis_url(text).map(|()| Value::Text(text.to_owned())),
             Self::Subject => match Subject::new(text) {
                 Ok(_) => Ok(Value::Text(text.to_owned())),
                 Err(error) => Err(error.to_string()),

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tenure_domain::{
     ClientInfo, Device, DeviceId, Family, Millis, NewSession, Policy, RotationSecret, Subject, Timestamp,
 };
-use tenure_ports::{Clock, RandomSource, RandomSourceError, SessionRepository};
+use tenure_ports::{Backend as _, Clock, RandomSource, RandomSourceError, SessionRepository};
 use tenure_service::{SessionRecord, Sessions};
 
 use crate::home::Home;

@@ -11,8 +11,9 @@ use tenure_domain::{
     Timestamp, Touch,
 };
 use tenure_ports::{
-    ChangeKind, Clock, CommitError, Cursor, EventStream, Page, Purge, Purged, RandomSource, RandomSourceError,
-    SessionRepository, StoreError, StoreEvent,
+    ChangeKind, Clock, CommitError, Cursor, EventStream, FindOptions, Page, Purge, Purged, RandomSource,
+    RandomSourceError, SessionCache, SessionCommits, SessionQueries, SessionRepository, SessionUpkeep, StoreError,
+    StoreEvent,
 };
 use tokio::sync::broadcast;
 
@@ -127,8 +128,8 @@ impl Records {
 }
 
 #[async_trait]
-impl SessionRepository for Memory {
-    async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+impl SessionCommits for Memory {
+    async fn find(&self, id: SessionId, _options: FindOptions) -> Result<Option<Session>, StoreError> {
         self.up()?;
         Ok(self.records.lock().sessions.get(&id).cloned())
     }
@@ -174,7 +175,10 @@ impl SessionRepository for Memory {
         }
         Ok(())
     }
+}
 
+#[async_trait]
+impl SessionQueries for Memory {
     async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         self.up()?;
         Ok(self.records.lock().sessions.range(prefix.range()).map(|(id, _)| *id).take(limit).collect())
@@ -212,10 +216,6 @@ impl SessionRepository for Memory {
         Ok(sessions)
     }
 
-    async fn purge(&self, _purge: &Purge, _after: Option<Cursor>) -> Result<Purged, StoreError> {
-        Err(StoreError::Unavailable { location: "memory".to_owned(), message: "keeps everything".to_owned() })
-    }
-
     async fn subscribe(&self) -> Result<EventStream, StoreError> {
         self.up()?;
         let news = self.news.subscribe();
@@ -227,8 +227,21 @@ impl SessionRepository for Memory {
             }
         })))
     }
+}
+
+#[async_trait]
+impl SessionUpkeep for Memory {
+    async fn purge(&self, _purge: &Purge, _after: Option<Cursor>) -> Result<Purged, StoreError> {
+        Err(StoreError::Unavailable { location: "memory".to_owned(), message: "keeps everything".to_owned() })
+    }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
         self.up()
+    }
+}
+
+impl SessionRepository for Memory {
+    fn cache(&self) -> Option<&dyn SessionCache> {
+        None
     }
 }

@@ -343,7 +343,8 @@ async fn activity_is_written_at_a_clean_stop_at_the_latest() {
     assert_eq!(site.get("/", &[&bearer(&token)]).await.status, 200);
     let (memory, id) = (site.memory.clone(), issued.session.id);
     site.stop().await;
-    let stored = tenure_ports::SessionRepository::find(&*memory, id).await.unwrap().unwrap();
+    let stored =
+        tenure_ports::SessionCommits::find(&*memory, id, tenure_ports::FindOptions::EXACT).await.unwrap().unwrap();
     assert_eq!(stored.last_activity.as_millis(), issued.session.created_at.as_millis() + 5_000);
 }
 

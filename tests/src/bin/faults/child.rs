@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tenure_adapter_json::{JsonStore, Options};
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
+use tenure_ports::Backend as _;
 use tenure_service::{ActivityMode, IssueRequest, Issued, Sessions, Target, VerifyError};
 use tenure_tests::host::{OsEntropy, WallClock};
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, PolicySettings, Subject};
+use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
 use tenure_tests::host::OsEntropy;
 use tokio::time::sleep;

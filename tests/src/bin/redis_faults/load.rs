@@ -11,7 +11,8 @@ use tenure_domain::{
     ClientInfo, DeviceId, EndCause, EndReason, Family, NewSession, Policy, RotationSecret, Selection, SessionId,
     Subject, Token, Verdict,
 };
-use tenure_ports::{CommitError, SessionRepository, StoreError};
+use tenure_ports::prelude::*;
+use tenure_ports::{CommitError, StoreError};
 use tenure_tests::host::WallClock;
 use tenure_tests::time::SeededEntropy;
 use tokio::task::JoinHandle;
@@ -338,7 +339,7 @@ async fn verify(shared: Arc<Shared>, store: Arc<RedisStore>) {
 
 async fn look(shared: &Shared, store: &RedisStore, entry: &Entry) {
     let before = (entry.state.load(Ordering::SeqCst), shared.outage.load(Ordering::SeqCst));
-    let found = match shared.timed(store.find(entry.id)).await {
+    let found = match shared.timed(store.find(entry.id, tenure_ports::FindOptions::EXACT)).await {
         Ok(found) => found,
         Err(error) => return shared.failed(&error, &shared.tally.unavailable_reads),
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
 use tenure_ports::StoreError;
+use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueError, IssueRequest, Sessions, Target, WriteError};
 use tenure_tests::host::OsEntropy;
 

@@ -10,7 +10,7 @@ use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
-use tenure_ports::{Clock, SessionRepository};
+use tenure_ports::{Backend as _, Clock, SessionRepository};
 use tenure_service::{IssueRequest, Issued, Sessions};
 use tenure_tests::host::{OsEntropy, WallClock};
 

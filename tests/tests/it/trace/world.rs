@@ -10,7 +10,8 @@ use tenure_domain::{
     Decision, Device, DeviceId, EndCause, Family, Filter, Millis, NewSession, Policy, PolicySettings, RotationSecret,
     Scope, Selection, Session, SessionId, SortKey, Timestamp, Token,
 };
-use tenure_ports::{Clock, SessionRepository};
+use tenure_ports::prelude::*;
+use tenure_ports::{Clock, FindOptions, SessionRepository};
 use tenure_service::Sessions;
 use tenure_tests::model::Model;
 use tenure_tests::time::{SeededEntropy, TestTime};
@@ -276,7 +277,7 @@ impl World {
 
     async fn pass_to(&mut self, session: Nth, edge: Edge) -> Result<(), String> {
         let Some(id) = self.id(session) else { return Ok(()) };
-        let Some(session) = self.model.find(id).await.unwrap() else { return Ok(()) };
+        let Some(session) = self.model.find(id, FindOptions::EXACT).await.unwrap() else { return Ok(()) };
         let replaced = session.credential.replaced.as_ref();
         let at = match edge {
             Edge::Expiry => Some(session.expires_at),
@@ -304,7 +305,13 @@ impl World {
         loop {
             let mut ends = Vec::new();
             for known in &self.known {
-                ends.extend(self.model.find(known.id).await.unwrap().map(|session| session.retained_until()));
+                ends.extend(
+                    self.model
+                        .find(known.id, FindOptions::EXACT)
+                        .await
+                        .unwrap()
+                        .map(|session| session.retained_until()),
+                );
             }
             for device in DEVICES {
                 let loaded = self.model.load(&DeviceId::new(device).unwrap()).await.unwrap();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::known;
-use crate::exit::Failure;
-use crate::files;
+use crate::atomic_file;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::settings::{self, ConfigPath, Key};
 
@@ -41,27 +41,27 @@ pub(super) fn target(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-fn text(config: &ConfigPath) -> Result<String, Failure> {
+fn text(config: &ConfigPath) -> Result<String, CliError> {
     // One that is not there yet is made, even where it was asked for by name.
     let usual = ConfigPath { path: config.path.clone(), asked: false };
     Ok(usual.read()?.unwrap_or_default())
 }
 
-pub(super) fn set(args: &SetArgs, config: &ConfigPath, out: Output) -> Result<(), Failure> {
+pub(super) fn set(args: &SetArgs, config: &ConfigPath, out: Output) -> Result<(), CliError> {
     let pairs = args.pairs.chunks(2).map(|pair| match pair {
         [key, value] => Ok((known(key)?, value.as_str())),
-        _ => Err(Failure::Usage(format!("{} has no value; write KEY VALUE, as often as you like", pair.join(" ")))),
+        _ => Err(CliError::Usage(format!("{} has no value; write KEY VALUE, as often as you like", pair.join(" ")))),
     });
     let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
     let keys: Vec<_> = pairs.iter().map(|(key, _)| *key).collect();
     no_key_twice(&keys)?;
     let edited = settings::set(&config.path, &text(config)?, &pairs)?;
-    files::make_directories(&config.path)?;
-    files::replace(&target(&config.path), edited.as_bytes())?;
+    atomic_file::make_directories(&config.path)?;
+    atomic_file::replace(&target(&config.path), edited.as_bytes())?;
     told(config, &keys, true, out)
 }
 
-pub(super) fn unset(args: &UnsetArgs, config: &ConfigPath, out: Output) -> Result<(), Failure> {
+pub(super) fn unset(args: &UnsetArgs, config: &ConfigPath, out: Output) -> Result<(), CliError> {
     let keys = args.keys.iter().map(|key| known(key)).collect::<Result<Vec<_>, _>>()?;
     no_key_twice(&keys)?;
     let before = text(config)?;
@@ -71,18 +71,18 @@ pub(super) fn unset(args: &UnsetArgs, config: &ConfigPath, out: Output) -> Resul
     }
     let changed = edited.text != before;
     if changed {
-        files::check_owner(&config.path)?;
-        files::replace(&target(&config.path), edited.text.as_bytes())?;
+        atomic_file::check_owner(&config.path)?;
+        atomic_file::replace(&target(&config.path), edited.text.as_bytes())?;
     }
     told(config, &keys, changed, out)
 }
 
-fn no_key_twice(keys: &[&'static Key]) -> Result<(), Failure> {
+fn no_key_twice(keys: &[&'static Key]) -> Result<(), CliError> {
     let twice = (1..keys.len()).find(|at| keys[..*at].iter().any(|key| key.name == keys[*at].name));
-    twice.map_or(Ok(()), |at| Err(Failure::Usage(format!("{} is named twice", keys[at].name))))
+    twice.map_or(Ok(()), |at| Err(CliError::Usage(format!("{} is named twice", keys[at].name))))
 }
 
-fn told(config: &ConfigPath, keys: &[&'static Key], changed: bool, out: Output) -> Result<(), Failure> {
+fn told(config: &ConfigPath, keys: &[&'static Key], changed: bool, out: Output) -> Result<(), CliError> {
     if out.json {
         let file = config.path.display().to_string();
         return out.value(&match keys {

@@ -8,10 +8,10 @@ use tenure_domain::Millis;
 
 use super::InitArgs;
 use super::edit::target;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::settings::{self, ConfigPath, Settings, Value};
-use crate::{files, input};
+use crate::{atomic_file, input};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -38,16 +38,16 @@ struct Session {
     max_sessions_per_device: Option<u64>,
 }
 
-pub(super) fn run(args: &InitArgs, config: &ConfigPath, out: Output) -> Result<(), Failure> {
+pub(super) fn run(args: &InitArgs, config: &ConfigPath, out: Output) -> Result<(), CliError> {
     let path = &config.path;
     if path.symlink_metadata().is_ok() && !args.force {
-        return Err(Failure::Failed(format!("{} is there already; --force replaces it", path.display())));
+        return Err(CliError::Failed(format!("{} is there already; --force replaces it", path.display())));
     }
     let taken = args.from_moltbot.as_deref().map_or(Ok(Vec::new()), from_moltbot)?;
     let text = settings::template(&taken);
     Settings::of_file(path, &text)?;
-    files::make_directories(path)?;
-    files::replace(&target(path), text.as_bytes())?;
+    atomic_file::make_directories(path)?;
+    atomic_file::replace(&target(path), text.as_bytes())?;
     if out.json {
         let taken = taken.iter().map(|(key, value)| ((*key).to_owned(), value.to_json()));
         let taken: serde_json::Map<_, _> = taken.collect();
@@ -59,9 +59,9 @@ pub(super) fn run(args: &InitArgs, config: &ConfigPath, out: Output) -> Result<(
     out.data(&format!("{}\n", path.display()))
 }
 
-fn from_moltbot(file: &Path) -> Result<Vec<(&'static str, Value)>, Failure> {
-    let failed = |problem: &str| Failure::Failed(format!("{}: {problem}; nothing was written", file.display()));
-    // Such files are JSON5: comments, commas at the end and names without quotes are fine.
+fn from_moltbot(file: &Path) -> Result<Vec<(&'static str, Value)>, CliError> {
+    let failed = |problem: &str| CliError::Failed(format!("{}: {problem}; nothing was written", file.display()));
+    // Such atomic_file are JSON5: comments, commas at the end and names without quotes are fine.
     let read: Moltbot = json5::from_str(&input::file(file)?).map_err(|error| {
         let place = error.position().map_or_else(String::new, |at| format!(" (line {})", at.line + 1));
         failed(&format!("not a Moltbot configuration{place}"))

@@ -11,8 +11,10 @@ use tenure_gateway::TlsFiles;
 use tenure_ports::Clock as _;
 use tenure_service::rfc3339;
 
-use super::{Finding, Level};
+use tenure_ports::{Diagnosis, Severity};
+
 use crate::commands::gateway::{options, secrets};
+use crate::diagnosis::diagnosis;
 use crate::output::Output;
 use crate::settings::{Settings, Source, find};
 use crate::system::SystemClock;
@@ -27,19 +29,19 @@ const FILES: u64 = 4_096;
 const WIDEST: (u8, u8) = (8, 16);
 
 /// What the settings and the files that they name tell.
-pub(crate) fn examine(settings: &Settings) -> Vec<Finding> {
+pub(crate) fn examine(settings: &Settings) -> Vec<Diagnosis> {
     let mut findings = listeners(settings);
     findings.extend(proxies(settings));
     findings.extend(files(settings));
     findings.extend(certificate(settings));
     if let Err(problem) = options::profile(settings) {
-        findings.push(Finding::new(Level::Fail, problem.to_string(), "correct it before the gateway is started"));
+        findings.push(diagnosis(Severity::Failure, problem.to_string(), "correct it before the gateway is started"));
     }
     findings
 }
 
 /// What this machine tells: the upstream, and how many connections it can hold.
-pub(crate) fn probe(settings: &Settings) -> Vec<Finding> {
+pub(crate) fn probe(settings: &Settings) -> Vec<Diagnosis> {
     let mut findings = settings.text("gateway.upstream").map_or_else(Vec::new, |url| upstream(&url, settings));
     findings.extend(descriptors());
     findings
@@ -49,7 +51,7 @@ fn address(settings: &Settings, name: &str) -> Option<SocketAddr> {
     settings.text(name)?.parse().ok()
 }
 
-fn listeners(settings: &Settings) -> Vec<Finding> {
+fn listeners(settings: &Settings) -> Vec<Diagnosis> {
     if settings.text("gateway.tls_cert").is_some() {
         return Vec::new();
     }
@@ -61,29 +63,29 @@ fn listeners(settings: &Settings) -> Vec<Finding> {
         let address = address(settings, name).filter(|address| !address.ip().to_canonical().is_loopback())?;
         let what =
             format!("{name} is {address}, beyond loopback and without TLS: {what} cross the network in the clear");
-        Some(Finding::new(Level::Warn, what, format!("set gateway.tls_cert and gateway.tls_key, {or}")))
+        Some(diagnosis(Severity::Warning, what, format!("set gateway.tls_cert and gateway.tls_key, {or}")))
     });
-    let beyond: Vec<Finding> = beyond.collect();
+    let beyond: Vec<Diagnosis> = beyond.collect();
     if beyond.is_empty() {
-        return vec![Finding::new(Level::Ok, "the gateway listens on loopback alone", "")];
+        return vec![diagnosis(Severity::Ok, "the gateway listens on loopback alone", "")];
     }
     beyond
 }
 
-fn proxies(settings: &Settings) -> Vec<Finding> {
+fn proxies(settings: &Settings) -> Vec<Diagnosis> {
     let networks = settings.list("gateway.trusted_proxies");
     let wide = networks.iter().filter_map(|text| {
         let network: IpNet = text.parse().ok()?;
         let widest = if network.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
         let level = match network.prefix_len() {
-            0 => Level::Fail,
-            bits if bits < widest => Level::Warn,
+            0 => Severity::Failure,
+            bits if bits < widest => Severity::Warning,
             _ => return None,
         };
         let what = format!(
             "gateway.trusted_proxies has {network}: whoever connects from there is believed about the client's address"
         );
-        Some(Finding::new(level, what, "name the proxies' own addresses"))
+        Some(diagnosis(level, what, "name the proxies' own addresses"))
     });
     wide.collect()
 }
@@ -116,16 +118,16 @@ const SECRETS: [Secret; 8] = [
     Secret { name: "redis.tls_key", kind: Kind::Key },
 ];
 
-fn files(settings: &Settings) -> Vec<Finding> {
+fn files(settings: &Settings) -> Vec<Diagnosis> {
     SECRETS.iter().flat_map(|secret| file(secret, settings)).collect()
 }
 
-fn file(Secret { name, kind }: &Secret, settings: &Settings) -> Vec<Finding> {
+fn file(Secret { name, kind }: &Secret, settings: &Settings) -> Vec<Diagnosis> {
     let Some(setting) = find(name).map(|key| settings.effective(key)) else { return Vec::new() };
     let Some(path) = setting.value.map(|value| value.to_string()) else { return Vec::new() };
     let path = Path::new(&path);
     let shown = path.display();
-    let fail = |what: String, advice: String| vec![Finding::new(Level::Fail, format!("{name}: {what}"), advice)];
+    let fail = |what: String, advice: String| vec![diagnosis(Severity::Failure, format!("{name}: {what}"), advice)];
     let found = match std::fs::metadata(path) {
         Ok(found) => found,
         // The gateway makes its usual one.
@@ -150,20 +152,20 @@ fn file(Secret { name, kind }: &Secret, settings: &Settings) -> Vec<Finding> {
         Kind::Password | Kind::Key => Ok(()),
     };
     if let Err(problem) = read {
-        return vec![Finding::new(Level::Fail, problem.to_string(), "correct the file, or name another")];
+        return vec![diagnosis(Severity::Failure, problem.to_string(), "correct the file, or name another")];
     }
     let readers = if *kind == Kind::Key { 0o007 } else { 0o077 };
     if mode & readers != 0 {
         let what = format!("{name}: others can read {shown} (mode {mode:o})");
-        return vec![Finding::new(Level::Warn, what, format!("chmod 600 {shown}"))];
+        return vec![diagnosis(Severity::Warning, what, format!("chmod 600 {shown}"))];
     }
-    vec![Finding::new(Level::Ok, format!("{name}: nobody else can read or change {shown}"), "")]
+    vec![diagnosis(Severity::Ok, format!("{name}: nobody else can read or change {shown}"), "")]
 }
 
-fn certificate(settings: &Settings) -> Option<Finding> {
+fn certificate(settings: &Settings) -> Option<Diagnosis> {
     let cert = settings.text("gateway.tls_cert")?;
     let files = TlsFiles { cert: cert.clone().into(), key: settings.text("gateway.tls_key")?.into() };
-    let fail = |what: String, advice: &str| Some(Finding::new(Level::Fail, what, advice));
+    let fail = |what: String, advice: &str| Some(diagnosis(Severity::Failure, what, advice));
     let leaf = match files.leaf() {
         Ok(leaf) => leaf,
         Err(error) => {
@@ -185,13 +187,13 @@ fn certificate(settings: &Settings) -> Option<Finding> {
         () if from > now => fail(what("holds only from", from), "set the clock, or have the certificate made anew"),
         () if until.since(now) < SOON => {
             let advice = "renew it; the gateway takes the new one without a restart";
-            Some(Finding::new(Level::Warn, what("expires on", until), advice))
+            Some(diagnosis(Severity::Warning, what("expires on", until), advice))
         }
-        () => Some(Finding::new(Level::Ok, what("fits its key and holds until", until), "")),
+        () => Some(diagnosis(Severity::Ok, what("fits its key and holds until", until), "")),
     }
 }
 
-fn upstream(url: &str, settings: &Settings) -> Vec<Finding> {
+fn upstream(url: &str, settings: &Settings) -> Vec<Diagnosis> {
     let uri: Option<http::Uri> = url.parse().ok();
     let place = uri.as_ref().and_then(|uri| {
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
@@ -202,11 +204,11 @@ fn upstream(url: &str, settings: &Settings) -> Vec<Finding> {
     let addresses = match addresses {
         Some(Ok(addresses)) if !addresses.is_empty() => addresses,
         Some(Err(error)) => {
-            return vec![Finding::new(Level::Warn, format!("gateway.upstream is {url}: {error}"), advice)];
+            return vec![diagnosis(Severity::Warning, format!("gateway.upstream is {url}: {error}"), advice)];
         }
         _ => {
-            return vec![Finding::new(
-                Level::Warn,
+            return vec![diagnosis(
+                Severity::Warning,
                 format!("gateway.upstream is {url}: there is no such host"),
                 advice,
             )];
@@ -214,7 +216,7 @@ fn upstream(url: &str, settings: &Settings) -> Vec<Finding> {
     };
     if address(settings, "gateway.listen").is_some_and(|own| addresses.contains(&own)) {
         let what = format!("gateway.upstream is {url}, which is the gateway itself (gateway.listen)");
-        return vec![Finding::new(Level::Fail, what, "name what stands behind it")];
+        return vec![diagnosis(Severity::Failure, what, "name what stands behind it")];
     }
     let failures: Vec<String> = addresses
         .iter()
@@ -222,25 +224,25 @@ fn upstream(url: &str, settings: &Settings) -> Vec<Finding> {
         .collect();
     let reached = failures.len() < addresses.len();
     let mut findings = vec![if reached {
-        Finding::new(Level::Ok, format!("gateway.upstream is {url}, which answers"), "")
+        diagnosis(Severity::Ok, format!("gateway.upstream is {url}, which answers"), "")
     } else {
         let why = failures.first().map_or("", String::as_str);
-        Finding::new(Level::Warn, format!("gateway.upstream is {url}: nothing answers there: {why}"), advice)
+        diagnosis(Severity::Warning, format!("gateway.upstream is {url}: nothing answers there: {why}"), advice)
     }];
     findings.extend(addresses.iter().find_map(|address| by_others(url, *address)));
     findings
 }
 
 /// Whether others reach the upstream past the gateway, as far as it can be told from here.
-fn by_others(url: &str, address: SocketAddr) -> Option<Finding> {
+fn by_others(url: &str, address: SocketAddr) -> Option<Diagnosis> {
     let ip = address.ip().to_canonical();
     let is_here = ip.is_loopback() || TcpListener::bind((ip, 0)).is_ok();
     let advice = "bind it to 127.0.0.1, or let a firewall keep everybody but the gateway from it";
     if !is_here {
         let what =
             format!("gateway.upstream is {url}, on another machine: who else reaches it cannot be told from here");
-        return Some(Finding::new(
-            Level::Ok,
+        return Some(diagnosis(
+            Severity::Ok,
             what,
             "let only this machine reach it: whoever else does needs no session",
         ));
@@ -251,7 +253,7 @@ fn by_others(url: &str, address: SocketAddr) -> Option<Finding> {
         "gateway.upstream is {url}, and what listens there does so at {}: whoever reaches that address needs no session",
         SocketAddr::new(at, address.port())
     );
-    Some(Finding::new(Level::Warn, what, advice))
+    Some(diagnosis(Severity::Warning, what, advice))
 }
 
 /// Where this machine listens on a port; nothing where the system does not tell.
@@ -280,12 +282,12 @@ fn listener(line: &str, port: u16) -> Option<IpAddr> {
     }
 }
 
-fn descriptors() -> Option<Finding> {
+fn descriptors() -> Option<Diagnosis> {
     // The gateway raises its own limit as far as it may.
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let few = most.filter(|most| *most < FILES)?;
     let what = format!("a process may have {few} files open, and each client of the gateway takes two");
-    Some(Finding::new(Level::Warn, what, format!("raise the limit (ulimit -Hn, LimitNOFILE=) to {FILES} or more")))
+    Some(diagnosis(Severity::Warning, what, format!("raise the limit (ulimit -Hn, LimitNOFILE=) to {FILES} or more")))
 }
 
 #[cfg(test)]

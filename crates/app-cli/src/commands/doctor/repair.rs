@@ -1,14 +1,14 @@
 //! `tenure doctor --repair`: what would be lost, a question, and the doing.
 
-use crate::exit::Failure;
+use crate::backends::{Repair, plan_repair};
+use crate::error::CliError;
 use crate::input;
 use crate::output::Output;
 use crate::settings::Settings;
-use crate::wiring::Repair;
 
 /// What was done; `None` where there was nothing to do.
-pub(super) fn run(settings: &Settings, yes: bool, out: Output) -> Result<Option<Repair>, Failure> {
-    let Some(repair) = Repair::plan(settings)? else {
+pub(super) fn run(settings: &Settings, yes: bool, out: Output) -> Result<Option<Repair>, CliError> {
+    let Some(repair) = plan_repair(settings)? else {
         out.note("the store needs no repair");
         return Ok(None);
     };
@@ -19,11 +19,11 @@ pub(super) fn run(settings: &Settings, yes: bool, out: Output) -> Result<Option<
         out.data(&(text + "\n"))?;
     }
     if !yes {
-        if !input::is_somebody_there() {
-            return Err(Failure::Usage("this would change the store: add --yes to do it".to_owned()));
+        if !input::is_interactive() {
+            return Err(CliError::Usage("this would change the store: add --yes to do it".to_owned()));
         }
         if !input::confirmed("Repair the store so?") {
-            return Err(Failure::Failed("nothing was changed".to_owned()));
+            return Err(CliError::Failed("nothing was changed".to_owned()));
         }
     }
     repair.carry_out(settings)?;

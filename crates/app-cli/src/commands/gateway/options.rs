@@ -11,15 +11,15 @@ use tenure_gateway::fields::can_be_set;
 use tenure_gateway::{CookieName, Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
 
 use super::secrets;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::settings::{Settings, SettingsError, masked};
 
 /// Reads what the settings name, secrets included; makes the operators' secret where there is none yet.
 ///
 /// # Errors
-/// [`Failure`] that names the setting.
-pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, Failure> {
+/// [`CliError`] that names the setting.
+pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, CliError> {
     let file = settings.text("gateway.admin_secret_file").ok_or_else(|| unset("gateway.admin_secret_file"))?;
     let mut options = Options::new(secrets::of_operators(Path::new(&file), out)?);
     options.listen = parsed(settings, "gateway.listen")?;
@@ -61,7 +61,7 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, Failure> {
 }
 
 /// The gateway's own fields must not take the place of others, or of one another.
-fn check_headers(options: &Options) -> Result<(), Failure> {
+fn check_headers(options: &Options) -> Result<(), CliError> {
     let auth = options.upstream_auth.as_ref().map(|auth| &auth.header);
     let taken = |key: &str, name: &HeaderName| {
         let problem = format!("{key} is {name}, which says something else to the upstream: choose another header");
@@ -76,23 +76,23 @@ fn check_headers(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn unset(name: &str) -> Failure {
+fn unset(name: &str) -> CliError {
     SettingsError::one(format!("{name} is not set")).into()
 }
 
 /// A setting whose kind has checked it already.
-fn parsed<T: std::str::FromStr>(settings: &Settings, name: &str) -> Result<T, Failure> {
+fn parsed<T: std::str::FromStr>(settings: &Settings, name: &str) -> Result<T, CliError> {
     let text = settings.text(name).ok_or_else(|| unset(name))?;
     text.parse().map_err(|_| SettingsError::one(format!("{name} is {text}, which cannot be used")).into())
 }
 
-fn cookie_name(settings: &Settings) -> Result<CookieName, Failure> {
+fn cookie_name(settings: &Settings) -> Result<CookieName, CliError> {
     let text = settings.text("gateway.cookie_name").ok_or_else(|| unset("gateway.cookie_name"))?;
     let refuse = || SettingsError::one(format!("gateway.cookie_name is {text}, which no cookie can be called"));
     Ok(CookieName::new(&text).ok_or_else(refuse)?)
 }
 
-fn upstream(url: &str) -> Result<Upstream, Failure> {
+fn upstream(url: &str) -> Result<Upstream, CliError> {
     let refuse = || SettingsError::one(format!("gateway.upstream is {}, which is no URL of a host", masked(url)));
     let (scheme, rest) = url.split_once("://").ok_or_else(refuse)?;
     let scheme = if scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP };
@@ -100,14 +100,14 @@ fn upstream(url: &str) -> Result<Upstream, Failure> {
     Ok(Upstream { scheme, authority })
 }
 
-fn network(text: &str) -> Result<IpNet, Failure> {
+fn network(text: &str) -> Result<IpNet, CliError> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>()
         .or_else(|_| address())
         .map_err(|_| SettingsError::one(format!("gateway.trusted_proxies has {text}, which is no network")).into())
 }
 
-fn enrolment(settings: &Settings, out: Output) -> Result<Option<Enrolment>, Failure> {
+fn enrolment(settings: &Settings, out: Output) -> Result<Option<Enrolment>, CliError> {
     let Some(file) = settings.text("gateway.enrol_secret_file") else {
         return Ok(None);
     };
@@ -116,7 +116,7 @@ fn enrolment(settings: &Settings, out: Output) -> Result<Option<Enrolment>, Fail
     Ok(Some(Enrolment { secret, subject: Subject::new(&subject)? }))
 }
 
-fn upstream_auth(settings: &Settings, out: Output) -> Result<Option<UpstreamAuth>, Failure> {
+fn upstream_auth(settings: &Settings, out: Output) -> Result<Option<UpstreamAuth>, CliError> {
     let Some(file) = settings.text("gateway.upstream_secret_file") else {
         return Ok(None);
     };
@@ -136,8 +136,8 @@ fn upstream_auth(settings: &Settings, out: Output) -> Result<Option<UpstreamAuth
 /// How the upstream's clients send their token.
 ///
 /// # Errors
-/// [`Failure::Settings`] for one without an upstream.
-pub(crate) fn profile(settings: &Settings) -> Result<Option<Profile>, Failure> {
+/// [`CliError::Settings`] for one without an upstream.
+pub(crate) fn profile(settings: &Settings) -> Result<Option<Profile>, CliError> {
     if settings.text("gateway.profile").is_none() {
         return Ok(None);
     }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{GatewayArgs, options};
 use crate::cli::Global;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::settings::{ConfigPath, KEYS, Settings};
 
@@ -79,7 +79,7 @@ fn take_over(
     before: &Settings,
     gate: &Gate,
     out: Output,
-) -> Result<Settings, Failure> {
+) -> Result<Settings, CliError> {
     let settings = args.settings(global)?;
     let new = options::of(&settings, out)?;
     let old = gate.options();

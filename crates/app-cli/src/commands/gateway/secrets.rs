@@ -8,11 +8,11 @@ use tenure_gateway::SharedSecret;
 use tenure_ports::RandomSource as _;
 use zeroize::Zeroizing;
 
-use crate::exit::Failure;
-use crate::files;
+use crate::atomic_file;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::settings::SettingsError;
-use crate::system::SystemEntropy;
+use crate::system::SystemRandom;
 
 /// A larger file holds no secret.
 const BOUND: u64 = 4_096;
@@ -24,20 +24,20 @@ const ADMIN: &str = "gateway.admin_secret_file";
 /// The operators' secret; made, for its owner alone, where there is no file.
 ///
 /// # Errors
-/// [`Failure`].
-pub(super) fn of_operators(path: &Path, out: Output) -> Result<SharedSecret, Failure> {
+/// [`CliError`].
+pub(super) fn of_operators(path: &Path, out: Output) -> Result<SharedSecret, CliError> {
     if let Err(error) = std::fs::symlink_metadata(path)
         && error.kind() == ErrorKind::NotFound
     {
         let mut random = Zeroizing::new([0; 32]);
-        SystemEntropy.fill(&mut *random)?;
+        SystemRandom.fill(&mut *random)?;
         let hex = random.iter().fold(Zeroizing::new(String::with_capacity(65)), |mut text, byte| {
             use std::fmt::Write as _;
             let _ = write!(text, "{byte:02x}");
             text
         });
-        files::make_directories(path)?;
-        files::create(path, format!("{}\n", hex.as_str()).as_bytes())?;
+        atomic_file::make_directories(path)?;
+        atomic_file::create(path, format!("{}\n", hex.as_str()).as_bytes())?;
     }
     of_tenure(ADMIN, path, out)
 }
@@ -45,8 +45,8 @@ pub(super) fn of_operators(path: &Path, out: Output) -> Result<SharedSecret, Fai
 /// A secret that opens Tenure itself, and must be hard to guess.
 ///
 /// # Errors
-/// [`Failure::Settings`] that names the setting and the file.
-pub(crate) fn of_tenure(name: &str, path: &Path, out: Output) -> Result<SharedSecret, Failure> {
+/// [`CliError::Settings`] that names the setting and the file.
+pub(crate) fn of_tenure(name: &str, path: &Path, out: Output) -> Result<SharedSecret, CliError> {
     let secret = read(name, path, out)?;
     if secret.expose().len() < LEAST {
         let problem = format!(
@@ -62,10 +62,10 @@ pub(crate) fn of_tenure(name: &str, path: &Path, out: Output) -> Result<SharedSe
 /// The secret in a file that the setting `name` names, whoever asks for it.
 ///
 /// # Errors
-/// [`Failure::Settings`] that names both.
-pub(crate) fn read(name: &str, path: &Path, out: Output) -> Result<SharedSecret, Failure> {
+/// [`CliError::Settings`] that names both.
+pub(crate) fn read(name: &str, path: &Path, out: Output) -> Result<SharedSecret, CliError> {
     let refuse =
-        |problem: String| Failure::Settings(SettingsError::one(format!("{name}: {}: {problem}", path.display())));
+        |problem: String| CliError::Settings(SettingsError::one(format!("{name}: {}: {problem}", path.display())));
     let mut file = std::fs::File::open(path).map_err(|error| refuse(format!("could not read it: {error}")))?;
     let found = file.metadata().map_err(|error| refuse(format!("could not look at it: {error}")))?;
     if !found.is_file() {

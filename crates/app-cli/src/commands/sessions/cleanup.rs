@@ -3,11 +3,11 @@
 use serde_json::json;
 use tenure_domain::Millis;
 
-use crate::exit::Failure;
+use crate::backends::Store;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::wiring::Store;
-use crate::{interrupt, words};
+use crate::{format, signals};
 
 pub(super) const EXAMPLES: &str = "\
 Ended and expired sessions are purged by themselves after session.retention; this does it now.
@@ -31,9 +31,9 @@ impl CleanupArgs {
     /// Checks the bounds.
     ///
     /// # Errors
-    /// [`Failure::Usage`] that names the field.
-    pub(super) fn older_than(&self) -> Result<Millis, Failure> {
-        let parse = |text: &str| text.parse().map_err(|error| Failure::Usage(format!("--older-than: {error}")));
+    /// [`CliError::Usage`] that names the field.
+    pub(super) fn older_than(&self) -> Result<Millis, CliError> {
+        let parse = |text: &str| text.parse().map_err(|error| CliError::Usage(format!("--older-than: {error}")));
         self.older_than.as_deref().map_or(Ok(Millis::ZERO), parse)
     }
 }
@@ -41,14 +41,14 @@ impl CleanupArgs {
 pub(super) async fn run(
     args: &CleanupArgs,
     older_than: Millis,
-    Store { sessions, place }: &Store,
+    Store { sessions, location }: &Store,
     out: Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let progress = Progress::new(out, "removing", None);
     let work = sessions.cleanup(older_than, args.dry_run, |done| progress.at(done));
-    let Some(outcome) = interrupt::unless_stopped(work).await else {
-        let so_far = words::sessions(progress.done());
-        return Err(interrupt::stopped(format_args!("{so_far} were removed so far; run it again for the rest")));
+    let Some(outcome) = signals::unless_stopped(work).await else {
+        let so_far = format::sessions(progress.done());
+        return Err(signals::stopped(format_args!("{so_far} were removed so far; run it again for the rest")));
     };
     let so_far = progress.done();
     drop(progress);
@@ -56,17 +56,17 @@ pub(super) async fn run(
         Ok(removed) => removed,
         Err(error) => {
             if so_far > 0 && !args.dry_run {
-                out.note(format_args!("{} were removed before it stopped", words::sessions(so_far)));
+                out.note(format_args!("{} were removed before it stopped", format::sessions(so_far)));
             }
             return Err(error.into());
         }
     };
     if removed == 0 {
-        out.note(format_args!("nothing to remove in {place}"));
+        out.note(format_args!("nothing to remove in {location}"));
     }
     if out.json {
         return out.value(&json!({ "removed": removed, "dryRun": args.dry_run }));
     }
     let verb = if args.dry_run { "would remove" } else { "removed" };
-    out.data(&format!("{verb} {}\n", words::sessions(removed)))
+    out.data(&format!("{verb} {}\n", format::sessions(removed)))
 }

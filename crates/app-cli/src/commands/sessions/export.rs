@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tenure_service::SessionRecord;
 
-use crate::exit::Failure;
-use crate::files::Prepared;
+use crate::atomic_file::Prepared;
+use crate::backends::Store;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::wiring::Store;
-use crate::{interrupt, words};
+use crate::{format, signals};
 
 pub(super) const EXAMPLES: &str = "\
 One session a line, with the digests of its secrets and never a token. Stop what writes to the store before a move:
@@ -31,9 +31,9 @@ pub(crate) struct ExportArgs {
 
 pub(super) async fn run(
     args: &ExportArgs,
-    Store { sessions, place: from }: &Store,
+    Store { sessions, location: from }: &Store,
     out: Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let progress = Progress::new(out, "exporting", None);
     let count = match &args.file {
         None => {
@@ -54,8 +54,8 @@ pub(super) async fn run(
     drop(progress);
     match &args.file {
         Some(place) if out.json => out.value(&json!({ "exported": count, "file": place.display().to_string() }))?,
-        Some(place) => out.note(format_args!("exported {} to {}", words::sessions(count), place.display())),
-        None => out.note(format_args!("exported {}", words::sessions(count))),
+        Some(place) => out.note(format_args!("exported {} to {}", format::sessions(count), place.display())),
+        None => out.note(format_args!("exported {}", format::sessions(count))),
     }
     if count == 0 {
         out.note(format_args!("there are none in {from}"));
@@ -66,20 +66,20 @@ pub(super) async fn run(
 async fn stopping(
     work: impl Future<Output = Result<u64, tenure_service::ExportError>>,
     progress: &Progress,
-) -> Result<u64, Failure> {
-    match interrupt::unless_stopped(work).await {
+) -> Result<u64, CliError> {
+    match signals::unless_stopped(work).await {
         Some(outcome) => Ok(outcome?),
-        None => Err(interrupt::stopped(format_args!(
+        None => Err(signals::stopped(format_args!(
             "the export is not whole, {} were written; the store is untouched",
-            words::sessions(progress.done())
+            format::sessions(progress.done())
         ))),
     }
 }
 
 /// Reads back what was written: as many sessions, and each of them one that an import takes.
-fn verify(prepared: &mut Prepared, place: &Path, count: u64) -> Result<(), Failure> {
+fn verify(prepared: &mut Prepared, place: &Path, count: u64) -> Result<(), CliError> {
     let failed = |problem: &dyn std::fmt::Display| {
-        Failure::Failed(format!("{}: the export could not be verified: {problem}", place.display()))
+        CliError::Failed(format!("{}: the export could not be verified: {problem}", place.display()))
     };
     let mut text = String::new();
     let file = prepared.writer();

@@ -9,10 +9,10 @@ use tenure_service::{ImportReport, MoltbotSession, OverCap, SessionRecord, Sessi
 
 use super::kind::{self, Kind};
 use super::moltbot;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::{input, interrupt, words};
+use crate::{format, input, signals};
 
 pub(super) const EXAMPLES: &str = "\
 Takes what `tenure sessions export` wrote, or a Moltbot sessions.json. Where both sides know a session the ended one
@@ -49,11 +49,11 @@ impl ImportArgs {
     /// Reads all of the file, so that a bad line is told before anything is imported.
     ///
     /// # Errors
-    /// [`Failure::Failed`] that names the file and the line, [`Failure::Usage`].
-    pub(super) fn read(&self, out: Output) -> Result<Incoming, Failure> {
+    /// [`CliError::Failed`] that names the file and the line, [`CliError::Usage`].
+    pub(super) fn read(&self, out: Output) -> Result<Incoming, CliError> {
         let text = input::file(&self.file)?;
         let name = self.file.display();
-        let told = |problem: String| Failure::Failed(format!("{name}: {problem}; nothing was imported"));
+        let told = |problem: String| CliError::Failed(format!("{name}: {problem}; nothing was imported"));
         let kind = kind::of(&text).map_err(told)?;
         if kind == Kind::Empty {
             if self.tokens_out.is_some() {
@@ -63,18 +63,19 @@ impl ImportArgs {
         }
         if kind == Kind::Moltbot {
             if self.tokens_out.is_none() && !self.dry_run {
-                return Err(Failure::Usage(format!(
+                return Err(CliError::Usage(format!(
                     "{name} is a Moltbot file, whose sessions get new tokens: name a new file for them with \
                      --tokens-out FILE, or look first with --dry-run"
                 )));
             }
-            let sessions = MoltbotSession::parse(&text).map_err(|error| Failure::Failed(format!("{name}: {error}")))?;
+            let sessions =
+                MoltbotSession::parse(&text).map_err(|error| CliError::Failed(format!("{name}: {error}")))?;
             return Ok(Incoming::Moltbot(sessions));
         }
         if self.tokens_out.is_some() {
-            return Err(Failure::Usage(format!("{name} is an export, whose tokens go on holding: drop --tokens-out")));
+            return Err(CliError::Usage(format!("{name} is an export, whose tokens go on holding: drop --tokens-out")));
         }
-        lines(&text).map(Incoming::Export).map_err(|error| Failure::Failed(format!("{name}: {error}")))
+        lines(&text).map(Incoming::Export).map_err(|error| CliError::Failed(format!("{name}: {error}")))
     }
 }
 
@@ -97,7 +98,7 @@ pub(super) async fn run(
     incoming: Incoming,
     sessions: &Sessions,
     out: Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     if !args.dry_run {
         out.note("stop what writes to either store until this is done: what changes meanwhile may be missed");
     }
@@ -107,16 +108,16 @@ pub(super) async fn run(
     }
 }
 
-async fn export(incoming: Vec<Session>, dry_run: bool, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+async fn export(incoming: Vec<Session>, dry_run: bool, sessions: &Sessions, out: Output) -> Result<(), CliError> {
     let total = incoming.len();
     let progress = Progress::new(out, "importing", Some(total as u64));
     let work = sessions.import(incoming, dry_run, |done| progress.at(done));
-    let outcome = interrupt::unless_stopped(work).await;
+    let outcome = signals::unless_stopped(work).await;
     let done = progress.done();
     drop(progress);
     let so_far = format!("{done} of {total} sessions were gone through; run it again for the rest");
     let report = match outcome {
-        None => return Err(interrupt::stopped(so_far)),
+        None => return Err(signals::stopped(so_far)),
         Some(Err(error)) => {
             out.note(so_far);
             return Err(error.into());
@@ -128,16 +129,16 @@ async fn export(incoming: Vec<Session>, dry_run: bool, sessions: &Sessions, out:
     if !report.blocked.is_empty() {
         crate::output::errors(&format!(
             "not taken, since they may have ended here and been purged since: {}",
-            words::ids(&report.blocked)
+            format::ids(&report.blocked)
         ));
     }
     if !report.changed_since.is_empty() {
-        out.warn(format_args!("changed by someone else meanwhile: {}", words::ids(&report.changed_since)));
+        out.warn(format_args!("changed by someone else meanwhile: {}", format::ids(&report.changed_since)));
     }
-    if report.over_cap.is_empty() && report.blocked.is_empty() { Ok(()) } else { Err(Failure::Partly) }
+    if report.over_cap.is_empty() && report.blocked.is_empty() { Ok(()) } else { Err(CliError::Partly) }
 }
 
-fn print(report: &ImportReport, dry_run: bool, out: Output) -> Result<(), Failure> {
+fn print(report: &ImportReport, dry_run: bool, out: Output) -> Result<(), CliError> {
     if out.json {
         return out.value(&json!({
             "taken": report.imported,
@@ -152,7 +153,7 @@ fn print(report: &ImportReport, dry_run: bool, out: Output) -> Result<(), Failur
     let verb = if dry_run { "would import" } else { "imported and read back" };
     out.data(&format!(
         "{verb} {}; {} known here already, {} no longer retained\n",
-        words::sessions(report.imported),
+        format::sessions(report.imported),
         report.already_present,
         report.not_retained
     ))

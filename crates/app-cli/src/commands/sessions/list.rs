@@ -4,11 +4,11 @@ use clap::ValueEnum;
 use tenure_domain::{DeviceId, Filter, Scope, Session, SortKey, Subject, Timestamp};
 use tenure_service::SessionView;
 
-use crate::exit::Failure;
+use crate::backends::Store;
+use crate::error::CliError;
+use crate::format;
 use crate::output::Output;
 use crate::table::{Cell, Column, layout, terminal_width};
-use crate::wiring::Store;
-use crate::words;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -54,8 +54,8 @@ impl ListArgs {
     /// Checks the bounds.
     ///
     /// # Errors
-    /// [`Failure::Usage`] that names the field.
-    pub(super) fn query(&self) -> Result<Query, Failure> {
+    /// [`CliError::Usage`] that names the field.
+    pub(super) fn query(&self) -> Result<Query, CliError> {
         Ok(Query {
             filter: Filter {
                 device: self.device_id.as_deref().map(DeviceId::recorded).transpose()?,
@@ -72,14 +72,14 @@ impl ListArgs {
     }
 }
 
-pub(super) async fn run(query: &Query, Store { sessions, place }: &Store, out: Output) -> Result<(), Failure> {
+pub(super) async fn run(query: &Query, Store { sessions, location }: &Store, out: Output) -> Result<(), CliError> {
     let found = sessions.list(&query.filter, query.sort, query.limit).await?;
     let now = sessions.now();
     if found.is_empty() {
         let of = of(&query.filter);
         match query.filter.scope {
-            Scope::Retained => out.note(format_args!("no sessions{of} in {place}")),
-            Scope::Active => out.note(format_args!("no active sessions{of} in {place} (--all shows ended ones)")),
+            Scope::Retained => out.note(format_args!("no sessions{of} in {location}")),
+            Scope::Active => out.note(format_args!("no active sessions{of} in {location} (--all shows ended ones)")),
         }
     }
     if out.json {
@@ -120,15 +120,15 @@ pub(super) fn table(sessions: &[Session], scope: Scope, now: Timestamp) -> Strin
             session.id.to_string(),
             session.device.to_string(),
             session.subject.to_string(),
-            words::client(session),
-            words::ago(session.created_at, now),
-            words::ago(session.last_activity, now),
+            format::client(session),
+            format::ago(session.created_at, now),
+            format::ago(session.last_activity, now),
             if session.inactive_since(now).is_some() { "-".to_owned() } else { session.remaining(now).to_string() },
         ]
         .map(Cell::from)
         .into();
         if with_state {
-            row.push(Cell::colored(state.to_string(), words::state(state)));
+            row.push(Cell::colored(state.to_string(), format::state(state)));
         }
         row
     };

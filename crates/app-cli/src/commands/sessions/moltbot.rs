@@ -8,21 +8,21 @@ use tenure_service::{MoltbotImport, MoltbotSession, OwnedDevice, Replacement, Se
 use zeroize::Zeroizing;
 
 use super::import::{ImportArgs, name_over_cap, over_cap_json};
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::{files, interrupt, words};
+use crate::{atomic_file, format, signals};
 
 pub(super) async fn run(
     args: &ImportArgs,
     incoming: Vec<MoltbotSession>,
     sessions: &Sessions,
     out: Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let MoltbotImport { replacements, expired, over_cap, owned } = sessions.prepare_moltbot(incoming).await?;
     let total = replacements.len();
     if let Some(place) = args.tokens_out.as_deref().filter(|_| !args.dry_run && total > 0) {
-        files::create(place, tokens(&replacements)?.as_bytes())?;
+        atomic_file::create(place, tokens(&replacements)?.as_bytes())?;
         issue(replacements, place, sessions, out).await?;
     }
     if out.json {
@@ -35,7 +35,7 @@ pub(super) async fn run(
         }))?;
     } else {
         let verb = if args.dry_run { "would issue" } else { "issued" };
-        let count = words::sessions(total);
+        let count = format::sessions(total);
         out.data(&format!("{verb} {count} in the place of old ones; {expired} expired ones skipped\n"))?;
     }
     if let Some(place) = args.tokens_out.as_deref().filter(|_| !args.dry_run && total > 0) {
@@ -46,10 +46,10 @@ pub(super) async fn run(
         crate::output::errors(&format!(
             "device {device}: not taken, since its active sessions are {}'s; revoke them first, with tenure sessions \
              revoke --device-id",
-            words::names(owners)
+            format::names(owners)
         ));
     }
-    if over_cap.is_empty() && owned.is_empty() { Ok(()) } else { Err(Failure::Partly) }
+    if over_cap.is_empty() && owned.is_empty() { Ok(()) } else { Err(CliError::Partly) }
 }
 
 /// Devices that are other subjects', for scripts.
@@ -62,7 +62,7 @@ fn owned_json(devices: &[OwnedDevice]) -> serde_json::Value {
 }
 
 /// One JSON object a line.
-fn tokens(replacements: &[Replacement]) -> Result<Zeroizing<String>, Failure> {
+fn tokens(replacements: &[Replacement]) -> Result<Zeroizing<String>, CliError> {
     let mut lines = Zeroizing::new(String::new());
     for replacement in replacements {
         let token = replacement.token();
@@ -77,7 +77,7 @@ fn tokens(replacements: &[Replacement]) -> Result<Zeroizing<String>, Failure> {
     Ok(lines)
 }
 
-async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions, out: Output) -> Result<(), CliError> {
     let total = replacements.len();
     let progress = Progress::new(out, "issuing", Some(total as u64));
     let work = async {
@@ -85,9 +85,9 @@ async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions
             sessions.issue_prepared(replacement.prepared).await?;
             progress.at(done);
         }
-        Ok::<(), Failure>(())
+        Ok::<(), CliError>(())
     };
-    let outcome = interrupt::unless_stopped(work).await;
+    let outcome = signals::unless_stopped(work).await;
     let so_far = format!(
         "the first {} of {total} tokens in {} hold; revoke their sessions before you run it again",
         progress.done(),
@@ -100,6 +100,6 @@ async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions
             out.note(so_far);
             Err(failure)
         }
-        None => Err(interrupt::stopped(so_far)),
+        None => Err(signals::stopped(so_far)),
     }
 }

@@ -3,15 +3,15 @@
 use tenure_domain::{DeviceId, Filter, IdPrefix, Scope, SessionId, SortKey, Subject};
 use tenure_service::{ResolveError, Sessions};
 
-use crate::exit::Failure;
+use crate::error::CliError;
 
 /// Refuses what cannot be the start of an id.
 ///
 /// # Errors
-/// [`Failure::Usage`].
-pub(super) fn checked(start: &str) -> Result<(), Failure> {
+/// [`CliError::Usage`].
+pub(super) fn checked(start: &str) -> Result<(), CliError> {
     start.parse::<IdPrefix>().map(drop).map_err(|error| {
-        Failure::Usage(format!(
+        CliError::Usage(format!(
             "{error}; if it is a device or a subject that is meant: --device-id {start} or --subject {start} \
              (tenure sessions list and revoke take them)"
         ))
@@ -21,15 +21,15 @@ pub(super) fn checked(start: &str) -> Result<(), Failure> {
 /// The session that the start of an id stands for.
 ///
 /// # Errors
-/// [`Failure`]; where a device or a subject has that name, it says so.
-pub(super) async fn resolved(start: &str, sessions: &Sessions) -> Result<SessionId, Failure> {
+/// [`CliError`]; where a device or a subject has that name, it says so.
+pub(super) async fn resolved(start: &str, sessions: &Sessions) -> Result<SessionId, CliError> {
     match sessions.resolve(start).await {
         Err(ResolveError::NoSuchSession(_)) => Err(no_such(start, sessions).await?),
         outcome => Ok(outcome?),
     }
 }
 
-async fn no_such(start: &str, sessions: &Sessions) -> Result<Failure, Failure> {
+async fn no_such(start: &str, sessions: &Sessions) -> Result<CliError, CliError> {
     let by = |device, subject| Filter { device, subject, scope: Scope::Retained };
     let names = [
         (DeviceId::new(start).map(|device| by(Some(device), None)), "device", "--device-id"),
@@ -39,10 +39,10 @@ async fn no_such(start: &str, sessions: &Sessions) -> Result<Failure, Failure> {
         if let Ok(filter) = filter
             && !sessions.list(&filter, SortKey::Created, 1).await?.is_empty()
         {
-            return Ok(Failure::NoSuchSession(format!(
+            return Ok(CliError::NoSuchSession(format!(
                 "{start}; it is a {kind}: {flag} {start} (tenure sessions list and revoke take it)"
             )));
         }
     }
-    Ok(Failure::NoSuchSession(format!("{start} (tenure sessions list --all shows those that there are)")))
+    Ok(CliError::NoSuchSession(format!("{start} (tenure sessions list --all shows those that there are)")))
 }

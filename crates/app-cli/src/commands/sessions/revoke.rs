@@ -7,11 +7,11 @@ use tenure_domain::{Actor, DeviceId, EndCause, Filter, Note, Scope, Session, Ses
 use tenure_service::{Revoked, SessionView, Sessions, Target};
 
 use super::names;
+use crate::backends::Store;
 use crate::commands::ACTOR;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
-use crate::wiring::Store;
-use crate::{input, interrupt, words};
+use crate::{format, input, signals};
 
 pub(super) const EXAMPLES: &str = "\
 More than one session is ended only after a question, or with --yes. Revoking an ended session is fine.
@@ -61,18 +61,18 @@ impl RevokeArgs {
     /// Checks the bounds of the reason.
     ///
     /// # Errors
-    /// [`Failure::Usage`].
-    pub(super) fn cause(&self) -> Result<EndCause, Failure> {
+    /// [`CliError::Usage`].
+    pub(super) fn cause(&self) -> Result<EndCause, CliError> {
         let text = self.reason.as_deref().map(Note::new).transpose();
-        let text = text.map_err(|error| Failure::Usage(format!("--reason: {error}")))?;
+        let text = text.map_err(|error| CliError::Usage(format!("--reason: {error}")))?;
         Ok(Sessions::revocation(text, Some(Actor::new(ACTOR)?)))
     }
 
     /// Checks the bounds of what is named.
     ///
     /// # Errors
-    /// [`Failure::Usage`] that names the field.
-    pub(super) fn names(&self) -> Result<Names, Failure> {
+    /// [`CliError::Usage`] that names the field.
+    pub(super) fn names(&self) -> Result<Names, CliError> {
         Ok(match (&self.device_id, &self.subject) {
             (Some(device), _) => Names::Target(Target::Device(DeviceId::recorded(device)?)),
             (None, Some(subject)) => Names::Target(Target::Subject(Subject::recorded(subject)?)),
@@ -89,9 +89,9 @@ pub(super) async fn run(
     args: &RevokeArgs,
     names: Names,
     cause: &EndCause,
-    Store { sessions, place }: &Store,
+    Store { sessions, location }: &Store,
     out: Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let except = match &args.except {
         Some(start) => Some(sessions.resolve(start).await?),
         None => None,
@@ -110,7 +110,7 @@ pub(super) async fn run(
     };
     let would = sessions.preview_revoke(&target, except).await?;
     if would.ended.is_empty() {
-        none(&target, place, sessions, out).await?;
+        none(&target, location, sessions, out).await?;
     }
     if args.dry_run {
         return print(&would, true, sessions.now(), out);
@@ -123,7 +123,7 @@ pub(super) async fn run(
 }
 
 /// Says why there is nothing to end, and where: a name that nobody has is mistyped, or this is the wrong store.
-async fn none(target: &Target, place: &str, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+async fn none(target: &Target, location: &str, sessions: &Sessions, out: Output) -> Result<(), CliError> {
     let (device, subject) = match target {
         // Each of them is told of by itself.
         Target::Ids(_) => return Ok(()),
@@ -138,29 +138,29 @@ async fn none(target: &Target, place: &str, sessions: &Sessions, out: Output) ->
     let filter = Filter { device, subject, scope: Scope::Retained };
     let is_known = !sessions.list(&filter, SortKey::Created, 1).await?.is_empty();
     match whose {
-        Some(whose) if !is_known => return Err(Failure::NoneOf(whose)),
-        Some(whose) => out.note(format_args!("no other session of {whose} in {place} is active")),
-        None => out.note(format_args!("no other session in {place} is active")),
+        Some(whose) if !is_known => return Err(CliError::NoneOf(whose)),
+        Some(whose) => out.note(format_args!("no other session of {whose} in {location} is active")),
+        None => out.note(format_args!("no other session in {location} is active")),
     }
     Ok(())
 }
 
-fn confirm(count: usize, target: &Target) -> Result<(), Failure> {
+fn confirm(count: usize, target: &Target) -> Result<(), CliError> {
     let of = match target {
         Target::Ids(_) => String::new(),
         Target::Device(device) => format!(" of device {device}"),
         Target::Subject(subject) => format!(" of {subject}"),
         Target::All => ", all there are".to_owned(),
     };
-    if !input::is_somebody_there() {
-        return Err(Failure::Usage(format!(
+    if !input::is_interactive() {
+        return Err(CliError::Usage(format!(
             "this would end {count} sessions{of}: add --yes to do it, or --dry-run to see which"
         )));
     }
     if input::confirmed(&format!("End {count} sessions{of}?")) {
         Ok(())
     } else {
-        Err(Failure::Failed("nothing was ended".to_owned()))
+        Err(CliError::Failed("nothing was ended".to_owned()))
     }
 }
 
@@ -171,13 +171,11 @@ async fn end(
     count: usize,
     sessions: &Sessions,
     out: Output,
-) -> Result<(), Failure> {
-    let Some(outcome) = interrupt::unless_stopped(sessions.revoke(target, except, cause)).await else {
+) -> Result<(), CliError> {
+    let Some(outcome) = signals::unless_stopped(sessions.revoke(target, except, cause)).await else {
         let left = sessions.preview_revoke(target, except).await?.ended.len();
         let ended = count.saturating_sub(left);
-        return Err(interrupt::stopped(format_args!(
-            "{ended} of {count} sessions were ended, {left} are still active"
-        )));
+        return Err(signals::stopped(format_args!("{ended} of {count} sessions were ended, {left} are still active")));
     };
     let now = sessions.now();
     match outcome {
@@ -185,7 +183,7 @@ async fn end(
             print(&done, false, now, out)?;
             match &done.unknown[..] {
                 [] => Ok(()),
-                gone => Err(Failure::NoSuchSession(words::ids(gone))),
+                gone => Err(CliError::NoSuchSession(format::ids(gone))),
             }
         }
         Err(stopped) => {
@@ -205,7 +203,7 @@ struct Answer {
     dry_run: bool,
 }
 
-fn print(revoked: &Revoked, dry_run: bool, now: Timestamp, out: Output) -> Result<(), Failure> {
+fn print(revoked: &Revoked, dry_run: bool, now: Timestamp, out: Output) -> Result<(), CliError> {
     if out.json {
         let views = |sessions: &[Session]| sessions.iter().map(|session| SessionView::new(session, now)).collect();
         return out.value(&Answer { ended: views(&revoked.ended), already: views(&revoked.already_ended), dry_run });
@@ -213,13 +211,13 @@ fn print(revoked: &Revoked, dry_run: bool, now: Timestamp, out: Output) -> Resul
     let verb = if dry_run { "would end" } else { "ended" };
     let mut text = String::new();
     if !revoked.ended.is_empty() || revoked.already_ended.is_empty() {
-        let _ = writeln!(text, "{verb} {}", words::sessions(revoked.ended.len()));
+        let _ = writeln!(text, "{verb} {}", format::sessions(revoked.ended.len()));
     }
     for session in &revoked.ended {
         let _ = writeln!(text, "{}  {}  {}", session.id, session.device, session.subject);
     }
     for session in &revoked.already_ended {
-        let since = words::ago(session.ended_at(), now);
+        let since = format::ago(session.ended_at(), now);
         let _ = writeln!(text, "{} is over already: {}, {since}", session.id, session.state(now));
     }
     out.data(&text)

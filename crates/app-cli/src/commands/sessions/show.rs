@@ -3,10 +3,10 @@
 use tenure_service::SessionView;
 
 use super::names;
-use crate::exit::Failure;
+use crate::backends::Store;
+use crate::error::CliError;
+use crate::format;
 use crate::output::Output;
-use crate::wiring::Store;
-use crate::words;
 
 pub(super) const EXAMPLES: &str = "\
 Example:
@@ -24,15 +24,15 @@ impl ShowArgs {
     /// Checks that it can be the start of an id.
     ///
     /// # Errors
-    /// [`Failure::Usage`].
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    /// [`CliError::Usage`].
+    pub(super) fn check(&self) -> Result<(), CliError> {
         names::checked(&self.id)
     }
 }
 
-pub(super) async fn run(args: &ShowArgs, Store { sessions, .. }: &Store, out: Output) -> Result<(), Failure> {
+pub(super) async fn run(args: &ShowArgs, Store { sessions, .. }: &Store, out: Output) -> Result<(), CliError> {
     let id = names::resolved(&args.id, sessions).await?;
-    let session = sessions.get(id).await?.ok_or_else(|| Failure::NoSuchSession(args.id.clone()))?;
+    let session = sessions.get(id).await?.ok_or_else(|| CliError::NoSuchSession(args.id.clone()))?;
     let now = sessions.now();
-    if out.json { out.value(&SessionView::new(&session, now)) } else { out.data(&words::facts(&session, now)) }
+    if out.json { out.value(&SessionView::new(&session, now)) } else { out.data(&format::facts(&session, now)) }
 }

@@ -4,11 +4,11 @@ use serde_json::json;
 use tenure_domain::SessionId;
 use tenure_service::{SessionView, Sessions, WatchEvent, rfc3339};
 
-use crate::exit::Failure;
-use crate::interrupt;
+use crate::backends::Store;
+use crate::error::CliError;
+use crate::format;
 use crate::output::{Output, escaped};
-use crate::wiring::Store;
-use crate::words;
+use crate::signals;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -22,18 +22,18 @@ known of the client), imported, purged, and missed (the store was out of reach: 
 #[derive(Debug, clap::Args)]
 pub(crate) struct WatchArgs {}
 
-pub(super) async fn run(store: &Store, out: Output) -> Result<(), Failure> {
+pub(super) async fn run(store: &Store, out: Output) -> Result<(), CliError> {
     // Being stopped is how it ends, so that is no failure.
-    interrupt::unless_stopped(follow(store, out)).await.unwrap_or(Ok(()))
+    signals::unless_stopped(follow(store, out)).await.unwrap_or(Ok(()))
 }
 
-async fn follow(Store { sessions, place }: &Store, out: Output) -> Result<(), Failure> {
+async fn follow(Store { sessions, location }: &Store, out: Output) -> Result<(), CliError> {
     let mut watch = sessions.watch().await?;
-    out.note(format_args!("watching {place}; Ctrl-C ends it"));
+    out.note(format_args!("watching {location}; Ctrl-C ends it"));
     loop {
         match watch.next().await {
             Ok(Some(event)) => tell(&event, sessions, out)?,
-            Ok(None) => return Err(Failure::Failed("the store tells no more news; start again".to_owned())),
+            Ok(None) => return Err(CliError::Failed("the store tells no more news; start again".to_owned())),
             Err(error) => {
                 out.warn(format_args!("a session cannot be read: {error}"));
                 // Whatever is wrong, asking again at once would not mend it.
@@ -43,14 +43,14 @@ async fn follow(Store { sessions, place }: &Store, out: Output) -> Result<(), Fa
     }
 }
 
-fn tell(event: &WatchEvent, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+fn tell(event: &WatchEvent, sessions: &Sessions, out: Output) -> Result<(), CliError> {
     let WatchEvent::Session { id, kind, at, session } = event else {
         return line(None, &rfc3339(sessions.now()), "missed", None, out);
     };
     let view = session.as_deref().map(|session| {
         (
             SessionView::new(session, sessions.now()),
-            format!("{}  {}  {}", session.device, session.subject, words::client(session)),
+            format!("{}  {}  {}", session.device, session.subject, format::client(session)),
         )
     });
     line(Some(*id), &rfc3339(*at), kind.code(), view, out)
@@ -62,7 +62,7 @@ fn line(
     event: &str,
     session: Option<(SessionView, String)>,
     out: Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     if out.json {
         let mut value = json!({ "at": at, "event": event });
         if let Some(id) = id {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use tenure_domain::TokenText;
 
-use crate::exit::Failure;
-use crate::files::Prepared;
+use crate::atomic_file::Prepared;
+use crate::error::CliError;
 use crate::output::Output;
 
 /// A new token on its way. Its file, where one is wanted, is written and synced before the token holds, and put into its
@@ -20,8 +20,8 @@ impl<'a> HandOver<'a> {
     /// Writes the file, if one is wanted.
     ///
     /// # Errors
-    /// [`Failure::Failed`].
-    pub(super) fn prepare(text: TokenText, output: Option<&'a Path>) -> Result<Self, Failure> {
+    /// [`CliError::Failed`].
+    pub(super) fn prepare(text: TokenText, output: Option<&'a Path>) -> Result<Self, CliError> {
         let file = output.map(|place| Prepared::with(place, format!("{}\n", text.expose()).as_bytes())).transpose()?;
         Ok(Self { text, output, file })
     }
@@ -29,11 +29,11 @@ impl<'a> HandOver<'a> {
     /// Puts the file into its place; `what` says what was made by now.
     ///
     /// # Errors
-    /// [`Failure::Failed`], which names where the token is.
-    pub(super) fn put(&mut self, what: &str) -> Result<(), Failure> {
+    /// [`CliError::Failed`], which names where the token is.
+    pub(super) fn put(&mut self, what: &str) -> Result<(), CliError> {
         self.file.take().map_or(Ok(()), |file| {
             file.put().map_err(|failure| {
-                Failure::Failed(format!("{failure}; {what}, and the token is in the file named first"))
+                CliError::Failed(format!("{failure}; {what}, and the token is in the file named first"))
             })
         })
     }
@@ -52,7 +52,7 @@ impl<'a> HandOver<'a> {
     ///
     /// # Errors
     /// As [`Output::data`].
-    pub(super) fn rescue(self, out: Output) -> Result<String, Failure> {
+    pub(super) fn rescue(self, out: Output) -> Result<String, CliError> {
         match self.file {
             Some(file) => Ok(file.keep()),
             None => {

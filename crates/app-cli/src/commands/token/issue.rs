@@ -8,9 +8,9 @@ use tenure_service::{IssueError, IssueRequest, Issued, SessionView, Sessions};
 
 use super::hand_over::HandOver;
 use crate::commands::ACTOR;
-use crate::exit::Failure;
+use crate::error::CliError;
 use crate::output::Output;
-use crate::{interrupt, words};
+use crate::{format, signals};
 
 pub(super) const EXAMPLES: &str = "\
 The token is printed on standard output and nothing else is; it is never shown again. With --output it goes to FILE
@@ -60,8 +60,8 @@ impl IssueArgs {
     /// Checks the bounds.
     ///
     /// # Errors
-    /// [`Failure::Usage`] that names the field.
-    pub(super) fn request(&self) -> Result<IssueRequest, Failure> {
+    /// [`CliError::Usage`] that names the field.
+    pub(super) fn request(&self) -> Result<IssueRequest, CliError> {
         let fields = [
             (ClientField::Id, &self.client_id),
             (ClientField::DisplayName, &self.client_name),
@@ -83,8 +83,8 @@ impl IssueArgs {
     }
 }
 
-fn ttl(text: &str) -> Result<Millis, Failure> {
-    text.parse().map_err(|error| Failure::Usage(format!("ttl: {error}")))
+fn ttl(text: &str) -> Result<Millis, CliError> {
+    text.parse().map_err(|error| CliError::Usage(format!("ttl: {error}")))
 }
 
 pub(super) async fn run(
@@ -92,17 +92,17 @@ pub(super) async fn run(
     request: IssueRequest,
     sessions: &Sessions,
     out: Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let (device, subject) = (request.device.clone(), request.subject.clone());
     let mut issuing = sessions.prepare_issue(request)?;
     if args.take_over {
-        // Too long a subject leaves the words out, not the issue.
-        let words = Note::new(&format!("the device was taken over for {subject}")).ok();
-        issuing = issuing.taking_over(Sessions::revocation(words, Some(Actor::new(ACTOR)?)));
+        // Too long a subject leaves the note out, not the issue.
+        let note = Note::new(&format!("the device was taken over for {subject}")).ok();
+        issuing = issuing.taking_over(Sessions::revocation(note, Some(Actor::new(ACTOR)?)));
     }
     let id = issuing.token().session();
     let mut token = HandOver::prepare(issuing.token().to_text(), args.output.as_deref())?;
-    match interrupt::finished(sessions.issue_prepared(issuing)).await {
+    match signals::finished(sessions.issue_prepared(issuing)).await {
         Ok(issued) => {
             token.put(&format!("session {id} was made"))?;
             print(&token, &issued, sessions, out)?;
@@ -114,7 +114,7 @@ pub(super) async fn run(
             out.warn(format_args!(
                 "the token is kept ({place}) and holds only if session {id} was made: try it before issuing another"
             ));
-            Err(Failure::Write(unacknowledged.error))
+            Err(CliError::Write(unacknowledged.error))
         }
         Err(IssueError::Refused(refusal)) => Err(refused(&device, &subject, &refusal)),
         Err(error) => Err(error.into()),
@@ -122,15 +122,15 @@ pub(super) async fn run(
 }
 
 /// Names the owners, which only an operator may learn, and what to do.
-fn refused(device: &DeviceId, subject: &Subject, refusal: &IssueRefusal) -> Failure {
-    let owners = words::names(refusal.owners());
+fn refused(device: &DeviceId, subject: &Subject, refusal: &IssueRefusal) -> CliError {
+    let owners = format::names(refusal.owners());
     let problem = match refusal {
         IssueRefusal::Full { cap, .. } => {
             format!("device {device} may have {cap} active sessions, and {owners} have as many there")
         }
         _ => format!("device {device} has active sessions of {owners}"),
     };
-    Failure::Failed(format!(
+    CliError::Failed(format!(
         "{problem}, so nothing was issued for {subject}; use another device id, or revoke those sessions and issue this \
          one with --take-over"
     ))
@@ -148,7 +148,7 @@ struct Answer<'a> {
     revoked: Vec<String>,
 }
 
-fn print(token: &HandOver<'_>, issued: &Issued, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+fn print(token: &HandOver<'_>, issued: &Issued, sessions: &Sessions, out: Output) -> Result<(), CliError> {
     let printed = match token.printed() {
         text if out.json => out.value(&Answer {
             token: text,
@@ -165,7 +165,9 @@ fn print(token: &HandOver<'_>, issued: &Issued, sessions: &Sessions, out: Output
     }
     printed.map_err(|failure| {
         let id = issued.session.id;
-        Failure::Failed(format!("{failure}; session {id} exists and nobody has its token: tenure sessions revoke {id}"))
+        CliError::Failed(format!(
+            "{failure}; session {id} exists and nobody has its token: tenure sessions revoke {id}"
+        ))
     })
 }
 
@@ -179,12 +181,12 @@ fn describe(issued: &Issued, sessions: &Sessions, out: Output) {
         session.remaining(sessions.now())
     ));
     if !issued.evicted.is_empty() {
-        let count = words::sessions(issued.evicted.len());
-        let ids = words::ids(&issued.evicted);
+        let count = format::sessions(issued.evicted.len());
+        let ids = format::ids(&issued.evicted);
         out.note(format_args!("evicted {count}, the oldest of {} on this device: {ids}", session.subject));
     }
     if !issued.revoked.is_empty() {
-        let count = words::sessions(issued.revoked.len());
+        let count = format::sessions(issued.revoked.len());
         let each: Vec<String> =
             issued.revoked.iter().map(|session| format!("{} of {}", session.id, session.subject)).collect();
         out.note(format_args!("took the device over and revoked {count}: {}", each.join(", ")));

@@ -7,9 +7,9 @@ use tenure_domain::{Refusal, Session, Token, TokenMatch};
 use tenure_service::{ActivityMode, RotateError, Rotated, SessionView, Sessions, WriteError};
 
 use super::hand_over::HandOver;
-use crate::exit::Failure;
-use crate::interrupt;
+use crate::error::CliError;
 use crate::output::Output;
+use crate::signals;
 
 pub(super) const EXAMPLES: &str = "\
 The token is read from standard input or from TENURE_TOKEN. FILE gets mode 0600 and is written whole or not at all,
@@ -30,14 +30,14 @@ pub(crate) struct RotateArgs {
     output: Option<PathBuf>,
 }
 
-pub(super) async fn run(args: &RotateArgs, text: &str, sessions: &Sessions, out: Output) -> Result<(), Failure> {
-    let old = Token::parse(text).map_err(|_| Failure::Refused(Refusal::Malformed))?;
+pub(super) async fn run(args: &RotateArgs, text: &str, sessions: &Sessions, out: Output) -> Result<(), CliError> {
+    let old = Token::parse(text).map_err(|_| CliError::Refused(Refusal::Malformed))?;
     if args.if_due && !is_due(&old, sessions, out).await? {
         return Ok(());
     }
     let rotating = sessions.prepare_rotation(&old)?;
     let mut new = HandOver::prepare(rotating.token().to_text(), args.output.as_deref())?;
-    match interrupt::finished(sessions.rotate_prepared(&rotating)).await {
+    match signals::finished(sessions.rotate_prepared(&rotating)).await {
         Ok(rotated) => {
             new.put("the rotation was made")?;
             print(&new, &rotated, sessions, out)?;
@@ -47,16 +47,16 @@ pub(super) async fn run(args: &RotateArgs, text: &str, sessions: &Sessions, out:
         }
         Err(RotateError::Write(unacknowledged)) if unacknowledged.intended.is_some() => {
             rescue(new, &unacknowledged.error, out)?;
-            Err(Failure::Write(unacknowledged.error))
+            Err(CliError::Write(unacknowledged.error))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn is_due(old: &Token, sessions: &Sessions, out: Output) -> Result<bool, Failure> {
+async fn is_due(old: &Token, sessions: &Sessions, out: Output) -> Result<bool, CliError> {
     let verified = sessions.verify(old, ActivityMode::Ignore).await?;
     if verified.token_match == TokenMatch::Overlap {
-        return Err(Failure::Refused(Refusal::Rotated));
+        return Err(CliError::Refused(Refusal::Rotated));
     }
     if verified.rotation_due {
         return Ok(true);
@@ -80,7 +80,7 @@ struct Answer<'a> {
     session: SessionView,
 }
 
-fn print(new: &HandOver<'_>, rotated: &Rotated, sessions: &Sessions, out: Output) -> Result<(), Failure> {
+fn print(new: &HandOver<'_>, rotated: &Rotated, sessions: &Sessions, out: Output) -> Result<(), CliError> {
     let session = &rotated.session;
     let printed = match new.printed() {
         token if out.json => {
@@ -93,16 +93,16 @@ fn print(new: &HandOver<'_>, rotated: &Rotated, sessions: &Sessions, out: Output
     if new.printed().is_none() { printed } else { printed.map_err(|failure| lost(&failure, session)) }
 }
 
-fn lost(failure: &Failure, session: &Session) -> Failure {
+fn lost(failure: &CliError, session: &Session) -> CliError {
     let id = session.id;
-    Failure::Failed(format!(
+    CliError::Failed(format!(
         "{failure}; the rotation was made, so the old token no longer works and nobody has the new one: \
          tenure sessions revoke {id}, then issue another (--output FILE is safe from this)"
     ))
 }
 
 /// Nobody can tell whether the new token holds, so it must not be lost, and neither must the old one.
-fn rescue(new: HandOver<'_>, error: &WriteError, out: Output) -> Result<(), Failure> {
+fn rescue(new: HandOver<'_>, error: &WriteError, out: Output) -> Result<(), CliError> {
     let place = new.rescue(out)?;
     let certain = matches!(error, WriteError::NotDurable { .. });
     let advice = if certain { "use it, and the old one if it is refused" } else { "try it first, then the old one" };

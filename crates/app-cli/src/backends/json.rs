@@ -1,14 +1,61 @@
-//! A repair of the JSON store's file in words.
+//! The json backend: one journal file.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
-use std::sync::Arc;
-use tenure_adapter_json::{Behind, Loss, Plan};
+use tempfile::TempDir;
+use tenure_adapter_json::{Behind, JsonStore, Loss, Options, Plan};
+use tenure_ports::Diagnosis;
 use tenure_service::rfc3339;
 
-use crate::exit::Failure;
-use crate::settings::{Backend, Settings};
+use super::{IfMissing, OpenBackend};
+use crate::error::CliError;
+use crate::format;
+use crate::output::Output;
+use crate::settings::Settings;
 use crate::system::SystemClock;
-use crate::words;
+
+/// What doctor says of the backend itself.
+pub(super) const DESCRIPTION: &str = "sessions are kept in a file (backend json)";
+
+/// The file, from the root on: which directory a path is relative to is part of the question.
+///
+/// # Errors
+/// [`CliError`] where the settings name none.
+pub(super) fn file(settings: &Settings) -> Result<PathBuf, CliError> {
+    let path = settings.store()?;
+    Ok(std::path::absolute(&path).unwrap_or(path))
+}
+
+/// Opens the file, or does with a missing one as asked.
+///
+/// # Errors
+/// [`CliError::Store`], [`CliError::Settings`].
+pub(super) fn open(settings: &Settings, missing: IfMissing, out: Output) -> Result<OpenBackend, CliError> {
+    let path = file(settings)?;
+    let temporary = if missing == IfMissing::Simulate && !path.exists() {
+        out.note(format_args!("there is no store {} yet: the import makes it", path.display()));
+        Some(TempDir::new().map_err(|error| CliError::Failed(format!("could not make a directory: {error}")))?)
+    } else {
+        None
+    };
+    let path = temporary.as_ref().map_or(path, |directory| directory.path().join("sessions.jsonl"));
+    tracing::info!(path = %path.display(), "opening the store");
+    let create = missing == IfMissing::Create || temporary.is_some();
+    let store = JsonStore::open(&path, Arc::new(SystemClock), Options { create, ..Options::default() })?;
+    if store.was_made() && temporary.is_none() {
+        out.note(format_args!("made a new store: {}", path.display()));
+    }
+    Ok(OpenBackend { backend: store, _temporary: temporary })
+}
+
+/// Examines the file, also one that does not open; with it, whether there is one.
+pub(super) fn diagnose(path: &Path) -> (Vec<Diagnosis>, bool) {
+    let found = tenure_adapter_json::examine(path, Arc::new(SystemClock));
+    (found, !path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound))
+}
 
 /// How much of each kind a person is shown.
 const SHOWN: usize = 40;
@@ -20,23 +67,18 @@ impl Repair {
     /// `None` where the store needs none.
     ///
     /// # Errors
-    /// [`Failure`] where it cannot be repaired.
-    pub(crate) fn plan(settings: &Settings) -> Result<Option<Self>, Failure> {
-        if settings.backend() == Backend::Redis {
-            return Err(Failure::Usage(
-                "--repair is for the json backend: a Redis server keeps its own files".to_owned(),
-            ));
-        }
-        let plan = tenure_adapter_json::plan(&super::file(settings)?, Arc::new(SystemClock), &settings.policy())?;
+    /// [`CliError`] where it cannot be repaired.
+    pub(crate) fn plan(settings: &Settings) -> Result<Option<Self>, CliError> {
+        let plan = tenure_adapter_json::plan(&file(settings)?, Arc::new(SystemClock), &settings.policy())?;
         Ok(plan.map(Self))
     }
 
     /// Does what [`Repair::describe`] says, and nothing else.
     ///
     /// # Errors
-    /// [`Failure`] where it could not be done.
-    pub(crate) fn carry_out(&self, settings: &Settings) -> Result<(), Failure> {
-        let (store, clock) = (super::file(settings)?, Arc::new(SystemClock));
+    /// [`CliError`] where it could not be done.
+    pub(crate) fn carry_out(&self, settings: &Settings) -> Result<(), CliError> {
+        let (store, clock) = (file(settings)?, Arc::new(SystemClock));
         Ok(tenure_adapter_json::repair(&store, clock, &settings.policy(), &self.0)?)
     }
 
@@ -65,11 +107,11 @@ impl Repair {
             lines.push(format!("… and {} more such findings", plan.losses.len() - SHOWN));
         }
         if !plan.ended.is_empty() {
-            let ids = words::ids(&plan.ended[..plan.ended.len().min(SHOWN)]);
+            let ids = format::ids(&plan.ended[..plan.ended.len().min(SHOWN)]);
             let more = if plan.ended.len() > SHOWN { " …" } else { "" };
             lines.push(format!(
                 "{} would be ended, since their revocation may be among what is lost: {ids}{more}",
-                words::sessions(plan.ended.len())
+                format::sessions(plan.ended.len())
             ));
         }
         if plan.unnamed {
@@ -84,7 +126,7 @@ impl Repair {
             1 => lines.push("1 transaction would be lost".to_owned()),
             lost => lines.push(format!("{lost} transactions would be lost")),
         }
-        let sessions = words::sessions(plan.kept);
+        let sessions = format::sessions(plan.kept);
         lines.push(format!(
             "{sessions} would be kept, and the file of {} bytes as it is in {}",
             plan.size,
@@ -108,7 +150,7 @@ fn loss(loss: &Loss) -> String {
         Loss::Dropped { line, offset, bytes, message, sessions } => {
             let names = match &sessions[..] {
                 [] => "it names no session legibly".to_owned(),
-                ids => format!("it names {}", words::ids(&ids[..ids.len().min(SHOWN)])),
+                ids => format!("it names {}", format::ids(&ids[..ids.len().min(SHOWN)])),
             };
             let bytes = if *bytes == 0 { "whole".to_owned() } else { format!("{bytes} bytes at byte {offset}") };
             format!("line {line} ({bytes}): {message}; it would be dropped, {names}")
@@ -131,7 +173,7 @@ fn clock(behind: &Behind) -> String {
         rfc3339(behind.recorded)
     );
     if behind.early > 0 {
-        let count = words::sessions(behind.early);
+        let count = format::sessions(behind.early);
         text += &format!(
             "; {count} would hold until as late as {}, having been issued or rotated by that later time (revoke them if \
              that is too long)",

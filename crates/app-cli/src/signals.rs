@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::exit::Failure;
+use crate::error::CliError;
 
 /// Resolves once this process is asked to end. It listens from the call on, not from the first poll. To be called inside
 /// of a runtime.
@@ -23,7 +23,7 @@ pub(crate) fn asked_to_stop() -> impl Future<Output = ()> {
 
 /// Takes the signal that ends a process at its limit for a file's size, so that the write is an error with words. To be
 /// called inside of a runtime.
-pub(crate) fn outlive_file_limit() {
+pub(crate) fn ignore_sigxfsz() {
     // Without it the process ends at the limit, and the store is valid all the same.
     let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
 }
@@ -49,6 +49,6 @@ pub(crate) async fn finished<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// What an interrupted command says.
-pub(crate) fn stopped(so_far: impl std::fmt::Display) -> Failure {
-    Failure::Interrupted(so_far.to_string())
+pub(crate) fn stopped(so_far: impl std::fmt::Display) -> CliError {
+    CliError::Interrupted(so_far.to_string())
 }

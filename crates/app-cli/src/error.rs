@@ -12,7 +12,7 @@ use crate::settings::SettingsError;
 
 /// Why a command did not do its work.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum CliError {
     /// It was called wrongly.
     #[error("{0}")]
     Usage(String),
@@ -52,7 +52,7 @@ pub(crate) enum Failure {
         /// A path or a server.
         place: String,
         /// What was not there.
-        failure: Box<Failure>,
+        failure: Box<CliError>,
     },
     /// Somebody pressed Ctrl-C.
     #[error("interrupted: {0}")]
@@ -62,7 +62,7 @@ pub(crate) enum Failure {
     OutputClosed,
 }
 
-impl Failure {
+impl CliError {
     /// The one place that gives out exit codes.
     fn code(&self) -> u8 {
         match self {
@@ -105,7 +105,7 @@ impl Failure {
 }
 
 /// Says what went wrong, and turns it into the exit code.
-pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
+pub(crate) fn report(outcome: Result<(), CliError>) -> ExitCode {
     let Err(failure) = outcome else {
         return ExitCode::SUCCESS;
     };
@@ -113,8 +113,8 @@ pub(crate) fn report(outcome: Result<(), Failure>) -> ExitCode {
         crate::output::errors(&failure.to_string());
     }
     match &failure {
-        Failure::Refused(refusal) => advice(*refusal).into_iter().for_each(crate::output::hint),
-        Failure::LookedIn { place, .. } => crate::output::hint(&format!("looked in {place}")),
+        CliError::Refused(refusal) => advice(*refusal).into_iter().for_each(crate::output::hint),
+        CliError::LookedIn { place, .. } => crate::output::hint(&format!("looked in {place}")),
         _ => {}
     }
     ExitCode::from(failure.code())
@@ -132,7 +132,7 @@ const fn advice(refusal: Refusal) -> Option<&'static str> {
     }
 }
 
-impl From<VerifyError> for Failure {
+impl From<VerifyError> for CliError {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Refused(refusal) => Self::Refused(refusal),
@@ -142,7 +142,7 @@ impl From<VerifyError> for Failure {
     }
 }
 
-impl From<IssueError> for Failure {
+impl From<IssueError> for CliError {
     fn from(error: IssueError) -> Self {
         match error {
             IssueError::Policy(error) => error.into(),
@@ -153,7 +153,7 @@ impl From<IssueError> for Failure {
     }
 }
 
-impl From<RotateError> for Failure {
+impl From<RotateError> for CliError {
     fn from(error: RotateError) -> Self {
         match error {
             RotateError::Refused(refusal) => Self::Refused(refusal),
@@ -164,7 +164,7 @@ impl From<RotateError> for Failure {
     }
 }
 
-impl From<ReadError> for Failure {
+impl From<ReadError> for CliError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Write(error) => Self::Write(error),
@@ -173,13 +173,13 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<WriteError> for Failure {
+impl From<WriteError> for CliError {
     fn from(error: WriteError) -> Self {
         Self::Write(error)
     }
 }
 
-impl From<ResolveError> for Failure {
+impl From<ResolveError> for CliError {
     fn from(error: ResolveError) -> Self {
         match error {
             ResolveError::NoSuchSession(start) => {
@@ -192,7 +192,7 @@ impl From<ResolveError> for Failure {
     }
 }
 
-impl From<MoltbotError> for Failure {
+impl From<MoltbotError> for CliError {
     fn from(error: MoltbotError) -> Self {
         match error {
             MoltbotError::Store(error) => Self::Store(error),
@@ -202,7 +202,7 @@ impl From<MoltbotError> for Failure {
     }
 }
 
-impl From<ExportError> for Failure {
+impl From<ExportError> for CliError {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Store(error) => Self::Store(error),
@@ -212,19 +212,19 @@ impl From<ExportError> for Failure {
     }
 }
 
-impl From<PolicyError> for Failure {
+impl From<PolicyError> for CliError {
     fn from(error: PolicyError) -> Self {
         Self::Usage(error.to_string())
     }
 }
 
-impl From<TextError> for Failure {
+impl From<TextError> for CliError {
     fn from(error: TextError) -> Self {
         Self::Usage(error.to_string())
     }
 }
 
-impl From<RandomSourceError> for Failure {
+impl From<RandomSourceError> for CliError {
     fn from(error: RandomSourceError) -> Self {
         Self::Failed(error.to_string())
     }

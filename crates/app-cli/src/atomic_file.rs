@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::exit::Failure;
+use crate::error::CliError;
 
 /// A file that is written and synced, and not in its place yet.
 pub(crate) struct Prepared {
@@ -15,8 +15,8 @@ pub(crate) struct Prepared {
     place: PathBuf,
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::Failed(format!("could not {what} {}: {error}", path.display()))
+fn failed(what: &str, path: &Path, error: &io::Error) -> CliError {
+    CliError::Failed(format!("could not {what} {}: {error}", path.display()))
 }
 
 fn directory(path: &Path) -> &Path {
@@ -27,16 +27,16 @@ impl Prepared {
     /// Opens a file beside `place`. A place that is there must be a plain file: a link could lead anywhere.
     ///
     /// # Errors
-    /// [`Failure::Failed`].
-    pub(crate) fn beside(place: &Path) -> Result<Self, Failure> {
+    /// [`CliError::Failed`].
+    pub(crate) fn beside(place: &Path) -> Result<Self, CliError> {
         match place.symlink_metadata() {
             Ok(found) if !found.is_file() => {
-                return Err(Failure::Failed(format!("{} is no plain file; name another place", place.display())));
+                return Err(CliError::Failed(format!("{} is no plain file; name another place", place.display())));
             }
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("look at", place, &error)),
             _ => {}
         }
-        let name = place.file_name().ok_or_else(|| Failure::Usage(format!("{} names no file", place.display())))?;
+        let name = place.file_name().ok_or_else(|| CliError::Usage(format!("{} names no file", place.display())))?;
         let mut start = std::ffi::OsString::from(".");
         start.push(name);
         start.push(".");
@@ -49,7 +49,7 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`Prepared::beside`].
-    pub(crate) fn with(place: &Path, content: &[u8]) -> Result<Self, Failure> {
+    pub(crate) fn with(place: &Path, content: &[u8]) -> Result<Self, CliError> {
         let mut prepared = Self::beside(place)?;
         prepared.file.write_all(content).map_err(|error| failed("write", place, &error))?;
         prepared.sync()?;
@@ -64,8 +64,8 @@ impl Prepared {
     /// Makes sure that what was written stays.
     ///
     /// # Errors
-    /// [`Failure::Failed`].
-    pub(crate) fn sync(&self) -> Result<(), Failure> {
+    /// [`CliError::Failed`].
+    pub(crate) fn sync(&self) -> Result<(), CliError> {
         let synced = self.file.as_file().sync_all().and_then(|()| sync_directory(&self.place));
         synced.map_err(|error| failed("write", &self.place, &error))
     }
@@ -73,13 +73,13 @@ impl Prepared {
     /// Puts it into its place. Where that fails it stays where it is, and the error names it.
     ///
     /// # Errors
-    /// [`Failure::Failed`].
-    pub(crate) fn put(self) -> Result<(), Failure> {
+    /// [`CliError::Failed`].
+    pub(crate) fn put(self) -> Result<(), CliError> {
         let Self { file, place } = self;
         if let Err(error) = file.persist(&place) {
             let why = error.error;
             let kept = kept(error.file);
-            return Err(Failure::Failed(format!("could not rename {kept} to {}: {why}", place.display())));
+            return Err(CliError::Failed(format!("could not rename {kept} to {}: {why}", place.display())));
         }
         sync_directory(&place).map_err(|error| failed("sync the directory of", &place, &error))
     }
@@ -104,23 +104,23 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 /// Writes a file whole, in the place of what was there.
 ///
 /// # Errors
-/// [`Failure::Failed`].
-pub(crate) fn replace(place: &Path, content: &[u8]) -> Result<(), Failure> {
+/// [`CliError::Failed`].
+pub(crate) fn replace(place: &Path, content: &[u8]) -> Result<(), CliError> {
     Prepared::with(place, content)?.put()
 }
 
 /// Refuses root a place in another user's directories: what root makes there, that user cannot use.
 ///
 /// # Errors
-/// [`Failure::Failed`] with the line to use instead.
-pub(crate) fn check_owner(place: &Path) -> Result<(), Failure> {
+/// [`CliError::Failed`] with the line to use instead.
+pub(crate) fn check_owner(place: &Path) -> Result<(), CliError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let place = std::path::absolute(place).map_err(|error| failed("look at", place, &error))?;
     let nearest = place.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?.uid())));
     match nearest {
-        Some((path, owner)) if owner != 0 => Err(Failure::Failed(format!(
+        Some((path, owner)) if owner != 0 => Err(CliError::Failed(format!(
             "{} belongs to the user with the id {owner}, and root would leave files in it that this user cannot use; \
              run: sudo -u '#{owner}' tenure …",
             path.display()
@@ -132,8 +132,8 @@ pub(crate) fn check_owner(place: &Path) -> Result<(), Failure> {
 /// Makes the directories of a file, for its owner alone.
 ///
 /// # Errors
-/// [`Failure::Failed`]; as [`check_owner`].
-pub(crate) fn make_directories(place: &Path) -> Result<(), Failure> {
+/// [`CliError::Failed`]; as [`check_owner`].
+pub(crate) fn make_directories(place: &Path) -> Result<(), CliError> {
     check_owner(place)?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory(place));
     made.map_err(|error| failed("make the directory of", place, &error))
@@ -142,11 +142,11 @@ pub(crate) fn make_directories(place: &Path) -> Result<(), Failure> {
 /// Writes a file that must not be there yet.
 ///
 /// # Errors
-/// [`Failure::Failed`].
-pub(crate) fn create(place: &Path, content: &[u8]) -> Result<(), Failure> {
+/// [`CliError::Failed`].
+pub(crate) fn create(place: &Path, content: &[u8]) -> Result<(), CliError> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place);
     let mut file = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure::Failed(format!("{} is there already; name a new file", place.display())),
+        ErrorKind::AlreadyExists => CliError::Failed(format!("{} is there already; name a new file", place.display())),
         _ => failed("make", place, &error),
     })?;
     let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sync_directory(place));

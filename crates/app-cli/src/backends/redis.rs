@@ -1,0 +1,74 @@
+//! The redis backend: a server, a set of sentinels or a cluster.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tenure_adapter_redis::{Durability, Options, RedisStore, check_password_file};
+pub(crate) use tenure_adapter_redis::{URL_FORMS, check_url};
+use tenure_domain::Millis;
+use tenure_ports::{Backend as _, Diagnosis};
+
+use super::OpenBackend;
+use crate::error::CliError;
+use crate::settings::{Settings, SettingsError};
+use crate::system::SystemClock;
+
+/// What doctor says of the backend itself.
+pub(super) const DESCRIPTION: &str = "sessions are kept in Redis (backend redis)";
+
+/// The server, without its password, and the prefix of the keys.
+pub(super) fn location(settings: &Settings) -> String {
+    let text = |name| settings.text(name).unwrap_or_default();
+    format!("{} (prefix {})", crate::settings::masked(&text("redis.url")), text("redis.prefix"))
+}
+
+/// Connects to the server.
+///
+/// # Errors
+/// [`CliError::Store`], [`CliError::Settings`].
+pub(super) async fn open(settings: &Settings) -> Result<OpenBackend, CliError> {
+    let store = RedisStore::connect(options(settings)?, Arc::new(SystemClock)).await?;
+    Ok(OpenBackend { backend: store, _temporary: None })
+}
+
+/// Connects and examines the server.
+///
+/// # Errors
+/// [`CliError::Settings`].
+pub(super) async fn diagnose(settings: &Settings) -> Result<Vec<Diagnosis>, CliError> {
+    match RedisStore::connect(options(settings)?, Arc::new(SystemClock)).await {
+        Ok(store) => Ok(store.diagnose().await),
+        Err(error) => Ok(vec![Diagnosis::failure(error.to_string(), "start it, or correct redis.url")]),
+    }
+}
+
+fn options(settings: &Settings) -> Result<Options, CliError> {
+    let text = |name| settings.text(name);
+    let path = |name| settings.text(name).map(PathBuf::from);
+    let mut options = Options::new(&text("redis.url").unwrap_or_default());
+    options.password_file = password_file(settings, "redis.password_file")?;
+    options.sentinel_password_file = password_file(settings, "redis.sentinel_password_file")?;
+    options.prefix = text("redis.prefix").unwrap_or(options.prefix);
+    options.tls_ca = path("redis.tls_ca");
+    options.tls_cert = path("redis.tls_cert");
+    options.tls_key = path("redis.tls_key");
+    options.near_cache = settings.flag("redis.near_cache");
+    options.durability = match text("redis.durability").as_deref() {
+        Some("replicated") => Durability::Replicated,
+        _ => Durability::Local,
+    };
+    let span = |name, default: Millis| settings.span(name).unwrap_or(default);
+    options.response_timeout = span("redis.response_timeout", options.response_timeout);
+    options.connect_timeout = span("redis.connect_timeout", options.connect_timeout);
+    options.operation_timeout = span("redis.operation_timeout", options.operation_timeout);
+    Ok(options)
+}
+
+/// A file with a password, which the store reads again for each connection.
+fn password_file(settings: &Settings, name: &str) -> Result<Option<PathBuf>, CliError> {
+    let Some(file) = settings.text(name).map(PathBuf::from) else {
+        return Ok(None);
+    };
+    check_password_file(&file).map_err(|problem| SettingsError::one(format!("{name}: {problem}")))?;
+    Ok(Some(file))
+}

@@ -1,0 +1,35 @@
+//! Diagnoses as people and scripts see them.
+
+use serde_json::{Value, json};
+use tenure_ports::{Diagnosis, Severity};
+
+use crate::masking;
+
+/// A diagnosis whose texts show no secret.
+pub(crate) fn diagnosis(severity: Severity, finding: impl Into<String>, advice: impl Into<String>) -> Diagnosis {
+    masked(Diagnosis { severity, finding: finding.into(), advice: advice.into() })
+}
+
+/// The same diagnosis without what looks like a secret.
+pub(crate) fn masked(diagnosis: Diagnosis) -> Diagnosis {
+    let safe = |text: String| masking::masked(&text).into_owned();
+    Diagnosis { finding: safe(diagnosis.finding), advice: safe(diagnosis.advice), ..diagnosis }
+}
+
+/// The stable code: `ok`, `warn` or `fail`.
+pub(crate) const fn code(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Ok => "ok",
+        Severity::Warning => "warn",
+        Severity::Failure => "fail",
+    }
+}
+
+/// A diagnosis for scripts.
+pub(crate) fn json(diagnosis: &Diagnosis) -> Value {
+    let mut value = json!({ "level": code(diagnosis.severity), "what": diagnosis.finding });
+    if !diagnosis.advice.is_empty() {
+        value["advice"] = diagnosis.advice.as_str().into();
+    }
+    value
+}
