@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::*;
-use tenure_adapter_json::{JsonStore, Level, examine};
+use tenure_adapter_json::{JsonStore, examine};
 use tenure_domain::*;
-use tenure_ports::{FindOptions, *};
+use tenure_ports::{FindOptions, Severity, *};
 
 fn open(path: &Path, time: &Arc<Time>) -> Result<Arc<JsonStore>, StoreError> {
     JsonStore::open(path, time.clone(), options(time))
@@ -156,7 +156,10 @@ async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
     assert!(matches!(store.commit(&commit).await, Err(CommitError::Store(StoreError::Corrupt { .. }))));
     assert_eq!(std::fs::read(&path).unwrap(), before);
     let findings = examine(&path, time.clone());
-    assert!(findings.iter().any(|found| found.level == Level::Fail && found.what.contains("line 3")), "{findings:?}");
+    assert!(
+        findings.iter().any(|found| found.severity == Severity::Failure && found.finding.contains("line 3")),
+        "{findings:?}"
+    );
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

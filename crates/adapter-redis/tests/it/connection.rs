@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tenure_adapter_redis::test_server::{BUSY, Server, free_port};
-use tenure_adapter_redis::{Level, Options, RedisStore};
+use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{Applied, Policy, Timestamp};
-use tenure_ports::{CommitError, FindOptions, StoreError, prelude::*};
+use tenure_ports::{CommitError, FindOptions, Severity, StoreError, prelude::*};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -210,23 +210,27 @@ async fn the_fleets_time_is_the_servers() {
     let off = RedisStore::connect(Options::new(&server.url()), std::sync::Arc::new(Off)).await.unwrap();
     let (ours, theirs) = (off.clock().now(), store.clock().now());
     assert!(apart(ours, theirs) < BUSY);
-    let findings = off.examine().await;
-    assert!(findings.iter().any(|found| found.level == Level::Warn && found.what.contains("clock")), "{findings:?}");
+    let findings = off.diagnose().await;
+    assert!(
+        findings.iter().any(|found| found.severity == Severity::Warning && found.finding.contains("clock")),
+        "{findings:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_examination_tells_what_is_missing() {
     let server = Server::start();
-    let findings = store(&server).await.examine().await;
-    assert!(findings.iter().all(|found| found.level != Level::Fail), "{findings:?}");
+    let findings = store(&server).await.diagnose().await;
+    assert!(findings.iter().all(|found| found.severity != Severity::Failure), "{findings:?}");
     let server = Server::start_with(&["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
     let store = open(brief(&server.url())).await;
-    let failed: Vec<_> = store.examine().await.into_iter().filter(|found| found.level == Level::Fail).collect();
+    let failed: Vec<_> =
+        store.diagnose().await.into_iter().filter(|found| found.severity == Severity::Failure).collect();
     assert_eq!(failed.len(), 2, "{failed:?}");
     assert!(failed.iter().all(|found| !found.advice.is_empty()));
     server.freeze();
-    let findings = timeout(DEADLINE, store.examine()).await.unwrap();
-    assert_eq!((findings.len(), findings[0].level), (1, Level::Fail));
+    let findings = timeout(DEADLINE, store.diagnose()).await.unwrap();
+    assert_eq!((findings.len(), findings[0].severity), (1, Severity::Failure));
     server.thaw();
 }
 

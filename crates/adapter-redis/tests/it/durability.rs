@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tenure_adapter_redis::test_server::{Server, patient};
-use tenure_adapter_redis::{Durability, Finding, Level, Options, RedisStore};
+use tenure_adapter_redis::{Durability, Options, RedisStore};
 use tenure_domain::{Policy, SessionId};
-use tenure_ports::{CommitError, FindOptions, StoreError, prelude::*};
+use tenure_ports::{CommitError, Diagnosis, FindOptions, Severity, StoreError, prelude::*};
 use tokio::time::Instant;
 
 use crate::support::{
@@ -193,9 +193,9 @@ async fn what_the_near_cache_reads_after_that_is_not_kept() {
 async fn an_examination_wants_a_replica_where_the_settings_do() {
     let primary = Server::start_primary();
     let store = replicated(&primary.url()).await;
-    let failed = store.examine().await.into_iter().find(|found| found.level == Level::Fail).unwrap();
-    assert!(failed.what.contains("no replica") && failed.advice.contains("replicaof"), "{failed:?}");
+    let failed = store.diagnose().await.into_iter().find(|found| found.severity == Severity::Failure).unwrap();
+    assert!(failed.finding.contains("no replica") && failed.advice.contains("replicaof"), "{failed:?}");
     let _replica = replica_of(&primary).await;
-    let fine = |found: &Finding| found.level == Level::Ok || is_of_speed(found);
-    eventually("nothing is missing", SOON, async || store.examine().await.iter().all(fine)).await;
+    let fine = |found: &Diagnosis| found.severity == Severity::Ok || is_of_speed(found);
+    eventually("nothing is missing", SOON, async || store.diagnose().await.iter().all(fine)).await;
 }

@@ -1,12 +1,12 @@
 //! A user with the rights that the documentation lists, and no more.
 
 use futures_util::StreamExt as _;
+use tenure_adapter_redis::Options;
 use tenure_adapter_redis::test_server::{Server, patient};
-use tenure_adapter_redis::{Finding, Level, Options};
 use tenure_domain::{
     ClientField, ClientInfo, Decision, Filter, Policy, RotationSecret, Scope, SortKey, Subject, Touch,
 };
-use tenure_ports::{ChangeKind, CommitError, FindOptions, StoreError, StoreEvent, prelude::*};
+use tenure_ports::{ChangeKind, CommitError, Diagnosis, FindOptions, Severity, StoreError, StoreEvent, prelude::*};
 use tokio::time::timeout;
 
 use crate::support::{SOON, device, is_of_speed, issue, keep, new_session, open, purge_now, raw, revoke, store_at};
@@ -63,8 +63,10 @@ async fn the_documented_rights_suffice_for_everything() {
     revoke(&store, session.id).await;
     assert!(store.find(session.id, FindOptions::EXACT).await.unwrap().unwrap().end.is_some());
     assert_eq!(purge_now(&store).await, 1);
-    let findings = store.examine().await;
-    let fine = |found: &Finding| found.level == Level::Ok || found.what.contains("no replica") || is_of_speed(found);
+    let findings = store.diagnose().await;
+    let fine = |found: &Diagnosis| {
+        found.severity == Severity::Ok || found.finding.contains("no replica") || is_of_speed(found)
+    };
     assert!(findings.iter().all(fine), "{findings:?}");
     let denied: Vec<redis::Value> = raw(&server, &[b"ACL", b"LOG"]).await;
     assert!(denied.is_empty(), "{denied:?}");
@@ -108,15 +110,15 @@ async fn who_may_not_see_the_servers_state_is_told_so() {
     let server = Server::start();
     let url = grant(&server, &["+info", "+client|tracking"]).await;
     let store = open(Options { near_cache: true, ..patient(&url) }).await;
-    let findings = store.examine().await;
+    let findings = store.diagnose().await;
     let told = |words: &str| {
-        findings.iter().find(|found| found.what.contains(words)).unwrap_or_else(|| panic!("{words}: {findings:?}"))
+        findings.iter().find(|found| found.finding.contains(words)).unwrap_or_else(|| panic!("{words}: {findings:?}"))
     };
     let unseen = told("persistence, eviction, replicas and memory cannot be seen");
-    assert!(unseen.level == Level::Warn && unseen.advice.contains("+info"));
+    assert!(unseen.severity == Severity::Warning && unseen.advice.contains("+info"));
     assert!(told("the near cache is off").advice.contains("+client|tracking"));
-    assert_ne!(told("a round trip").level, Level::Fail);
-    assert_eq!(told("takes writes").level, Level::Ok);
+    assert_ne!(told("a round trip").severity, Severity::Failure);
+    assert_eq!(told("takes writes").severity, Severity::Ok);
 }
 
 /// Fills the server to its limit with keys of others.

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tenure_adapter_redis::test_server::{BUSY, Server, patient};
-use tenure_adapter_redis::{Finding, Level, Options, RedisStore};
+use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{
     ClientField, ClientInfo, Commit, Device, DeviceId, EndCause, EndReason, Family, Filter, Millis, NewSession, Policy,
     PolicySettings, RotationSecret, Selection, Session, SessionId, Subject, Timestamp, Token,
 };
-use tenure_ports::{Clock, CommitError, FindOptions, Purge, prelude::*};
+use tenure_ports::{Clock, CommitError, Diagnosis, FindOptions, Purge, Severity, prelude::*};
 use tokio::time::Instant;
 
 pub(crate) struct Wall;
@@ -154,8 +154,8 @@ pub(crate) async fn purge_now(store: &RedisStore) -> u64 {
 }
 
 /// A finding that is only about how slow a busy machine is.
-pub(crate) fn is_of_speed(found: &Finding) -> bool {
-    found.what.contains("a round trip takes") && found.level == Level::Warn
+pub(crate) fn is_of_speed(found: &Diagnosis) -> bool {
+    found.finding.contains("a round trip takes") && found.severity == Severity::Warning
 }
 
 /// A command sent past the store.
