@@ -54,7 +54,7 @@ impl Traffic {
                     let found = match number % 3 {
                         0 => store.find(session, FindOptions::FOR_USE).await,
                         1 => store.find(session, FindOptions::EXACT).await,
-                        _ => match store.cache().unwrap().find_cached(session) {
+                        _ => match store.cache().and_then(|cache| cache.find_cached(session)) {
                             Some(found) => Ok(Some(found)),
                             None => store
                                 .load_by_session(session)
