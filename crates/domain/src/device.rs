@@ -78,7 +78,7 @@ impl EndCause {
 pub struct Selection {
     /// Only these; `None` for any.
     pub ids: Option<Vec<SessionId>>,
-    /// Only sessions of this subject.
+    /// Only this subject's.
     pub subject: Option<Subject>,
     /// Not this one.
     pub except: Option<SessionId>,

@@ -19,9 +19,9 @@ pub enum Scope {
 /// Which sessions are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only sessions of this device.
+    /// Only this device's.
     pub device: Option<DeviceId>,
-    /// Only sessions of this subject.
+    /// Only this subject's.
     pub subject: Option<Subject>,
     /// Active ones only, or all that are retained.
     pub scope: Scope,

@@ -33,6 +33,18 @@ impl EndReason {
             Self::Idle => "idle",
         }
     }
+
+    /// Whether a session of this reason was ended on purpose: by a person who asked for it, or because its token was
+    /// copied. The other reasons are consequences of a rule about something else, and the rule can be applied again.
+    ///
+    /// A store that could not write an explicit end must go on refusing the session.
+    #[must_use]
+    pub const fn is_explicit(self) -> bool {
+        match self {
+            Self::Revoked | Self::LoggedOut | Self::Replayed => true,
+            Self::Evicted | Self::Idle => false,
+        }
+    }
 }
 
 impl fmt::Display for EndReason {

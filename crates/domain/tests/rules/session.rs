@@ -38,6 +38,12 @@ fn refusals_have_stable_codes_and_plain_words() {
 }
 
 #[test]
+fn only_an_end_that_was_asked_for_or_follows_from_a_copied_token_is_explicit() {
+    let explicit: Vec<_> = EndReason::ALL.into_iter().filter(|reason| reason.is_explicit()).collect();
+    assert_eq!(explicit, [EndReason::Revoked, EndReason::Replayed, EndReason::LoggedOut]);
+}
+
+#[test]
 fn parts_that_contradict_each_other_are_no_session() {
     type Damage = fn(&mut SessionParts);
     let (session, _) = issued(&quiet(), at(START));
