@@ -1,4 +1,4 @@
 //! Any bytes as a line of the JSON journal.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tenure_adapter_json::fuzz::line(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tenure_json_test_storage::fuzz::line(bytes));

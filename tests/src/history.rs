@@ -207,7 +207,7 @@ impl Handles {
 fn json_store(folder: &Path, time: &Arc<TestTime>) -> Arc<dyn SessionRepository> {
     let options = tenure_adapter_json::Options {
         boot: time.clone(),
-        compact_floor: 1 << 16,
+        compaction_threshold: 1 << 16,
         lock_timeout: Millis::seconds(20),
         ..tenure_adapter_json::Options::default()
     };

@@ -45,7 +45,7 @@ impl Boot for TestTime {
         "testboot".to_owned()
     }
 
-    fn elapsed(&self) -> Millis {
+    fn uptime(&self) -> Millis {
         Millis::new(3_600_000 + self.passed.load(Ordering::SeqCst))
     }
 }

@@ -19,8 +19,6 @@ use crate::source::Sources;
 /// The imports that close a circle today: the file, and what it should not need. Take one away with the import; none is
 /// added.
 const KNOWN: &[(&str, &str)] = &[
-    ("crates/adapter-json/src/journal.rs", "crates/adapter-json/src/index.rs"),
-    ("crates/adapter-json/src/journal.rs", "crates/adapter-json/src/index/load.rs"),
     ("crates/adapter-redis/src/ends.rs", "crates/adapter-redis/src/store.rs"),
     ("crates/adapter-redis/src/sentinel.rs", "crates/adapter-redis/src/link.rs"),
     ("crates/adapter-redis/src/target.rs", "crates/adapter-redis/src/dial.rs"),

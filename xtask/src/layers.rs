@@ -75,9 +75,16 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "tenure-adapter-json",
-        may_name: &["tenure-domain", "tenure-ports"],
+        // The last one is for its tests, which simulate faults of a disk.
+        may_name: &["tenure-domain", "tenure-ports", "tenure-json-test-storage"],
         must_not_use: &[],
         because: ADAPTER,
+    },
+    Rule {
+        package: "tenure-json-test-storage",
+        may_name: &["tenure-domain", "tenure-ports", "tenure-adapter-json"],
+        must_not_use: &[],
+        because: "the simulated storage is for tests of the JSON store alone: it may name tenure-domain, tenure-ports and tenure-adapter-json",
     },
     Rule {
         package: "tenure-adapter-redis",

@@ -1,37 +1,48 @@
-//! The journal's lines: one JSON object each, one transaction each.
+//! The journal's lines: each is one JSON object and one transaction.
 //!
 //! ```text
 //! {"crc":"9a3c01f2","tx":{"q":1842,"t":1764000000000,"s":1841,"b":"4f2a…","u":86400000,"ops":[…]}}
 //! ```
 //! `crc` is the CRC-32C of the bytes of `tx`, `q` the transaction's number, `t` the store's time, `s` the number of
-//! the last transaction known to be on the disk when this one was written, `b` and `u` the machine's run and how long
-//! it had lasted.
+//! the last transaction known to be durable when this one was written, `b` the machine's boot id, and `u` for how many
+//! milliseconds the machine had been up.
 
-mod cursor;
+mod bit_repair;
 mod digest;
-mod mend;
+mod json;
 mod read;
+mod transaction;
 mod write;
 
-pub(crate) use cursor::Problem;
-pub(crate) use mend::mended;
-pub(crate) use read::{Client, Head, Op, Patch, Record, Tx, What, may_begin_line, parse_line, starts_of_lines};
-pub(crate) use write::{Line, Ops};
+pub(crate) use bit_repair::repair_bit;
+pub(crate) use json::FormatError;
+pub(crate) use read::{find_line_starts, is_line_prefix, parse_line};
+pub(crate) use transaction::{Client, Op, Patch, Record, RecordKind, SnapshotHeader, Transaction};
+pub(crate) use write::{LineHeader, LineWriter};
 
-/// What stands before the checksum's eight digits.
+/// Whether bytes are one valid line, without its newline. For fuzzers.
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+#[must_use]
+pub fn is_valid_line(line: &[u8]) -> bool {
+    parse_line(line).is_ok()
+}
+
+/// The bytes before the eight digits of the checksum.
 const BEFORE_CRC: &[u8] = b"{\"crc\":\"";
-/// What stands between those and the transaction.
+/// The bytes between the checksum and the transaction.
 const BEFORE_TX: &[u8] = b"\",\"tx\":";
-/// Where the transaction begins in its line.
+/// The offset of the transaction in its line.
 const TX_AT: usize = BEFORE_CRC.len() + 8 + BEFORE_TX.len();
 
-/// What the first line says the file is.
+/// The format that the first line names.
 const FORMAT: &str = "tenure-sessions";
-/// The version of everything in this module.
+/// The version of the format.
 const VERSION: u32 = 1;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// The text form of a checksum.
 fn hex(crc: u32) -> [u8; 8] {
     std::array::from_fn(|i| HEX[(crc >> (28 - 4 * i)) as usize & 15])
 }

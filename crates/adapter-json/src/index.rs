@@ -1,31 +1,32 @@
-//! The index: the table as a file beside the journal, so that a process need not parse the journal to begin.
+//! The index: the table as a file beside the journal, so that a process need not parse the whole journal when it
+//! begins.
 //!
 //! It is derived and disposable, and the journal stays the truth. An index is used only where each block of the
-//! journal that it covers has the checksum that it had when the index was made, so that no byte of the journal goes
-//! unchecked: what an index saves is the parsing, not the checking. Lines after the covered part are applied as ever.
-//! Whatever is missing, stale, damaged or of another version is as if it were not there: the journal is then parsed
-//! whole, and says for itself what is wrong with it.
+//! journal that it covers has the checksum that it had when the index was made. So no byte of the journal goes
+//! unchecked: what an index saves is the parsing, not the checking. Lines after the covered part are applied as always.
+//! An index that is missing, stale, damaged or of another version is ignored: the whole journal is then parsed, which
+//! also tells what is wrong with it.
 //!
-//! Nothing is synced: after a power loss the checksums tell whether the file is whole. It is written by a process that
-//! holds the store's lock (so that nothing but activity changes), under another name, and renamed when it is whole.
-//! What it says of activity may be later than the journal does, which only ever moves forward.
+//! Nothing is synced: after a power loss the checksums tell whether the file is whole. It is written under another name
+//! by a process that holds the store's lock (so that nothing but activity changes), and renamed when it is whole. The
+//! activity in it may be later than that in the journal; activity only moves forward.
 //!
 //! ```text
 //! blocks, one after the other    devices, subjects, clients, terms, rows; each with its own CRC-32C
-//! directory                      the place in the journal, the journal's blocks' sums, the blocks of this file
+//! directory                      the position in the journal, its blocks' checksums, the blocks of this file
 //! footer, 32 bytes               magic and version, the directory's offset, length and CRC-32C
 //! ```
-//! All numbers are little-endian; it is for the machine that wrote it, and no exchange format.
+//! All numbers are little-endian. The file is for the machine that wrote it, and no exchange format.
 
 use std::io;
-use std::path::Path;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::guard::{beside, check_file};
-use crate::journal::{Journal, Position};
-use crate::snapshot::write_all;
-use crate::table::{PIECE, Table};
-use crate::vfs::{Access, File, Vfs, let_go};
+use crate::journal::position::Position;
+use crate::storage::permissions::check_file;
+use crate::storage::{OpenMode, Storage, StorageFile, close_in_background, sibling_path, write_all_at};
+use crate::table::{ROWS_PER_CHUNK, Table};
 
 mod bytes;
 mod directory;
@@ -33,22 +34,23 @@ mod load;
 mod rows;
 mod shared;
 
-use bytes::Out;
-use directory::{Block, Counts, Directory, FOOTER, Kind};
+use bytes::ByteWriter;
+use directory::{Block, BlockKind, Counts, Directory, FOOTER_SIZE};
 
 pub(crate) use load::Loaded;
 
-/// How many shared values a block has.
-const VALUES_A_BLOCK: u32 = 4096;
+/// How many shared values a block has at most.
+const VALUES_PER_BLOCK: u32 = 4096;
 
-fn name(store: &Path) -> std::path::PathBuf {
-    beside(store, ".index")
+fn index_path(store: &Path) -> PathBuf {
+    sibling_path(store, ".index")
 }
 
-/// What the index beside `store` knows of the journal in `file`, if it can be believed.
-pub(crate) fn load(vfs: &dyn Vfs, store: &Path, file: &dyn File) -> Option<Loaded> {
-    let path = name(store);
-    let index = match vfs.open(&path, Access::Read) {
+/// Loads the index beside `store`, with up to `threads` threads. `None` where there is none that fits the journal in
+/// `file`.
+pub(crate) fn load(storage: &dyn Storage, store: &Path, file: &dyn StorageFile, threads: usize) -> Option<Loaded> {
+    let path = index_path(store);
+    let index = match storage.open(&path, OpenMode::Read) {
         Ok(index) => index,
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
@@ -57,54 +59,54 @@ pub(crate) fn load(vfs: &dyn Vfs, store: &Path, file: &dyn File) -> Option<Loade
             return None;
         }
     };
-    let stat = index.stat().ok()?;
-    if let Err(error) = check_file(vfs, &path, &stat) {
+    let metadata = index.metadata().ok()?;
+    if let Err(error) = check_file(storage, &path, &metadata) {
         tracing::debug!(%error, "the index is not used");
         return None;
     }
-    let loaded = load::load(&*index, stat.size, file);
+    let loaded = load::load(&*index, metadata.size, file, threads);
     if loaded.is_none() {
         tracing::debug!(path = %path.display(), "the index does not fit the store, which is read whole");
     }
     loaded
 }
 
-/// Blocks of the index, written one after the other.
-struct Writer<'a> {
-    file: &'a dyn File,
-    at: u64,
+/// Writes the blocks of an index, one after the other.
+struct BlockWriter<'a> {
+    file: &'a dyn StorageFile,
+    offset: u64,
     blocks: Vec<Block>,
 }
 
-impl Writer<'_> {
-    fn block(&mut self, kind: Kind, count: u32, out: &Out) -> io::Result<()> {
+impl BlockWriter<'_> {
+    fn write(&mut self, kind: BlockKind, count: u32, out: &ByteWriter) -> io::Result<()> {
         let bytes = out.bytes();
-        write_all(self.file, bytes, self.at)?;
+        write_all_at(self.file, bytes, self.offset)?;
         let length = u32::try_from(bytes.len()).map_err(|_| io::Error::other("a block is too large"))?;
-        self.blocks.push(Block { kind, offset: self.at, length, crc: crc32c::crc32c(bytes), count });
-        self.at += u64::from(length);
+        self.blocks.push(Block { kind, offset: self.offset, length, crc: crc32c::crc32c(bytes), count });
+        self.offset += u64::from(length);
         Ok(())
     }
 }
 
-/// The file into which the index is written, locked, so that no two processes write it at once.
-struct Draft<'a> {
-    vfs: &'a dyn Vfs,
-    file: Arc<dyn File>,
+/// The file in which an index is prepared. It is locked, so that no two processes write it at once.
+struct IndexDraft<'a> {
+    storage: &'a dyn Storage,
+    file: Arc<dyn StorageFile>,
 }
 
-impl<'a> Draft<'a> {
-    /// `None` where another process is at it.
-    fn open(vfs: &'a dyn Vfs, path: &Path) -> io::Result<Option<Self>> {
-        let file = vfs.open(path, Access::Create)?;
+impl<'a> IndexDraft<'a> {
+    /// Opens, locks and empties the file. `None` where another process is writing it.
+    fn open(storage: &'a dyn Storage, path: &Path) -> io::Result<Option<Self>> {
+        let file = storage.open(path, OpenMode::Create)?;
         if !file.try_lock()? {
             return Ok(None);
         }
-        let draft = Self { vfs, file };
-        let stat = draft.file.stat()?;
-        check_file(vfs, path, &stat).map_err(|error| io::Error::other(error.to_string()))?;
-        // Between the opening and the lock another process may have put this very file in the index's place.
-        if vfs.stat(path)?.inode != stat.inode {
+        let draft = Self { storage, file };
+        let metadata = draft.file.metadata()?;
+        check_file(storage, path, &metadata).map_err(|error| io::Error::other(error.to_string()))?;
+        // Between opening and locking it, another process may have put this very file in the index's place.
+        if storage.metadata(path)?.inode != metadata.inode {
             return Ok(None);
         }
         draft.file.truncate(0)?;
@@ -112,7 +114,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-impl Drop for Draft<'_> {
+impl Drop for IndexDraft<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.file.unlock() {
             tracing::debug!(%error, "the index's lock is released when this process ends");
@@ -120,60 +122,66 @@ impl Drop for Draft<'_> {
     }
 }
 
-/// Writes the index of what `journal` holds. The caller holds the store's lock, has caught up, and takes an error for
-/// no more than a slower start. Answers up to where it covers the journal; `None` where there is nothing to do.
-pub(crate) fn write(vfs: &dyn Vfs, store: &Path, journal: &parking_lot::RwLock<Journal>) -> io::Result<Option<u64>> {
-    let path = name(store);
-    let at = journal.read().at.clone();
-    let Some(sums) = at.sums.through(at.end) else { return Ok(None) };
-    let from = beside(&path, ".new");
-    let Some(draft) = Draft::open(vfs, &from)? else { return Ok(None) };
+/// Writes the index of a journal that was read up to `position`. `table` locks the table; it is called once for each
+/// block, so that readers and activity get their turn.
+///
+/// The caller holds the store's lock and has caught up. Returns the offset up to which the index covers the journal;
+/// `None` where no index can be written now. After an error the next process only begins more slowly.
+pub(crate) fn write<T: Deref<Target = Table>>(
+    storage: &dyn Storage,
+    store: &Path,
+    position: &Position,
+    table: impl Fn() -> T,
+) -> io::Result<Option<u64>> {
+    let path = index_path(store);
+    let Some(checksums) = position.checksums.through(position.end) else { return Ok(None) };
+    let from = sibling_path(&path, ".new");
+    let Some(draft) = IndexDraft::open(storage, &from)? else { return Ok(None) };
     let put_in_place = || {
-        write_blocks(&*draft.file, journal, &at, sums)?;
-        let former = vfs.open(&path, Access::Read);
-        draft.vfs.rename(&from, &path)?;
-        former.into_iter().for_each(let_go);
+        write_blocks(&*draft.file, &table, position, checksums)?;
+        let former = storage.open(&path, OpenMode::Read);
+        draft.storage.rename(&from, &path)?;
+        former.into_iter().for_each(close_in_background);
         io::Result::Ok(())
     };
     put_in_place().inspect_err(|_| {
-        // On a full disk an unfinished one would take the room that the store's next line needs.
+        // On a full disk an unfinished index would take the space that the store's next line needs.
         let _ = draft.file.truncate(0);
     })?;
-    Ok(Some(at.end))
+    Ok(Some(position.end))
 }
 
-fn write_blocks(
-    file: &dyn File,
-    journal: &parking_lot::RwLock<Journal>,
-    at: &Position,
-    sums: &[(u32, u32)],
+fn write_blocks<T: Deref<Target = Table>>(
+    file: &dyn StorageFile,
+    table: &impl Fn() -> T,
+    position: &Position,
+    checksums: &[(u32, u32)],
 ) -> io::Result<()> {
-    let mut writer = Writer { file, at: 0, blocks: Vec::new() };
-    let mut out = Out::default();
-    let counts = Counts::of(&journal.read().table);
-    // Readers, and activity, get their turn between any two blocks.
-    let mut each = |kind, total: u32, step: u32, put: &dyn Fn(&Table, u32, u32, &mut Out)| {
+    let mut writer = BlockWriter { file, offset: 0, blocks: Vec::new() };
+    let mut out = ByteWriter::default();
+    let counts = Counts::of(&table());
+    let mut write_all = |kind, total: u32, step: u32, put: &dyn Fn(&Table, u32, u32, &mut ByteWriter)| {
         let mut from = 0;
         while from < total {
             let to = total.min(from.saturating_add(step));
             out.clear();
-            put(&journal.read().table, from, to, &mut out);
-            writer.block(kind, to - from, &out)?;
+            put(&table(), from, to, &mut out);
+            writer.write(kind, to - from, &out)?;
             from = to;
         }
         Ok::<_, io::Error>(())
     };
-    each(Kind::Devices, counts.devices, VALUES_A_BLOCK, &shared::put_devices)?;
-    each(Kind::Subjects, counts.subjects, VALUES_A_BLOCK, &shared::put_subjects)?;
-    each(Kind::Clients, counts.clients, VALUES_A_BLOCK, &shared::put_clients)?;
-    each(Kind::Terms, counts.terms, VALUES_A_BLOCK, &shared::put_terms)?;
-    each(Kind::Rows, counts.rows, PIECE as u32, &rows::put)?;
-    let Writer { at: end, blocks, .. } = writer;
-    let directory = Directory { at: at.clone(), sums: sums.to_vec(), counts, blocks };
+    write_all(BlockKind::Devices, counts.devices, VALUES_PER_BLOCK, &shared::put_devices)?;
+    write_all(BlockKind::Subjects, counts.subjects, VALUES_PER_BLOCK, &shared::put_subjects)?;
+    write_all(BlockKind::Clients, counts.clients, VALUES_PER_BLOCK, &shared::put_clients)?;
+    write_all(BlockKind::Terms, counts.terms, VALUES_PER_BLOCK, &shared::put_terms)?;
+    write_all(BlockKind::Rows, counts.rows, ROWS_PER_CHUNK as u32, &rows::put)?;
+    let BlockWriter { offset: end, blocks, .. } = writer;
+    let directory = Directory { position: position.clone(), checksums: checksums.to_vec(), counts, blocks };
     out.clear();
     directory.put(&mut out);
     let footer = directory::footer(end, out.bytes());
-    debug_assert_eq!(footer.len() as u64, FOOTER);
-    write_all(file, out.bytes(), end)?;
-    write_all(file, &footer, end + out.bytes().len() as u64)
+    debug_assert_eq!(footer.len() as u64, FOOTER_SIZE);
+    write_all_at(file, out.bytes(), end)?;
+    write_all_at(file, &footer, end + out.bytes().len() as u64)
 }

@@ -1,7 +1,6 @@
-//! The journal as this process has read it: the table, and the place in the file up to which it was applied.
+//! The journal as this process has read it: the table, and the position in the file up to which it was applied.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,376 +10,328 @@ use tenure_domain::{Session, SessionId};
 use tenure_ports::{StoreError, StoreEvent};
 use tokio::sync::broadcast;
 
-use crate::apply::{News, apply};
-use crate::format::{Head, Op, Problem, Tx, parse_line};
-use crate::guard::{check_file, corrupt, failed, symlink};
+use crate::clock::StoreClock;
+use crate::error::{corrupt, io_error};
+use crate::format::{FormatError, Op, SnapshotHeader, Transaction, parse_line};
 use crate::index::{self, Loaded};
+use crate::storage::permissions::{check_file, symlink_error};
+use crate::storage::{OpenMode, Storage, StorageFile};
 use crate::table::Table;
-use crate::time::StoreClock;
-use crate::vfs::{Access, File, Vfs};
+use crate::table::apply::{AppliedEvents, apply};
 
-pub(crate) mod ahead;
+pub(crate) mod checksums;
 mod follow;
-mod sums;
-mod torn;
+mod parallel_replay;
+pub(crate) mod position;
+pub(crate) mod snapshot;
+mod tail;
 
-pub(crate) use sums::Sums;
-pub(crate) use torn::{Tail, is_torn};
+use checksums::Checksums;
+use position::{Position, RecordedTime};
+pub(crate) use tail::{Tail, is_torn};
 
-/// Where the reading has got to.
-#[derive(Clone, Default)]
-pub(crate) struct Position {
-    /// The end of the last line that was applied.
-    pub(crate) end: u64,
-    /// That line's transaction, and its checksum.
-    pub(crate) number: u64,
-    pub(crate) crc: u32,
-    pub(crate) lines: u64,
-    /// The last transaction known to be on the disk.
-    pub(crate) synced: u64,
-    /// Where that one's line ends.
-    pub(crate) durable: u64,
-    /// The last transaction that did more than to record activity.
-    pub(crate) rules: u64,
-    /// Lines that are not known to be on the disk.
-    pending: VecDeque<(u64, u64)>,
-    /// Whether another process wrote any of those.
-    pub(crate) foreign: bool,
-    pub(crate) head: Head,
-    /// Of the file up to `end`, unless the reading began in its middle.
-    pub(crate) sums: Sums,
-    /// What the last line says of the time.
-    pub(crate) recorded: Recorded,
-    /// After a jump into a replacement: the transaction up to which all was applied before, and its checksum.
-    skip: Option<(u64, u32)>,
-}
-
-impl Position {
-    /// The end of the snapshot that this first line announces; all of that is on the disk.
-    fn behind(head: Head) -> Self {
-        Self {
-            end: head.size,
-            number: head.through,
-            crc: head.last,
-            lines: head.lines,
-            synced: head.through,
-            durable: head.size,
-            head,
-            ..Self::default()
-        }
-    }
-}
-
-/// A time that a line records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Recorded {
-    pub(crate) at: u64,
-    pub(crate) boot: String,
-    pub(crate) elapsed: u64,
-}
-
-impl Recorded {
-    fn take(&mut self, at: u64, boot: &str, elapsed: u64) {
-        (self.at, self.elapsed) = (at, elapsed);
-        if self.boot != boot {
-            boot.clone_into(&mut self.boot);
-        }
-    }
-}
-
-impl Position {
-    /// After a jump to a place: what is not known to be on the disk is one lump, and may be anybody's.
-    pub(crate) fn resume(&mut self) {
-        self.foreign = self.number > self.synced;
-        self.pending = if self.foreign { [(self.number, self.end)].into() } else { VecDeque::new() };
-    }
-}
-
+/// A journal file and the sessions that its lines describe.
 pub(crate) struct Journal {
-    vfs: Arc<dyn Vfs>,
+    storage: Arc<dyn Storage>,
     path: PathBuf,
     clock: Arc<StoreClock>,
-    pub(crate) file: Arc<dyn File>,
+    pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) table: Table,
-    pub(crate) at: Position,
-    /// What made it of no use.
+    pub(crate) position: Position,
+    /// Why nothing can be read from this file any more.
     broken: Option<StoreError>,
-    /// Sessions that this process was told to end and could not: refused here whatever the file says.
-    pub(crate) denied: HashMap<SessionId, Session>,
-    /// Whether the directory is known to name this file for good.
-    pub(crate) named: bool,
-    /// It could only be opened to read.
+    /// Sessions that this process was told to end and could not: it refuses them, whatever the file says.
+    pub(crate) refused_locally: HashMap<SessionId, Session>,
+    /// Whether the file's name is known to be durable.
+    pub(crate) directory_synced: bool,
+    /// Whether the file could only be opened to read.
     pub(crate) read_only: bool,
-    /// Up to here the file held lines that nobody has said are on the disk when this process opened it. `None` until it
-    /// was read for the first time.
-    unsure: Option<u64>,
-    /// Up to where an index covers the file that is in place; `None` where none is wanted.
-    pub(crate) indexed: Option<u64>,
-    feed: broadcast::Sender<StoreEvent>,
+    /// The end of the lines of which nobody had said that they are durable when this process opened the file. `None`
+    /// until it was read for the first time.
+    uncertain_end: Option<u64>,
+    /// The offset up to which an index covers the file in place; `None` where no index is wanted.
+    pub(crate) indexed_end: Option<u64>,
+    events: broadcast::Sender<StoreEvent>,
     buffer: Vec<u8>,
 }
 
-/// A line that was not applied.
-struct Bad {
-    message: Problem,
-    /// Its checksum was right, so no torn write explains it.
-    sealed: bool,
+/// Why a line was not applied.
+struct ReplayError {
+    message: FormatError,
+    /// Whether the line's checksum is right, so that no torn write explains the error.
+    checksum_matches: bool,
 }
 
-/// Opens the file and checks that it may be used.
-pub(crate) fn open_file(vfs: &dyn Vfs, path: &Path) -> Result<(Arc<dyn File>, bool), StoreError> {
+/// Opens a store's file and checks its permissions. Also returns whether it could only be opened to read.
+pub(crate) fn open_file(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn StorageFile>, bool), StoreError> {
     let cannot = |error: &io::Error| match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-        Some(rustix::io::Errno::LOOP | rustix::io::Errno::MLINK) => symlink(path),
-        _ => failed(path, "open the store", error),
+        Some(rustix::io::Errno::LOOP | rustix::io::Errno::MLINK) => symlink_error(path),
+        _ => io_error(path, "open the store", error),
     };
     let mut read_only = false;
-    let file = match vfs.open(path, Access::Write) {
+    let file = match storage.open(path, OpenMode::Write) {
         Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-            // It can still be looked at, unless another check tells better why not.
-            if let Ok(stat) = vfs.stat(path) {
-                check_file(vfs, path, &stat)?;
+            // It can still be read, unless another check can say better why not.
+            if let Ok(metadata) = storage.metadata(path) {
+                check_file(storage, path, &metadata)?;
             }
             read_only = true;
-            vfs.open(path, Access::Read)
+            storage.open(path, OpenMode::Read)
         }
         other => other,
     }
     .map_err(|error| cannot(&error))?;
-    let stat = file.stat().map_err(|error| failed(path, "look at the store", &error))?;
-    check_file(vfs, path, &stat)?;
+    let metadata = file.metadata().map_err(|error| io_error(path, "look at the store", &error))?;
+    check_file(storage, path, &metadata)?;
     Ok((file, read_only))
 }
 
 impl Journal {
-    /// Reads the whole file.
-    pub(crate) fn read_whole(mut self) -> Result<Self, StoreError> {
-        self.refresh()?;
-        Ok(self)
-    }
-
-    /// The same, from the index where there is one that fits.
-    pub(crate) fn read_indexed(mut self) -> Result<Self, StoreError> {
-        self.indexed = Some(0);
-        self.take_index();
-        self.read_whole()
-    }
-
     /// Opens the file, and reads nothing of it yet.
     pub(crate) fn open(
-        vfs: Arc<dyn Vfs>,
+        storage: Arc<dyn Storage>,
         path: &Path,
         clock: Arc<StoreClock>,
-        feed: broadcast::Sender<StoreEvent>,
+        events: broadcast::Sender<StoreEvent>,
     ) -> Result<Self, StoreError> {
-        let (file, read_only) = open_file(&*vfs, path)?;
+        let (file, read_only) = open_file(&*storage, path)?;
         Ok(Self {
-            vfs,
+            storage,
             path: path.to_owned(),
             clock,
             file,
             table: Table::default(),
-            at: Position::default(),
+            position: Position::default(),
             broken: None,
-            denied: HashMap::new(),
-            named: false,
+            refused_locally: HashMap::new(),
+            directory_synced: false,
             read_only,
-            unsure: None,
-            indexed: None,
-            feed,
+            uncertain_end: None,
+            indexed_end: None,
+            events,
             buffer: Vec::new(),
         })
     }
 
-    /// Begins where the index ends, if it fits the file.
-    fn take_index(&mut self) {
-        if self.indexed.is_none() {
-            return;
-        }
-        self.indexed = Some(0);
-        if let Some(Loaded { table, at }) = index::load(&*self.vfs, &self.path, &*self.file) {
-            self.clock.record(at.recorded.at, &at.recorded.boot, at.recorded.elapsed);
-            (self.table, self.indexed, self.at) = (table, Some(at.end), at);
-        }
-    }
-
-    /// A journal whose state was put together otherwise, to be written anew: all transactions up to `number` are in it.
-    pub(crate) fn rebuilt(
-        vfs: Arc<dyn Vfs>,
+    /// Makes a journal of a table that was put together otherwise, to be rewritten. The table contains all transactions
+    /// up to `number`.
+    pub(crate) fn from_table(
+        storage: Arc<dyn Storage>,
         path: &Path,
         clock: Arc<StoreClock>,
         table: Table,
         number: u64,
     ) -> Result<Self, StoreError> {
-        let (file, read_only) = open_file(&*vfs, path)?;
-        Ok(Self {
-            vfs,
-            path: path.to_owned(),
-            clock,
-            file,
-            table,
-            at: Position { number, ..Position::default() },
-            broken: None,
-            denied: HashMap::new(),
-            named: false,
-            read_only,
-            unsure: None,
-            indexed: None,
-            feed: broadcast::channel(1).0,
-            buffer: Vec::new(),
-        })
+        let journal = Self::open(storage, path, clock, broadcast::channel(1).0)?;
+        Ok(Self { table, position: Position { number, ..Position::default() }, ..journal })
     }
 
-    /// Whether nothing was written since the last look. One system call.
-    pub(crate) fn is_fresh(&self) -> Result<bool, StoreError> {
-        let stat = self.file.stat().map_err(|error| failed(&self.path, "look at the store", &error))?;
-        match &self.broken {
-            // A damaged file stays refused until another takes its place: it was repaired, or a back-up restored.
-            Some(broken) if stat.links != 0 => Err(broken.clone()),
-            Some(_) => Ok(false),
-            None => Ok(stat.size == self.at.end && stat.links != 0),
+    /// Reads the whole file, line by line.
+    pub(crate) fn read_whole(mut self) -> Result<Self, StoreError> {
+        self.refresh()?;
+        Ok(self)
+    }
+
+    /// Reads the whole file, as much of it as possible from its index.
+    pub(crate) fn read_indexed(mut self) -> Result<Self, StoreError> {
+        self.indexed_end = Some(0);
+        self.load_index();
+        self.read_whole()
+    }
+
+    /// Begins where the index ends, if there is one that fits the file.
+    fn load_index(&mut self) {
+        if self.indexed_end.is_none() {
+            return;
+        }
+        self.indexed_end = Some(0);
+        let threads = parallel_replay::thread_count();
+        if let Some(Loaded { table, position }) = index::load(&*self.storage, &self.path, &*self.file, threads) {
+            let RecordedTime { at, boot, uptime } = &position.recorded;
+            self.clock.record(*at, boot, *uptime);
+            (self.table, self.indexed_end, self.position) = (table, Some(position.end), position);
         }
     }
 
-    /// Applies the whole lines at the beginning of `bytes`, which continue the file from `at.end`; answers how many
-    /// bytes that was.
-    fn absorb(&mut self, bytes: &[u8], foreign: bool) -> Result<usize, Bad> {
-        let mut news = News { wanted: self.feed.receiver_count() > 0, ..News::default() };
+    /// Whether everything that was written, by any process, is applied. One system call.
+    pub(crate) fn is_current(&self) -> Result<bool, StoreError> {
+        let metadata = self.file.metadata().map_err(|error| io_error(&self.path, "look at the store", &error))?;
+        match &self.broken {
+            // A damaged file stays refused until another takes its place: a repaired one, or a back-up.
+            Some(broken) if metadata.links != 0 => Err(broken.clone()),
+            Some(_) => Ok(false),
+            None => Ok(metadata.size == self.position.end && metadata.links != 0),
+        }
+    }
+
+    /// Applies the whole lines at the beginning of `bytes`, which continue the file from `position.end`. Returns how
+    /// many bytes that was. `is_foreign` says that another process wrote them.
+    fn apply_lines(&mut self, bytes: &[u8], is_foreign: bool) -> Result<usize, ReplayError> {
+        let mut events = AppliedEvents { has_subscribers: self.events.receiver_count() > 0, ..Default::default() };
         let mut done = 0;
-        let mut last = None;
-        let mut outcome = Ok(());
+        let mut last_time = None;
+        let mut result = Ok(());
         while let Some(length) = memchr::memchr(b'\n', &bytes[done..]) {
             let line = &bytes[done..done + length];
-            outcome = self.absorb_line(line, &mut news, &mut last);
-            if outcome.is_err() {
+            result = self.apply_line(line, &mut events, &mut last_time);
+            if result.is_err() {
                 break;
             }
-            self.at.foreign |= foreign && !self.at.pending.is_empty();
+            self.position.has_foreign_lines |= is_foreign && !self.position.pending.is_empty();
             done += length + 1;
         }
-        self.at.sums.extend(self.at.end - done as u64, &bytes[..done]);
-        if let Some((at, boot, elapsed)) = last {
-            self.clock.record(at, &boot, elapsed);
-            self.at.recorded.take(at, &boot, elapsed);
+        self.position.checksums.extend(self.position.end - done as u64, &bytes[..done]);
+        if let Some((at, boot, uptime)) = last_time {
+            self.clock.record(at, &boot, uptime);
+            self.position.recorded.update(at, &boot, uptime);
         }
-        for item in news.items {
-            drop(self.feed.send(item));
-        }
-        outcome.map(|()| done)
+        self.publish(events);
+        result.map(|()| done)
     }
 
-    fn absorb_line<'a>(
+    /// Sends events to the subscribers, if there are any by now.
+    fn publish(&self, events: AppliedEvents) {
+        for event in events.events {
+            drop(self.events.send(event));
+        }
+    }
+
+    fn apply_line<'a>(
         &mut self,
         line: &'a [u8],
-        news: &mut News,
-        last: &mut Option<(u64, Cow<'a, str>, u64)>,
-    ) -> Result<(), Bad> {
-        let (tx, crc) = parse_line(line).map_err(|message| Bad { message, sealed: false })?;
-        *last = Some((tx.at, tx.boot.clone(), tx.elapsed));
-        self.absorb_tx(tx, crc, line.len() as u64 + 1, news).map_err(|message| Bad { message, sealed: true })
+        events: &mut AppliedEvents,
+        last_time: &mut Option<(u64, Cow<'a, str>, u64)>,
+    ) -> Result<(), ReplayError> {
+        let (tx, crc) = parse_line(line).map_err(|message| ReplayError { message, checksum_matches: false })?;
+        *last_time = Some((tx.at, tx.boot.clone(), tx.uptime));
+        self.apply_transaction(tx, crc, line.len() as u64 + 1, events)
+            .map_err(|message| ReplayError { message, checksum_matches: true })
     }
 
-    fn absorb_tx(&mut self, tx: Tx<'_>, crc: u32, length: u64, news: &mut News) -> Result<(), Problem> {
+    /// Applies the transaction of the next line, which has `length` bytes with its newline, and moves the position.
+    fn apply_transaction(
+        &mut self,
+        tx: Transaction<'_>,
+        crc: u32,
+        length: u64,
+        events: &mut AppliedEvents,
+    ) -> Result<(), FormatError> {
         let (number, synced) = (tx.number, tx.synced);
         let mut crc = crc;
-        if self.at.lines == 0 {
-            let [Op::Head(head)] = tx.ops[..] else { return Err("the file does not begin as a journal does".into()) };
-            if head.lines == 0 || number.checked_add(head.lines) != head.through.checked_add(1) {
+        if self.position.lines == 0 {
+            let [Op::Header(header)] = tx.ops[..] else {
+                return Err("the file does not begin as a journal does".into());
+            };
+            if header.lines == 0 || number.checked_add(header.lines) != header.through.checked_add(1) {
                 return Err("the first line's numbers contradict each other".into());
             }
-            self.at.head = head;
-        } else if number != self.at.number + 1 {
-            return Err(
-                format!("transaction {} is missing; {number} follows {}", self.at.number + 1, self.at.number).into()
-            );
+            self.position.header = header;
+        } else if number != self.position.number + 1 {
+            let last = self.position.number;
+            return Err(format!("transaction {} is missing; {number} follows {last}", last + 1).into());
         } else {
-            self.take(tx, crc, news)?;
+            self.apply_operations(tx, crc, events)?;
         }
-        let at = &mut self.at;
-        at.end += length;
-        at.lines += 1;
-        at.number = number;
-        if at.lines <= at.head.lines {
-            // A snapshot was synced before it became the store.
-            (at.synced, at.durable) = (number, at.end);
-            if at.lines == at.head.lines {
-                if at.end != at.head.size || number != at.head.through {
+        let position = &mut self.position;
+        position.end += length;
+        position.lines += 1;
+        position.number = number;
+        if position.lines <= position.header.lines {
+            // A snapshot is durable before its file becomes the store.
+            (position.synced_number, position.synced_end) = (number, position.end);
+            if position.lines == position.header.lines {
+                if position.end != position.header.size || number != position.header.through {
                     return Err("the snapshot does not end where the first line says".into());
                 }
-                crc = at.head.last;
+                crc = position.header.last_crc;
             }
         } else {
-            at.pending.push_back((number, at.end));
-            self.synced_through(synced);
+            position.pending.push_back((number, position.end));
+            self.mark_synced(synced);
         }
-        self.at.crc = crc;
+        self.position.crc = crc;
         Ok(())
     }
 
-    fn take(&mut self, tx: Tx<'_>, crc: u32, news: &mut News) -> Result<(), Problem> {
+    fn apply_operations(
+        &mut self,
+        tx: Transaction<'_>,
+        crc: u32,
+        events: &mut AppliedEvents,
+    ) -> Result<(), FormatError> {
         let number = tx.number;
-        match self.at.skip {
-            Some((through, last)) if number <= through => {
+        match self.position.skip_through {
+            Some((through, last_crc)) if number <= through => {
                 if number == through {
-                    // Another history: nothing of it may be mixed with what is at hand.
-                    self.at.skip = (crc != last).then_some((u64::MAX, 0));
+                    // With another checksum it is another history, and nothing of it may be mixed with this table.
+                    self.position.skip_through = (crc != last_crc).then_some((u64::MAX, 0));
                 }
                 Ok(())
             }
             _ => {
-                news.rules = false;
-                apply(&mut self.table, tx, news)?;
-                if news.rules {
-                    self.at.rules = number;
+                events.has_changes = false;
+                apply(&mut self.table, tx, events)?;
+                if events.has_changes {
+                    self.position.last_change = number;
                 }
                 Ok(())
             }
         }
     }
 
-    /// Takes note that the transactions up to this one are on the disk.
-    pub(crate) fn synced_through(&mut self, number: u64) {
-        let at = &mut self.at;
-        at.synced = at.synced.max(number.min(at.number));
-        while let Some(&(number, end)) = at.pending.front().filter(|(number, _)| *number <= at.synced) {
-            at.durable = end.max(at.durable);
-            at.synced = at.synced.max(number);
-            at.pending.pop_front();
+    /// Records that the transactions up to `number` are durable.
+    pub(crate) fn mark_synced(&mut self, number: u64) {
+        let position = &mut self.position;
+        position.synced_number = position.synced_number.max(number.min(position.number));
+        let synced = position.synced_number;
+        while let Some(&(number, end)) = position.pending.front().filter(|(number, _)| *number <= synced) {
+            position.synced_end = end.max(position.synced_end);
+            position.synced_number = position.synced_number.max(number);
+            position.pending.pop_front();
         }
-        at.foreign &= !at.pending.is_empty();
+        position.has_foreign_lines &= !position.pending.is_empty();
     }
 
-    /// Whether a sync may be no proof that all is on the disk: another process may have been told of a failure, before
-    /// this one opened the file, and nobody is told twice.
-    pub(crate) fn is_unsure(&self) -> bool {
-        self.at.foreign && self.unsure.is_none_or(|unsure| self.at.durable < unsure)
+    /// Whether a successful sync may be no proof that everything is durable: another process may have been told of a
+    /// failed sync before this one opened the file, and the system reports each failure only once.
+    pub(crate) fn is_sync_inconclusive(&self) -> bool {
+        self.position.has_foreign_lines && self.uncertain_end.is_none_or(|end| self.position.synced_end < end)
     }
 
-    /// Applies what this process itself has just written at `from`, as far as no other thread did so already.
-    pub(crate) fn wrote(&mut self, bytes: &[u8], from: u64) -> Result<(), StoreError> {
-        let done = usize::try_from(self.at.end.saturating_sub(from)).unwrap_or(usize::MAX);
+    /// Applies the lines that this process itself has just written at `from`, as far as no other thread has applied
+    /// them already.
+    pub(crate) fn apply_own(&mut self, bytes: &[u8], from: u64) -> Result<(), StoreError> {
+        let done = usize::try_from(self.position.end.saturating_sub(from)).unwrap_or(usize::MAX);
         let Some(rest) = bytes.get(done..) else { return Ok(()) };
-        match self.absorb(rest, false) {
+        match self.apply_lines(rest, false) {
             Ok(_) => Ok(()),
-            Err(bad) => {
-                let error = corrupt(&self.path, self.at.lines + 1, &bad.message);
+            Err(replay) => {
+                let error = corrupt(&self.path, self.position.lines + 1, &replay.message);
                 self.broken = Some(error.clone());
                 Err(error)
             }
         }
     }
 
-    /// Goes on in a file that this process itself has just put in place of this one, with the very state at hand.
-    /// Answers the former one.
-    pub(crate) fn adopt(&mut self, file: Arc<dyn File>, head: Head, sums: Sums, recorded: Recorded) -> Arc<dyn File> {
+    /// Goes on in a file that this process itself has just put in the place of this one, and that holds the very state
+    /// of the table. Returns the former file.
+    pub(crate) fn switch_to(
+        &mut self,
+        file: Arc<dyn StorageFile>,
+        header: SnapshotHeader,
+        checksums: Checksums,
+        recorded: RecordedTime,
+    ) -> Arc<dyn StorageFile> {
         let former = std::mem::replace(&mut self.file, file);
-        (self.named, self.read_only, self.unsure) = (true, false, Some(0));
-        self.at = Position { rules: self.at.rules, sums, recorded, ..Position::behind(head) };
-        self.indexed = self.indexed.map(|_| 0);
+        (self.directory_synced, self.read_only, self.uncertain_end) = (true, false, Some(0));
+        let last_change = self.position.last_change;
+        self.position = Position { last_change, checksums, recorded, ..Position::at_snapshot_end(header) };
+        self.indexed_end = self.indexed_end.map(|_| 0);
         former
     }
 
-    /// What a compaction writes into the first line.
-    pub(crate) fn last(&self) -> (u64, u32) {
-        (self.at.number, self.at.crc)
+    /// The number and the checksum of the last transaction: what a compaction writes into the first line.
+    pub(crate) fn last_transaction(&self) -> (u64, u32) {
+        (self.position.number, self.position.crc)
     }
 }

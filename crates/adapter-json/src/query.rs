@@ -1,90 +1,91 @@
-//! Listings. A scan gives way to others every so many rows.
+//! Listings. A scan unlocks the table between two groups of rows, so that others get their turn.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use tenure_domain::{Filter, IdPrefix, Session, SessionError, SessionId, SortKey, Timestamp};
 use tenure_ports::{Cursor, Page, StoreError};
 
-use crate::guard::corrupt;
+use crate::error::corrupt;
+use crate::state::StoreState;
 use crate::table::{Row, Table};
-use crate::writer::Shared;
 
-/// How many rows are looked at under one lock.
-const ROWS_AT_ONCE: u32 = 16_384;
+/// How many rows are looked at while the table is locked once.
+const ROWS_PER_LOCK: u32 = 16_384;
 
-/// Rows that a filter can mean, in the order of their places.
-enum Places {
-    /// All, from a place on.
+/// The rows that can match a filter.
+enum Candidates {
+    /// All rows from this one on.
     All(u32),
-    /// These, ascending.
-    Some(Vec<u32>),
+    /// These rows, in ascending order.
+    Listed(Vec<u32>),
 }
 
-fn places(table: &Table, filter: &Filter, from: u32) -> Places {
+/// The rows from `from` on that can match a filter.
+fn candidates(table: &Table, filter: &Filter, from: u32) -> Candidates {
     let listed = |rows: &mut dyn Iterator<Item = (u32, &Row)>| {
-        let mut places: Vec<u32> = rows.map(|(at, _)| at).filter(|at| *at >= from).collect();
-        places.sort_unstable();
-        Places::Some(places)
+        let mut rows: Vec<u32> = rows.map(|(at, _)| at).filter(|at| *at >= from).collect();
+        rows.sort_unstable();
+        Candidates::Listed(rows)
     };
     if let Some(device) = &filter.device {
         return match table.devices.find(device.as_str()) {
             Some(device) => listed(&mut table.device_rows(device)),
-            None => Places::Some(Vec::new()),
+            None => Candidates::Listed(Vec::new()),
         };
     }
     if let Some(subject) = &filter.subject {
         return match table.subjects.find(subject.as_str()) {
-            // Following a long list through memory costs more than to look at every row.
-            Some(subject) if table.subjects.uses(subject) < table.bound() / 8 => {
+            // Following a long list through memory costs more than looking at every row.
+            Some(subject) if table.subjects.use_count(subject) < table.slot_count() / 8 => {
                 listed(&mut table.subject_rows(subject))
             }
-            Some(_) => Places::All(from),
-            None => Places::Some(Vec::new()),
+            Some(_) => Candidates::All(from),
+            None => Candidates::Listed(Vec::new()),
         };
     }
-    Places::All(from)
+    Candidates::All(from)
 }
 
-fn damaged(shared: &Shared, error: &SessionError) -> StoreError {
-    corrupt(&shared.path, 0, &error.to_string())
+fn corrupt_row(state: &StoreState, error: &SessionError) -> StoreError {
+    corrupt(&state.path, 0, &error.to_string())
 }
 
+/// Reads one page of a walk through the sessions. See [`tenure_ports::SessionRepository::page`].
 pub(crate) fn page(
-    shared: &Shared,
+    state: &StoreState,
     filter: &Filter,
     now: Timestamp,
     after: Option<Cursor>,
     limit: usize,
 ) -> Result<Page, StoreError> {
     let from = after.map_or(0, |cursor| u32::try_from(cursor.0).unwrap_or(u32::MAX));
-    let journal = shared.journal.read();
+    let journal = state.journal.read();
     let table = &journal.table;
     let mut sessions = Vec::new();
-    let mut take = |at: u32| {
-        let session = table.session(at).map_err(|error| damaged(shared, &error))?;
+    let mut add = |at: u32| {
+        let session = table.session(at).map_err(|error| corrupt_row(state, &error))?;
         if filter.matches(&session, now) {
             sessions.push(session);
         }
         Ok::<_, StoreError>(sessions.len() >= limit.max(1))
     };
-    let next = match places(table, filter, from) {
-        Places::Some(places) => {
+    let next = match candidates(table, filter, from) {
+        Candidates::Listed(rows) => {
             let mut next = None;
-            for at in places {
-                if take(at)? {
+            for at in rows {
+                if add(at)? {
                     next = Some(at + 1);
                     break;
                 }
             }
             next
         }
-        Places::All(from) => {
-            let to = from.saturating_add(ROWS_AT_ONCE).min(table.bound());
-            let mut next = (to < table.bound()).then_some(to);
+        Candidates::All(from) => {
+            let to = from.saturating_add(ROWS_PER_LOCK).min(table.slot_count());
+            let mut next = (to < table.slot_count()).then_some(to);
             for (at, _) in table.rows_from(from).take_while(|(at, _)| *at < to) {
-                if take(at)? {
+                if add(at)? {
                     next = Some(at + 1);
                     break;
                 }
@@ -95,7 +96,7 @@ pub(crate) fn page(
     Ok(Page { sessions, next: next.map(|next| Cursor(next.into())) })
 }
 
-/// The first of a listing that are known so far; the last of them on top.
+/// A session of a sorted listing; the greatest is the one that comes last.
 struct Ranked {
     session: Session,
     sort: SortKey,
@@ -121,18 +122,19 @@ impl Ord for Ranked {
     }
 }
 
-/// Whether a row can come before a session in the order of `sort`: told by the packed numbers, so that the many that
-/// cannot are never unpacked.
+/// Whether a row can come before a session in the order of `sort`. This compares packed numbers, so that the many rows
+/// that cannot are never unpacked.
 fn may_precede(row: &Row, session: &Session, sort: SortKey) -> bool {
     match sort {
-        SortKey::LastActivity => row.active >= session.last_activity.as_millis(),
+        SortKey::LastActivity => row.last_activity >= session.last_activity.as_millis(),
         SortKey::Created => row.created >= session.created_at.as_millis(),
         SortKey::Expires => row.expires <= session.expires_at.as_millis(),
     }
 }
 
-pub(crate) fn top(
-    shared: &Arc<Shared>,
+/// Lists the first `limit` sessions in the order of `sort`. See [`tenure_ports::SessionRepository::list_sorted`].
+pub(crate) fn list_sorted(
+    state: &StoreState,
     filter: &Filter,
     now: Timestamp,
     sort: SortKey,
@@ -144,7 +146,7 @@ pub(crate) fn top(
         if limit == 0 || (full && best.peek().is_some_and(|last| !may_precede(row, &last.session, sort))) {
             return Ok(());
         }
-        let session = table.session(at).map_err(|error| damaged(shared, &error))?;
+        let session = table.session(at).map_err(|error| corrupt_row(state, &error))?;
         if filter.matches(&session, now) {
             best.push(Ranked { session, sort });
             if full {
@@ -153,21 +155,21 @@ pub(crate) fn top(
         }
         Ok::<_, StoreError>(())
     };
-    // The youngest come first: where most rows were added in order, few of the others need to be unpacked.
+    // The newest rows first: they were mostly inserted in order, so few of the others need to be unpacked.
     let mut to = u32::MAX;
     while to > 0 {
-        let journal = shared.journal.read();
+        let journal = state.journal.read();
         let table = &journal.table;
-        match places(table, filter, 0) {
-            Places::Some(places) => {
-                for at in places {
+        match candidates(table, filter, 0) {
+            Candidates::Listed(rows) => {
+                for at in rows {
                     consider(table, at, table.row(at))?;
                 }
                 break;
             }
-            Places::All(_) => {
-                to = to.min(table.bound());
-                let from = to.saturating_sub(ROWS_AT_ONCE);
+            Candidates::All(_) => {
+                to = to.min(table.slot_count());
+                let from = to.saturating_sub(ROWS_PER_LOCK);
                 for at in (from..to).rev() {
                     let row = table.row(at);
                     if !row.is_free() {
@@ -181,26 +183,27 @@ pub(crate) fn top(
     Ok(best.into_sorted_vec().into_iter().map(|ranked| ranked.session).collect())
 }
 
-pub(crate) fn starting_with(shared: &Shared, prefix: IdPrefix, limit: usize) -> Vec<SessionId> {
+/// Lists the first `limit` ids that begin with a prefix.
+pub(crate) fn ids_with_prefix(state: &StoreState, prefix: IdPrefix, limit: usize) -> Vec<SessionId> {
     let range = prefix.range();
     if range.start() == range.end() {
-        let known = shared.journal.read().table.find(*range.start()).is_some();
+        let known = state.journal.read().table.find(*range.start()).is_some();
         return if known && limit > 0 { vec![*range.start()] } else { Vec::new() };
     }
     let mut found = Vec::new();
     let mut from = 0;
     loop {
-        let journal = shared.journal.read();
-        let to = from + ROWS_AT_ONCE;
+        let journal = state.journal.read();
+        let to = from + ROWS_PER_LOCK;
         let rows = journal.table.rows_from(from).take_while(|(at, _)| *at < to);
         found.extend(rows.map(|(_, row)| row.id).filter(|id| prefix.matches(*id)));
-        // Only the first ones are asked for.
+        // Only the first `limit` are needed.
         if found.len() > limit.saturating_mul(2).max(1024) {
             found.sort_unstable();
             found.truncate(limit);
         }
         from = to;
-        if from >= journal.table.bound() {
+        if from >= journal.table.slot_count() {
             break;
         }
     }

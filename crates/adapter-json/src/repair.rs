@@ -1,7 +1,7 @@
-//! `tenure doctor --repair`: says what would become of a store that is not as it should be, and does it.
+//! The repair of a damaged store, and of one whose time does not agree with the machine's clock: `tenure doctor --repair`.
 //!
-//! A repair writes a new file from what checks out, keeps the old one beside it, and puts the new one in its place, all
-//! of it under the writers' lock. A store that is refused is never written to by anybody else meanwhile.
+//! A repair writes a new file of everything that is valid, keeps the old file beside it, and puts the new one in its
+//! place, all under the writers' lock. Nobody else writes to a damaged store meanwhile.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,187 +13,120 @@ use tenure_domain::{
 };
 use tenure_ports::{Clock, StoreError};
 
-use crate::apply::{News, apply};
-use crate::boot::{Boot, SystemBoot};
-use crate::format::{Line, Ops, parse_line};
-use crate::guard::{beside, check_directory, corrupt, failed, must_exist, parent, unavailable};
-use crate::journal::{Journal, open_file};
-use crate::lock::Lock;
-use crate::snapshot;
+use crate::clock::boot::{Boot, SystemBoot};
+use crate::clock::{CLOCK_TOLERANCE, StoreClock};
+use crate::error::{corrupt, io_error, unavailable};
+use crate::format::{LineHeader, LineWriter, parse_line};
+use crate::journal::{Journal, open_file, snapshot};
+use crate::storage::lock::WriterLock;
+use crate::storage::permissions::{check_directory, check_exists};
+use crate::storage::{OpenMode, OsStorage, Storage, parent_directory, sibling_path, write_all_at};
 use crate::table::Table;
-use crate::time::{StoreClock, TOLERANCE};
-use crate::vfs::{Access, OsFs, Vfs};
-use crate::writer::decide;
+use crate::table::apply::{AppliedEvents, apply};
+use crate::writer::commit_lines;
 
+mod plan;
 mod salvage;
 
+pub use plan::{ClockSkew, Loss, RepairPlan};
 use salvage::{Salvaged, salvage};
 
-/// How long the lock is waited for.
-const PATIENCE: Millis = Millis::seconds(2);
-/// Beside the store, with a number where there is one already.
-const BACKUP: &str = ".before-repair";
+/// How long a repair waits for the lock.
+const LOCK_TIMEOUT: Millis = Millis::seconds(2);
+/// The suffix of the file that is kept. A number follows it where there is such a file already.
+const BACKUP_SUFFIX: &str = ".before-repair";
 
-/// Something in the file that is not as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// One bit of the line had changed, or its newline; it is kept as it was.
-    Mended {
-        /// Counted from 1.
-        line: u64,
-    },
-    /// The last line is whole but for its newline, and is kept.
-    NoNewline {
-        /// Counted from 1.
-        line: u64,
-    },
-    /// An incomplete line at the end, or sectors that were never written: nobody was told that it was done.
-    Torn {
-        /// Where it begins.
-        offset: u64,
-        /// How long it is.
-        bytes: u64,
-    },
-    /// A line that does not check out.
-    Dropped {
-        /// Counted from 1.
-        line: u64,
-        /// Where it begins.
-        offset: u64,
-        /// How long it is; 0 where the line is whole and out of place.
-        bytes: u64,
-        /// What is wrong with it.
-        message: String,
-        /// The sessions that it names, as far as it can be read.
-        sessions: Vec<SessionId>,
-    },
-    /// Lines that are not there.
-    Missing {
-        /// The first transaction that is missing.
-        from: u64,
-        /// The last one.
-        to: u64,
-    },
-    /// A part of a line that has nothing to be applied to, since what came before it is lost.
-    Skipped {
-        /// Counted from 1.
-        line: u64,
-        /// What it lacks.
-        message: String,
-    },
+/// Plans and makes the repair of one store.
+pub struct Repairer {
+    storage: Arc<dyn Storage>,
+    path: PathBuf,
+    wall: Arc<dyn Clock>,
+    boot: Arc<dyn Boot>,
+    policy: Policy,
 }
 
-/// The machine's clock is behind what the store recorded: before a restart, or in this run of the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Behind {
-    /// The last time that the store recorded.
-    pub recorded: Timestamp,
-    /// Whether the machine was restarted since. Else the store works, and its time is ahead of the clock.
-    pub restarted: bool,
-    /// How many sessions that hold were issued or rotated later than the clock says it is.
-    pub early: u64,
-    /// Until when the last of those would hold.
-    pub until: Timestamp,
-}
-
-/// What a repair would do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// What is wrong with the file, in its order.
-    pub losses: Vec<Loss>,
-    /// Sessions that hold and are named by lines that are lost: they are ended, since an end may be among those.
-    pub ended: Vec<SessionId>,
-    /// Whether lines are lost that do not tell whom they were about.
-    pub unnamed: bool,
-    /// A clock that would be accepted.
-    pub clock: Option<Behind>,
-    /// How many sessions are kept, over ones included.
-    pub kept: u64,
-    /// How large the file is.
-    pub size: u64,
-    /// Where the file would be kept as it is.
-    pub backup: PathBuf,
-}
-
-impl Plan {
-    /// How many transactions are lost that somebody may have been told were done.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        let lost = |loss: &Loss| match loss {
-            Loss::Dropped { line, bytes, .. } => u64::from(*line > 1 && *bytes > 0),
-            Loss::Missing { from, to } => to - from + 1,
-            Loss::Mended { .. } | Loss::NoNewline { .. } | Loss::Torn { .. } | Loss::Skipped { .. } => 0,
-        };
-        self.losses.iter().map(lost).sum()
-    }
-}
-
-/// What a repair works on, and on whose terms.
-pub(crate) struct Surgery {
-    pub(crate) vfs: Arc<dyn Vfs>,
-    pub(crate) path: PathBuf,
-    pub(crate) wall: Arc<dyn Clock>,
-    pub(crate) boot: Arc<dyn Boot>,
-    pub(crate) policy: Policy,
-}
-
-/// What a repair of the store at `path` would do; `None` where there is nothing to repair. Changes nothing.
-///
-/// # Errors
-/// [`StoreError`] where the file may not be used or is no journal at all.
-pub fn plan(path: &Path, wall: Arc<dyn Clock>, policy: &Policy) -> Result<Option<Plan>, StoreError> {
-    Ok(Surgery::new(path, wall, policy).examine()?.map(|(plan, _)| plan))
-}
-
-/// Does what `shown` says, as one step: the store is then as it was, or repaired and durable.
-///
-/// # Errors
-/// [`StoreError`]; also where the store is by now another than `shown` was made of. Nothing was changed then, but that
-/// a back-up may have been begun.
-pub fn repair(path: &Path, wall: Arc<dyn Clock>, policy: &Policy, shown: &Plan) -> Result<(), StoreError> {
-    Surgery::new(path, wall, policy).carry_out(shown)
-}
-
-/// All that the new file is made of.
-pub(crate) struct Prepared {
+/// Everything that the new file is made of.
+struct RepairedState {
+    /// The old file.
     bytes: Vec<u8>,
     table: Table,
+    /// The number of the last transaction in the table.
     through: u64,
     clock: Arc<StoreClock>,
 }
 
-impl Surgery {
-    fn new(path: &Path, wall: Arc<dyn Clock>, policy: &Policy) -> Self {
-        let (vfs, boot) = (Arc::new(OsFs), Arc::new(SystemBoot));
-        Self { vfs, path: path.to_owned(), wall, boot, policy: *policy }
+impl Repairer {
+    /// A repairer of the store at `path`. Sessions that have to be ended are ended by `policy`.
+    #[must_use]
+    pub fn new(path: &Path, wall: Arc<dyn Clock>, policy: &Policy) -> Self {
+        let (storage, boot) = (Arc::new(OsStorage), Arc::new(SystemBoot));
+        Self { storage, path: path.to_owned(), wall, boot, policy: *policy }
     }
 
-    /// Reads the store and plans.
-    pub(crate) fn examine(&self) -> Result<Option<(Plan, Prepared)>, StoreError> {
-        must_exist(&*self.vfs, &self.path)?;
-        check_directory(&*self.vfs, &self.path)?;
+    /// Repairs a store in another storage than the operating system's.
+    #[must_use]
+    pub fn with_storage(self, storage: Arc<dyn Storage>) -> Self {
+        Self { storage, ..self }
+    }
+
+    /// Takes the boot id and the uptime from another source than the operating system.
+    #[must_use]
+    pub fn with_boot(self, boot: Arc<dyn Boot>) -> Self {
+        Self { boot, ..self }
+    }
+
+    /// Plans a repair; `None` where there is nothing to repair. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the file may not be used or is no journal at all.
+    pub fn plan(&self) -> Result<Option<RepairPlan>, StoreError> {
+        Ok(self.prepare()?.map(|(plan, _)| plan))
+    }
+
+    /// Carries out a plan. Atomic: afterwards the store is as it was, or repaired and durable.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it failed, or where the store is no longer as it was when the plan was made. Nothing was
+    /// changed then, but a back-up may have been begun.
+    pub fn execute(&self, plan: &RepairPlan) -> Result<(), StoreError> {
+        let mut lock = WriterLock::new(Arc::clone(&self.storage), &self.path, LOCK_TIMEOUT);
+        let _held = lock.acquire()?;
+        let changed = || unavailable(&self.path, "it has changed since it was looked at; nothing was done, look again");
+        let (current, RepairedState { bytes, table, through, clock }) = self.prepare()?.ok_or_else(changed)?;
+        if current != *plan {
+            return Err(changed());
+        }
+        self.back_up(&plan.backup, &bytes)?;
+        let journal = Journal::from_table(Arc::clone(&self.storage), &self.path, Arc::clone(&clock), table, through)?;
+        snapshot::rewrite(&*self.storage, &self.path, &clock, &RwLock::new(journal)).map_err(|failure| failure.error)
+    }
+
+    /// Reads the store, and makes the plan and the repaired state.
+    fn prepare(&self) -> Result<Option<(RepairPlan, RepairedState)>, StoreError> {
+        check_exists(&*self.storage, &self.path)?;
+        check_directory(&*self.storage, &self.path)?;
         let bytes = self.read()?;
-        let Salvaged { mut table, through, losses, suspects, stamp, good, .. } = salvage(&bytes);
-        if good == 0 {
+        let Salvaged { mut table, through, losses, suspects, recorded_time, valid_lines, .. } = salvage(&bytes);
+        if valid_lines == 0 {
             let message = "no line of it is a journal's, so there is nothing to repair; move it away";
             return Err(corrupt(&self.path, 1, message));
         }
         let new_clock = || Arc::new(StoreClock::new(Arc::clone(&self.wall), Arc::clone(&self.boot)));
         let clock = new_clock();
-        if let Some((at, boot, elapsed)) = &stamp {
-            clock.record(*at, boot, *elapsed);
+        if let Some((at, boot, uptime)) = &recorded_time {
+            clock.record(*at, boot, *uptime);
         }
-        let restarted = clock.message().is_some();
-        // A store that works is not to be told another time by the way, while damage is repaired.
-        let is_behind = restarted || losses.is_empty() && clock.ahead() > TOLERANCE;
+        let restarted = clock.error().is_some();
+        // While damage is repaired, a store whose time works keeps its time.
+        let is_behind = restarted || losses.is_empty() && clock.ahead_of_wall() > CLOCK_TOLERANCE;
         if losses.is_empty() && !is_behind {
             return Ok(None);
         }
-        // An accepted clock is one on which nothing that was recorded has a hold.
+        // To accept the machine's clock is to start from one that knows of no recorded time.
         let clock = if is_behind { new_clock() } else { clock };
-        let recorded = stamp.map_or(Timestamp::EPOCH, |(at, ..)| Timestamp::from_millis(at));
-        let behind = is_behind.then(|| Behind { restarted, ..behind(&table, recorded, clock.now()) });
-        // No process that runs takes the new file for one that it has read to this transaction.
+        let recorded = recorded_time.map_or(Timestamp::EPOCH, |(at, ..)| Timestamp::from_millis(at));
+        let skew = is_behind.then(|| ClockSkew { restarted, ..clock_skew(&table, recorded, clock.now()) });
+        // One number is left out, so that no running process takes the new file for one that it has read.
         let mut through = through + 1;
         let now = clock.now();
         let mut ended = Vec::new();
@@ -209,63 +142,49 @@ impl Surgery {
             _ => false,
         });
         let (kept, size, backup) = (table.len() as u64, bytes.len() as u64, self.backup_path());
-        let plan = Plan { losses, ended, unnamed, clock: behind, kept, size, backup };
-        Ok(Some((plan, Prepared { bytes, table, through, clock })))
-    }
-
-    pub(crate) fn carry_out(&self, shown: &Plan) -> Result<(), StoreError> {
-        let mut lock = Lock::new(Arc::clone(&self.vfs), &self.path, PATIENCE);
-        let _held = lock.acquire()?;
-        let changed = || unavailable(&self.path, "it has changed since it was looked at; nothing was done, look again");
-        let (plan, Prepared { bytes, table, through, clock }) = self.examine()?.ok_or_else(changed)?;
-        if plan != *shown {
-            return Err(changed());
-        }
-        self.back_up(&plan.backup, &bytes)?;
-        let journal = Journal::rebuilt(Arc::clone(&self.vfs), &self.path, Arc::clone(&clock), table, through)?;
-        snapshot::rewrite(&*self.vfs, &self.path, &clock, &RwLock::new(journal)).map_err(|failure| failure.error)
+        let plan = RepairPlan { losses, ended, unnamed, clock: skew, kept, size, backup };
+        Ok(Some((plan, RepairedState { bytes, table, through, clock })))
     }
 
     fn read(&self) -> Result<Vec<u8>, StoreError> {
-        let (file, _) = open_file(&*self.vfs, &self.path)?;
+        let (file, _) = open_file(&*self.storage, &self.path)?;
         let read = || {
-            let mut bytes = vec![0; usize::try_from(file.stat()?.size).map_err(io::Error::other)?];
+            let mut bytes = vec![0; usize::try_from(file.metadata()?.size).map_err(io::Error::other)?];
             let read = file.read_at(&mut bytes, 0)?;
             bytes.truncate(read);
             Ok(bytes)
         };
-        read().map_err(|error| failed(&self.path, "read the store", &error))
+        read().map_err(|error| io_error(&self.path, "read the store", &error))
     }
 
     fn backup_path(&self) -> PathBuf {
-        let names = (1_u32..).map(|n| if n == 1 { BACKUP.to_owned() } else { format!("{BACKUP}-{n}") });
-        let mut paths = names.map(|name| beside(&self.path, &name));
-        let is_free =
-            |path: &PathBuf| matches!(self.vfs.stat(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
-        // One of so many names is free, or the directory cannot be looked at, which making the file will tell.
-        paths.by_ref().take(10_000).find(is_free).unwrap_or_else(|| beside(&self.path, BACKUP))
+        let names = (1_u32..).map(|n| if n == 1 { BACKUP_SUFFIX.to_owned() } else { format!("{BACKUP_SUFFIX}-{n}") });
+        let mut paths = names.map(|name| sibling_path(&self.path, &name));
+        let is_free = |path: &PathBuf| matches!(self.storage.metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+        // If none of these names is free, the directory cannot be looked at, which creating the file will tell.
+        paths.by_ref().take(10_000).find(is_free).unwrap_or_else(|| sibling_path(&self.path, BACKUP_SUFFIX))
     }
 
-    /// Whole and on the disk before anything else is done.
+    /// Writes the back-up, durably.
     fn back_up(&self, to: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let write = || {
-            let file = self.vfs.open(to, Access::Create)?;
-            if file.stat()?.size != 0 {
+            let file = self.storage.open(to, OpenMode::Create)?;
+            if file.metadata()?.size != 0 {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            snapshot::write_all(&*file, bytes, 0)?;
+            write_all_at(&*file, bytes, 0)?;
             file.sync()?;
-            self.vfs.sync_dir(&parent(to))
+            self.storage.sync_directory(&parent_directory(to))
         };
-        write().map_err(|error| failed(to, "write the back-up", &error))
+        write().map_err(|error| io_error(to, "write the back-up", &error))
     }
 
-    /// Ends a session as the domain has it, where it holds; whether it did.
+    /// Ends a session by the rules of the domain, if it is active. Returns whether it was.
     fn end(&self, table: &mut Table, id: SessionId, number: u64, now: Timestamp) -> Result<bool, StoreError> {
         let damaged = |message: &str| corrupt(&self.path, 0, message);
         let Some(at) = table.find(id) else { return Ok(false) };
         let Some(device) = table.devices.get(table.row(at).device) else { return Ok(false) };
-        let rows = table.device_rows(table.row(at).device).filter(|(_, row)| !row.is_over() || row.id == id);
+        let rows = table.device_rows(table.row(at).device).filter(|(_, row)| !row.is_inactive() || row.id == id);
         let sessions: Result<Vec<Session>, _> = rows.map(|(at, _)| table.session(at)).collect();
         let sessions = sessions.map_err(|error| damaged(&error.to_string()))?;
         let loaded = Device::new(device.name.clone(), device.revision, sessions, device.watermark);
@@ -278,17 +197,17 @@ impl Surgery {
             return Ok(false);
         };
         let mut bytes = Vec::new();
-        let mut ops = Ops::begin(&mut bytes, Line { number, at: now, synced: 0, boot: "", elapsed: 0 });
-        decide::write(&mut ops, table, &commit);
-        ops.end();
+        let mut line = LineWriter::begin(&mut bytes, LineHeader { number, at: now, synced: 0, boot: "", uptime: 0 });
+        commit_lines::write(&mut line, table, &commit);
+        line.finish();
         let (tx, _) = parse_line(bytes.trim_ascii_end()).map_err(|message| damaged(&message))?;
-        apply(table, tx, &mut News::default()).map_err(|message| damaged(&message))?;
+        apply(table, tx, &mut AppliedEvents::default()).map_err(|message| damaged(&message))?;
         Ok(true)
     }
 }
 
-/// What it means to take this clock's word.
-fn behind(table: &Table, recorded: Timestamp, now: Timestamp) -> Behind {
+/// What accepting a clock that shows `now` means.
+fn clock_skew(table: &Table, recorded: Timestamp, now: Timestamp) -> ClockSkew {
     let rows = table.rows_from(0).filter_map(|(at, _)| table.session(at).ok());
     let early: Vec<Timestamp> = rows
         .filter(|session| session.state(now) == State::Active)
@@ -296,5 +215,5 @@ fn behind(table: &Table, recorded: Timestamp, now: Timestamp) -> Behind {
         .map(|session| session.expires_at)
         .collect();
     let until = early.iter().copied().max().unwrap_or(Timestamp::EPOCH);
-    Behind { recorded, restarted: false, early: early.len() as u64, until }
+    ClockSkew { recorded, restarted: false, early: early.len() as u64, until }
 }

@@ -1,11 +1,11 @@
-//! The store as others use it.
+//! The store as its users see it.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Millis, Revision, Session, SessionError, SessionId, SortKey, Timestamp,
     Touch,
@@ -15,123 +15,143 @@ use tenure_ports::{
     SessionCommits, SessionQueries, SessionRepository, SessionUpkeep, StoreError,
 };
 
-use crate::apply::touch;
-use crate::boot::{Boot, SystemBoot};
-use crate::examine::examine;
-use crate::feed::News;
-use crate::guard::{check_directory, corrupt, failed, make_parents, must_exist, unavailable};
-use crate::journal::Journal;
-use crate::lock::Lock;
-use crate::time::StoreClock;
-use crate::vfs::{OsFs, Vfs};
-use crate::writer::{Floors, Job, Shared};
-use crate::{purge, query, snapshot};
+use crate::clock::StoreClock;
+use crate::clock::boot::{Boot, SystemBoot};
+use crate::diagnose::diagnose_in;
+use crate::error::{corrupt, io_error, unavailable};
+use crate::event::EventPublisher;
+use crate::journal::{Journal, snapshot};
+use crate::query;
+use crate::state::{StoreState, Thresholds};
+use crate::storage::lock::WriterLock;
+use crate::storage::permissions::{check_directory, check_exists, create_parent_directories};
+use crate::storage::{OsStorage, Storage};
+use crate::table::apply::touch;
+use crate::writer::{Job, Writer, purge};
 
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
     /// How long a writer waits for another process' lock.
     pub lock_timeout: Millis,
-    /// The file is left to grow to this many bytes, and to twice what its content needs, before it is written anew.
-    pub compact_floor: u64,
-    /// A journal of more bytes than this gets an index beside it, so that the next process need not parse it whole.
-    pub index_floor: u64,
-    /// Whether a store that is not there is made. Who looks at sessions or ends them wants an error: a new, empty store
-    /// in the wrong place would answer that there are none.
+    /// The size in bytes up to which the file is never compacted. A larger file is compacted once it has also grown to
+    /// twice its last snapshot.
+    pub compaction_threshold: u64,
+    /// The size in bytes up to which a journal gets no index. With an index the next process need not parse the whole
+    /// journal.
+    pub index_threshold: u64,
+    /// Whether to create a store that does not exist. For looking at sessions or ending them, an error is better: a
+    /// new, empty store in the wrong place would say that there are none.
     pub create: bool,
-    /// Where the machine's run is read from; another one only in tests.
+    /// The source of the machine's boot id and uptime. Another one than [`SystemBoot`] is for tests.
     pub boot: Arc<dyn Boot>,
+    /// The storage in which the file is. Another one than [`OsStorage`] is for tests, or for files that are not the
+    /// operating system's.
+    pub storage: Arc<dyn Storage>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             lock_timeout: Millis::seconds(2),
-            compact_floor: 1 << 20,
-            index_floor: 1 << 20,
+            compaction_threshold: 1 << 20,
+            index_threshold: 1 << 20,
             create: true,
             boot: Arc::new(SystemBoot),
+            storage: Arc::new(OsStorage),
         }
     }
 }
 
 /// Sessions in one journal file, shared by any number of processes.
 ///
-/// Dropping it lets what waits be written in the background; a process that ends calls [`Backend::close`] first.
+/// After it is dropped, a thread goes on writing what still waits. A process that ends calls [`Backend::close`] first.
 pub struct JsonStore {
-    shared: Arc<Shared>,
-    lock: Arc<Mutex<Lock>>,
-    news: News,
-    made: bool,
+    state: Arc<StoreState>,
+    writer: Arc<Writer>,
+    events: EventPublisher,
+    created: bool,
 }
 
 impl JsonStore {
-    /// Opens the journal at `path`, or makes it where [`Options::create`] says so, with the directories above it.
+    /// Opens the journal at `path`. Where [`Options::create`] says so, creates it first, with the directories above it.
+    ///
+    /// Reads the whole file, so it takes a while for a large store and should not be called on an async worker thread.
     ///
     /// # Errors
-    /// [`StoreError`] where it is not there, cannot be read, may not be used, or is no journal; it is then left as it is.
+    /// [`StoreError`] where it does not exist, cannot be read, may not be used, or is no journal. A file that is there
+    /// is not changed.
     pub fn open(path: &Path, wall: Arc<dyn Clock>, options: Options) -> Result<Arc<Self>, StoreError> {
-        Self::open_on(Arc::new(OsFs), path, wall, options)
-    }
-
-    pub(crate) fn open_on(
-        vfs: Arc<dyn Vfs>,
-        path: &Path,
-        wall: Arc<dyn Clock>,
-        options: Options,
-    ) -> Result<Arc<Self>, StoreError> {
-        let clock = Arc::new(StoreClock::new(wall, options.boot));
-        let mut lock = Lock::new(Arc::clone(&vfs), path, options.lock_timeout);
-        if options.create {
-            make_parents(&*vfs, path)?;
+        let Options { lock_timeout, compaction_threshold, index_threshold, create, boot, storage } = options;
+        let clock = Arc::new(StoreClock::new(wall, boot));
+        let mut lock = WriterLock::new(Arc::clone(&storage), path, lock_timeout);
+        if create {
+            create_parent_directories(&*storage, path)?;
         } else {
-            must_exist(&*vfs, path)?;
+            check_exists(&*storage, path)?;
         }
-        check_directory(&*vfs, path)?;
-        let made = options.create && create_if_missing(&*vfs, path, &clock, &mut lock)?;
-        let news = News::new();
-        let journal = Journal::open(Arc::clone(&vfs), path, Arc::clone(&clock), news.sender.clone())?.read_indexed()?;
-        let floors = Floors { compact: options.compact_floor, index: options.index_floor };
-        let shared = Arc::new(Shared::new(path.to_owned(), vfs, clock, journal, floors));
-        Ok(Arc::new(Self { shared, lock: Arc::new(Mutex::new(lock)), news, made }))
+        check_directory(&*storage, path)?;
+        let created = create && create_if_missing(&*storage, path, &clock, &mut lock)?;
+        let events = EventPublisher::new();
+        let journal = Journal::open(Arc::clone(&storage), path, Arc::clone(&clock), events.sender.clone())?;
+        let journal = RwLock::new(journal.read_indexed()?);
+        let thresholds = Thresholds { compaction: compaction_threshold, index: index_threshold };
+        let state = Arc::new(StoreState { path: path.to_owned(), storage, clock, journal, thresholds });
+        let writer = Arc::new(Writer::new(Arc::clone(&state), lock));
+        Ok(Arc::new(Self { state, writer, events, created }))
     }
 
-    /// Whether this opening made the file.
+    /// Whether opening the store created its file.
     #[must_use]
-    pub const fn was_made(&self) -> bool {
-        self.made
+    pub const fn was_created(&self) -> bool {
+        self.created
     }
 
-    /// Writes the journal anew without what is past, as happens by itself once it is twice as large as its content.
+    /// Up to which offset the index covers the journal that is in place: what was read from the index, or what this
+    /// process has written to it since. 0 where no index was used.
+    #[must_use]
+    pub fn indexed_bytes(&self) -> u64 {
+        self.state.journal.read().indexed_end.unwrap_or(0)
+    }
+
+    /// Rewrites the journal without what is past. This happens by itself once the journal is twice as large as what it
+    /// has to say.
     ///
     /// # Errors
     /// [`StoreError`] where it cannot be written; the store goes on with the file that it has.
     pub async fn compact(&self) -> Result<(), StoreError> {
-        self.shared.ask(&self.lock, Job::Compact).await
+        self.writer.submit(Job::Compact).await
     }
 
-    /// Waits until what a decision on a device is to be made on is on the disk. What this process wrote is already.
+    /// Waits until the state that `loaded` shows is durable, unless it is known to be. What this process wrote itself
+    /// always is. `last` are the last transaction that did more than record activity, and the last one known to be
+    /// durable.
     ///
-    /// Where that fails, whoever has `something` left to decide is told by the commit: it is written down there that an
-    /// end was asked for. Only what needs no commit, as an end that was made before, is not to be answered.
-    async fn settle(&self, loaded: Device, at: (u64, u64), something: bool) -> Result<Device, StoreError> {
-        let (rules, synced) = at;
-        if rules <= synced || loaded.revision().get() <= synced {
+    /// A failed sync is an error only where there is nothing left to commit, such as for a session that has ended
+    /// already. Else the commit will fail, and that tells the writer that an end was asked for.
+    async fn ensure_durable(
+        &self,
+        loaded: Device,
+        (last_change, last_synced): (u64, u64),
+        has_undecided: bool,
+    ) -> Result<Device, StoreError> {
+        if last_change <= last_synced || loaded.revision().get() <= last_synced {
             return Ok(loaded);
         }
-        match self.shared.ask(&self.lock, Job::Sync).await {
-            Err(error) if !something => Err(error),
+        match self.writer.submit(Job::Sync).await {
+            Err(error) if !has_undecided => Err(error),
             _ => Ok(loaded),
         }
     }
 
-    fn device(&self, journal: &Journal, device: u32, with: Option<SessionId>) -> Result<Device, StoreError> {
-        let damaged = |error: SessionError| corrupt(&self.shared.path, 0, &error.to_string());
+    /// Builds a device with its active sessions and with the session `with`.
+    fn build_device(&self, journal: &Journal, device: u32, with: Option<SessionId>) -> Result<Device, StoreError> {
+        let damaged = |error: SessionError| corrupt(&self.state.path, 0, &error.to_string());
         let table = &journal.table;
         let Some(row) = table.devices.get(device) else {
-            return Err(corrupt(&self.shared.path, 0, "a session's device is not known"));
+            return Err(corrupt(&self.state.path, 0, "a session's device is not known"));
         };
-        let wanted = table.device_rows(device).filter(|(_, row)| !row.is_over() || Some(row.id) == with);
+        let wanted = table.device_rows(device).filter(|(_, row)| !row.is_inactive() || Some(row.id) == with);
         let sessions = wanted.map(|(at, _)| table.session(at)).collect::<Result<_, _>>().map_err(damaged)?;
         Ok(Device::new(row.name.clone(), row.revision, sessions, row.watermark))
     }
@@ -139,16 +159,22 @@ impl JsonStore {
 
 impl Drop for JsonStore {
     fn drop(&mut self) {
-        self.shared.close();
+        self.writer.close();
     }
 }
 
-/// Under the lock, so that two processes cannot both make it. Whether this one did.
-fn create_if_missing(vfs: &dyn Vfs, path: &Path, clock: &StoreClock, lock: &mut Lock) -> Result<bool, StoreError> {
-    let is_missing = || match vfs.stat(path) {
+/// Creates the file if there is none, under the lock, so that two processes cannot both do so. Returns whether this one
+/// did.
+fn create_if_missing(
+    storage: &dyn Storage,
+    path: &Path,
+    clock: &StoreClock,
+    lock: &mut WriterLock,
+) -> Result<bool, StoreError> {
+    let is_missing = || match storage.metadata(path) {
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(failed(path, "look at the store", &error)),
+        Err(error) => Err(io_error(path, "look at the store", &error)),
     };
     if !is_missing()? {
         return Ok(false);
@@ -160,101 +186,61 @@ fn create_if_missing(vfs: &dyn Vfs, path: &Path, clock: &StoreClock, lock: &mut 
     if !is_missing()? {
         return Ok(false);
     }
-    snapshot::create(vfs, path, clock).map(|()| true)
-}
-
-impl Shared {
-    /// Applies what other processes wrote since the last look, and says whether the time can be trusted.
-    pub(crate) fn catch_up(&self) -> Result<(), StoreError> {
-        if !self.journal.read().is_fresh()? {
-            self.journal.write().refresh()?;
-        }
-        self.trust()
-    }
-
-    fn trust(&self) -> Result<(), StoreError> {
-        self.clock.message().map_or(Ok(()), |message| Err(unavailable(&self.path, message)))
-    }
-
-    fn look_up(&self, journal: &Journal, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let Some(at) = journal.table.find(id) else { return Ok(None) };
-        let session = journal.table.session(at).map_err(|error| corrupt(&self.path, 0, &error.to_string()))?;
-        if !journal.denied.is_empty()
-            && session.end.is_none()
-            && let Some(ended) = journal.denied.get(&id)
-        {
-            return Ok(Some(ended.clone()));
-        }
-        Ok(Some(session))
-    }
-
-    fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        if self.clock.message().is_some() {
-            // The file may tell by now that an operator accepted the clock.
-            self.catch_up()?;
-        }
-        let journal = self.journal.read();
-        if journal.is_fresh()? {
-            return self.look_up(&journal, id);
-        }
-        drop(journal);
-        self.catch_up()?;
-        self.look_up(&self.journal.read(), id)
-    }
+    snapshot::create(storage, path, clock).map(|()| true)
 }
 
 #[async_trait]
 impl SessionCommits for JsonStore {
     async fn find(&self, id: SessionId, _options: FindOptions) -> Result<Option<Session>, StoreError> {
-        self.shared.find(id)
+        self.state.find(id)
     }
 
     async fn load(&self, device: &DeviceId) -> Result<Device, StoreError> {
-        self.shared.catch_up()?;
+        self.state.catch_up()?;
         let (loaded, at) = {
-            let journal = self.shared.journal.read();
+            let journal = self.state.journal.read();
             let loaded = match journal.table.devices.find(device.as_str()) {
-                Some(at) => self.device(&journal, at, None)?,
+                Some(at) => self.build_device(&journal, at, None)?,
                 None => Device::unknown(device.clone()),
             };
-            (loaded, (journal.at.rules, journal.at.synced))
+            (loaded, (journal.position.last_change, journal.position.synced_number))
         };
-        let something = !loaded.sessions().is_empty();
-        self.settle(loaded, at, something).await
+        let has_undecided = !loaded.sessions().is_empty();
+        self.ensure_durable(loaded, at, has_undecided).await
     }
 
     async fn load_by_session(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
-        self.shared.catch_up()?;
+        self.state.catch_up()?;
         let (loaded, at) = {
-            let journal = self.shared.journal.read();
+            let journal = self.state.journal.read();
             let Some(at) = journal.table.find(session) else { return Ok(None) };
-            let loaded = self.device(&journal, journal.table.row(at).device, Some(session))?;
-            (loaded, (journal.at.rules, journal.at.synced))
+            let loaded = self.build_device(&journal, journal.table.row(at).device, Some(session))?;
+            (loaded, (journal.position.last_change, journal.position.synced_number))
         };
-        let something = loaded.session(session).is_some_and(|session| session.end.is_none());
-        self.settle(loaded, at, something).await.map(Some)
+        let has_undecided = loaded.session(session).is_some_and(|session| session.end.is_none());
+        self.ensure_durable(loaded, at, has_undecided).await.map(Some)
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Revision, CommitError> {
-        self.shared.ask(&self.lock, |reply| Job::Commit(commit.clone(), reply)).await
+        self.writer.submit(|reply| Job::Commit(commit.clone(), reply)).await
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), StoreError> {
-        self.shared.catch_up()?;
+        self.state.catch_up()?;
         let moved: Vec<_> = {
-            let mut journal = self.shared.journal.write();
-            let news = touches.iter().filter(|news| touch(&mut journal.table, news.session, news.at));
-            news.map(|news| (news.session, news.at)).collect()
+            let mut journal = self.state.journal.write();
+            let moved = touches.iter().filter(|touched| touch(&mut journal.table, touched.session, touched.at));
+            moved.map(|touched| (touched.session, touched.at)).collect()
         };
-        if moved.is_empty() { Ok(()) } else { self.shared.remember(&self.lock, moved) }
+        if moved.is_empty() { Ok(()) } else { self.writer.queue_touches(moved) }
     }
 }
 
 #[async_trait]
 impl SessionQueries for JsonStore {
     async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
-        self.shared.catch_up()?;
-        Ok(query::starting_with(&self.shared, prefix, limit))
+        self.state.catch_up()?;
+        Ok(query::ids_with_prefix(&self.state, prefix, limit))
     }
 
     async fn page(
@@ -264,8 +250,8 @@ impl SessionQueries for JsonStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        self.shared.catch_up()?;
-        query::page(&self.shared, filter, now, after, limit)
+        self.state.catch_up()?;
+        query::page(&self.state, filter, now, after, limit)
     }
 
     async fn list_sorted(
@@ -275,30 +261,30 @@ impl SessionQueries for JsonStore {
         sort: SortKey,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError> {
-        self.shared.catch_up()?;
-        query::top(&self.shared, filter, now, sort, limit)
+        self.state.catch_up()?;
+        query::list_sorted(&self.state, filter, now, sort, limit)
     }
 
     async fn subscribe(&self) -> Result<EventStream, StoreError> {
-        self.shared.catch_up()?;
-        self.news.subscribe(&self.shared)
+        self.state.catch_up()?;
+        self.events.subscribe(&self.state)
     }
 }
 
 #[async_trait]
 impl SessionUpkeep for JsonStore {
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
-        self.shared.catch_up()?;
+        self.state.catch_up()?;
         if purge.dry_run {
-            return purge::run(&self.shared, purge, after, |_, _| Ok(()));
+            return purge::purge_page(&self.state, purge, after, |_, _| Ok(()));
         }
         let purge = *purge;
-        self.shared.ask(&self.lock, |reply| Job::Purge(purge, after, reply)).await
+        self.writer.submit(|reply| Job::Purge(purge, after, reply)).await
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
-        self.shared.catch_up()?;
-        self.shared.ask(&self.lock, Job::Probe).await
+        self.state.catch_up()?;
+        self.writer.submit(Job::CheckWritable).await
     }
 }
 
@@ -313,23 +299,25 @@ impl SessionRepository for JsonStore {
 impl Backend for JsonStore {
     /// The store's time: the wall clock, but never behind what the store has recorded plus the time since.
     fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.shared.clock) as Arc<dyn Clock>
+        Arc::clone(&self.state.clock) as Arc<dyn Clock>
     }
 
     async fn diagnose(&self) -> Vec<Diagnosis> {
-        examine(&self.shared.path, self.shared.clock.wall_clock())
+        let clock = &self.state.clock;
+        let clock = StoreClock::new(clock.wall_clock(), clock.boot());
+        diagnose_in(Arc::clone(&self.state.storage), &self.state.path, clock)
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        let wants_index = self.shared.wants_index();
-        if self.shared.is_idle() && !wants_index {
+        let wants_index = self.state.wants_index();
+        if self.writer.is_unused() && !wants_index {
             return Ok(());
         }
-        if !self.shared.is_idle() {
-            self.shared.ask(&self.lock, Job::Flush).await?;
+        if !self.writer.is_unused() {
+            self.writer.submit(Job::FlushTouches).await?;
         }
         // Without one the next process only begins more slowly.
-        if wants_index && let Err(error) = self.shared.ask::<_, StoreError>(&self.lock, Job::Index).await {
+        if wants_index && let Err(error) = self.writer.submit::<_, StoreError>(Job::Index).await {
             tracing::debug!(%error, "no index was written");
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::*;
-use tenure_adapter_json::{JsonStore, examine};
+use tenure_adapter_json::{JsonStore, diagnose};
 use tenure_domain::*;
 use tenure_ports::{FindOptions, Severity, *};
 
@@ -155,7 +155,7 @@ async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
     let commit = Device::unknown(device("e")).issue(new_session(2), &policy(), time.now()).unwrap().commit;
     assert!(matches!(store.commit(&commit).await, Err(CommitError::Store(StoreError::Corrupt { .. }))));
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    let findings = examine(&path, time.clone());
+    let findings = diagnose(&path, time.clone());
     assert!(
         findings.iter().any(|found| found.severity == Severity::Failure && found.finding.contains("line 3")),
         "{findings:?}"

@@ -242,7 +242,7 @@ async fn news_of_every_process_arrives() {
 async fn compaction_loses_nothing_and_readers_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (path, time) = (dir.path().join("s.jsonl"), Time::new());
-    let small = Options { compact_floor: 4096, ..options(&time) };
+    let small = Options { compaction_threshold: 4096, ..options(&time) };
     let a = JsonStore::open(&path, time.clone(), small.clone()).unwrap();
     let b = JsonStore::open(&path, time.clone(), small).unwrap();
     let idle = open(&path, &time);

@@ -71,8 +71,7 @@ impl Certificate {
                     self.current.0.store(Arc::new(key));
                     tracing::info!(certificate = %self.files.cert.display(), "the certificate was read again");
                 }
-                Err(error) => tracing::error!(%error, "the changed certificate cannot be used: the old one stays in \
-                                                       use"),
+                Err(error) => tracing::error!(%error, "the changed certificate cannot be used: the old one stays"),
             }
         }
     }

@@ -135,7 +135,7 @@ impl Boot for Started {
         "laterboot".to_owned()
     }
 
-    fn elapsed(&self) -> Millis {
+    fn uptime(&self) -> Millis {
         self.0.now().since(self.1)
     }
 }

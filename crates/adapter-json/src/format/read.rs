@@ -1,139 +1,27 @@
-//! Reading lines.
+//! Parsing lines.
 
 use std::borrow::Cow;
 
 use tenure_domain::{
-    ClientField, ClientInfo, Digest, End, EndReason, Millis, Replaced, RevocationWatermark, SessionId, TextError,
-    Timestamp,
+    ClientField, Digest, End, EndReason, Millis, Replaced, RevocationWatermark, SessionId, TextError, Timestamp,
 };
 
-use super::cursor::{Json, Problem};
+use super::json::{FormatError, JsonReader};
+use super::transaction::{Client, Op, Record, RecordKind, SnapshotHeader, Transaction};
 use super::{BEFORE_CRC, BEFORE_TX, FORMAT, TX_AT, VERSION, hex};
 
-/// A transaction as it is written.
-#[derive(Debug, Default)]
-pub(crate) struct Tx<'a> {
-    pub(crate) number: u64,
-    pub(crate) at: u64,
-    pub(crate) synced: u64,
-    pub(crate) boot: Cow<'a, str>,
-    pub(crate) elapsed: u64,
-    pub(crate) ops: Vec<Op<'a>>,
-}
-
-impl Tx<'_> {
-    /// The sessions whose records it writes.
-    pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionId> {
-        self.ops.iter().filter_map(|op| match op {
-            Op::Record(_, record) => record.patch.id,
-            Op::Patch(_, patch) => patch.id,
-            _ => None,
-        })
-    }
-}
-
-/// One operation.
-#[derive(Debug)]
-pub(crate) enum Op<'a> {
-    /// What the file is; the first of the first line, and nowhere else.
-    Head(Head),
-    /// A device's revision (`None`: this transaction's number) and watermark (`None`: as it was).
-    Device { name: Cow<'a, str>, revision: Option<u64>, watermark: Option<Option<RevocationWatermark>> },
-    /// A whole record.
-    Record(What, Box<Record<'a>>),
-    /// Some of a record.
-    Patch(What, Box<Patch<'a>>),
-    /// Sessions whose time is over.
-    Lapse(Vec<SessionId>),
-    /// Records that go.
-    Purge(Vec<SessionId>),
-    /// Activity.
-    Touch(Vec<(SessionId, Timestamp)>),
-}
-
-/// What happened to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
-    Issue,
-    Import,
-    Rotate,
-    End,
-    Describe,
-    /// Nothing: a compaction wrote it anew.
-    Record,
-}
-
-/// What the first line says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Head {
-    /// The last transaction that the snapshot contains.
-    pub(crate) through: u64,
-    /// That one's checksum.
-    pub(crate) last: u32,
-    /// Where the snapshot ends.
-    pub(crate) size: u64,
-    /// How many lines it has.
-    pub(crate) lines: u64,
-    /// How many sessions it has.
-    pub(crate) records: u64,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Record<'a> {
-    pub(crate) patch: Patch<'a>,
-    pub(crate) device: Cow<'a, str>,
-    pub(crate) subject: Cow<'a, str>,
-    pub(crate) created: Timestamp,
-    pub(crate) order: u64,
-    pub(crate) ttl: Millis,
-    pub(crate) idle: Option<Millis>,
-    pub(crate) life: Millis,
-    pub(crate) keep: Millis,
-    pub(crate) family: [u8; 32],
-    pub(crate) expired: bool,
-}
-
-/// The fields that changes change.
-#[derive(Debug, Default)]
-pub(crate) struct Patch<'a> {
-    pub(crate) id: Option<SessionId>,
-    pub(crate) active: Option<Timestamp>,
-    pub(crate) expires: Option<Timestamp>,
-    pub(crate) generation: Option<u32>,
-    pub(crate) rotated: Option<Timestamp>,
-    pub(crate) current: Option<[u8; 32]>,
-    pub(crate) replaced: Option<Replaced>,
-    pub(crate) end: Option<End>,
-    pub(crate) client: Option<Client<'a>>,
-}
-
-/// A client's description, not yet checked or shared.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Client<'a>(pub(crate) [Option<Cow<'a, str>>; 7]);
-
-impl Client<'_> {
-    pub(crate) fn build(&self) -> Result<ClientInfo, TextError> {
-        let mut client = ClientInfo::default();
-        for (field, text) in ClientField::ALL.into_iter().zip(&self.0) {
-            if let Some(text) = text {
-                client = client.with_recorded(field, text)?;
-            }
-        }
-        Ok(client)
-    }
-}
-
-/// Every field that an operation may have; which it must have follows from its name.
+/// Every member that an operation may have. Which of them it must have depends on its name.
 #[derive(Default)]
 struct Fields<'a> {
     record: Box<Record<'a>>,
     op: Cow<'a, str>,
+    /// Which of the required members were read, as bits.
     has: u32,
     revision: Option<u64>,
     watermark: Option<Option<RevocationWatermark>>,
     ids: Vec<SessionId>,
     seen: Vec<(SessionId, Timestamp)>,
-    head: Head,
+    header: SnapshotHeader,
 }
 
 const DEVICE: u32 = 1;
@@ -146,18 +34,18 @@ const FAMILY: u32 = 64;
 const RECORD: u32 = 127;
 const FORMAT_NAME: u32 = 128;
 
-/// The transaction in a line and the line's checksum. `line` is without its newline.
+/// Parses a line, without its newline. Returns its transaction and its checksum.
 ///
 /// # Errors
-/// What does not check out, in words.
-pub(crate) fn parse_line(line: &[u8]) -> Result<(Tx<'_>, u32), Problem> {
-    let (body, crc) = frame(line)?;
+/// [`FormatError`] where the line, its checksum or its transaction is not valid.
+pub(crate) fn parse_line(line: &[u8]) -> Result<(Transaction<'_>, u32), FormatError> {
+    let (body, crc) = check_frame(line)?;
     let text = std::str::from_utf8(body).map_err(|_| "it is not UTF-8")?;
     Ok((parse_tx(text)?, crc))
 }
 
-/// The raw transaction in a line, after its frame and checksum were checked.
-fn frame(line: &[u8]) -> Result<(&[u8], u32), Problem> {
+/// Checks the form and the checksum of a line. Returns the bytes of its transaction, and the checksum.
+fn check_frame(line: &[u8]) -> Result<(&[u8], u32), FormatError> {
     let framed = line.len() > TX_AT + 1
         && line.starts_with(BEFORE_CRC)
         && line[BEFORE_CRC.len() + 8..].starts_with(BEFORE_TX)
@@ -176,8 +64,8 @@ fn frame(line: &[u8]) -> Result<(&[u8], u32), Problem> {
     Ok((body, crc))
 }
 
-/// Whether these bytes are the beginning of a line, as far as can be told without its end.
-pub(crate) fn may_begin_line(bytes: &[u8]) -> bool {
+/// Whether these bytes can be the beginning of a line, as far as that can be told without its end.
+pub(crate) fn is_line_prefix(bytes: &[u8]) -> bool {
     let sample = [BEFORE_CRC, b"00000000", BEFORE_TX, b"{\"q\":"].concat();
     let framed = bytes.iter().zip(&sample).enumerate().all(|(at, (byte, expected))| {
         if (BEFORE_CRC.len()..BEFORE_CRC.len() + 8).contains(&at) { byte.is_ascii_hexdigit() } else { byte == expected }
@@ -185,88 +73,88 @@ pub(crate) fn may_begin_line(bytes: &[u8]) -> bool {
     framed && bytes.iter().all(|byte| *byte >= b' ')
 }
 
-/// Where lines may begin in these bytes: no text in a line has such a start, since its quotation marks are escaped.
-pub(crate) fn starts_of_lines(bytes: &[u8]) -> Vec<usize> {
+/// The offsets at which lines may begin. No text in a line looks like a beginning, since quotation marks are escaped.
+pub(crate) fn find_line_starts(bytes: &[u8]) -> Vec<usize> {
     memchr::memmem::find_iter(bytes, BEFORE_CRC).collect()
 }
 
-fn parse_tx(text: &str) -> Result<Tx<'_>, Problem> {
-    let mut json = Json::new(text);
-    let mut tx = Tx::default();
-    let mut seen = 0;
+fn parse_tx(text: &str) -> Result<Transaction<'_>, FormatError> {
+    let mut json = JsonReader::new(text);
+    let mut tx = Transaction::default();
+    let mut members = 0;
     json.object(|name, json| {
-        seen += 1;
+        members += 1;
         match name {
             "q" => tx.number = json.number()?,
             "t" => tx.at = json.number()?,
             "s" => tx.synced = json.number()?,
             "b" => tx.boot = json.string()?,
-            "u" => tx.elapsed = json.number()?,
+            "u" => tx.uptime = json.number()?,
             "ops" => json.array(|json| {
-                tx.ops.push(op(json)?);
+                tx.ops.push(parse_op(json)?);
                 Ok(())
             })?,
-            other => return unknown(other),
+            other => return unknown_member(other),
         }
         Ok(())
     })?;
     json.end()?;
-    if seen != 6 { Err(Cow::Borrowed("the transaction has not its six members")) } else { Ok(tx) }
+    if members != 6 { Err(Cow::Borrowed("the transaction has not its six members")) } else { Ok(tx) }
 }
 
-fn unknown(name: &str) -> Result<(), Problem> {
+fn unknown_member(name: &str) -> Result<(), FormatError> {
     let name: String = name.chars().take(20).collect();
     Err(Cow::Owned(format!("{name:?} is no member of this version of the format")))
 }
 
-fn op<'a>(json: &mut Json<'a>) -> Result<Op<'a>, Problem> {
+fn parse_op<'a>(json: &mut JsonReader<'a>) -> Result<Op<'a>, FormatError> {
     let mut fields = Fields::default();
     json.object(|name, json| fields.read(name, json))?;
     fields.into_op()
 }
 
 impl<'a> Fields<'a> {
-    fn read(&mut self, name: &str, json: &mut Json<'a>) -> Result<(), Problem> {
+    fn read(&mut self, name: &str, json: &mut JsonReader<'a>) -> Result<(), FormatError> {
         let record = &mut self.record;
         match name {
             "op" => self.op = json.string()?,
-            "id" => record.patch.id = Some(id(&json.string()?)?),
+            "id" => record.patch.id = Some(parse_id(&json.string()?)?),
             "device" => (record.device, self.has) = (json.string()?, self.has | DEVICE),
             "subject" => (record.subject, self.has) = (json.string()?, self.has | SUBJECT),
-            "client" => record.patch.client = Some(client(json)?),
-            "created" => (record.created, self.has) = (time(json)?, self.has | CREATED),
+            "client" => record.patch.client = Some(parse_client(json)?),
+            "created" => (record.created, self.has) = (parse_time(json)?, self.has | CREATED),
             "order" => record.order = json.number()?,
-            "active" => record.patch.active = Some(time(json)?),
-            "expires" => record.patch.expires = Some(time(json)?),
+            "active" => record.patch.active = Some(parse_time(json)?),
+            "expires" => record.patch.expires = Some(parse_time(json)?),
             "gen" => {
                 let generation = u32::try_from(json.number()?);
                 record.patch.generation = Some(generation.map_err(|_| "the token generation is too large")?);
             }
-            "rotated" => record.patch.rotated = Some(time(json)?),
+            "rotated" => record.patch.rotated = Some(parse_time(json)?),
             "ttl" => (record.ttl, self.has) = (Millis::new(json.number()?), self.has | TTL),
-            "idle" => record.idle = Some(Millis::new(json.number()?)),
-            "life" => (record.life, self.has) = (Millis::new(json.number()?), self.has | LIFE),
-            "keep" => (record.keep, self.has) = (Millis::new(json.number()?), self.has | KEEP),
-            "cur" => record.patch.current = Some(digest(json)?),
-            "fam" => (record.family, self.has) = (digest(json)?, self.has | FAMILY),
-            "prev" => record.patch.replaced = Some(replaced(json)?),
-            "end" => record.patch.end = Some(end(json)?),
-            "lapsed" => record.expired = json.truth()?,
-            _ => self.read_rarer(name, json)?,
+            "idle" => record.idle_timeout = Some(Millis::new(json.number()?)),
+            "life" => (record.max_lifetime, self.has) = (Millis::new(json.number()?), self.has | LIFE),
+            "keep" => (record.retention, self.has) = (Millis::new(json.number()?), self.has | KEEP),
+            "cur" => record.patch.current = Some(parse_digest(json)?),
+            "fam" => (record.family, self.has) = (parse_digest(json)?, self.has | FAMILY),
+            "prev" => record.patch.replaced = Some(parse_replaced(json)?),
+            "end" => record.patch.end = Some(parse_end(json)?),
+            "lapsed" => record.expired = json.boolean()?,
+            _ => self.read_uncommon(name, json)?,
         }
         Ok(())
     }
 
-    fn read_rarer(&mut self, name: &str, json: &mut Json<'a>) -> Result<(), Problem> {
+    fn read_uncommon(&mut self, name: &str, json: &mut JsonReader<'a>) -> Result<(), FormatError> {
         match name {
             "rev" => self.revision = Some(json.number()?),
-            "horizon" => self.watermark = Some(watermark(json)?),
+            "horizon" => self.watermark = Some(parse_watermark(json)?),
             "ids" => json.array(|json| {
-                self.ids.push(id(&json.string()?)?);
+                self.ids.push(parse_id(&json.string()?)?);
                 Ok(())
             })?,
             "seen" => json.object(|name, json| {
-                self.seen.push((id(name)?, time(json)?));
+                self.seen.push((parse_id(name)?, parse_time(json)?));
                 Ok(())
             })?,
             "format" if json.string()? == FORMAT => self.has |= FORMAT_NAME,
@@ -279,31 +167,31 @@ impl<'a> Fields<'a> {
                     )));
                 }
             },
-            "through" => self.head.through = json.number()?,
-            "size" => self.head.size = json.number()?,
-            "lines" => self.head.lines = json.number()?,
-            "records" => self.head.records = json.number()?,
+            "through" => self.header.through = json.number()?,
+            "size" => self.header.size = json.number()?,
+            "lines" => self.header.lines = json.number()?,
+            "records" => self.header.records = json.number()?,
             "last" => {
                 let text = json.string()?;
-                self.head.last = u32::from_str_radix(&text, 16).map_err(|_| "the last checksum is none")?;
+                self.header.last_crc = u32::from_str_radix(&text, 16).map_err(|_| "the last checksum is none")?;
             }
-            other => return unknown(other),
+            other => return unknown_member(other),
         }
         Ok(())
     }
 
-    fn into_op(self) -> Result<Op<'a>, Problem> {
-        let what = match &*self.op {
-            "issue" => What::Issue,
-            "import" => What::Import,
-            "record" => What::Record,
-            "rotate" => What::Rotate,
-            "end" => What::End,
-            "describe" => What::Describe,
-            "lapse" => return Ok(Op::Lapse(self.ids)),
+    fn into_op(self) -> Result<Op<'a>, FormatError> {
+        let kind = match &*self.op {
+            "issue" => RecordKind::Issue,
+            "import" => RecordKind::Import,
+            "record" => RecordKind::Record,
+            "rotate" => RecordKind::Rotate,
+            "end" => RecordKind::End,
+            "describe" => RecordKind::UpdateClient,
+            "lapse" => return Ok(Op::Expire(self.ids)),
             "purge" => return Ok(Op::Purge(self.ids)),
             "touch" => return Ok(Op::Touch(self.seen)),
-            "head" if self.has & FORMAT_NAME != 0 => return Ok(Op::Head(self.head)),
+            "head" if self.has & FORMAT_NAME != 0 => return Ok(Op::Header(self.header)),
             "device" if self.has & DEVICE != 0 => {
                 let Self { record, revision, watermark, .. } = self;
                 return Ok(Op::Device { name: record.device, revision, watermark });
@@ -316,47 +204,47 @@ impl<'a> Fields<'a> {
         if patch.id.is_none() || patch.active.is_none() {
             return Err(Cow::Borrowed("a change lacks its session's id or activity"));
         }
-        if self.has & DEVICE == 0 && matches!(what, What::Rotate | What::End | What::Describe) {
-            return Ok(Op::Patch(what, Box::new(self.record.patch)));
+        if self.has & DEVICE == 0 && matches!(kind, RecordKind::Rotate | RecordKind::End | RecordKind::UpdateClient) {
+            return Ok(Op::Patch(kind, Box::new(self.record.patch)));
         }
         let whole = self.has & RECORD == RECORD
             && patch.expires.is_some()
             && patch.generation.is_some()
             && patch.current.is_some();
-        if whole { Ok(Op::Record(what, self.record)) } else { Err(Cow::Borrowed("a record lacks a member")) }
+        if whole { Ok(Op::Record(kind, self.record)) } else { Err(Cow::Borrowed("a record lacks a member")) }
     }
 }
 
-fn id(text: &str) -> Result<SessionId, Problem> {
+fn parse_id(text: &str) -> Result<SessionId, FormatError> {
     SessionId::from_ascii(text.as_bytes()).map_err(|error| Cow::Owned(error.to_string()))
 }
 
-fn time(json: &mut Json<'_>) -> Result<Timestamp, Problem> {
+fn parse_time(json: &mut JsonReader<'_>) -> Result<Timestamp, FormatError> {
     Ok(Timestamp::from_millis(json.number()?))
 }
 
-fn digest(json: &mut Json<'_>) -> Result<[u8; 32], Problem> {
+fn parse_digest(json: &mut JsonReader<'_>) -> Result<[u8; 32], FormatError> {
     super::digest::decode(json.string()?.as_bytes()).ok_or(Cow::Borrowed("a digest has not the form of one"))
 }
 
-fn replaced(json: &mut Json<'_>) -> Result<Replaced, Problem> {
+fn parse_replaced(json: &mut JsonReader<'_>) -> Result<Replaced, FormatError> {
     let mut replaced = Replaced { digest: None, stops_at: Timestamp::EPOCH, tolerance: Millis::ZERO };
     json.object(|name, json| {
         match name {
-            "stops" => replaced.stops_at = time(json)?,
+            "stops" => replaced.stops_at = parse_time(json)?,
             "tolerance" => replaced.tolerance = Millis::new(json.number()?),
-            "cur" => replaced.digest = Some(Digest::from_bytes(digest(json)?)),
-            other => return unknown(other),
+            "cur" => replaced.digest = Some(Digest::from_bytes(parse_digest(json)?)),
+            other => return unknown_member(other),
         }
         Ok(())
     })?;
     Ok(replaced)
 }
 
-fn end(json: &mut Json<'_>) -> Result<End, Problem> {
+fn parse_end(json: &mut JsonReader<'_>) -> Result<End, FormatError> {
     let mut end = End { reason: EndReason::Revoked, at: Timestamp::EPOCH, note: None, actor: None };
     let mut reasons = 0;
-    let words = |error: TextError| Cow::Owned(error.to_string());
+    let text_error = |error: TextError| Cow::Owned(error.to_string());
     json.object(|name, json| {
         match name {
             "reason" => {
@@ -364,35 +252,35 @@ fn end(json: &mut Json<'_>) -> Result<End, Problem> {
                     json.string()?.parse().map_err(|()| "an end has no reason of this version of the format")?;
                 reasons += 1;
             }
-            "at" => end.at = time(json)?,
-            "text" => end.note = Some(json.string()?.parse().map_err(words)?),
-            "actor" => end.actor = Some(json.string()?.parse().map_err(words)?),
-            other => return unknown(other),
+            "at" => end.at = parse_time(json)?,
+            "text" => end.note = Some(json.string()?.parse().map_err(text_error)?),
+            "actor" => end.actor = Some(json.string()?.parse().map_err(text_error)?),
+            other => return unknown_member(other),
         }
         Ok(())
     })?;
     if reasons == 1 { Ok(end) } else { Err(Cow::Borrowed("an end has no reason")) }
 }
 
-fn client<'a>(json: &mut Json<'a>) -> Result<Client<'a>, Problem> {
+fn parse_client<'a>(json: &mut JsonReader<'a>) -> Result<Client<'a>, FormatError> {
     let mut client = Client::default();
     json.object(|name, json| match ClientField::ALL.into_iter().find(|field| field.name() == name) {
         Some(field) => {
             client.0[field as usize] = Some(json.string()?);
             Ok(())
         }
-        None => unknown(name),
+        None => unknown_member(name),
     })?;
     Ok(client)
 }
 
-fn watermark(json: &mut Json<'_>) -> Result<Option<RevocationWatermark>, Problem> {
+fn parse_watermark(json: &mut JsonReader<'_>) -> Result<Option<RevocationWatermark>, FormatError> {
     let (mut created, mut until) = (None, None);
     json.object(|name, json| {
         match name {
-            "created" => created = Some(time(json)?),
-            "until" => until = Some(time(json)?),
-            other => return unknown(other),
+            "created" => created = Some(parse_time(json)?),
+            "until" => until = Some(parse_time(json)?),
+            other => return unknown_member(other),
         }
         Ok(())
     })?;

@@ -2,25 +2,26 @@
 
 use tenure_domain::{ClientInfo, Digest, End, Replaced, RevocationWatermark, Session, SessionId, Terms, Timestamp};
 
-use super::{BEFORE_CRC, BEFORE_TX, FORMAT, TX_AT, VERSION, digest, hex};
+use super::{BEFORE_CRC, BEFORE_TX, FORMAT, SnapshotHeader, TX_AT, VERSION, digest, hex};
 
-/// The part of a line that every transaction has.
+/// The members that every transaction has. See [`super::Transaction`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Line<'a> {
+pub(crate) struct LineHeader<'a> {
     pub(crate) number: u64,
     pub(crate) at: Timestamp,
     pub(crate) synced: u64,
     pub(crate) boot: &'a str,
-    pub(crate) elapsed: u64,
+    pub(crate) uptime: u64,
 }
 
-/// A transaction in the making, written straight into the line.
-pub(crate) struct Ops<'a> {
+/// Writes one line: its operations one after the other, and then its end.
+pub(crate) struct LineWriter<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     empty: bool,
 }
 
+/// Appends a number in decimal digits.
 fn number(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
@@ -35,31 +36,32 @@ fn number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// Appends a text as a JSON string.
 fn text(out: &mut Vec<u8>, text: &str) {
     // Writing into memory cannot fail.
     drop(serde_json::to_writer(out, text));
 }
 
-impl<'a> Ops<'a> {
+impl<'a> LineWriter<'a> {
     /// Begins a line at the end of `out`.
-    pub(crate) fn begin(out: &'a mut Vec<u8>, line: Line<'_>) -> Self {
+    pub(crate) fn begin(out: &'a mut Vec<u8>, header: LineHeader<'_>) -> Self {
         let start = out.len();
         out.extend_from_slice(BEFORE_CRC);
         out.extend_from_slice(b"00000000");
         out.extend_from_slice(BEFORE_TX);
-        let mut ops = Self { out, start, empty: true };
-        ops.raw(b"{\"q\":");
-        number(ops.out, line.number);
-        ops.number("t", line.at.as_millis());
-        ops.number("s", line.synced);
-        ops.text("b", line.boot);
-        ops.number("u", line.elapsed);
-        ops.raw(b",\"ops\":[");
-        ops
+        let mut line = Self { out, start, empty: true };
+        line.raw(b"{\"q\":");
+        number(line.out, header.number);
+        line.number("t", header.at.as_millis());
+        line.number("s", header.synced);
+        line.text("b", header.boot);
+        line.number("u", header.uptime);
+        line.raw(b",\"ops\":[");
+        line
     }
 
-    /// Ends the line and answers the checksum.
-    pub(crate) fn end(self) -> u32 {
+    /// Ends the line, and returns its checksum.
+    pub(crate) fn finish(self) -> u32 {
         self.out.extend_from_slice(b"]}");
         let crc = crc32c::crc32c(&self.out[self.start + TX_AT..]);
         let digits = self.start + BEFORE_CRC.len();
@@ -68,25 +70,27 @@ impl<'a> Ops<'a> {
         crc
     }
 
-    /// The first line of a file. Its length does not depend on the numbers, so that it can be written last.
-    pub(crate) fn head(&mut self, through: u64, last: u32, end: u64, lines: u64, records: u64) {
+    /// Writes the operation of a file's first line. Its length does not depend on the numbers, so that it can be
+    /// written last.
+    pub(crate) fn snapshot_header(&mut self, header: &SnapshotHeader) {
+        let SnapshotHeader { through, last_crc, size, lines, records } = *header;
         self.op("head");
         self.text("format", FORMAT);
         self.number("version", VERSION.into());
-        for (name, value) in [("through", through), ("size", end), ("lines", lines), ("records", records)] {
+        for (name, value) in [("through", through), ("size", size), ("lines", lines), ("records", records)] {
             let before = self.out.len();
             self.number(name, value);
-            // White space between tokens is no part of the number.
+            // JSON ignores white space between tokens.
             let width = name.len() + 4 + 20;
             self.out.resize(before + width, b' ');
         }
         self.key("last");
         self.out.push(b'"');
-        self.out.extend_from_slice(&hex(last));
+        self.out.extend_from_slice(&hex(last_crc));
         self.raw(b"\"}");
     }
 
-    /// A device's own facts. `revision` only where it is not this transaction's number.
+    /// Writes a device's revision, where it is not this transaction's number, and its watermark, where it changed.
     pub(crate) fn device(
         &mut self,
         device: &str,
@@ -111,7 +115,7 @@ impl<'a> Ops<'a> {
         self.out.push(b'}');
     }
 
-    /// A whole record; `op` is `issue`, `import`, `record`, or a change that touched more than it should.
+    /// Writes a whole record. `op` is `issue`, `import`, `record`, or a change of more fields than it usually changes.
     pub(crate) fn record(&mut self, op: &str, session: &Session, expired: bool) {
         self.op(op);
         self.id(session.id);
@@ -145,7 +149,7 @@ impl<'a> Ops<'a> {
         self.out.push(b'}');
     }
 
-    /// A new token.
+    /// Writes a rotation.
     pub(crate) fn rotate(&mut self, session: &Session) {
         self.op("rotate");
         self.id(session.id);
@@ -162,8 +166,8 @@ impl<'a> Ops<'a> {
         self.out.push(b'}');
     }
 
-    /// An end.
-    pub(crate) fn finish(&mut self, session: &Session, end: &End) {
+    /// Writes the end of a session.
+    pub(crate) fn end_session(&mut self, session: &Session, end: &End) {
         self.op("end");
         self.id(session.id);
         self.number("active", session.last_activity.as_millis());
@@ -171,8 +175,8 @@ impl<'a> Ops<'a> {
         self.out.push(b'}');
     }
 
-    /// A client's new description.
-    pub(crate) fn describe(&mut self, session: &Session) {
+    /// Writes a client's new description.
+    pub(crate) fn update_client(&mut self, session: &Session) {
         self.op("describe");
         self.id(session.id);
         self.number("active", session.last_activity.as_millis());
@@ -180,8 +184,8 @@ impl<'a> Ops<'a> {
         self.out.push(b'}');
     }
 
-    /// An operation on several sessions: `lapse` or `purge`.
-    pub(crate) fn several(&mut self, op: &str, ids: &[SessionId]) {
+    /// Writes an operation on several sessions: `lapse` or `purge`.
+    pub(crate) fn session_list(&mut self, op: &str, ids: &[SessionId]) {
         self.op(op);
         self.raw(b",\"ids\":[");
         for (i, id) in ids.iter().enumerate() {
@@ -192,7 +196,7 @@ impl<'a> Ops<'a> {
         self.raw(b"]}");
     }
 
-    /// Activity.
+    /// Writes the last activity of sessions.
     pub(crate) fn touch(&mut self, seen: impl Iterator<Item = (SessionId, Timestamp)>) {
         self.op("touch");
         self.raw(b",\"seen\":{");
@@ -247,8 +251,8 @@ impl<'a> Ops<'a> {
         self.out.extend_from_slice(end.reason.code().as_bytes());
         self.raw(b"\"");
         self.number("at", end.at.as_millis());
-        if let Some(words) = &end.note {
-            self.text("text", words.as_str());
+        if let Some(note) = &end.note {
+            self.text("text", note.as_str());
         }
         if let Some(actor) = &end.actor {
             self.text("actor", actor.as_str());

@@ -1,10 +1,10 @@
-//! Numbers and texts as bytes.
+//! The binary form of numbers and texts.
 
-/// What is written.
+/// Appends numbers and texts to a buffer.
 #[derive(Default)]
-pub(super) struct Out(Vec<u8>);
+pub(super) struct ByteWriter(Vec<u8>);
 
-impl Out {
+impl ByteWriter {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -17,34 +17,34 @@ impl Out {
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn byte(&mut self, byte: u8) {
-        self.0.push(byte);
+    pub(super) fn u8(&mut self, u8: u8) {
+        self.0.push(u8);
     }
 
-    pub(super) fn short(&mut self, number: u16) {
+    pub(super) fn u16(&mut self, number: u16) {
         self.raw(&number.to_le_bytes());
     }
 
-    pub(super) fn word(&mut self, number: u32) {
+    pub(super) fn u32(&mut self, number: u32) {
         self.raw(&number.to_le_bytes());
     }
 
-    pub(super) fn long(&mut self, number: u64) {
+    pub(super) fn u64(&mut self, number: u64) {
         self.raw(&number.to_le_bytes());
     }
 
-    /// No text in a store is longer than fits.
+    /// Appends a text with its length. No text in a store is longer than the length can say.
     pub(super) fn text(&mut self, text: &str) {
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-        self.short(length);
+        self.u16(length);
         self.raw(&text.as_bytes()[..length.into()]);
     }
 }
 
-/// What is read; `None` from any of these where it ends too early.
-pub(super) struct In<'a>(pub(super) &'a [u8]);
+/// Takes numbers and texts from the front of a slice. Each method returns `None` where the slice ends too early.
+pub(super) struct ByteReader<'a>(pub(super) &'a [u8]);
 
-impl<'a> In<'a> {
+impl<'a> ByteReader<'a> {
     pub(super) fn raw(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
@@ -57,28 +57,28 @@ impl<'a> In<'a> {
         Some(*taken)
     }
 
-    pub(super) fn byte(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[u8]| u8)
     }
 
-    pub(super) fn short(&mut self) -> Option<u16> {
+    pub(super) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub(super) fn word(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(super) fn long(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
     pub(super) fn text(&mut self) -> Option<&'a str> {
-        let length = self.short()?;
+        let length = self.u16()?;
         std::str::from_utf8(self.raw(length.into())?).ok()
     }
 
-    /// Nothing may be left.
+    /// `None` if anything is left.
     pub(super) fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }

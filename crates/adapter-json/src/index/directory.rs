@@ -1,18 +1,20 @@
-//! What an index is about, and where its blocks lie.
+//! The directory of an index: what it covers, and where its blocks are.
 
-use super::bytes::{In, Out};
-use crate::format::Head;
-use crate::journal::{Position, Recorded};
-use crate::table::{PIECE, Table};
+use super::bytes::{ByteReader, ByteWriter};
+use crate::format::SnapshotHeader;
+use crate::journal::position::{Position, RecordedTime};
+use crate::table::{ROWS_PER_CHUNK, Table};
 
-/// The last of these is the version of everything in this module's parent.
+/// The last of these bytes is the version of the index format.
 const MAGIC: [u8; 16] = *b"tenure-index\0\0\0\x01";
-pub(super) const FOOTER: u64 = 32;
-/// No directory is larger: that of ten million sessions has 100 KiB.
-const DIRECTORY_MOST: u32 = 64 << 20;
+/// The size of the footer in bytes.
+pub(super) const FOOTER_SIZE: u64 = 32;
+/// The largest directory in bytes that is read. That of ten million sessions has 100 KiB.
+const MAX_DIRECTORY_SIZE: u32 = 64 << 20;
 
+/// What a block contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum BlockKind {
     Devices,
     Subjects,
     Clients,
@@ -20,21 +22,22 @@ pub(super) enum Kind {
     Rows,
 }
 
-impl Kind {
+impl BlockKind {
     const ALL: [Self; 5] = [Self::Devices, Self::Subjects, Self::Clients, Self::Terms, Self::Rows];
 }
 
+/// One block of the index.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
-    pub(super) kind: Kind,
+    pub(super) kind: BlockKind,
     pub(super) offset: u64,
     pub(super) length: u32,
     pub(super) crc: u32,
-    /// How many places of the table it has.
+    /// How many slots of the table the block has.
     pub(super) count: u32,
 }
 
-/// How many places each part of the table has, free ones included.
+/// How many slots each part of the table has, free ones included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) devices: u32,
@@ -47,112 +50,117 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn of(table: &Table) -> Self {
         Self {
-            devices: table.devices.bound(),
-            subjects: table.subjects.bound(),
-            clients: table.clients.bound(),
-            terms: table.terms.bound(),
-            rows: table.bound(),
+            devices: table.devices.slot_count(),
+            subjects: table.subjects.slot_count(),
+            clients: table.clients.slot_count(),
+            terms: table.terms.slot_count(),
+            rows: table.slot_count(),
         }
     }
 
-    const fn of_kind(&self, kind: Kind) -> u32 {
+    const fn of_kind(&self, kind: BlockKind) -> u32 {
         match kind {
-            Kind::Devices => self.devices,
-            Kind::Subjects => self.subjects,
-            Kind::Clients => self.clients,
-            Kind::Terms => self.terms,
-            Kind::Rows => self.rows,
+            BlockKind::Devices => self.devices,
+            BlockKind::Subjects => self.subjects,
+            BlockKind::Clients => self.clients,
+            BlockKind::Terms => self.terms,
+            BlockKind::Rows => self.rows,
         }
     }
 }
 
+/// The directory of an index.
 pub(super) struct Directory {
-    /// Where the journal was when the index was made.
-    pub(super) at: Position,
-    /// The journal's blocks: length and CRC-32C.
-    pub(super) sums: Vec<(u32, u32)>,
+    /// The position in the journal at which the index was made.
+    pub(super) position: Position,
+    /// The length and the CRC-32C of each block of the journal.
+    pub(super) checksums: Vec<(u32, u32)>,
     pub(super) counts: Counts,
     pub(super) blocks: Vec<Block>,
 }
 
+/// The footer for a directory at `offset`.
 pub(super) fn footer(offset: u64, directory: &[u8]) -> Vec<u8> {
-    let mut out = Out::default();
+    let mut out = ByteWriter::default();
     out.raw(&MAGIC);
-    out.long(offset);
-    out.word(u32::try_from(directory.len()).unwrap_or(u32::MAX));
-    out.word(crc32c::crc32c(directory));
+    out.u64(offset);
+    out.u32(u32::try_from(directory.len()).unwrap_or(u32::MAX));
+    out.u32(crc32c::crc32c(directory));
     out.bytes().to_vec()
 }
 
-/// Where the directory of a file of this size lies, and its checksum.
-pub(super) fn find(footer: &[u8], size: u64) -> Option<(u64, u32, u32)> {
-    let mut footer = In(footer);
+/// Parses the footer of a file of this size. Returns the offset, the length and the checksum of the directory.
+pub(super) fn parse_footer(footer: &[u8], size: u64) -> Option<(u64, u32, u32)> {
+    let mut footer = ByteReader(footer);
     let magic = footer.array::<16>()?;
-    let (offset, length, crc) = (footer.long()?, footer.word()?, footer.word()?);
-    let ends = offset.checked_add(length.into())?.checked_add(FOOTER)?;
-    (magic == MAGIC && ends == size && length <= DIRECTORY_MOST).then_some((offset, length, crc))
+    let (offset, length, crc) = (footer.u64()?, footer.u32()?, footer.u32()?);
+    let ends = offset.checked_add(length.into())?.checked_add(FOOTER_SIZE)?;
+    (magic == MAGIC && ends == size && length <= MAX_DIRECTORY_SIZE).then_some((offset, length, crc))
 }
 
 impl Directory {
-    pub(super) fn put(&self, out: &mut Out) {
-        let Self { at, sums, counts, blocks } = self;
-        for number in [at.end, at.number, at.lines, at.synced, at.durable, at.rules] {
-            out.long(number);
+    /// Appends the directory.
+    pub(super) fn put(&self, out: &mut ByteWriter) {
+        let Self { position: at, checksums, counts, blocks } = self;
+        for number in [at.end, at.number, at.lines, at.synced_number, at.synced_end, at.last_change] {
+            out.u64(number);
         }
-        out.word(at.crc);
-        for number in [at.head.through, at.head.size, at.head.lines, at.head.records] {
-            out.long(number);
+        out.u32(at.crc);
+        for number in [at.header.through, at.header.size, at.header.lines, at.header.records] {
+            out.u64(number);
         }
-        out.word(at.head.last);
-        out.long(at.recorded.at);
-        out.long(at.recorded.elapsed);
+        out.u32(at.header.last_crc);
+        out.u64(at.recorded.at);
+        out.u64(at.recorded.uptime);
         out.text(&at.recorded.boot);
         let Counts { devices, subjects, clients, terms, rows } = *counts;
-        for count in [devices, subjects, clients, terms, rows, sums.len() as u32, blocks.len() as u32] {
-            out.word(count);
+        for count in [devices, subjects, clients, terms, rows, checksums.len() as u32, blocks.len() as u32] {
+            out.u32(count);
         }
-        for (length, crc) in sums {
-            out.word(*length);
-            out.word(*crc);
+        for (length, crc) in checksums {
+            out.u32(*length);
+            out.u32(*crc);
         }
         for Block { kind, offset, length, crc, count } in blocks {
-            out.byte(*kind as u8);
-            out.long(*offset);
+            out.u8(*kind as u8);
+            out.u64(*offset);
             for number in [*length, *crc, *count] {
-                out.word(number);
+                out.u32(number);
             }
         }
     }
 
-    /// Reads it, and checks that its blocks are all there, in their order and of the right size.
+    /// Parses a directory, and checks that its blocks are all there, in their order and of the right size.
     pub(super) fn read(bytes: &[u8], offset: u64) -> Option<Self> {
-        let mut bytes = In(bytes);
+        let mut bytes = ByteReader(bytes);
         let mut at = Position::default();
-        for number in [&mut at.end, &mut at.number, &mut at.lines, &mut at.synced, &mut at.durable, &mut at.rules] {
-            *number = bytes.long()?;
+        for number in
+            [&mut at.end, &mut at.number, &mut at.lines, &mut at.synced_number, &mut at.synced_end, &mut at.last_change]
+        {
+            *number = bytes.u64()?;
         }
-        at.crc = bytes.word()?;
-        at.head = Head {
-            through: bytes.long()?,
-            size: bytes.long()?,
-            lines: bytes.long()?,
-            records: bytes.long()?,
-            last: bytes.word()?,
+        at.crc = bytes.u32()?;
+        at.header = SnapshotHeader {
+            through: bytes.u64()?,
+            size: bytes.u64()?,
+            lines: bytes.u64()?,
+            records: bytes.u64()?,
+            last_crc: bytes.u32()?,
         };
-        at.recorded = Recorded { at: bytes.long()?, elapsed: bytes.long()?, boot: bytes.text()?.to_owned() };
-        at.resume();
+        at.recorded = RecordedTime { at: bytes.u64()?, uptime: bytes.u64()?, boot: bytes.text()?.to_owned() };
+        at.restore_pending();
         let counts = Counts {
-            devices: bytes.word()?,
-            subjects: bytes.word()?,
-            clients: bytes.word()?,
-            terms: bytes.word()?,
-            rows: bytes.word()?,
+            devices: bytes.u32()?,
+            subjects: bytes.u32()?,
+            clients: bytes.u32()?,
+            terms: bytes.u32()?,
+            rows: bytes.u32()?,
         };
-        let (sums_count, blocks_count) = (bytes.word()?, bytes.word()?);
-        let sums = (0..sums_count).map(|_| Some((bytes.word()?, bytes.word()?))).collect::<Option<Vec<_>>>()?;
+        let (sums_count, blocks_count) = (bytes.u32()?, bytes.u32()?);
+        let checksums = (0..sums_count).map(|_| Some((bytes.u32()?, bytes.u32()?))).collect::<Option<Vec<_>>>()?;
         let blocks = (0..blocks_count).map(|_| block(&mut bytes)).collect::<Option<Vec<_>>>()?;
         bytes.end()?;
-        let directory = Self { at, sums, counts, blocks };
+        let directory = Self { position: at, checksums, counts, blocks };
         directory.is_whole(offset).then_some(directory)
     }
 
@@ -161,22 +169,27 @@ impl Directory {
             .blocks
             .iter()
             .try_fold(0_u64, |end, block| (block.offset == end).then(|| end.saturating_add(block.length.into())));
-        let counted = Kind::ALL.into_iter().all(|kind| {
+        let counted = BlockKind::ALL.into_iter().all(|kind| {
             let of_kind = self.blocks.iter().filter(|block| block.kind == kind);
             of_kind.map(|block| u64::from(block.count)).sum::<u64>() == u64::from(self.counts.of_kind(kind))
         });
-        // Every place takes a byte at least, so that no count makes this program use more memory than the file has.
+        // Every slot takes at least one byte, so that no count makes this program use more memory than the file has.
         let plausible = self.blocks.iter().all(|block| block.count <= block.length);
         let rows: Vec<u32> =
-            self.blocks.iter().filter(|block| block.kind == Kind::Rows).map(|block| block.count).collect();
-        let full = rows.iter().rev().skip(1).all(|count| *count as usize == PIECE)
-            && rows.last().is_none_or(|count| *count as usize <= PIECE);
-        let covered = self.sums.iter().map(|(length, _)| u64::from(*length)).sum::<u64>() == self.at.end;
-        contiguous == Some(offset) && counted && plausible && full && covered && self.at.lines >= self.at.head.lines
+            self.blocks.iter().filter(|block| block.kind == BlockKind::Rows).map(|block| block.count).collect();
+        let full = rows.iter().rev().skip(1).all(|count| *count as usize == ROWS_PER_CHUNK)
+            && rows.last().is_none_or(|count| *count as usize <= ROWS_PER_CHUNK);
+        let covered = self.checksums.iter().map(|(length, _)| u64::from(*length)).sum::<u64>() == self.position.end;
+        contiguous == Some(offset)
+            && counted
+            && plausible
+            && full
+            && covered
+            && self.position.lines >= self.position.header.lines
     }
 }
 
-fn block(bytes: &mut In<'_>) -> Option<Block> {
-    let kind = *Kind::ALL.get(usize::from(bytes.byte()?))?;
-    Some(Block { kind, offset: bytes.long()?, length: bytes.word()?, crc: bytes.word()?, count: bytes.word()? })
+fn block(bytes: &mut ByteReader<'_>) -> Option<Block> {
+    let kind = *BlockKind::ALL.get(usize::from(bytes.u8()?))?;
+    Some(Block { kind, offset: bytes.u64()?, length: bytes.u32()?, crc: bytes.u32()?, count: bytes.u32()? })
 }

@@ -1,4 +1,4 @@
-//! Reading an index, with all processors.
+//! Reading an index with several threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,48 +6,50 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tenure_domain::{ClientInfo, Terms};
 
-use super::directory::{self, Block, Directory, FOOTER, Kind};
+use super::directory::{self, Block, BlockKind, Directory, FOOTER_SIZE};
 use super::{rows, shared};
-use crate::intern::{Interner, Keyed};
-use crate::journal::{Position, Sums, ahead};
+use crate::journal::checksums::Checksums;
+use crate::journal::position::Position;
+use crate::storage::StorageFile;
+use crate::table::interner::{Interner, Keyed};
 use crate::table::{DeviceRow, Row, SubjectRow, Table};
-use crate::vfs::File;
 
-/// A table, and the place in the journal where it is the state.
+/// What an index holds: a table, and the position in the journal at which it was the state.
 pub(crate) struct Loaded {
     pub(crate) table: Table,
-    pub(crate) at: Position,
+    pub(crate) position: Position,
 }
 
-/// `None` for whatever does not fit, in itself or with the journal.
-pub(super) fn load(index: &dyn File, size: u64, journal: &dyn File) -> Option<Loaded> {
+/// Reads an index of `size` bytes. `None` where it is damaged or does not fit the journal.
+pub(super) fn load(index: &dyn StorageFile, size: u64, journal: &dyn StorageFile, threads: usize) -> Option<Loaded> {
     let directory = read_directory(index, size)?;
-    if directory.at.end > journal.stat().ok()?.size {
+    if directory.position.end > journal.metadata().ok()?.size {
         return None;
     }
-    let threads = ahead::threads();
-    let checks = Checks::new(journal, &directory.sums);
-    let wanted = &directory.blocks;
-    let (devices, subjects, clients, terms) = beside(threads, &|| checks.run(), || {
-        let devices: Interner<DeviceRow> = values(index, wanted, Kind::Devices, shared::read_devices)?;
-        let subjects: Interner<SubjectRow> = values(index, wanted, Kind::Subjects, shared::read_subjects)?;
-        let clients: Interner<Arc<ClientInfo>> = values(index, wanted, Kind::Clients, shared::read_clients)?;
-        let terms: Interner<Terms> = values(index, wanted, Kind::Terms, shared::read_terms)?;
+    let verifier = JournalVerifier::new(journal, &directory.checksums);
+    let blocks = &directory.blocks;
+    let (devices, subjects, clients, terms) = run_alongside(threads, &|| verifier.run(), || {
+        let devices: Interner<DeviceRow> = read_values(index, blocks, BlockKind::Devices, shared::read_devices)?;
+        let subjects: Interner<SubjectRow> = read_values(index, blocks, BlockKind::Subjects, shared::read_subjects)?;
+        let clients: Interner<Arc<ClientInfo>> = read_values(index, blocks, BlockKind::Clients, shared::read_clients)?;
+        let terms: Interner<Terms> = read_values(index, blocks, BlockKind::Terms, shared::read_terms)?;
         Some((devices, subjects, clients, terms))
     })?;
-    let pieces = read_rows(index, &directory, &devices, threads)?;
-    let table = beside(threads, &|| checks.run(), || Table::from_parts(pieces, devices, subjects, clients, terms));
-    checks.run();
-    if checks.failed.load(Ordering::Acquire) {
+    let chunks = read_rows(index, &directory, &devices, threads)?;
+    let build = || Table::from_parts(chunks, devices, subjects, clients, terms);
+    let table = run_alongside(threads, &|| verifier.run(), build);
+    verifier.run();
+    if verifier.failed.load(Ordering::Acquire) {
         return None;
     }
-    let mut at = directory.at;
-    at.sums = Sums::of(directory.sums);
-    Some(Loaded { table, at })
+    let checksums = Checksums::of(directory.checksums);
+    let mut position = directory.position;
+    position.checksums = checksums;
+    Some(Loaded { table, position })
 }
 
-/// Does one thing while other threads do another.
-fn beside<T>(threads: usize, others: &(dyn Fn() + Sync), work: impl FnOnce() -> T) -> T {
+/// Does `work` while `threads - 1` other threads do `others`.
+fn run_alongside<T>(threads: usize, others: &(dyn Fn() + Sync), work: impl FnOnce() -> T) -> T {
     std::thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(others);
@@ -56,38 +58,44 @@ fn beside<T>(threads: usize, others: &(dyn Fn() + Sync), work: impl FnOnce() -> 
     })
 }
 
-fn read_directory(index: &dyn File, size: u64) -> Option<Directory> {
-    let mut footer = [0; FOOTER as usize];
-    let from = size.checked_sub(FOOTER)?;
+fn read_directory(index: &dyn StorageFile, size: u64) -> Option<Directory> {
+    let mut footer = [0; FOOTER_SIZE as usize];
+    let from = size.checked_sub(FOOTER_SIZE)?;
     let read = index.read_at(&mut footer, from).ok()?;
-    let (offset, length, crc) = directory::find(&footer[..read], size)?;
+    let (offset, length, crc) = directory::parse_footer(&footer[..read], size)?;
     let mut buffer = Vec::new();
     Directory::read(block_bytes(index, offset, length, crc, &mut buffer)?, offset)
 }
 
-/// A block's bytes, if they are what they were.
-fn block_bytes<'a>(file: &dyn File, offset: u64, length: u32, crc: u32, buffer: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+/// Reads a block, and checks its checksum.
+fn block_bytes<'a>(
+    file: &dyn StorageFile,
+    offset: u64,
+    length: u32,
+    crc: u32,
+    buffer: &'a mut Vec<u8>,
+) -> Option<&'a [u8]> {
     buffer.resize(length as usize, 0);
     let whole = file.read_at(buffer, offset).ok()? == buffer.len();
     (whole && crc32c::crc32c(buffer) == crc).then_some(buffer)
 }
 
-/// Whether the journal's blocks are those that the index was made from. Any number of threads share the work.
-struct Checks<'a> {
-    journal: &'a dyn File,
+/// Checks that the journal's blocks are those that the index was made from. Any number of threads share the work.
+struct JournalVerifier<'a> {
+    journal: &'a dyn StorageFile,
     blocks: Vec<(u64, u32, u32)>,
     next: AtomicUsize,
     failed: AtomicBool,
 }
 
-impl<'a> Checks<'a> {
-    fn new(journal: &'a dyn File, sums: &[(u32, u32)]) -> Self {
+impl<'a> JournalVerifier<'a> {
+    fn new(journal: &'a dyn StorageFile, checksums: &[(u32, u32)]) -> Self {
         let mut end = 0;
-        let location = |&(length, crc): &(u32, u32)| {
+        let with_offset = |&(length, crc): &(u32, u32)| {
             end += u64::from(length);
             (end - u64::from(length), length, crc)
         };
-        Self { journal, blocks: sums.iter().map(location).collect(), next: 0.into(), failed: false.into() }
+        Self { journal, blocks: checksums.iter().map(with_offset).collect(), next: 0.into(), failed: false.into() }
     }
 
     fn run(&self) {
@@ -101,10 +109,10 @@ impl<'a> Checks<'a> {
     }
 }
 
-fn values<T: Keyed>(
-    index: &dyn File,
+fn read_values<T: Keyed>(
+    index: &dyn StorageFile,
     blocks: &[Block],
-    kind: Kind,
+    kind: BlockKind,
     read: impl Fn(&[u8], u32) -> Option<Vec<shared::Slot<T>>>,
 ) -> Option<Interner<T>> {
     let mut slots = Vec::new();
@@ -117,13 +125,13 @@ fn values<T: Keyed>(
 }
 
 fn read_rows(
-    index: &dyn File,
+    index: &dyn StorageFile,
     directory: &Directory,
     devices: &Interner<DeviceRow>,
     threads: usize,
 ) -> Option<Vec<Vec<Row>>> {
-    let blocks: Vec<&Block> = directory.blocks.iter().filter(|block| block.kind == Kind::Rows).collect();
-    let pieces = Mutex::new((0..blocks.len()).map(|_| None).collect::<Vec<_>>());
+    let blocks: Vec<&Block> = directory.blocks.iter().filter(|block| block.kind == BlockKind::Rows).collect();
+    let chunks = Mutex::new((0..blocks.len()).map(|_| None).collect::<Vec<_>>());
     let next = AtomicUsize::new(0);
     let work = || {
         let mut buffer = Vec::new();
@@ -132,11 +140,11 @@ fn read_rows(
             let Some(block) = blocks.get(at) else { return };
             let bytes = block_bytes(index, block.offset, block.length, block.crc, &mut buffer);
             let rows = bytes.and_then(|bytes| rows::read(bytes, block.count, &directory.counts, devices));
-            if let Some(location) = pieces.lock().get_mut(at) {
-                *location = rows;
+            if let Some(chunk) = chunks.lock().get_mut(at) {
+                *chunk = rows;
             }
         }
     };
-    beside(threads.min(blocks.len()), &work, work);
-    pieces.into_inner().into_iter().collect()
+    run_alongside(threads.min(blocks.len()), &work, work);
+    chunks.into_inner().into_iter().collect()
 }

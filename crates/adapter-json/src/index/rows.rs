@@ -1,66 +1,65 @@
-//! Rows, as blocks of an index.
+//! The rows in an index.
 
 use tenure_domain::{Digest, End, Millis, Replaced, SessionId, Timestamp};
 
-use super::bytes::{In, Out};
+use super::bytes::{ByteReader, ByteWriter};
 use super::directory::Counts;
-use crate::intern::Interner;
-use crate::table::{DeviceRow, Link, NONE, Row, Shares, Table};
+use crate::table::interner::Interner;
+use crate::table::{DeviceRow, Link, NONE, Row, SharedSlots, Table};
 
-/// What begins a row: `USED`, and what else it has.
+/// The flags that begin a row: `USED`, and one for each optional field that the row has.
 const USED: u8 = 1;
 const ORDER: u8 = 2;
 const ROTATED: u8 = 4;
 const REPLACED: u8 = 8;
 const PREVIOUS: u8 = 16;
 const ENDED: u8 = 32;
-const LAPSED: u8 = 64;
+const EXPIRED: u8 = 64;
 const FREE: u8 = 0;
 
-pub(super) fn put(table: &Table, from: u32, to: u32, out: &mut Out) {
+pub(super) fn put(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
     for at in from..to {
         let row = table.row(at);
         if row.is_free() {
-            out.byte(FREE);
+            out.u8(FREE);
         } else {
             put_row(row, out);
         }
     }
 }
 
-fn put_row(row: &Row, out: &mut Out) {
+fn put_row(row: &Row, out: &mut ByteWriter) {
     let (rotated, replaced, end) = (row.rotated(), row.replaced(), row.end());
     let previous = replaced.as_ref().and_then(|replaced| replaced.digest);
     let has = |flag, has: bool| if has { flag } else { 0 };
-    out.byte(
-        USED | has(ORDER, row.order != 0)
-            | has(ROTATED, rotated.is_some())
-            | has(REPLACED, replaced.is_some())
-            | has(PREVIOUS, previous.is_some())
-            | has(ENDED, end.is_some())
-            | has(LAPSED, row.expired),
-    );
+    out.u8(USED
+        | has(ORDER, row.order != 0)
+        | has(ROTATED, rotated.is_some())
+        | has(REPLACED, replaced.is_some())
+        | has(PREVIOUS, previous.is_some())
+        | has(ENDED, end.is_some())
+        | has(EXPIRED, row.expired));
     out.raw(&row.id.as_u128().to_le_bytes()[..13]);
     out.raw(&row.current);
     out.raw(&row.family);
-    for time in [row.created, row.active, row.expires] {
-        out.long(time);
+    for time in [row.created, row.last_activity, row.expires] {
+        out.u64(time);
     }
     for number in [row.generation, row.device, row.subject, row.client, row.terms] {
-        out.word(number);
+        out.u32(number);
     }
-    for location in [row.of_device, row.of_subject.before, row.of_subject.after] {
-        out.word(location);
+    for slot in [row.next_of_device, row.subject_link.previous, row.subject_link.next] {
+        out.u32(slot);
     }
     if row.order != 0 {
-        out.long(row.order);
+        out.u64(row.order);
     }
     if let Some(at) = rotated {
-        out.long(at.as_millis());
+        out.u64(at.as_millis());
     }
     if let Some(replaced) = &replaced {
-        out.long(replaced.stops_at.as_millis());
-        out.long(replaced.tolerance.get());
+        out.u64(replaced.stops_at.as_millis());
+        out.u64(replaced.tolerance.get());
     }
     if let Some(digest) = previous {
         out.raw(digest.as_bytes());
@@ -70,20 +69,20 @@ fn put_row(row: &Row, out: &mut Out) {
     }
 }
 
-fn put_end(end: &End, out: &mut Out) {
+fn put_end(end: &End, out: &mut ByteWriter) {
     out.text(end.reason.code());
-    out.long(end.at.as_millis());
+    out.u64(end.at.as_millis());
     // No text is empty.
     out.text(end.note.as_ref().map_or("", |text| text.as_str()));
     out.text(end.actor.as_ref().map_or("", |actor| actor.as_str()));
 }
 
-/// The rows in a block.
+/// Parses the rows in a block.
 pub(super) fn read(bytes: &[u8], count: u32, counts: &Counts, devices: &Interner<DeviceRow>) -> Option<Vec<Row>> {
-    let mut bytes = In(bytes);
-    let mut rows = Vec::with_capacity(crate::table::PIECE.max(count as usize));
+    let mut bytes = ByteReader(bytes);
+    let mut rows = Vec::with_capacity(crate::table::ROWS_PER_CHUNK.max(count as usize));
     for _ in 0..count {
-        rows.push(match bytes.byte()? {
+        rows.push(match bytes.u8()? {
             FREE => Row::free(),
             flags => read_row(flags, &mut bytes, counts, devices)?,
         });
@@ -92,44 +91,44 @@ pub(super) fn read(bytes: &[u8], count: u32, counts: &Counts, devices: &Interner
     Some(rows)
 }
 
-fn below(number: u32, bound: u32) -> Option<u32> {
-    (number < bound).then_some(number)
+fn slot_below(number: u32, slot_count: u32) -> Option<u32> {
+    (number < slot_count).then_some(number)
 }
 
-fn location(number: u32, bound: u32) -> Option<u32> {
-    (number < bound || number == NONE).then_some(number)
+fn slot_or_none(number: u32, slot_count: u32) -> Option<u32> {
+    (number < slot_count || number == NONE).then_some(number)
 }
 
-fn read_row(flags: u8, bytes: &mut In<'_>, counts: &Counts, devices: &Interner<DeviceRow>) -> Option<Row> {
+fn read_row(flags: u8, bytes: &mut ByteReader<'_>, counts: &Counts, devices: &Interner<DeviceRow>) -> Option<Row> {
     let has = |flag| flags & flag != 0;
     let mut id = [0; 16];
     id[..13].copy_from_slice(&bytes.array::<13>()?);
     let id = SessionId::from_u128(u128::from_le_bytes(id))?;
     let (current, family) = (bytes.array()?, bytes.array()?);
-    let (created, active, expires) = (bytes.long()?, bytes.long()?, bytes.long()?);
-    let generation = bytes.word().filter(|generation| *generation > 0)?;
-    let shared = Shares {
-        device: below(bytes.word()?, counts.devices)?,
-        subject: below(bytes.word()?, counts.subjects)?,
-        client: below(bytes.word()?, counts.clients)?,
-        terms: below(bytes.word()?, counts.terms)?,
+    let (created, active, expires) = (bytes.u64()?, bytes.u64()?, bytes.u64()?);
+    let generation = bytes.u32().filter(|generation| *generation > 0)?;
+    let shared = SharedSlots {
+        device: slot_below(bytes.u32()?, counts.devices)?,
+        subject: slot_below(bytes.u32()?, counts.subjects)?,
+        client: slot_below(bytes.u32()?, counts.clients)?,
+        terms: slot_below(bytes.u32()?, counts.terms)?,
     };
     let mut row = Row::new(id, current, family, shared);
-    (row.created, row.active, row.expires, row.generation) = (created, active, expires, generation);
-    row.name = Some(devices.get(shared.device)?.name.clone());
-    row.of_device = location(bytes.word()?, counts.rows)?;
-    row.of_subject =
-        Link { before: location(bytes.word()?, counts.rows)?, after: location(bytes.word()?, counts.rows)? };
-    row.expired = has(LAPSED);
+    (row.created, row.last_activity, row.expires, row.generation) = (created, active, expires, generation);
+    row.device_id = Some(devices.get(shared.device)?.name.clone());
+    row.next_of_device = slot_or_none(bytes.u32()?, counts.rows)?;
+    row.subject_link =
+        Link { previous: slot_or_none(bytes.u32()?, counts.rows)?, next: slot_or_none(bytes.u32()?, counts.rows)? };
+    row.expired = has(EXPIRED);
     if has(ORDER) {
-        row.order = bytes.long()?;
+        row.order = bytes.u64()?;
     }
     if has(ROTATED) {
-        row.set_rotated(Some(Timestamp::from_millis(bytes.long()?)));
+        row.set_rotated(Some(Timestamp::from_millis(bytes.u64()?)));
     }
     if has(REPLACED) {
-        let stops_at = Timestamp::from_millis(bytes.long()?);
-        let tolerance = Millis::new(bytes.long()?);
+        let stops_at = Timestamp::from_millis(bytes.u64()?);
+        let tolerance = Millis::new(bytes.u64()?);
         let digest = if has(PREVIOUS) { Some(Digest::from_bytes(bytes.array()?)) } else { None };
         row.set_replaced(Some(&Replaced { digest, stops_at, tolerance }));
     }
@@ -139,9 +138,9 @@ fn read_row(flags: u8, bytes: &mut In<'_>, counts: &Counts, devices: &Interner<D
     Some(row)
 }
 
-fn read_end(bytes: &mut In<'_>) -> Option<End> {
+fn read_end(bytes: &mut ByteReader<'_>) -> Option<End> {
     let reason = bytes.text()?.parse().ok()?;
-    let at = Timestamp::from_millis(bytes.long()?);
+    let at = Timestamp::from_millis(bytes.u64()?);
     let (text, actor) = (bytes.text()?, bytes.text()?);
     let text = if text.is_empty() { None } else { Some(text.parse().ok()?) };
     let actor = if actor.is_empty() { None } else { Some(actor.parse().ok()?) };

@@ -1,4 +1,4 @@
-//! What rows share, as blocks of an index.
+//! The values that rows share, in an index.
 
 use std::sync::Arc;
 
@@ -6,42 +6,43 @@ use tenure_domain::{
     Bucket, ClientField, ClientInfo, DeviceId, Millis, Revision, RevocationWatermark, Subject, Terms, Timestamp,
 };
 
-use super::bytes::{In, Out};
-use crate::intern::{Interner, Keyed};
+use super::bytes::{ByteReader, ByteWriter};
+use crate::table::interner::{Interner, Keyed};
 use crate::table::{DeviceRow, SubjectRow, Table};
 
-/// Begins a place that is free.
+/// The first byte of a free slot.
 const FREE: u8 = 0;
+/// The first byte of a slot with a value, and of an optional field without one.
 const USED: u8 = 1;
-/// Used, and with one more fact than the others.
-const WITH: u8 = 2;
+/// The first byte of an optional field with a value.
+const PRESENT: u8 = 2;
 
-/// Writes some of the places; `put` writes a value and answers nothing but what begins its place.
-fn put<T: Keyed>(values: &Interner<T>, from: u32, to: u32, out: &mut Out, write: impl Fn(&T, &mut Out)) {
+/// Appends the slots from `from` to `to`. `write` appends a value.
+fn put<T: Keyed>(values: &Interner<T>, from: u32, to: u32, out: &mut ByteWriter, write: impl Fn(&T, &mut ByteWriter)) {
     for at in from..to {
         match values.get(at) {
-            None => out.byte(FREE),
+            None => out.u8(FREE),
             Some(value) => {
-                out.byte(USED);
-                out.word(values.uses(at));
+                out.u8(USED);
+                out.u32(values.use_count(at));
                 write(value, out);
             }
         }
     }
 }
 
-/// A place's value and how many rows use it.
+/// A slot's value and how many rows use it; `None` in a free slot.
 pub(super) type Slot<T> = Option<(T, u32)>;
 
-fn read<T>(bytes: &[u8], count: u32, value: impl Fn(&mut In<'_>) -> Option<T>) -> Option<Vec<Slot<T>>> {
-    let mut bytes = In(bytes);
+fn read<T>(bytes: &[u8], count: u32, value: impl Fn(&mut ByteReader<'_>) -> Option<T>) -> Option<Vec<Slot<T>>> {
+    let mut bytes = ByteReader(bytes);
     let mut slots = Vec::with_capacity(count as usize);
     for _ in 0..count {
-        slots.push(match bytes.byte()? {
+        slots.push(match bytes.u8()? {
             FREE => None,
             USED => {
-                let uses = bytes.word()?;
-                Some((value(&mut bytes)?, uses))
+                let use_count = bytes.u32()?;
+                Some((value(&mut bytes)?, use_count))
             }
             _ => return None,
         });
@@ -50,18 +51,18 @@ fn read<T>(bytes: &[u8], count: u32, value: impl Fn(&mut In<'_>) -> Option<T>) -
     Some(slots)
 }
 
-pub(super) fn put_devices(table: &Table, from: u32, to: u32, out: &mut Out) {
+pub(super) fn put_devices(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
     put(&table.devices, from, to, out, |device, out| {
         out.text(device.name.as_str());
-        out.long(device.revision.get());
-        out.short(device.bucket.index());
-        out.word(device.first);
+        out.u64(device.revision.get());
+        out.u16(device.bucket.index());
+        out.u32(device.first);
         match device.watermark {
-            None => out.byte(USED),
+            None => out.u8(USED),
             Some(RevocationWatermark { created_at, until }) => {
-                out.byte(WITH);
-                out.long(created_at.as_millis());
-                out.long(until.as_millis());
+                out.u8(PRESENT);
+                out.u64(created_at.as_millis());
+                out.u64(until.as_millis());
             }
         }
     });
@@ -70,13 +71,13 @@ pub(super) fn put_devices(table: &Table, from: u32, to: u32, out: &mut Out) {
 pub(super) fn read_devices(bytes: &[u8], count: u32) -> Option<Vec<Slot<DeviceRow>>> {
     read(bytes, count, |bytes| {
         let name = DeviceId::recorded(bytes.text()?).ok()?;
-        let revision = Revision::new(bytes.long()?);
-        let bucket = Bucket::all().nth(bytes.short()?.into())?;
-        let first = bytes.word()?;
-        let watermark = match bytes.byte()? {
+        let revision = Revision::new(bytes.u64()?);
+        let bucket = Bucket::all().nth(bytes.u16()?.into())?;
+        let first = bytes.u32()?;
+        let watermark = match bytes.u8()? {
             USED => None,
-            WITH => {
-                let (created, until) = (bytes.long()?, bytes.long()?);
+            PRESENT => {
+                let (created, until) = (bytes.u64()?, bytes.u64()?);
                 Some(RevocationWatermark {
                     created_at: Timestamp::from_millis(created),
                     until: Timestamp::from_millis(until),
@@ -88,18 +89,18 @@ pub(super) fn read_devices(bytes: &[u8], count: u32) -> Option<Vec<Slot<DeviceRo
     })
 }
 
-pub(super) fn put_subjects(table: &Table, from: u32, to: u32, out: &mut Out) {
+pub(super) fn put_subjects(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
     put(&table.subjects, from, to, out, |subject, out| {
         out.text(subject.name.as_str());
-        out.word(subject.first);
+        out.u32(subject.first);
     });
 }
 
 pub(super) fn read_subjects(bytes: &[u8], count: u32) -> Option<Vec<Slot<SubjectRow>>> {
-    read(bytes, count, |bytes| Some(SubjectRow { name: Subject::recorded(bytes.text()?).ok()?, first: bytes.word()? }))
+    read(bytes, count, |bytes| Some(SubjectRow { name: Subject::recorded(bytes.text()?).ok()?, first: bytes.u32()? }))
 }
 
-pub(super) fn put_clients(table: &Table, from: u32, to: u32, out: &mut Out) {
+pub(super) fn put_clients(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
     put(&table.clients, from, to, out, |client, out| {
         for field in ClientField::ALL {
             // No text is empty.
@@ -121,16 +122,16 @@ pub(super) fn read_clients(bytes: &[u8], count: u32) -> Option<Vec<Slot<Arc<Clie
     })
 }
 
-pub(super) fn put_terms(table: &Table, from: u32, to: u32, out: &mut Out) {
+pub(super) fn put_terms(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
     put(&table.terms, from, to, out, |terms, out| {
-        out.long(terms.ttl.get());
-        out.long(terms.max_lifetime.get());
-        out.long(terms.retention.get());
+        out.u64(terms.ttl.get());
+        out.u64(terms.max_lifetime.get());
+        out.u64(terms.retention.get());
         match terms.idle_timeout {
-            None => out.byte(USED),
+            None => out.u8(USED),
             Some(idle) => {
-                out.byte(WITH);
-                out.long(idle.get());
+                out.u8(PRESENT);
+                out.u64(idle.get());
             }
         }
     });
@@ -138,10 +139,10 @@ pub(super) fn put_terms(table: &Table, from: u32, to: u32, out: &mut Out) {
 
 pub(super) fn read_terms(bytes: &[u8], count: u32) -> Option<Vec<Slot<Terms>>> {
     read(bytes, count, |bytes| {
-        let (ttl, max_lifetime, retention) = (bytes.long()?, bytes.long()?, bytes.long()?);
-        let idle_timeout = match bytes.byte()? {
+        let (ttl, max_lifetime, retention) = (bytes.u64()?, bytes.u64()?, bytes.u64()?);
+        let idle_timeout = match bytes.u8()? {
             USED => None,
-            WITH => Some(Millis::new(bytes.long()?)),
+            PRESENT => Some(Millis::new(bytes.u64()?)),
             _ => return None,
         };
         let (ttl, max_lifetime) = (Millis::new(ttl), Millis::new(max_lifetime));

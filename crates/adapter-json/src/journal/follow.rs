@@ -1,33 +1,38 @@
-//! Following what others write: the lines that they append, and the files that they put in place of this one.
+//! Following what other processes write: the lines that they append, and the files that they put in place of this one.
 
 use std::io;
 use std::path::Path;
 
 use tenure_ports::{StoreError, StoreEvent};
 
-use super::torn::{Verdict, judge};
-use super::{Journal, Position, Recorded, Tail, open_file};
-use crate::format::{Head, Op, Problem, parse_line};
-use crate::guard::{corrupt, failed, unavailable};
+use super::position::{Position, RecordedTime};
+use super::tail::{Damage, classify};
+use super::{Journal, Tail, open_file};
+use crate::error::{corrupt, io_error, unavailable};
+use crate::format::{FormatError, Op, SnapshotHeader, parse_line};
+use crate::storage::StorageFile;
 use crate::table::Table;
-use crate::vfs::File;
 
-/// How much of the file is read at a time.
-const CHUNK: u64 = 1 << 20;
-/// How often a tail that changes while it is read is read again.
-const PATIENCE: usize = 100;
-/// Any first line fits.
-const HEAD_MAX: u64 = 4096;
+/// How many bytes of the file are read at a time.
+const READ_SIZE: u64 = 1 << 20;
+/// How often a tail is read again that changes while it is read.
+const TAIL_RETRIES: usize = 100;
+/// A size that any first line fits.
+const MAX_HEADER_SIZE: u64 = 4096;
 
 impl Journal {
-    /// Applies what was written since the last look.
+    /// Applies everything that was written since the last refresh, in this file or in those that replaced it.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the file cannot be read or is damaged. Damage is remembered until another file takes the
+    /// place of this one.
     pub(crate) fn refresh(&mut self) -> Result<Tail, StoreError> {
         if let Some(broken) = &self.broken {
-            if self.is_fresh().is_err() {
+            if self.is_current().is_err() {
                 return Err(broken.clone());
             }
-            (self.file, self.read_only) = open_file(&*self.vfs, &self.path)?;
-            (self.named, self.broken, self.unsure) = (false, None, None);
+            (self.file, self.read_only) = open_file(&*self.storage, &self.path)?;
+            (self.directory_synced, self.broken, self.uncertain_end) = (false, None, None);
             self.reload();
         }
         let result = self.catch_up();
@@ -40,121 +45,127 @@ impl Journal {
 
     fn catch_up(&mut self) -> Result<Tail, StoreError> {
         loop {
-            let stat = self.file.stat().map_err(|error| failed(&self.path, "look at the store", &error))?;
-            if stat.size < self.at.end {
+            let metadata = self.file.metadata().map_err(|error| io_error(&self.path, "look at the store", &error))?;
+            if metadata.size < self.position.end {
                 let message = "the file became shorter than what was read of it";
-                return Err(corrupt(&self.path, self.at.lines, message));
+                return Err(corrupt(&self.path, self.position.lines, message));
             }
-            let tail = self.read_to(stat.size)?;
-            if !self.is_whole() {
-                let message = if stat.size == 0 {
+            let tail = self.read_through(metadata.size)?;
+            if !self.has_whole_snapshot() {
+                let message = if metadata.size == 0 {
                     "the file is empty, which no store is; remove it to begin a new one"
                 } else {
                     "the file is not whole, and was when it became the store"
                 };
-                return Err(corrupt(&self.path, self.at.lines + 1, message));
+                return Err(corrupt(&self.path, self.position.lines + 1, message));
             }
-            if self.at.skip.is_some() {
+            if self.position.skip_through.is_some() {
                 // The replacement lacks what was applied: somebody put an older copy there.
                 self.reload();
                 continue;
             }
-            if stat.links != 0 {
-                self.unsure.get_or_insert(if self.at.pending.is_empty() { 0 } else { self.at.end });
+            if metadata.links != 0 {
+                self.uncertain_end.get_or_insert(if self.position.pending.is_empty() { 0 } else { self.position.end });
                 return Ok(tail);
             }
             // Nobody writes to a file that was replaced, so all of it has been applied.
-            self.follow()?;
+            self.follow_replacement()?;
         }
     }
 
-    /// Whether the first line and the snapshot were read: they were on the disk before the file became the store.
-    fn is_whole(&self) -> bool {
-        self.at.lines > 0 && self.at.lines >= self.at.head.lines
+    /// Whether the first line and the whole snapshot were read. They were durable before the file became the store.
+    fn has_whole_snapshot(&self) -> bool {
+        self.position.lines > 0 && self.position.lines >= self.position.header.lines
     }
 
-    /// Goes on in the file that replaced this one: from the end of its snapshot, where that is the state at hand.
-    fn follow(&mut self) -> Result<(), StoreError> {
-        let (file, read_only) = open_file(&*self.vfs, &self.path).map_err(|error| match self.vfs.stat(&self.path) {
+    /// Goes on in the file that replaced this one: from the end of its snapshot where that is the state of the table,
+    /// else from its beginning.
+    fn follow_replacement(&mut self) -> Result<(), StoreError> {
+        let opened = open_file(&*self.storage, &self.path);
+        let (file, read_only) = opened.map_err(|error| match self.storage.metadata(&self.path) {
             Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
                 unavailable(&self.path, "the store was removed while it was in use; put it back, or start anew")
             }
             _ => error,
         })?;
-        let (head, stamp) = read_head(&*file, &self.path)?;
+        let (header, recorded) = read_header(&*file, &self.path)?;
         // The time of the rewriting: later than any line before it, unless an operator accepted a clock that is behind.
-        self.clock.record(stamp.0, &stamp.1, stamp.2);
-        let mine = (self.at.number, self.at.crc);
-        (self.file, self.named, self.read_only, self.unsure) = (file, false, read_only, None);
-        if mine.0 > head.through || mine == (head.through, head.last) {
-            self.at = Position {
-                rules: self.at.rules.min(head.through),
-                recorded: Recorded { at: stamp.0, boot: stamp.1, elapsed: stamp.2 },
-                skip: (mine.0 > head.through).then_some(mine),
-                ..Position::behind(head)
+        self.clock.record(recorded.at, &recorded.boot, recorded.uptime);
+        let own = (self.position.number, self.position.crc);
+        (self.file, self.directory_synced, self.read_only, self.uncertain_end) = (file, false, read_only, None);
+        if own.0 > header.through || own == (header.through, header.last_crc) {
+            self.position = Position {
+                last_change: self.position.last_change.min(header.through),
+                recorded,
+                skip_through: (own.0 > header.through).then_some(own),
+                ..Position::at_snapshot_end(header)
             };
-            self.indexed = self.indexed.map(|_| 0);
+            self.indexed_end = self.indexed_end.map(|_| 0);
             return Ok(());
         }
         self.reload();
         Ok(())
     }
 
-    /// Forgets everything, to read the file from its beginning.
+    /// Forgets everything, so that the file is read from its beginning or its index.
     fn reload(&mut self) {
         self.table = Table::default();
-        self.at = Position::default();
-        self.take_index();
-        // Nobody listens, or somebody does: both are fine.
-        drop(self.feed.send(StoreEvent::Lagged));
+        self.position = Position::default();
+        self.load_index();
+        // An error only says that there are no subscribers.
+        drop(self.events.send(StoreEvent::Lagged));
     }
 
-    fn read_to(&mut self, size: u64) -> Result<Tail, StoreError> {
-        self.read_ahead(size)?;
-        let mut chunk = CHUNK;
-        let mut patience = PATIENCE;
-        while self.at.end < size {
-            let whole = size - self.at.end <= chunk;
+    /// Applies the file's lines up to `size`, and returns what its end is.
+    fn read_through(&mut self, size: u64) -> Result<Tail, StoreError> {
+        self.replay_in_parallel(size)?;
+        let mut read_size = READ_SIZE;
+        let mut retries = TAIL_RETRIES;
+        while self.position.end < size {
+            let whole = size - self.position.end <= read_size;
             let mut bytes = std::mem::take(&mut self.buffer);
-            self.read(&mut bytes, chunk.min(size - self.at.end))?;
-            let before = self.at.end;
-            let outcome = self.absorb(&bytes, true);
+            self.read(&mut bytes, read_size.min(size - self.position.end))?;
+            let before = self.position.end;
+            let result = self.apply_lines(&bytes, true);
             self.buffer = bytes;
-            match outcome {
-                // A whole chunk without a line's end.
-                Ok(0) if !whole => chunk *= 2,
-                Ok(_) if !whole => chunk = CHUNK,
-                Ok(_) if self.at.end == size => break,
-                Ok(_) => return self.judge(size, None, &mut patience),
-                Err(bad) if bad.sealed => return Err(corrupt(&self.path, self.at.lines + 1, &bad.message)),
-                Err(bad) => match self.judge(size, Some(bad.message), &mut patience)? {
-                    // It changed under our eyes: a writer took an incomplete line back and wrote another.
+            match result {
+                // No line ends in all that was read.
+                Ok(0) if !whole => read_size *= 2,
+                Ok(_) if !whole => read_size = READ_SIZE,
+                Ok(_) if self.position.end == size => break,
+                Ok(_) => return self.classify(size, None, &mut retries),
+                Err(error) if error.checksum_matches => {
+                    return Err(corrupt(&self.path, self.position.lines + 1, &error.message));
+                }
+                Err(error) => match self.classify(size, Some(error.message), &mut retries)? {
+                    // It changed meanwhile: a writer took an incomplete line back and wrote another.
                     Tail::Changed => continue,
                     tail => return Ok(tail),
                 },
             }
-            debug_assert!(self.at.end >= before);
+            debug_assert!(self.position.end >= before);
         }
         Ok(Tail::Clean)
     }
 
+    /// Reads `length` bytes from the position on, or as many as there are.
     fn read(&self, bytes: &mut Vec<u8>, length: u64) -> Result<(), StoreError> {
         bytes.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
-        let read = self.file.read_at(bytes, self.at.end);
-        let read = read.map_err(|error| failed(&self.path, "read the store", &error))?;
+        let read = self.file.read_at(bytes, self.position.end);
+        let read = read.map_err(|error| io_error(&self.path, "read the store", &error))?;
         bytes.truncate(read);
         Ok(())
     }
 
-    /// Decides what the bytes after the last good line are.
-    fn judge(&self, size: u64, message: Option<Problem>, patience: &mut usize) -> Result<Tail, StoreError> {
+    /// Decides what the bytes after the last valid line are.
+    fn classify(&self, size: u64, message: Option<FormatError>, retries: &mut usize) -> Result<Tail, StoreError> {
         let (mut first, mut second) = (Vec::new(), Vec::new());
-        self.read(&mut first, size - self.at.end)?;
-        self.read(&mut second, size - self.at.end)?;
-        let message = match judge(&first, self.at.end, self.at.number + 1) {
-            _ if first != second || (message.is_some() && self.good_line(&first)) => {
-                *patience = patience.saturating_sub(1);
-                if *patience > 0 {
+        self.read(&mut first, size - self.position.end)?;
+        self.read(&mut second, size - self.position.end)?;
+        let message = match classify(&first, self.position.end, self.position.number + 1) {
+            _ if first != second || (message.is_some() && starts_with_valid_line(&first)) => {
+                *retries = retries.saturating_sub(1);
+                if *retries > 0 {
                     return Ok(Tail::Changed);
                 }
                 return Err(unavailable(
@@ -162,32 +173,32 @@ impl Journal {
                     "its end changes whenever it is read; is another program writing it?",
                 ));
             }
-            // Only bytes that were never promised may be missing.
-            _ if !self.is_whole() => "the file is not whole, and was when it became the store",
-            Verdict::Torn => return Ok(Tail::Torn),
-            Verdict::LacksNewline => return Ok(Tail::LacksNewline),
-            Verdict::Corrupt => "it is damaged",
+            // Only bytes that were never acknowledged may be missing.
+            _ if !self.has_whole_snapshot() => "the file is not whole, and was when it became the store",
+            Damage::Torn => return Ok(Tail::Torn),
+            Damage::LacksNewline => return Ok(Tail::LacksNewline),
+            Damage::Corrupt => "it is damaged",
         };
-        Err(corrupt(&self.path, self.at.lines + 1, message))
-    }
-
-    fn good_line(&self, bytes: &[u8]) -> bool {
-        bytes
-            .split(|byte| *byte == b'\n')
-            .next()
-            .is_some_and(|line| line.len() < bytes.len() && parse_line(line).is_ok())
+        Err(corrupt(&self.path, self.position.lines + 1, message))
     }
 }
 
-/// Reads a file's first line: what it says, and the time, the machine's run and its length when it was written.
-fn read_head(file: &dyn File, path: &Path) -> Result<(Head, (u64, String, u64)), StoreError> {
-    let mut bytes = vec![0; HEAD_MAX as usize];
-    let read = file.read_at(&mut bytes, 0).map_err(|error| failed(path, "read the store", &error))?;
+fn starts_with_valid_line(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').next();
+    line.is_some_and(|line| line.len() < bytes.len() && parse_line(line).is_ok())
+}
+
+/// Reads a file's first line: what it says of the snapshot, and the time at which it was written.
+fn read_header(file: &dyn StorageFile, path: &Path) -> Result<(SnapshotHeader, RecordedTime), StoreError> {
+    let mut bytes = vec![0; MAX_HEADER_SIZE as usize];
+    let read = file.read_at(&mut bytes, 0).map_err(|error| io_error(path, "read the store", &error))?;
     bytes.truncate(read);
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match parse_line(line) {
         Ok((tx, _)) => match tx.ops[..] {
-            [Op::Head(head)] => Ok((head, (tx.at, tx.boot.into_owned(), tx.elapsed))),
+            [Op::Header(header)] => {
+                Ok((header, RecordedTime { at: tx.at, boot: tx.boot.into_owned(), uptime: tx.uptime }))
+            }
             _ => Err(corrupt(path, 1, "the file does not begin as a journal does")),
         },
         Err(message) => Err(corrupt(path, 1, &message)),

@@ -1,56 +1,56 @@
-//! What of a damaged journal can be kept: every line that checks out, every line in which one bit has changed, and
-//! nothing else.
+//! Reading what can be kept of a damaged journal: every valid line, every line in which one bit has changed, and nothing
+//! else.
 
 use std::collections::BTreeSet;
 
 use tenure_domain::SessionId;
 
-use super::Loss;
-use crate::apply::{News, apply};
-use crate::format::{Op, Problem, Tx, may_begin_line, mended, parse_line, starts_of_lines};
+use super::plan::Loss;
+use crate::format::{FormatError, Op, Transaction, find_line_starts, is_line_prefix, parse_line, repair_bit};
 use crate::journal::is_torn;
 use crate::table::Table;
+use crate::table::apply::{AppliedEvents, apply};
 
-/// What was read.
+/// What was kept of a journal, and what was lost.
 #[derive(Default)]
 pub(super) struct Salvaged {
     pub(super) table: Table,
-    /// The number of the last transaction, lost ones counted.
+    /// The number of the last transaction, whether it is kept or lost.
     pub(super) through: u64,
     pub(super) losses: Vec<Loss>,
-    /// Named by what was lost: an end may be among it.
+    /// The sessions that lost lines name. Their end may be among what is lost.
     pub(super) suspects: BTreeSet<SessionId>,
-    /// The last line's time, the machine's run, and its length.
-    pub(super) stamp: Option<(u64, String, u64)>,
-    /// Lines that checked out.
-    pub(super) good: u64,
-    /// Lines since the last one that did.
-    bad: u64,
-    /// How many lines the first one says the snapshot has.
+    /// The time, the boot id and the uptime that the last line records.
+    pub(super) recorded_time: Option<(u64, String, u64)>,
+    /// How many lines are valid.
+    pub(super) valid_lines: u64,
+    /// How many invalid lines there are since the last valid one.
+    invalid_run: u64,
+    /// How many lines the snapshot has, by the first line.
     snapshot: u64,
 }
 
-/// Where a piece of the file is.
+/// The position of a line in the file.
 #[derive(Clone, Copy)]
-struct Place {
+struct LinePosition {
     line: u64,
     offset: u64,
 }
 
-/// Reads all that can be read.
+/// Reads everything that can be read.
 pub(super) fn salvage(bytes: &[u8]) -> Salvaged {
-    let mut all = Salvaged::default();
-    let (mut at, mut line, mut judged) = (0, 0, false);
+    let mut salvaged = Salvaged::default();
+    let (mut at, mut line, mut has_looked_for_tear) = (0, 0, false);
     while at < bytes.len() {
         line += 1;
-        let location = Place { line, offset: at as u64 };
+        let position = LinePosition { line, offset: at as u64 };
         let end = memchr::memchr(b'\n', &bytes[at..]).map(|length| at + length);
         let piece = &bytes[at..end.unwrap_or(bytes.len())];
         let message = match parse_line(piece) {
             Ok((tx, _)) => {
-                all.take(tx, location);
+                salvaged.apply_line(tx, position);
                 if end.is_none() {
-                    all.losses.push(Loss::NoNewline { line });
+                    salvaged.losses.push(Loss::MissingNewline { line });
                 }
                 None
             }
@@ -60,68 +60,68 @@ pub(super) fn salvage(bytes: &[u8]) -> Salvaged {
             at += piece.len() + 1;
             continue;
         };
-        // By the rule that writers cut by; a snapshot was whole before the file became the store.
-        let beyond = all.good > 0 && line > all.snapshot;
-        if beyond && (end.is_none() || !std::mem::replace(&mut judged, true)) {
+        // Writers cut by the same rule. A snapshot is never torn: it was durable before its file became the store.
+        let beyond = salvaged.valid_lines > 0 && line > salvaged.snapshot;
+        if beyond && (end.is_none() || !std::mem::replace(&mut has_looked_for_tear, true)) {
             let rest = &bytes[at..];
-            if is_torn(rest, at as u64, all.through + all.bad + 1) {
-                all.losses.push(Loss::Torn { offset: at as u64, bytes: rest.len() as u64 });
-                all.bad += 1 + memchr::memchr_iter(b'\n', rest).count() as u64;
+            if is_torn(rest, at as u64, salvaged.through + salvaged.invalid_run + 1) {
+                salvaged.losses.push(Loss::Torn { offset: at as u64, bytes: rest.len() as u64 });
+                salvaged.invalid_run += 1 + memchr::memchr_iter(b'\n', rest).count() as u64;
                 break;
             }
         }
         let next = end.map(|end| &bytes[end + 1..]).unwrap_or_default();
         let next = &next[..memchr::memchr(b'\n', next).unwrap_or(next.len())];
-        if let Some(joined) = mend_joined(piece, next) {
-            all.mended(&joined, location);
+        if let Some(joined) = repair_split_line(piece, next) {
+            salvaged.take_repaired(&joined, position);
             at += joined.len() + 1;
             line += 1;
         } else {
-            all.sift(piece, location, &message);
+            salvaged.salvage_parts(piece, position, &message);
             at += piece.len() + 1;
         }
     }
-    all.through += all.bad;
-    all
+    salvaged.through += salvaged.invalid_run;
+    salvaged
 }
 
 impl Salvaged {
-    /// Applies a line that checks out, as far as what came before it allows.
-    fn take(&mut self, tx: Tx<'_>, location: Place) {
-        if self.good > 0 && tx.number <= self.through {
+    /// Applies a valid line, as far as what came before it allows.
+    fn apply_line(&mut self, tx: Transaction<'_>, position: LinePosition) {
+        if self.valid_lines > 0 && tx.number <= self.through {
             let message = format!("transaction {} stands behind transaction {}", tx.number, self.through);
             let sessions: Vec<_> = tx.ops.iter().filter_map(session_of).collect();
-            self.drop_line(location, 0, message, sessions);
+            self.drop_line(position, 0, message, sessions);
             return;
         }
-        let expected = self.through + self.bad + 1;
-        if self.good > 0 && tx.number > expected {
+        let expected = self.through + self.invalid_run + 1;
+        if self.valid_lines > 0 && tx.number > expected {
             self.losses.push(Loss::Missing { from: expected, to: tx.number - 1 });
         }
-        (self.through, self.bad) = (tx.number, 0);
-        self.stamp = Some((tx.at, tx.boot.to_string(), tx.elapsed));
-        self.good += 1;
-        let Tx { number, at, ops, .. } = tx;
-        for op in ops.into_iter().flat_map(singly) {
-            if let Op::Head(head) = op {
-                if location.line == 1 {
-                    self.snapshot = head.lines;
+        (self.through, self.invalid_run) = (tx.number, 0);
+        self.recorded_time = Some((tx.at, tx.boot.to_string(), tx.uptime));
+        self.valid_lines += 1;
+        let Transaction { number, at, ops, .. } = tx;
+        for op in ops.into_iter().flat_map(split_by_session) {
+            if let Op::Header(header) = op {
+                if position.line == 1 {
+                    self.snapshot = header.lines;
                 } else {
                     let message = "a first line stands in the middle".to_owned();
-                    self.losses.push(Loss::Skipped { line: location.line, message });
+                    self.losses.push(Loss::Skipped { line: position.line, message });
                 }
                 continue;
             }
             let session = session_of(&op);
-            let one = Tx { number, at, ops: vec![op], ..Tx::default() };
-            if let Err(message) = apply(&mut self.table, one, &mut News::default()) {
-                self.skip(location.line, session, &message);
+            let one = Transaction { number, at, ops: vec![op], ..Transaction::default() };
+            if let Err(message) = apply(&mut self.table, one, &mut AppliedEvents::default()) {
+                self.skip(position.line, session, &message);
             }
         }
     }
 
-    /// An operation that contradicts what came before it. What it left half done goes.
-    fn skip(&mut self, line: u64, session: Option<SessionId>, message: &Problem) {
+    /// Skips an operation that contradicts what came before it. A record that it left contradicting itself is removed.
+    fn skip(&mut self, line: u64, session: Option<SessionId>, message: &FormatError) {
         self.losses.push(Loss::Skipped { line, message: message.to_string() });
         let Some(id) = session else { return };
         match self.table.find(id) {
@@ -131,65 +131,66 @@ impl Salvaged {
         self.suspects.insert(id);
     }
 
-    fn mended(&mut self, line: &[u8], location: Place) {
+    /// Applies a line in which one bit was set right.
+    fn take_repaired(&mut self, line: &[u8], position: LinePosition) {
         if let Ok((tx, _)) = parse_line(line) {
-            self.losses.push(Loss::Mended { line: location.line });
-            self.take(tx, location);
+            self.losses.push(Loss::BitRepaired { line: position.line });
+            self.apply_line(tx, position);
         }
     }
 
-    /// Keeps what can be kept of a line that does not check out: a changed newline makes two of one.
-    fn sift(&mut self, piece: &[u8], location: Place, message: &Problem) {
-        let starts = starts_of_lines(piece);
+    /// Keeps what can be kept of an invalid line. A changed newline has made one line of two.
+    fn salvage_parts(&mut self, piece: &[u8], position: LinePosition, message: &FormatError) {
+        let starts = find_line_starts(piece);
         if starts.len() < 2 && starts.first().is_none_or(|start| *start == 0) {
-            return self.sift_one(piece, location, message);
+            return self.salvage_part(piece, position, message);
         }
         let bounds: Vec<usize> = std::iter::once(0)
             .chain(starts.iter().copied().filter(|start| *start > 0))
             .chain(std::iter::once(piece.len()))
             .collect();
         for part in bounds.windows(2) {
-            let location = Place { offset: location.offset + part[0] as u64, ..location };
-            self.sift_one(&piece[part[0]..part[1]], location, message);
+            let position = LinePosition { offset: position.offset + part[0] as u64, ..position };
+            self.salvage_part(&piece[part[0]..part[1]], position, message);
         }
     }
 
-    fn sift_one(&mut self, piece: &[u8], location: Place, message: &Problem) {
+    fn salvage_part(&mut self, piece: &[u8], position: LinePosition, message: &FormatError) {
         if let Some((_, line)) = piece.split_last()
             && parse_line(line).is_ok()
         {
-            return self.mended(line, location);
+            return self.take_repaired(line, position);
         }
         if let Ok((tx, _)) = parse_line(piece) {
-            return self.take(tx, location);
+            return self.apply_line(tx, position);
         }
-        if let Some(line) = mended(piece) {
-            return self.mended(&line, location);
+        if let Some(line) = repair_bit(piece) {
+            return self.take_repaired(&line, position);
         }
-        self.drop_line(location, piece.len() as u64, message.to_string(), ids_in(piece));
+        self.drop_line(position, piece.len() as u64, message.to_string(), ids_in(piece));
     }
 
-    fn drop_line(&mut self, location: Place, bytes: u64, message: String, sessions: Vec<SessionId>) {
-        self.bad += u64::from(bytes > 0);
+    fn drop_line(&mut self, position: LinePosition, bytes: u64, message: String, sessions: Vec<SessionId>) {
+        self.invalid_run += u64::from(bytes > 0);
         self.suspects.extend(sessions.iter().copied());
-        let Place { line, offset } = location;
+        let LinePosition { line, offset } = position;
         self.losses.push(Loss::Dropped { line, offset, bytes, message, sessions });
     }
 }
 
-/// The line that a changed bit cut into these two.
-fn mend_joined(piece: &[u8], next: &[u8]) -> Option<Vec<u8>> {
-    if next.is_empty() || !may_begin_line(piece) || parse_line(next).is_ok() {
+/// The line that a changed bit has cut into these two.
+fn repair_split_line(piece: &[u8], next: &[u8]) -> Option<Vec<u8>> {
+    if next.is_empty() || !is_line_prefix(piece) || parse_line(next).is_ok() {
         return None;
     }
-    mended(&[piece, b"\n", next].concat())
+    repair_bit(&[piece, b"\n", next].concat())
 }
 
-/// An operation on several sessions as several operations.
-fn singly(op: Op<'_>) -> Vec<Op<'_>> {
+/// Splits an operation on several sessions into one for each.
+fn split_by_session(op: Op<'_>) -> Vec<Op<'_>> {
     match op {
         Op::Purge(ids) => ids.into_iter().map(|id| Op::Purge(vec![id])).collect(),
-        Op::Lapse(ids) => ids.into_iter().map(|id| Op::Lapse(vec![id])).collect(),
+        Op::Expire(ids) => ids.into_iter().map(|id| Op::Expire(vec![id])).collect(),
         other => vec![other],
     }
 }
@@ -198,11 +199,11 @@ fn session_of(op: &Op<'_>) -> Option<SessionId> {
     match op {
         Op::Record(_, record) => record.patch.id,
         Op::Patch(_, patch) => patch.id,
-        Op::Head(_) | Op::Device { .. } | Op::Lapse(_) | Op::Purge(_) | Op::Touch(_) => None,
+        Op::Header(_) | Op::Device { .. } | Op::Expire(_) | Op::Purge(_) | Op::Touch(_) => None,
     }
 }
 
-/// Every session that a damaged line names other than for its activity.
+/// The sessions that a damaged line names, other than those of which it only records activity.
 fn ids_in(bytes: &[u8]) -> Vec<SessionId> {
     let mut ids: Vec<_> = memchr::memchr_iter(b'"', bytes)
         .filter_map(|at| {

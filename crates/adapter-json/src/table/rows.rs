@@ -1,21 +1,22 @@
-//! The rows, in pieces of one size: adding one never moves the others, and many can be filled at the same time.
+//! The rows, in chunks of one size. Adding a row never moves the others, and several chunks can be filled at once.
 
 use super::Row;
 
-/// How many rows a piece has: a power of two, so that finding one costs no division.
-pub(crate) const PIECE: usize = 4096;
+/// How many rows a chunk has. A power of two, so that finding a row needs no division.
+pub(crate) const ROWS_PER_CHUNK: usize = 4096;
 
+/// The rows of a table, by slot.
 #[derive(Default)]
 pub(super) struct Rows {
-    pieces: Vec<Vec<Row>>,
+    chunks: Vec<Vec<Row>>,
     len: usize,
 }
 
 impl Rows {
-    /// All pieces are full but for the last.
-    pub(super) fn from_pieces(pieces: Vec<Vec<Row>>) -> Self {
-        let len = pieces.iter().map(Vec::len).sum();
-        Self { pieces, len }
+    /// Rows in chunks, all of which are full but for the last.
+    pub(super) fn from_chunks(chunks: Vec<Vec<Row>>) -> Self {
+        let len = chunks.iter().map(Vec::len).sum();
+        Self { chunks, len }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -23,25 +24,26 @@ impl Rows {
     }
 
     pub(super) fn get(&self, at: u32) -> Option<&Row> {
-        self.pieces.get(at as usize / PIECE)?.get(at as usize % PIECE)
+        self.chunks.get(at as usize / ROWS_PER_CHUNK)?.get(at as usize % ROWS_PER_CHUNK)
     }
 
     pub(super) fn push(&mut self, row: Row) {
-        match self.pieces.last_mut() {
-            Some(piece) if piece.len() < PIECE => piece.push(row),
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < ROWS_PER_CHUNK => chunk.push(row),
             _ => {
-                let mut piece = Vec::with_capacity(PIECE);
-                piece.push(row);
-                self.pieces.push(piece);
+                let mut chunk = Vec::with_capacity(ROWS_PER_CHUNK);
+                chunk.push(row);
+                self.chunks.push(chunk);
             }
         }
         self.len += 1;
     }
 
+    /// The rows from the slot `from` on.
     pub(super) fn from(&self, from: u32) -> impl Iterator<Item = &Row> + Clone {
-        let pieces = self.pieces.get(from as usize / PIECE..).unwrap_or_default();
-        let first = pieces.first().and_then(|piece| piece.get(from as usize % PIECE..)).unwrap_or_default();
-        first.iter().chain(pieces.iter().skip(1).flatten())
+        let chunks = self.chunks.get(from as usize / ROWS_PER_CHUNK..).unwrap_or_default();
+        let first = chunks.first().and_then(|chunk| chunk.get(from as usize % ROWS_PER_CHUNK..)).unwrap_or_default();
+        first.iter().chain(chunks.iter().skip(1).flatten())
     }
 }
 
@@ -49,12 +51,12 @@ impl std::ops::Index<u32> for Rows {
     type Output = Row;
 
     fn index(&self, at: u32) -> &Row {
-        &self.pieces[at as usize / PIECE][at as usize % PIECE]
+        &self.chunks[at as usize / ROWS_PER_CHUNK][at as usize % ROWS_PER_CHUNK]
     }
 }
 
 impl std::ops::IndexMut<u32> for Rows {
     fn index_mut(&mut self, at: u32) -> &mut Row {
-        &mut self.pieces[at as usize / PIECE][at as usize % PIECE]
+        &mut self.chunks[at as usize / ROWS_PER_CHUNK][at as usize % ROWS_PER_CHUNK]
     }
 }

@@ -1,41 +1,47 @@
-//! Appending bytes: how far it got, and what a commit in them is told.
+//! Appending lines to the file.
 
 use std::io;
 use std::sync::Arc;
 
-use tenure_ports::{CommitError, StoreError};
+use tenure_domain::Timestamp;
+use tenure_ports::{Clock as _, CommitError, StoreError};
 
-use super::Shared;
-use crate::guard::failed;
-use crate::snapshot;
-use crate::vfs::File;
+use super::durability::sync_if_needed;
+use super::{WriterState, purge};
+use crate::error::io_error;
+use crate::format::{LineHeader, LineWriter};
+use crate::journal::Journal;
+use crate::state::StoreState;
+use crate::storage::{StorageFile, write_all_at};
 
 /// How far an append got.
-pub(super) struct Written {
-    /// How many bytes of whole lines stand in the file.
-    whole: usize,
-    /// How many bytes were written before it stopped.
-    done: usize,
-    /// What was written beyond the whole lines could not be cut: if only its newline is missing, it will count.
-    lingers: bool,
-    pub(super) message: Option<StoreError>,
+pub(super) struct AppendResult {
+    /// How many bytes of whole lines are in the file.
+    complete: usize,
+    /// How many bytes were written before an error.
+    written: usize,
+    /// Whether the bytes after the whole lines could not be cut. If only the newline of a line is missing, it will
+    /// count.
+    partial_line_remains: bool,
+    pub(super) error: Option<StoreError>,
 }
 
-impl Written {
-    /// What a commit is told whose line stands between `start` and `end`, after the sync.
+impl AppendResult {
+    /// The outcome of a commit whose line is between the offsets `start` and `end` of the bytes, given the outcome of
+    /// the sync.
     pub(super) fn outcome(&self, start: usize, end: usize, synced: &Result<(), StoreError>) -> Result<(), CommitError> {
-        match (&self.message, synced) {
+        match (&self.error, synced) {
             // Nothing of it is in the file, or no longer.
-            (Some(error), _) if start >= self.done => Err(error.clone().into()),
-            (Some(error), Ok(())) if end > self.whole && !self.lingers => Err(error.clone().into()),
-            (Some(error), _) if end > self.whole => Err(unknown(error)),
-            (_, Err(error)) => Err(unknown(error)),
+            (Some(error), _) if start >= self.written => Err(error.clone().into()),
+            (Some(error), Ok(())) if end > self.complete && !self.partial_line_remains => Err(error.clone().into()),
+            (Some(error), _) if end > self.complete => Err(outcome_unknown(error)),
+            (_, Err(error)) => Err(outcome_unknown(error)),
             _ => Ok(()),
         }
     }
 }
 
-fn unknown(error: &StoreError) -> CommitError {
+fn outcome_unknown(error: &StoreError) -> CommitError {
     let (StoreError::Unavailable { location, message }
     | StoreError::Full { location, message }
     | StoreError::Corrupt { location, message }) = error.clone()
@@ -48,43 +54,70 @@ fn unknown(error: &StoreError) -> CommitError {
     }
 }
 
-/// Appends lines.
-pub(super) fn write(shared: &Shared, bytes: &[u8]) -> Written {
-    let (file, from, durable, foreign) = {
-        let journal = shared.journal.read();
-        (Arc::clone(&journal.file), journal.at.end, journal.at.durable, journal.at.foreign)
-    };
-    let failed = |error: io::Error| failed(&shared.path, "write to the store", &error);
-    if foreign && let Err(error) = write_again(&*file, durable, from) {
-        return Written { whole: 0, done: 0, lingers: false, message: Some(failed(error)) };
-    }
-    let (mut done, mut message) = (0, None);
-    while done < bytes.len() && message.is_none() {
-        match file.write_at(&bytes[done..], from + done as u64) {
-            Ok(0) => message = Some(failed(io::ErrorKind::StorageFull.into())),
-            Ok(n) => done += n,
-            Err(error) => message = Some(failed(error)),
-        }
-    }
-    let whole = bytes[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let mut lingers = false;
-    // Whole lines stay, since readers may have applied them. Should this fail, the next writer cuts.
-    if whole < done
-        && let Err(error) = file.truncate(from + whole as u64)
-    {
-        tracing::warn!(%error, "an incomplete line stays at the store's end until the next write");
-        lingers = true;
-    }
-    if let Err(error) = shared.journal.write().wrote(&bytes[..whole], from) {
-        message = Some(error);
-    }
-    Written { whole, done, lingers, message }
+/// The header of the next line.
+pub(super) fn next_line_header<'a>(state: &'a StoreState, journal: &Journal, at: Timestamp) -> LineHeader<'a> {
+    let (boot, uptime) = (state.clock.boot_id(), state.clock.uptime().get());
+    LineHeader { number: journal.position.number + 1, at, synced: journal.position.synced_number, boot, uptime }
 }
 
-/// What another process wrote and may have failed to sync is written again as it is, so that the coming sync answers
-/// for it: a failure that it saw is not reported to us.
-fn write_again(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
+/// Appends lines, and applies those that are whole. The caller holds the lock and has caught up.
+pub(super) fn append(state: &StoreState, bytes: &[u8]) -> AppendResult {
+    let (file, from, synced_end, has_foreign_lines) = {
+        let journal = state.journal.read();
+        let position = &journal.position;
+        (Arc::clone(&journal.file), position.end, position.synced_end, position.has_foreign_lines)
+    };
+    let write_error = |error: io::Error| io_error(&state.path, "write to the store", &error);
+    if has_foreign_lines && let Err(error) = rewrite_unsynced(&*file, synced_end, from) {
+        let error = Some(write_error(error));
+        return AppendResult { complete: 0, written: 0, partial_line_remains: false, error };
+    }
+    let (mut written, mut error) = (0, None);
+    while written < bytes.len() && error.is_none() {
+        match file.write_at(&bytes[written..], from + written as u64) {
+            Ok(0) => error = Some(write_error(io::ErrorKind::StorageFull.into())),
+            Ok(n) => written += n,
+            Err(failure) => error = Some(write_error(failure)),
+        }
+    }
+    let complete = bytes[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let mut partial_line_remains = false;
+    // Whole lines stay, since readers may have applied them. Where cutting the rest fails, the next writer cuts it.
+    if complete < written
+        && let Err(error) = file.truncate(from + complete as u64)
+    {
+        tracing::warn!(%error, "an incomplete line stays at the store's end until the next write");
+        partial_line_remains = true;
+    }
+    if let Err(failure) = state.journal.write().apply_own(&bytes[..complete], from) {
+        error = Some(failure);
+    }
+    AppendResult { complete, written, partial_line_remains, error }
+}
+
+/// Writes the lines again that another process may have failed to sync, as they are. The system reports a failed sync to
+/// one process only; after this the next sync answers for these lines too.
+fn rewrite_unsynced(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {
     let mut bytes = vec![0; usize::try_from(to - from).unwrap_or_default()];
     let read = file.read_at(&mut bytes, from)?;
-    snapshot::write_all(file, &bytes[..read], from)
+    write_all_at(file, &bytes[..read], from)
+}
+
+/// Appends one line that records no commit, and makes it durable.
+pub(super) fn append_line(
+    state: &StoreState,
+    memory: &mut WriterState,
+    fill: purge::FillLine<'_>,
+) -> Result<(), StoreError> {
+    let mut bytes = Vec::new();
+    {
+        let journal = state.journal.read();
+        let mut line = LineWriter::begin(&mut bytes, next_line_header(state, &journal, state.clock.now()));
+        fill(&mut line, &journal.table);
+        line.finish();
+    }
+    match append(state, &bytes).error {
+        Some(error) => Err(error),
+        None => sync_if_needed(state, memory, true),
+    }
 }

@@ -38,7 +38,7 @@ impl Boot for Time {
         self.boot.lock().unwrap().clone()
     }
 
-    fn elapsed(&self) -> Millis {
+    fn uptime(&self) -> Millis {
         Millis::new(self.up.load(Ordering::SeqCst))
     }
 }

@@ -19,11 +19,11 @@ use crate::system::SystemClock;
 pub(crate) mod gateway;
 mod repair;
 
-/// Check settings, gateway, store, permissions and clock, and suggest fixes.
+/// Check settings, gateway, store, permissions and clock, and say what to do.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// Repair the json backend's file: show what would be lost, ask, and keep a copy of the original
+    /// Repair the json backend's file: show what would be lost, ask, keep the file as it is beside it, and do it
     #[arg(long)]
     repair: bool,
     /// Do not ask
@@ -32,12 +32,10 @@ pub(crate) struct DoctorArgs {
 }
 
 const EXAMPLES: &str = "\
-Exit code 0 if nothing fails, 5 if there is no store, 1 otherwise. Nothing is changed without
---repair and your yes.
+Exit code 0 where nothing fails, 5 where there is no store, 1 otherwise. Nothing is changed without --repair and a yes.
 
-A repair keeps every line that checks out, corrects a single changed bit, and ends the sessions
-that lost lines name, since a lost line may be a revocation. It also accepts a clock that is
-behind what the store has recorded.
+A repair keeps every line that checks out, sets a single changed bit right, and ends the sessions that lost lines name,
+since a revocation may be among what is lost. It also accepts a clock that is behind what the store has recorded.
 
 Examples:
   tenure doctor
@@ -52,11 +50,7 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(),
         Ok(settings) => {
             findings.extend(config_file(global, &settings));
             findings.extend(settings.warnings().iter().map(|problem| {
-                diagnosis(
-                    Severity::Warning,
-                    problem.as_str(),
-                    "if it was meant as a setting of Tenure, correct its name; otherwise unset it",
-                )
+                diagnosis(Severity::Warning, problem.as_str(), "unset it where it was meant as a setting of Tenure")
             }));
             findings.extend(gateway::examine(&settings));
             findings.extend(gateway::probe(&settings));
@@ -86,8 +80,8 @@ fn clock() -> Diagnosis {
     if (LONG_AGO..FAR_OFF).contains(&now) {
         return diagnosis(Severity::Ok, format!("the clock says {}", rfc3339(now)), "");
     }
-    let advice = "set it (timedatectl set-ntp true); expiry depends on it";
-    diagnosis(Severity::Failure, format!("the clock says {}, which cannot be right", rfc3339(now)), advice)
+    let advice = "set it (timedatectl set-ntp true); expiry is counted by it";
+    diagnosis(Severity::Failure, format!("the clock says {}, which cannot be", rfc3339(now)), advice)
 }
 
 fn config_file(global: &Global, settings: &Settings) -> Vec<Diagnosis> {
@@ -96,7 +90,7 @@ fn config_file(global: &Global, settings: &Settings) -> Vec<Diagnosis> {
     };
     let path = config.path.display();
     let Ok(found) = std::fs::metadata(&config.path) else {
-        let what = format!("there is no settings file {path}: defaults apply");
+        let what = format!("there is no settings file {path}, so the defaults hold");
         return vec![diagnosis(Severity::Ok, what, "")];
     };
     let mut findings = vec![diagnosis(Severity::Ok, format!("the settings are valid ({path})"), "")];

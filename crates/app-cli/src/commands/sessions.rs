@@ -24,7 +24,7 @@ pub(crate) enum SessionsCommand {
     /// List sessions, newest activity first
     #[command(visible_alias = "ls", after_help = list::EXAMPLES)]
     List(list::ListArgs),
-    /// Show everything that is known about a session
+    /// Show everything that is known of a session
     #[command(after_help = show::EXAMPLES)]
     Show(show::ShowArgs),
     /// End sessions now
@@ -33,13 +33,13 @@ pub(crate) enum SessionsCommand {
     /// Remove expired and ended sessions now
     #[command(after_help = cleanup::EXAMPLES)]
     Cleanup(cleanup::CleanupArgs),
-    /// Print session events as they happen
+    /// Follow what happens to sessions, as it happens
     #[command(after_help = watch::EXAMPLES)]
     Watch(watch::WatchArgs),
     /// Write all sessions as JSON lines, for another store
     #[command(after_help = export::EXAMPLES)]
     Export(export::ExportArgs),
-    /// Import sessions from an export or a Moltbot sessions.json
+    /// Take over sessions from an export or a Moltbot sessions.json
     #[command(after_help = import::EXAMPLES)]
     Import(import::ImportArgs),
 }

@@ -94,7 +94,7 @@ impl World {
                 let options = tenure_adapter_json::Options {
                     lock_timeout: Millis::minutes(1),
                     boot: self.time.clone(),
-                    compact_floor: 4_096,
+                    compaction_threshold: 4_096,
                     ..tenure_adapter_json::Options::default()
                 };
                 let path = self.folder.path().join("sessions.jsonl");

@@ -19,19 +19,19 @@ Examples:
 /// List sessions, newest activity first.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
-    /// Only sessions of this device
+    /// Only this device's
     #[arg(long, value_name = "ID")]
     device_id: Option<String>,
-    /// Only sessions of this subject
+    /// Only this subject's
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
-    /// Include ended and expired sessions
+    /// Ended and expired ones too
     #[arg(long)]
     all: bool,
-    /// Sort order: newest first, or soonest expiry first
+    /// What to sort by: newest first, or soonest expiry first
     #[arg(long, value_name = "KEY", default_value = "last-activity")]
     sort: Sort,
-    /// Show at most this many
+    /// At most so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }

@@ -1,0 +1,107 @@
+//! The store's time: the wall clock, but never behind what the store has recorded plus the time since.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use tenure_domain::{Millis, Timestamp};
+use tenure_ports::Clock;
+
+pub(crate) mod boot;
+
+use boot::Boot;
+
+/// How far a wall clock may be behind the recorded time after a restart of the machine.
+pub(crate) const CLOCK_TOLERANCE: Millis = Millis::minutes(1);
+/// How many characters of a boot id are recorded.
+const BOOT_ID_LENGTH: usize = 16;
+
+/// The store's clock.
+pub(crate) struct StoreClock {
+    wall: Arc<dyn Clock>,
+    boot: Arc<dyn Boot>,
+    boot_id: String,
+    /// The store's time is at least this plus the machine's uptime. In Unix milliseconds, and so negative for a record of
+    /// long ago.
+    floor_at_boot: AtomicI64,
+    /// The last recorded time, if it was recorded before the machine's last start; else 0.
+    other_boot_time: AtomicU64,
+}
+
+fn signed(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}
+
+impl StoreClock {
+    pub(crate) fn new(wall: Arc<dyn Clock>, boot: Arc<dyn Boot>) -> Self {
+        let boot_id = boot.id().chars().filter(char::is_ascii_alphanumeric).take(BOOT_ID_LENGTH).collect();
+        Self { wall, boot, boot_id, floor_at_boot: AtomicI64::new(i64::MIN), other_boot_time: AtomicU64::new(0) }
+    }
+
+    /// The wall clock, as the machine has it.
+    pub(crate) fn wall_clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.wall)
+    }
+
+    /// The source of the boot id and the uptime.
+    pub(crate) fn boot(&self) -> Arc<dyn Boot> {
+        Arc::clone(&self.boot)
+    }
+
+    pub(crate) fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    pub(crate) fn uptime(&self) -> Millis {
+        self.boot.uptime()
+    }
+
+    /// Takes over the time that the last line records.
+    pub(crate) fn record(&self, at: u64, boot: &str, uptime: u64) {
+        // After a restart, at least the uptime has passed since the recorded time.
+        let (floor_at_boot, other_boot_time) =
+            if boot == self.boot_id { (signed(at).saturating_sub(signed(uptime)), 0) } else { (signed(at), at) };
+        let before = self.other_boot_time.swap(other_boot_time, Ordering::AcqRel);
+        // Since the machine's last start nobody records a time before the last one of an earlier start, or before the
+        // last one since, unless an operator accepted the clock. Then time goes on from there.
+        let is_earlier =
+            || floor_at_boot.saturating_add(signed(CLOCK_TOLERANCE.get())) < self.floor_at_boot.load(Ordering::Acquire);
+        if other_boot_time == 0 && (at < before || is_earlier()) {
+            self.floor_at_boot.store(floor_at_boot, Ordering::Release);
+        } else {
+            self.floor_at_boot.fetch_max(floor_at_boot, Ordering::AcqRel);
+        }
+    }
+
+    /// How far the store's time is ahead of the wall clock.
+    pub(crate) fn ahead_of_wall(&self) -> Millis {
+        let now = self.now();
+        now.since(self.wall.now())
+    }
+
+    /// Why the time cannot be trusted; `None` where it can.
+    pub(crate) fn error(&self) -> Option<String> {
+        let recorded = self.other_boot_time.load(Ordering::Acquire);
+        if recorded == 0 {
+            return None;
+        }
+        let wall = self.wall.now();
+        let behind = Timestamp::from_millis(recorded).since(wall);
+        (behind > CLOCK_TOLERANCE).then(|| {
+            format!(
+                "the machine was restarted, and its clock is {behind} behind the last time that the store recorded; \
+                 set the clock, wait until it has caught up, or accept it (tenure doctor --repair)"
+            )
+        })
+    }
+}
+
+impl Clock for StoreClock {
+    fn now(&self) -> Timestamp {
+        let floor = self.floor_at_boot.load(Ordering::Acquire).saturating_add(signed(self.boot.uptime().get()));
+        self.wall.now().max(Timestamp::from_millis(u64::try_from(floor).unwrap_or(0)))
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.wall.now()
+    }
+}

@@ -1,0 +1,146 @@
+//! The checks of the permissions of a store's file and directory, and of whether they exist.
+
+use std::io;
+use std::path::Path;
+
+use tenure_ports::StoreError;
+
+use super::{FileKind, Metadata, Storage, parent_directory};
+use crate::error::{io_error, unavailable};
+
+/// The message about a store that does not exist.
+const MISSING: &str = "there is no store; name the one that is meant (--store, TENURE_STORE, HOME), or make one: tenure \
+                       token issue, tenure sessions import and tenure gateway do";
+
+/// Refuses a store that does not exist.
+pub(crate) fn check_exists(storage: &dyn Storage, path: &Path) -> Result<(), StoreError> {
+    match storage.metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unavailable(path, MISSING)),
+        Err(error) => Err(io_error(path, "look at the store", &error)),
+    }
+}
+
+/// Creates the directory that holds `path`, and those above it, where they are missing; each for its owner alone.
+pub(crate) fn create_parent_directories(storage: &dyn Storage, path: &Path) -> Result<(), StoreError> {
+    let mut missing = Vec::new();
+    let mut directory = parent_directory(path);
+    loop {
+        match storage.metadata(&directory) {
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                missing.push(directory.clone());
+                directory = parent_directory(&directory);
+            }
+            Err(error) => return Err(io_error(&directory, "look at the directory", &error)),
+        }
+        if missing.len() > 64 {
+            return Err(unavailable(path, "none of the directories above it exists"));
+        }
+    }
+    if !missing.is_empty() {
+        // A private directory within another user's directory would lock that user out.
+        check_owner(storage, &directory)?;
+    }
+    for directory in missing.iter().rev() {
+        match storage.create_directory(directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(io_error(directory, "make the directory", &error)),
+        }
+        storage
+            .sync_directory(&parent_directory(directory))
+            .map_err(|error| io_error(directory, "sync the directory above", &error))?;
+    }
+    Ok(())
+}
+
+/// Refuses a directory in which others could replace the store.
+pub(crate) fn check_directory(storage: &dyn Storage, path: &Path) -> Result<(), StoreError> {
+    let directory = parent_directory(path);
+    let mut metadata =
+        storage.metadata(&directory).map_err(|error| io_error(&directory, "look at the directory", &error))?;
+    if metadata.kind == FileKind::Symlink {
+        // A link to a directory is fine where the directory is; so that one is checked.
+        metadata = storage
+            .metadata(&directory.join("."))
+            .map_err(|error| io_error(&directory, "look at the directory", &error))?;
+    }
+    if metadata.kind != FileKind::Directory {
+        return Err(unavailable(&directory, "it is no directory"));
+    }
+    if metadata.mode & 0o022 != 0 {
+        let advice = format!(
+            "others may write to the directory (mode {:04o}); chmod go-w {}, or keep the store elsewhere",
+            metadata.mode,
+            directory.display()
+        );
+        return Err(unavailable(&directory, advice));
+    }
+    check_owner(storage, &directory)
+}
+
+/// Refuses a directory that belongs to another user.
+fn check_owner(storage: &dyn Storage, directory: &Path) -> Result<(), StoreError> {
+    // The dot follows a link: its target is checked.
+    let metadata =
+        storage.metadata(&directory.join(".")).map_err(|error| io_error(directory, "look at the directory", &error))?;
+    let user_id = storage.user_id();
+    if metadata.owner != user_id && metadata.owner != 0 {
+        return Err(wrong_owner(user_id, metadata.owner, directory, "directory"));
+    }
+    Ok(())
+}
+
+/// Refuses a file that other users can read or write, or may have put there.
+pub(crate) fn check_file(storage: &dyn Storage, path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
+    let user_id = storage.user_id();
+    match metadata.kind {
+        FileKind::File => {}
+        FileKind::Symlink => return Err(symlink_error(path)),
+        FileKind::Directory => return Err(unavailable(path, "it is a directory; name the file in it")),
+        FileKind::Other => return Err(unavailable(path, "it is no regular file")),
+    }
+    if metadata.owner != user_id {
+        return Err(wrong_owner(user_id, metadata.owner, path, "file"));
+    }
+    if metadata.mode & 0o077 != 0 {
+        return Err(unavailable(
+            path,
+            format!(
+                "others may use the file (mode {:04o}); chmod 600 {}, and revoke the sessions if others had access",
+                metadata.mode,
+                path.display()
+            ),
+        ));
+    }
+    if metadata.links > 1 {
+        return Err(unavailable(path, "it has another name too (a hard link); remove that one, or copy the file"));
+    }
+    Ok(())
+}
+
+/// The error about a symbolic link in a file's place.
+pub(crate) fn symlink_error(path: &Path) -> StoreError {
+    unavailable(path, "it is a symbolic link, which somebody could turn elsewhere; name the file itself")
+}
+
+/// The error about a file or directory of another user.
+fn wrong_owner(user_id: u32, owner: u32, path: &Path, what: &str) -> StoreError {
+    let name = user_name(owner).unwrap_or_else(|| format!("#{owner}"));
+    let message = if user_id == 0 {
+        format!(
+            "the {what} belongs to {name}, and root would leave files that {name} cannot use; run: sudo -u {name} tenure …"
+        )
+    } else {
+        format!("the {what} belongs to {name}, not to the user at work; use a store of your own (--store)")
+    };
+    unavailable(path, message)
+}
+
+/// The name of a user, where `/etc/passwd` has it.
+fn user_name(user_id: u32) -> Option<String> {
+    let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = accounts.lines().find(|line| line.split(':').nth(2) == Some(user_id.to_string().as_str()))?;
+    line.split(':').next().map(str::to_owned)
+}

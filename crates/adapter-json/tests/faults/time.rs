@@ -1,0 +1,137 @@
+//! Whatever the clocks do: nothing that is over comes back, and time goes on.
+
+use super::repair::{planned, repairer};
+use super::*;
+
+const DAY: u64 = 86_400_000;
+
+fn reboot(time: &Arc<Time>, wall: u64) -> Arc<Time> {
+    let new = restarted(time, "b2");
+    new.wall.store(wall, Ordering::SeqCst);
+    new
+}
+
+async fn is_active(store: &JsonStore, id: SessionId) -> bool {
+    let found = store.find(id, FindOptions::EXACT).await.unwrap().unwrap();
+    found.state(store.clock().now()) == State::Active
+}
+
+#[test]
+fn a_clock_set_back_revives_nothing_anywhere() {
+    run(async {
+        let (fs, time) = (empty_disk(), Time::new());
+        let (a, b) = (mount(&fs, &time).unwrap(), mount(&fs, &time).unwrap());
+        let id = issue(&a, "d", 1).await.session.id;
+        time.pass(DAY - 1);
+        assert!(is_active(&a, id).await && is_active(&b, id).await);
+        time.pass(1);
+        // Somebody writes, so that the store has seen this time.
+        issue(&a, "e", 2).await;
+        assert!(!is_active(&a, id).await);
+        for back in [1, 60_000, DAY, 30 * DAY] {
+            time.wall.store(START + DAY - back, Ordering::SeqCst);
+            assert!(!is_active(&a, id).await, "in this process, {back} ms back");
+            assert!(!is_active(&b, id).await, "in another one, {back} ms back");
+            assert!(!is_active(&mount(&fs, &time).unwrap(), id).await, "in a new one, {back} ms back");
+        }
+        // Over a restart of the machine by as much as is taken for an inexact clock; beyond, it is refused.
+        for back in [1, 59_999, 60_000] {
+            let store = mount(&fs, &reboot(&time, START + DAY - back)).unwrap();
+            assert!(!is_active(&store, id).await, "after a restart, {back} ms back");
+        }
+        let store = mount(&fs, &reboot(&time, START + DAY - 60_001)).unwrap();
+        assert!(matches!(store.find(id, FindOptions::EXACT).await, Err(StoreError::Unavailable { .. })));
+    });
+}
+
+#[test]
+fn one_clock_far_ahead_does_not_freeze_time() {
+    run(async {
+        let (fs, time) = (empty_disk(), Time::new());
+        let store = mount(&fs, &time).unwrap();
+        time.wall.store(START + 3_650 * DAY, Ordering::SeqCst);
+        let id = issue(&store, "d", 1).await.session.id;
+        time.wall.store(START, Ordering::SeqCst);
+        for store in [&store, &mount(&fs, &time).unwrap()] {
+            assert!(is_active(store, id).await);
+        }
+        time.up.fetch_add(DAY, Ordering::SeqCst);
+        for store in [&store, &mount(&fs, &time).unwrap()] {
+            assert!(!is_active(store, id).await, "its day is over by the machine's own count");
+        }
+    });
+}
+
+#[test]
+fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
+    run(async {
+        let (fs, time) = (empty_disk(), Time::new());
+        let before = mount(&fs, &time).unwrap();
+        let old = issue(&before, "d", 1).await.session.id;
+        // Far ahead, and the machine restarted with the right time.
+        time.wall.store(START + 100 * DAY, Ordering::SeqCst);
+        let early = issue(&before, "e", 2).await.session.id;
+        let time = reboot(&time, START + 5_000);
+        let running = mount(&fs, &time).unwrap();
+        for id in [old, early] {
+            let refused = running.find(id, FindOptions::EXACT).await.unwrap_err();
+            assert!(
+                matches!(&refused, StoreError::Unavailable { message, .. } if message.contains("doctor --repair")),
+                "{refused}"
+            );
+        }
+        assert!(running.load(&device("x")).await.is_err());
+        let plan = planned(&fs, &time);
+        let behind = plan.clock.as_ref().unwrap();
+        assert_eq!((behind.recorded, behind.early), (Timestamp::from_millis(START + 100 * DAY), 1));
+        assert_eq!((plan.losses.len(), plan.ended.len(), plan.kept), (0, 0, 2));
+        repairer(&fs, &time).execute(&plan).unwrap();
+        for store in [&running, &mount(&fs, &time).unwrap()] {
+            assert!(is_active(store, old).await);
+            assert_eq!(store.clock().now(), Timestamp::from_millis(START + 5_000));
+        }
+        // From there on the rules are the usual ones.
+        time.pass(DAY);
+        issue(&running, "f", 3).await;
+        time.wall.store(START, Ordering::SeqCst);
+        for store in [&running, &mount(&fs, &time).unwrap()] {
+            assert!(!is_active(store, old).await);
+        }
+        time.wall.store(START + 5_000 + DAY, Ordering::SeqCst);
+        assert!(repairer(&fs, &time).plan().unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_time_that_is_ahead_is_settled_by_whoever_accepts_the_clock() {
+    run(async {
+        let (fs, time) = (empty_disk(), Time::new());
+        let running = mount(&fs, &time).unwrap();
+        let old = issue(&running, "d", 1).await.session.id;
+        time.wall.store(START + 20 * DAY, Ordering::SeqCst);
+        let early = issue(&running, "e", 2).await.session.id;
+        time.pass(60_000);
+        time.wall.store(START + 60_000, Ordering::SeqCst);
+        assert_eq!(running.clock().now(), Timestamp::from_millis(START + 20 * DAY + 60_000));
+        assert_eq!(running.clock().wall(), Timestamp::from_millis(START + 60_000));
+        assert!(!is_active(&running, old).await && is_active(&running, early).await);
+
+        let plan = planned(&fs, &time);
+        let behind = plan.clock.as_ref().unwrap();
+        assert_eq!((behind.recorded, behind.restarted), (Timestamp::from_millis(START + 20 * DAY), false));
+        assert_eq!((behind.early, behind.until), (1, Timestamp::from_millis(START + 21 * DAY)));
+        repairer(&fs, &time).execute(&plan).unwrap();
+        for store in [&running, &mount(&fs, &time).unwrap()] {
+            assert!(is_active(store, old).await);
+            assert_eq!(store.clock().now(), Timestamp::from_millis(START + 60_000));
+        }
+        // What runs writes the accepted time, and a clock set back from here on revives nothing.
+        time.pass(DAY);
+        issue(&running, "f", 3).await;
+        assert!(repairer(&fs, &time).plan().unwrap().is_none());
+        time.wall.store(START, Ordering::SeqCst);
+        for store in [&running, &mount(&fs, &time).unwrap()] {
+            assert!(!is_active(store, old).await);
+        }
+    });
+}

@@ -1,0 +1,106 @@
+//! What the fuzzers of the folder `fuzz/` call: any bytes as a line of a journal, and any bytes as a whole store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tenure_adapter_json::{Boot, JsonStore, Options, Repairer, is_valid_line};
+use tenure_domain::{Filter, Millis, Policy, Scope, Session, SortKey, Timestamp};
+use tenure_ports::{Clock, StoreError, prelude::*};
+
+use crate::SimulatedStorage;
+
+const STORE: &str = "/fuzz/s.jsonl";
+/// A time later than any line of the corpus. Its boot id is that of some of the lines.
+const NOW: u64 = 1_900_000_000_000;
+
+struct Fixed;
+
+impl Clock for Fixed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(NOW)
+    }
+}
+
+impl Boot for Fixed {
+    fn id(&self) -> String {
+        "b1".to_owned()
+    }
+
+    fn uptime(&self) -> Millis {
+        Millis::days(30)
+    }
+}
+
+/// Parses bytes as one line of a journal, and as a transaction whose checksum is right.
+pub fn line(bytes: &[u8]) {
+    // Any answer is fine; it must not panic.
+    let _ = is_valid_line(bytes);
+    let _ = is_valid_line(&with_checksum(bytes));
+}
+
+/// A line with this transaction and its checksum.
+fn with_checksum(tx: &[u8]) -> Vec<u8> {
+    [format!("{{\"crc\":\"{:08x}\",\"tx\":", crc32c::crc32c(tx)).as_bytes(), tx, b"}"].concat()
+}
+
+/// Opens bytes as a store. After a leading `+`, each line is a transaction, which gets its checksum.
+///
+/// # Panics
+/// Panics where a store opens and does not give the same sessions again, where one that does not open is changed, and
+/// where a repair leaves one that does not open.
+pub fn store(bytes: &[u8]) {
+    let bytes = match bytes.strip_prefix(b"+") {
+        Some(lines) => {
+            lines.split(|byte| *byte == b'\n').flat_map(|tx| [&with_checksum(tx)[..], b"\n"].concat()).collect()
+        }
+        None => bytes.to_vec(),
+    };
+    let fs = SimulatedStorage::new(Path::new("/fuzz"));
+    fs.put(Path::new(STORE), &bytes);
+    match open(&fs) {
+        Ok(store) => check_reading(&fs, &store, &bytes),
+        Err(StoreError::Corrupt { .. }) => {
+            assert_eq!(fs.content(Path::new(STORE)).as_deref(), Some(&bytes[..]), "a corrupt store was changed");
+            check_repair(&fs);
+        }
+        // The clock is behind the recorded time. A repair can accept it.
+        Err(StoreError::Unavailable { .. }) => check_repair(&fs),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn open(fs: &SimulatedStorage) -> Result<Arc<JsonStore>, StoreError> {
+    let (boot, storage) = (Arc::new(Fixed), Arc::new(fs.clone()));
+    JsonStore::open(Path::new(STORE), Arc::new(Fixed), Options { boot, storage, ..Options::default() })
+}
+
+fn listed(store: &JsonStore) -> Result<Vec<Session>, StoreError> {
+    let all = Filter { scope: Scope::Retained, ..Filter::default() };
+    let top = store.list_sorted(&all, Timestamp::EPOCH, SortKey::Created, usize::MAX);
+    futures_util::FutureExt::now_or_never(top).unwrap_or_else(|| panic!("a read waited"))
+}
+
+/// Checks that a store that opens gives the same sessions again, and that reading it changes nothing.
+fn check_reading(fs: &SimulatedStorage, store: &Arc<JsonStore>, bytes: &[u8]) {
+    let Ok(found) = listed(store) else { return check_repair(fs) };
+    let whole = fs.content(Path::new(STORE)).unwrap_or_default();
+    assert_eq!(whole, bytes, "reading changed the store");
+    let again = open(fs).and_then(|store| listed(&store));
+    assert_eq!(again.as_ref(), Ok(&found), "the second look differs");
+    for session in &found {
+        assert!(session.is_in_its_bucket(), "{} is in no bucket of its device", session.id);
+    }
+}
+
+/// Checks that a repair that can be planned can be carried out, and that the repaired store opens.
+fn check_repair(fs: &SimulatedStorage) {
+    let repairer = Repairer::new(Path::new(STORE), Arc::new(Fixed), &Policy::default());
+    let repairer = repairer.with_storage(Arc::new(fs.clone())).with_boot(Arc::new(Fixed));
+    let Ok(Some(plan)) = repairer.plan() else { return };
+    if let Err(error) = repairer.execute(&plan) {
+        panic!("planned and not done: {error}; {plan:?}");
+    }
+    let found = open(fs).and_then(|store| listed(&store));
+    assert_eq!(found.as_ref().map(Vec::len), Ok(usize::try_from(plan.kept).unwrap_or_default()), "{plan:?}");
+    assert!(matches!(repairer.plan(), Ok(None)), "the repaired store wants repair");
+}
