@@ -18,9 +18,9 @@ pub(crate) fn refuse_token(arguments: &[OsString]) -> Result<(), CliError> {
     };
     let revoke = session.map_or_else(String::new, |id| format!(": tenure sessions revoke {id}"));
     Err(CliError::Usage(format!(
-        "a token stands among the arguments, where other processes and the shell's history can see it: it counts as \
-         exposed, so revoke its session{revoke}; a token is read from standard input (tenure token verify < token.txt) \
-         or from TENURE_TOKEN"
+        "there is a token among the arguments, where other processes and the shell's history can read it: treat it as \
+         exposed, and revoke its session{revoke}; pass tokens on standard input (tenure token verify < token.txt) or \
+         in TENURE_TOKEN"
     )))
 }
 

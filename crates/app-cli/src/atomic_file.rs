@@ -31,12 +31,13 @@ impl Prepared {
     pub(crate) fn beside(place: &Path) -> Result<Self, CliError> {
         match place.symlink_metadata() {
             Ok(found) if !found.is_file() => {
-                return Err(CliError::Failed(format!("{} is no plain file; name another place", place.display())));
+                return Err(CliError::Failed(format!("{} is not a regular file; name another place", place.display())));
             }
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("look at", place, &error)),
             _ => {}
         }
-        let name = place.file_name().ok_or_else(|| CliError::Usage(format!("{} names no file", place.display())))?;
+        let name =
+            place.file_name().ok_or_else(|| CliError::Usage(format!("{} does not name a file", place.display())))?;
         let mut start = std::ffi::OsString::from(".");
         start.push(name);
         start.push(".");
@@ -122,7 +123,7 @@ pub(crate) fn check_owner(place: &Path) -> Result<(), CliError> {
     match nearest {
         Some((path, owner)) if owner != 0 => Err(CliError::Failed(format!(
             "{} belongs to the user with the id {owner}, and root would leave files in it that this user cannot use; \
-             run: sudo -u '#{owner}' tenure …",
+             run it as that user: sudo -u '#{owner}' tenure …",
             path.display()
         ))),
         _ => Ok(()),
@@ -136,7 +137,7 @@ pub(crate) fn check_owner(place: &Path) -> Result<(), CliError> {
 pub(crate) fn make_directories(place: &Path) -> Result<(), CliError> {
     check_owner(place)?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory(place));
-    made.map_err(|error| failed("make the directory of", place, &error))
+    made.map_err(|error| failed("create the directory of", place, &error))
 }
 
 /// Writes a file that must not be there yet.
@@ -146,7 +147,7 @@ pub(crate) fn make_directories(place: &Path) -> Result<(), CliError> {
 pub(crate) fn create(place: &Path, content: &[u8]) -> Result<(), CliError> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place);
     let mut file = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => CliError::Failed(format!("{} is there already; name a new file", place.display())),
+        ErrorKind::AlreadyExists => CliError::Failed(format!("{} already exists; name a new file", place.display())),
         _ => failed("make", place, &error),
     })?;
     let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sync_directory(place));

@@ -165,7 +165,7 @@ pub(crate) fn plan_repair(settings: &Settings) -> Result<Option<Repair>, CliErro
     match settings.backend() {
         settings::Backend::Json => Repair::plan(settings),
         settings::Backend::Redis => {
-            Err(CliError::Usage("--repair is for the json backend: a Redis server keeps its own files".to_owned()))
+            Err(CliError::Usage("--repair is for the json backend: Redis manages its own files".to_owned()))
         }
     }
 }

@@ -32,16 +32,16 @@ Exit codes:
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Where sessions are kept [env: TENURE_BACKEND] [default: json]
+    /// Which store keeps the sessions [env: TENURE_BACKEND] [default: json]
     #[arg(long, global = true, value_name = "NAME", value_parser = ["json", "redis"])]
     pub(crate) backend: Option<String>,
-    /// File of the json backend [env: TENURE_STORE] [default: $XDG_STATE_HOME/tenure/sessions.jsonl]
+    /// The file of the json backend [env: TENURE_STORE] [default: $XDG_STATE_HOME/tenure/sessions.jsonl]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) store: Option<String>,
-    /// Where the redis backend is [env: TENURE_REDIS_URL] [default: redis://127.0.0.1:6379]
+    /// The Redis server, Sentinels or cluster [env: TENURE_REDIS_URL] [default: redis://127.0.0.1:6379]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
-    /// When a change in redis counts as made: once the server has it, or a replica too [default: local]
+    /// When redis acknowledges a change: once the server has it, or a replica too [default: local]
     #[arg(long, global = true, value_name = "WHEN", value_parser = ["local", "replicated"])]
     pub(crate) durability: Option<String>,
     /// Settings file [env: TENURE_CONFIG] [default: $XDG_CONFIG_HOME/tenure/config.toml]
@@ -53,10 +53,10 @@ pub(crate) struct Global {
     /// When to use colours (NO_COLOR and CLICOLOR_FORCE are respected)
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"])]
     color: String,
-    /// Log to standard error what is done; twice for more
+    /// Log what happens to standard error; repeat for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Say nothing on standard error but errors
+    /// Print only errors to standard error
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 }
@@ -70,15 +70,15 @@ pub(crate) enum Command {
     /// List, show, revoke, clean up and move sessions
     #[command(subcommand, disable_help_subcommand = true)]
     Sessions(sessions::SessionsCommand),
-    /// Stand in front of a service and hold every request and WebSocket to its session
+    /// Stand in front of a service and let only valid sessions through
     #[command(after_help = gateway::EXAMPLES)]
     Gateway(Box<gateway::GatewayArgs>),
     /// Show, check and edit the settings
     #[command(subcommand, disable_help_subcommand = true)]
     Config(config::ConfigCommand),
-    /// Check settings, gateway, store, permissions and clock, and say what to do
+    /// Check settings, gateway, store, permissions and clock, and suggest fixes
     Doctor(doctor::DoctorArgs),
-    /// Print the completions of a shell
+    /// Print shell completions
     Completions(completions::CompletionsArgs),
     /// Print the manual page
     Man(man::ManArgs),

@@ -23,7 +23,7 @@ pub(crate) enum CliError {
     #[error("no such session: {0}")]
     NoSuchSession(String),
     /// Nobody of that name has sessions: a device or a subject.
-    #[error("{0} has no sessions (tenure sessions list --all shows those that there are)")]
+    #[error("{0} has no sessions (tenure sessions list --all shows all sessions)")]
     NoneOf(String),
     /// The token does not hold.
     #[error("{0}")]
@@ -41,7 +41,7 @@ pub(crate) enum CliError {
     #[error("{0}")]
     Failed(String),
     /// Some of what was asked could not be done; it was said already.
-    #[error("not all of it was done")]
+    #[error("some of it was not done")]
     Partly,
     /// There is no store; it was said already.
     #[error("there is no store")]
@@ -123,10 +123,10 @@ pub(crate) fn report(outcome: Result<(), CliError>) -> ExitCode {
 /// What the owner of a refused token can do, where that is not plain.
 const fn advice(refusal: Refusal) -> Option<&'static str> {
     match refusal {
-        Refusal::Malformed => Some("tenure token inspect tells what is wrong with it"),
-        Refusal::Rotated => Some("a newer token took its place"),
+        Refusal::Malformed => Some("tenure token inspect shows what is wrong with it"),
+        Refusal::Rotated => Some("a newer token has replaced it"),
         Refusal::Ended(EndReason::Replayed) => {
-            Some("a replaced token came back, so somebody has a copy: the session was ended for everybody")
+            Some("a replaced token was used again, so somebody has a copy: the session has ended for everybody")
         }
         Refusal::Unknown | Refusal::Expired | Refusal::Ended(_) => None,
     }
@@ -183,7 +183,7 @@ impl From<ResolveError> for CliError {
     fn from(error: ResolveError) -> Self {
         match error {
             ResolveError::NoSuchSession(start) => {
-                Self::NoSuchSession(format!("{start} (tenure sessions list --all shows those that there are)"))
+                Self::NoSuchSession(format!("{start} (tenure sessions list --all shows all sessions)"))
             }
             ResolveError::Store(error) => Self::Store(error),
             ResolveError::Ambiguous { .. } | ResolveError::Malformed(_) => Self::Usage(error.to_string()),

@@ -16,7 +16,7 @@ const TOKEN_BOUND: u64 = 4_096;
 /// A larger file is none of those that this program reads.
 const FILE_BOUND: u64 = 4 << 30;
 
-const HOW: &str = "give it on standard input (tenure token verify < token.txt) or in TENURE_TOKEN";
+const HOW: &str = "pass it on standard input (tenure token verify < token.txt) or in TENURE_TOKEN";
 
 /// The token's text, without white space behind it, from `TENURE_TOKEN` or standard input. What is no text at all comes
 /// back as a text that is no token.
@@ -28,7 +28,7 @@ pub(crate) fn token(out: Output) -> Result<Zeroizing<String>, CliError> {
         Some(text) => {
             if stdin_is_a_file() {
                 return Err(CliError::Usage(
-                    "there are two tokens: one in TENURE_TOKEN and one on standard input; take one away".to_owned(),
+                    "there are two tokens: one in TENURE_TOKEN and one on standard input; remove one".to_owned(),
                 ));
             }
             tracing::info!("reading the token from TENURE_TOKEN");

@@ -167,8 +167,7 @@ impl Settings {
             }
         }
         if self.flag("gateway.admin_tls") && self.text("gateway.tls_cert").is_none() {
-            problems
-                .push("gateway.admin_tls is true, but gateway.tls_cert is not set: name the certificate".to_owned());
+            problems.push("gateway.admin_tls is true, but gateway.tls_cert is not set: name a certificate".to_owned());
         }
         let (useless, wanted): (&[_], _) = match self.backend() {
             Backend::Json => (&["--redis-url", "--durability"], "redis"),

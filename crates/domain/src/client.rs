@@ -7,7 +7,7 @@ use crate::text::{ID_MAX, TEXT_MAX, TextError, check_name, check_recorded};
 /// The fields of [`ClientInfo`], with the names that errors and JSON give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClientField {
-    /// The client program's identifier.
+    /// The client program's id.
     Id,
     /// The name shown to people.
     DisplayName,

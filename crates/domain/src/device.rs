@@ -78,7 +78,7 @@ impl EndCause {
 pub struct Selection {
     /// Only these; `None` for any.
     pub ids: Option<Vec<SessionId>>,
-    /// Only this subject's.
+    /// Only sessions of this subject.
     pub subject: Option<Subject>,
     /// Not this one.
     pub except: Option<SessionId>,

@@ -19,9 +19,9 @@ pub enum Scope {
 /// Which sessions are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only this device's.
+    /// Only sessions of this device.
     pub device: Option<DeviceId>,
-    /// Only this subject's.
+    /// Only sessions of this subject.
     pub subject: Option<Subject>,
     /// Active ones only, or all that are retained.
     pub scope: Scope,

@@ -107,15 +107,15 @@ pub(crate) fn peer(extensions: &Extensions) -> Result<Peer, Problem> {
     extensions.get::<Peer>().cloned().ok_or_else(nobody)
 }
 
-/// Sessions that were ended, or would be.
+/// Sessions that have ended, or would be ended.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Ended {
-    /// How many were ended.
+    /// How many have ended.
     ended_count: usize,
     /// The first 1,000 of them.
     ended: Vec<SessionView>,
-    /// Those that were named and were over already.
+    /// Those that were named but had already ended.
     already: Vec<SessionView>,
 }
 

@@ -91,10 +91,10 @@ pub(crate) fn is_endless(headers: &HeaderMap) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BrokeOff {
     /// The client did.
-    #[error("the client broke off")]
+    #[error("the client closed the connection early")]
     Client(#[source] BoxError),
     /// The upstream did.
-    #[error("the upstream broke off")]
+    #[error("the upstream closed the connection early")]
     Upstream(#[source] BoxError),
     /// The session ended.
     #[error("cut: {}", .0.reason())]

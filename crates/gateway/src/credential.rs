@@ -32,7 +32,7 @@ pub enum CredentialError {
     #[error("the request carries two different tokens: send one")]
     Two,
     /// It has one where none is read.
-    #[error("the request carries a token in a place or a form that is not read: send it as Authorization: Bearer")]
+    #[error("the request carries a token in an unsupported place or form: send it as Authorization: Bearer")]
     Misplaced,
 }
 

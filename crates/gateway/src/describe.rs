@@ -46,7 +46,7 @@ impl Describer {
         let (gate, id, found) = (gate.clone(), session.id, describe(peer.address, agent));
         gate.tasks().clone().spawn(async move {
             if let Err(error) = gate.sessions().update_client(id, &found).await {
-                tracing::debug!(session = %id, %error, "where a session is used from was not recorded");
+                tracing::debug!(session = %id, %error, "the client's address and user agent were not recorded");
             }
             drop(permit);
         });

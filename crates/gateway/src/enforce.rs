@@ -145,7 +145,7 @@ impl Gate {
                 Err(error) => {
                     self.metrics.store_failed();
                     if !failing || last {
-                        tracing::warn!(%error, "the store does not take activity: it is kept for later");
+                        tracing::warn!(%error, "the store does not accept activity now: it will be written later");
                     }
                     failing = true;
                 }

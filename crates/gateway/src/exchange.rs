@@ -134,7 +134,7 @@ impl Form {
         for (name, value) in form_urlencoded::parse(&bytes) {
             let name: String = name.chars().take(64).collect();
             if fields.insert(name.clone(), Zeroizing::new(value.into_owned())).is_some() {
-                return Err(Problem::BadRequest(format!("{name:?} is there twice: send it once")));
+                return Err(Problem::BadRequest(format!("{name:?} appears twice: send it once")));
             }
         }
         Ok(Self(fields))
@@ -158,11 +158,11 @@ async fn bounded(body: Body) -> Result<bytes::Bytes, Problem> {
         let mut cause: Option<&dyn std::error::Error> = Some(&error);
         while let Some(error) = cause {
             if error.is::<http_body_util::LengthLimitError>() {
-                return Problem::TooLarge(format!("a body here may have {BODY_MAX} bytes"));
+                return Problem::TooLarge(format!("the body is too large: at most {BODY_MAX} bytes are accepted here"));
             }
             cause = error.source();
         }
-        Problem::BadRequest("the body broke off".to_owned())
+        Problem::BadRequest("the body was cut off".to_owned())
     })
 }
 

@@ -98,7 +98,7 @@ const GROUPS: &[Group] = &[
     },
     Group {
         what: "where the request came from",
-        why: "the gateway says it in the fields that it sets; of a trusted proxy it reads the `X-Forwarded-For`, \
+        why: "the gateway sets its own fields for that; from a trusted proxy it reads `X-Forwarded-For`, \
               `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Request-Id`, and the rest may be the client's",
         fate: Fate::Removed,
         names: &[
@@ -134,8 +134,9 @@ const GROUPS: &[Group] = &[
         beginnings: &["x-forwarded-"],
     },
     Group {
-        what: "another path than the request line's",
-        why: "the gateway judged the path of the request line (`X-Forwarded-Uri`, `-Path` and `-Prefix` go as above)",
+        what: "a path other than the request line's",
+        why: "the gateway judges the path in the request line (`X-Forwarded-Uri`, `-Path` and `-Prefix` are removed \
+              as above)",
         fate: Fate::Removed,
         names: &[
             "x-envoy-original-path",
@@ -154,15 +155,15 @@ const GROUPS: &[Group] = &[
         beginnings: &[],
     },
     Group {
-        what: "another method than the request line's",
-        why: "a cookie does for what changes nothing; on `POST` and other changes they pass",
+        what: "a method other than the request line's",
+        why: "a cookie is enough for requests that change nothing; on `POST` and other changes they pass",
         fate: Fate::RemovedFromSafe,
         names: &["x-http-method", "x-http-method-override", "x-method-override"],
         beginnings: &[],
     },
     Group {
         what: "a variable of the environment",
-        why: "CGI makes `HTTP_PROXY` of it",
+        why: "CGI turns it into `HTTP_PROXY`",
         fate: Fate::Removed,
         names: &["proxy"],
         beginnings: &[],
@@ -210,9 +211,9 @@ struct Set {
 
 /// What the upstream is told of every request.
 static TOLD: [Set; 5] = [
-    Set { name: HOST, what: "as the client sent it; the upstream's own where there was none (HTTP/1.0)" },
+    Set { name: HOST, what: "as the client sent it; the upstream's own if there was none (HTTP/1.0)" },
     Set { name: X_FORWARDED_FOR, what: "the client's address, and the trusted proxy's behind it" },
-    Set { name: X_FORWARDED_PROTO, what: "`https` or `http`: how the client came" },
+    Set { name: X_FORWARDED_PROTO, what: "`https` or `http`: how the client connected" },
     Set { name: X_FORWARDED_HOST, what: "the host that the client asked for" },
     Set { name: X_REQUEST_ID, what: "new, or the trusted proxy's" },
 ];
@@ -223,15 +224,15 @@ static TOLD_OF_SESSIONS: [Set; 2] =
 
 /// What the client is told with the upstream's answer.
 static ANSWERED: [Set; 4] = [
-    Set { name: X_REQUEST_ID, what: "set: the same as the upstream was told" },
-    Set { name: TENURE_ROTATE, what: "removed; set to `due` where the token should be rotated" },
+    Set { name: X_REQUEST_ID, what: "set: the same as the upstream got" },
+    Set { name: TENURE_ROTATE, what: "removed; set to `due` if the token should be rotated" },
     Set {
         name: SET_COOKIE,
-        what: "passed, but for the token's cookies; one of the gateway's own with `gateway.auto_rotate_cookies`",
+        what: "passed, except the token's cookies; the gateway's own with `gateway.auto_rotate_cookies`",
     },
     Set {
         name: STRICT_TRANSPORT_SECURITY,
-        what: "passed; where the gateway speaks TLS and the upstream sent none, set by `gateway.hsts`",
+        what: "passed; if the gateway speaks TLS and the upstream sent none, set by `gateway.hsts`",
     },
 ];
 
@@ -338,7 +339,7 @@ pub fn table() -> String {
     text += "| `X-Forwarded-User`, or `gateway.user_header` | the subject |\n";
     rows(&mut text, &TOLD_OF_SESSIONS);
     text += "| the field of `gateway.upstream_auth_header` | the upstream's own secret |\n";
-    text += "\n| removed from every request | by name | by beginning |\n|---|---|---|\n";
+    text += "\n| removed from every request | by name | by prefix |\n|---|---|---|\n";
     for group in GROUPS {
         let when = if group.fate == Fate::RemovedFromSafe { " (`GET`, `HEAD`, `OPTIONS`, `TRACE` only)" } else { "" };
         let beginnings = list(group.beginnings.iter().map(|name| format!("{name}*")));
@@ -349,14 +350,15 @@ pub fn table() -> String {
     let kept = list(NEVER_OF_ONE_CONNECTION.iter().map(ToString::to_string));
     let _ = writeln!(
         text,
-        "| what belongs to one connection: RFC 9110 section 7.6.1 | {hops}, and what `Connection` names, {kept} apart | |"
+        "| what belongs to one connection: RFC 9110 section 7.6.1 | {hops}, and what `Connection` names, except \
+         {kept} | |"
     );
     let own = list(OWN.iter().map(ToString::to_string));
     let _ = writeln!(text, "| another spelling of what the gateway reads | of {own} | |");
-    text += "| the token | `Authorization` with a Tenure token; the token's cookies out of `Cookie`; its entry out of \
+    text += "| the token | `Authorization` with a Tenure token; the token's cookies in `Cookie`; its entry in \
              `Sec-WebSocket-Protocol` | |\n";
     text += "| trailers | all: nobody has checked them | |\n";
-    text += "\n| in the answer | |\n|---|---|\n";
+    text += "\n| in the response | |\n|---|---|\n";
     rows(&mut text, &ANSWERED);
     let _ = writeln!(text, "| {hops}, and what `Connection` names | removed |\n| trailers | removed |");
     text

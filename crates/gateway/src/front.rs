@@ -84,10 +84,10 @@ impl Front {
                 let options = self.gate.options();
                 match &options.upstream {
                     Some(upstream) => Box::pin(self.proxy.answer(connection, end, request, upstream, &options)).await,
-                    None => {
-                        Problem::NotFound("no upstream is set: this gateway only answers below /_tenure/".to_owned())
-                            .into_response()
-                    }
+                    None => Problem::NotFound(
+                        "no upstream is set: this gateway only answers paths below /_tenure/".to_owned(),
+                    )
+                    .into_response(),
                 }
             }
         }
@@ -109,25 +109,25 @@ pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
     let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
     let headers = request.headers();
     if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) && request.uri().authority().is_none() {
-        return bad("a request needs exactly one Host");
+        return bad("a request must have exactly one Host");
     }
     if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
-        return bad("a request has one Content-Length");
+        return bad("a request must have only one Content-Length");
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     if codings.next().is_some_and(|first| !chunked(first) || codings.next().is_some()) {
-        return bad("the only Transfer-Encoding that is taken is chunked");
+        return bad("the only supported Transfer-Encoding is chunked");
     }
     if *request.method() == Method::CONNECT {
-        return bad("this is no forward proxy: CONNECT is not taken");
+        return bad("this is not a forward proxy: CONNECT is not supported");
     }
     // What answers it sends the request back, with what the gateway set in it: identity, and the upstream's own secret.
     if matches!(request.method().as_str(), "TRACE" | "TRACK") {
         return Err(Problem::MethodNotAllowed);
     }
     if !request.uri().path().starts_with('/') {
-        return bad("the path of a request starts with a slash");
+        return bad("the path of a request must start with a slash");
     }
     settle_host(request)
 }
@@ -140,13 +140,13 @@ pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
 pub(crate) fn settle_host<B>(request: &mut Request<B>) -> Result<(), Problem> {
     let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
     let mut hosts = request.headers().get_all(HOST).iter();
-    let (host, None) = (hosts.next(), hosts.next()) else { return bad("a request needs exactly one Host") };
+    let (host, None) = (hosts.next(), hosts.next()) else { return bad("a request must have exactly one Host") };
     let Some(authority) = request.uri().authority() else { return Ok(()) };
     let differs = |host: &HeaderValue| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
     if request.version() == Version::HTTP_2 && host.is_some_and(differs) {
         return bad("Host and :authority differ");
     }
-    let Ok(host) = HeaderValue::try_from(authority.as_str()) else { return bad("the host is none") };
+    let Ok(host) = HeaderValue::try_from(authority.as_str()) else { return bad("the host is invalid") };
     request.headers_mut().insert(HOST, host);
     Ok(())
 }

@@ -141,15 +141,12 @@ impl Metrics {
         };
         let describe =
             |name: &'static str, text: &'static str| recorder.describe_counter(name.into(), None, text.into());
-        describe(
-            REQUESTS,
-            "Requests of clients, by what they came to; an admitted one whose upstream fails counts as both.",
-        );
-        describe(REFUSALS, "Tokens that were refused, by code.");
-        describe(STORE_FAILURES, "Answers that failed because the sessions could not be read or changed.");
+        describe(REQUESTS, "Client requests by outcome; an admitted one whose upstream fails counts as both.");
+        describe(REFUSALS, "Refused tokens by code.");
+        describe(STORE_FAILURES, "Responses that failed because the sessions could not be read or changed.");
         describe(TOUCHES, "Sessions whose activity was written to the store.");
-        recorder.describe_histogram(VERIFY.into(), None, "Seconds that judging a token took.".into());
-        let connections = "Connections that are watched now: WebSockets and long responses.";
+        recorder.describe_histogram(VERIFY.into(), None, "Seconds that verifying a token took.".into());
+        let connections = "Connections tied to a session now: WebSockets and long responses.";
         recorder.describe_gauge(CONNECTIONS.into(), None, connections.into());
         recorder.describe_gauge(WEBSOCKETS.into(), None, "WebSockets that are open now.".into());
         let labelled = |name: &'static str, label: &'static str, value: &'static str| {

@@ -21,7 +21,7 @@ pub fn document() -> OpenApi {
     };
     let cookie = ApiKey::Cookie(ApiKeyValue::with_description(
         CookieName::default().secure(),
-        "The same token, where a browser logged in; `tenure` where it came in clear. Changes need a page of this host.",
+        "The same token, for browsers; named `tenure` over plain HTTP. Changes must come from a page of this host.",
     ));
     let components = ComponentsBuilder::new()
         .security_scheme("token", http(HttpAuthScheme::Bearer, "A session's token, `tnr_…`."))
@@ -39,15 +39,15 @@ pub fn document() -> OpenApi {
             InfoBuilder::new()
                 .title("Tenure")
                 .version(env!("CARGO_PKG_VERSION"))
-                .description(Some("Sessions and tokens. Errors are RFC 9457 problems, OAuth's own apart."))
+                .description(Some("Sessions and tokens. Errors are RFC 9457 problems, except OAuth's own."))
                 .license(Some(
                     LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build(),
                 ))
                 .build(),
         )
         .tags(Some([
-            tag("client", "On the client listener (`gateway.listen`): what a client asks of its own sessions."),
-            tag("operator", "On the admin listener (`gateway.admin_listen`): all sessions, news, counters, health."),
+            tag("client", "On the client listener (`gateway.listen`): a client's own sessions."),
+            tag("operator", "On the admin listener (`gateway.admin_listen`): all sessions, events, metrics, health."),
             tag("oauth", "On the admin listener: RFC 7662 and RFC 7009, for OAuth libraries."),
         ]))
         .paths(PathsBuilder::new().build())

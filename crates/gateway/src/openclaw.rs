@@ -97,7 +97,7 @@ where
             // It was given to the presumed user, and nobody has shown to be that yet.
             tracing::warn!(
                 status = answer.status().as_u16(),
-                "the upstream did not open a WebSocket: its answer stays"
+                "the upstream did not open a WebSocket: its response is not passed on"
             );
             return Err(Problem::BadGateway("the upstream opened no WebSocket".to_owned()));
         }
@@ -159,7 +159,8 @@ async fn hold(gate: &Arc<Gate>, peer: &Peer, seen: ClientInfo, switching: Switch
     let mut bridge = Bridge::new(client, upstream);
     let judged = async {
         let Held { client, upstream, message } = first_message(&mut bridge).await?;
-        let connect = Connect::parse(&message).ok_or(Refuse::Close(POLICY, "the first message is no connect"))?;
+        let connect =
+            Connect::parse(&message).ok_or(Refuse::Close(POLICY, "the first message is not a connect request"))?;
         let judged = judge(gate, &connect).await;
         match &judged {
             Ok(_) => gate.metrics().passed(Outcome::Admitted),
@@ -216,7 +217,7 @@ async fn judge(gate: &Arc<Gate>, connect: &Connect<'_>) -> Result<Verified, Prob
     if verified.session.subject != presumed() {
         // The upstream was told another user when the connection began, and cannot be told otherwise.
         return Err(Problem::Forbidden(format!(
-            "the session belongs to {}, and clients that show their token in the first message connect as {}: send it \
+            "the session belongs to {}, but clients that send their token in the first message connect as {}: send it \
              as Authorization: Bearer",
             verified.session.subject,
             presumed()
@@ -249,7 +250,7 @@ fn listener(gate: &Arc<Gate>, session: tenure_domain::SessionId, id: String, kno
             let (describing, known) = (Arc::clone(&gate), known.clone());
             gate.tasks().spawn(async move {
                 if let Err(error) = describing.sessions().update_client(session, &known).await {
-                    tracing::warn!(%session, %error, "what the client says of itself was not recorded");
+                    tracing::warn!(%session, %error, "the client's description of itself was not recorded");
                 }
             });
         }

@@ -38,15 +38,15 @@ pub struct Options {
     pub upstream_auth: Option<UpstreamAuth>,
     /// How long open connections stay while the store cannot be read.
     pub store_loss_grace: Duration,
-    /// Peers whose forwarding headers are believed.
+    /// Proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Paths that need no token.
     pub public_paths: Vec<PublicPath>,
     /// The header that tells the upstream the subject.
     pub user_header: HeaderName,
-    /// The name of the cookie that a browser's token lives in.
+    /// The name of the browser cookie.
     pub cookie_name: CookieName,
-    /// How the upstream's clients send their token, where they do not send it in a header.
+    /// For services whose clients do not send the token in a header.
     pub profile: Option<Profile>,
     /// Certificate and key; without them the listener speaks plain HTTP.
     pub tls: Option<TlsFiles>,

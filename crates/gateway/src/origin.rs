@@ -74,8 +74,8 @@ pub(crate) fn guard(headers: &HeaderMap, host: Option<&str>, secure: bool) -> Re
         return Ok(());
     }
     Err(Problem::Forbidden(
-        "a cookie alone does not allow a change that another site may have asked for: send the token as \
-         Authorization: Bearer, or ask from a page of this host"
+        "a cookie is not enough for a change that another site may have requested: send the token as Authorization: \
+         Bearer, or send the request from a page of this host"
             .to_owned(),
     ))
 }

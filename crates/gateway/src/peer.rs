@@ -122,7 +122,7 @@ fn forwarded_host(headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
 }
 
 fn no_host(name: &str) -> Problem {
-    Problem::BadRequest(format!("{name} is no host: send a name or an address, and a port where it needs one"))
+    Problem::BadRequest(format!("{name} is not a valid host: send a name or an address, with a port if needed"))
 }
 
 /// Walks the chain from its near end while it passes through trusted proxies. Where it breaks off or says nonsense,

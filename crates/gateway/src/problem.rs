@@ -118,8 +118,8 @@ impl Problem {
             Self::Unauthorized(Refused::Missing) => "a token is needed: send it as Authorization: Bearer".to_owned(),
             Self::Unauthorized(Refused::Token(refusal) | Refused::Cookie(refusal)) => refusal.to_string(),
             Self::Secret => "the secret is missing or wrong: send it as Authorization: Bearer".to_owned(),
-            Self::MethodNotAllowed => "this path does not take that method".to_owned(),
-            Self::TooMany(seconds) => format!("too many requests from there: try again in {seconds} s"),
+            Self::MethodNotAllowed => "this path does not support that method".to_owned(),
+            Self::TooMany(seconds) => format!("too many requests or failed attempts: try again in {seconds} s"),
             Self::BadRequest(text)
             | Self::Forbidden(text)
             | Self::NotFound(text)
@@ -163,12 +163,12 @@ pub(crate) struct ProblemBody {
     title: &'static str,
     /// The status.
     status: u16,
-    /// The stable code, for programs: of a refused token `malformed`, `unknown`, `expired`, `idle`, `revoked`,
+    /// The stable code, for programs: for a refused token `malformed`, `unknown`, `expired`, `idle`, `revoked`,
     /// `evicted`, `rotated`, `replayed` or `logged_out`.
     code: &'static str,
     /// What happened and what to do, for people.
     detail: String,
-    /// More that a program can use: a `token` that may hold, sessions that were ended before a failure.
+    /// More that a program can use: a `token` that may be valid, sessions that had ended before a failure.
     #[serde(flatten)]
     #[schema(value_type = std::collections::BTreeMap<String, serde_json::Value>)]
     extension: Map<String, Value>,
@@ -248,8 +248,8 @@ impl From<WriteError> for Problem {
             }
             WriteError::Contended { .. } => Self::Store(error.to_string()),
             other => {
-                tracing::error!(error = %other, "a change is not known to be safe");
-                Self::Uncertain("it may have been done, but it is not certain: look before trying again".to_owned())
+                tracing::error!(error = %other, "the outcome of a change is uncertain");
+                Self::Uncertain("it may have been done, but that is uncertain: check before you try again".to_owned())
             }
         }
     }

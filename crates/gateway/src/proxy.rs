@@ -204,7 +204,7 @@ impl Proxy {
         }
         let answer = answer.map_err(Problem::from)?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Problem::BadGateway("the upstream switched protocols unasked".to_owned()));
+            return Err(Problem::BadGateway("the upstream switched protocols without being asked".to_owned()));
         }
         pass_on(answer, end, &options.cookie_name, exchange)
     }
@@ -303,7 +303,7 @@ fn readdress(request: &mut Request<Incoming>, upstream: &Upstream) -> Result<(),
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let builder = Uri::builder().scheme(upstream.scheme.clone()).authority(upstream.authority.clone());
     *request.uri_mut() =
-        builder.path_and_query(path).build().map_err(|_| Problem::BadRequest("the path is none".to_owned()))?;
+        builder.path_and_query(path).build().map_err(|_| Problem::BadRequest("the path is invalid".to_owned()))?;
     *request.version_mut() = Version::HTTP_11;
     Ok(())
 }
@@ -399,14 +399,14 @@ fn cut_short(cut: Cut) -> Option<Problem> {
 fn too_late(pieces: Option<u64>) -> Problem {
     match pieces {
         None => Problem::GatewayTimeout("the upstream did not answer in time".to_owned()),
-        Some(_) => Problem::BadRequest("the request's body did not arrive, or was not taken, in time".to_owned()),
+        Some(_) => Problem::BadRequest("the request body did not arrive, or was not accepted, in time".to_owned()),
     }
 }
 
 fn no_answer(error: &hyper_util::client::legacy::Error) -> Problem {
     // Whoever feeds hyper its request is the client.
     if upstream::cause(error).is_some_and(hyper::Error::is_user) {
-        return Problem::BadRequest("the request's body broke off, or is not framed as it says".to_owned());
+        return Problem::BadRequest("the request body was cut off, or is framed wrongly".to_owned());
     }
     if error.is_connect() {
         let mut cause = std::error::Error::source(error);
@@ -419,7 +419,7 @@ fn no_answer(error: &hyper_util::client::legacy::Error) -> Problem {
     }
     let cause = std::error::Error::source(error).map(ToString::to_string);
     tracing::warn!(%error, cause, "the upstream gave no answer");
-    Problem::BadGateway("the upstream broke off without an answer".to_owned())
+    Problem::BadGateway("the upstream closed the connection without a response".to_owned())
 }
 
 fn no_connection(error: &io::Error) -> Problem {

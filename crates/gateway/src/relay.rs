@@ -162,8 +162,8 @@ where
         return Ok(Shaken::Declined(answer));
     }
     if !lists(answer.headers(), &UPGRADE, "websocket") || !answer.headers().contains_key(SEC_WEBSOCKET_ACCEPT) {
-        tracing::warn!("the upstream switched to something that is no WebSocket");
-        return Err(Problem::BadGateway("the upstream switched to something that is no WebSocket".to_owned()));
+        tracing::warn!("the upstream switched to a protocol other than WebSocket");
+        return Err(Problem::BadGateway("the upstream switched to a protocol other than WebSocket".to_owned()));
     }
     let upstream = hyper::upgrade::on(&mut answer);
     let mut headers = std::mem::take(answer.headers_mut());

@@ -30,7 +30,7 @@ pub(crate) async fn renew(
         Ok(Ok(rotated)) => rotated,
         // Made, perhaps: the browser is better off with a token that may hold than with one that may not.
         Ok(Err(RotateError::Write(unacknowledged))) if unacknowledged.intended.is_some() => {
-            tracing::warn!(error = %unacknowledged.error, "a cookie's rotation is not known to be safe");
+            tracing::warn!(error = %unacknowledged.error, "the outcome of a cookie's rotation is uncertain");
             match unacknowledged.intended {
                 Some(rotated) => *rotated,
                 None => return,

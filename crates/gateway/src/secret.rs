@@ -51,7 +51,7 @@ impl SharedSecret {
             Some(_) => match note(peer) {
                 Some(left) => Err(Problem::too_many(left)),
                 None => {
-                    tracing::warn!(address = %peer.address, remote = %peer.remote, "somebody showed a wrong secret");
+                    tracing::warn!(address = %peer.address, remote = %peer.remote, "somebody sent a wrong secret");
                     Err(Problem::Secret)
                 }
             },

@@ -62,7 +62,7 @@ pub enum ServeError {
 fn bind_advice(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "something else listens there: stop it, or choose another port".to_owned(),
-        io::ErrorKind::PermissionDenied => "not permitted: ports below 1024 need root, choose a higher one".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied: ports below 1024 need root; use a higher one".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose one of its own".to_owned(),
         _ => error.to_string(),
     }
@@ -300,8 +300,8 @@ fn too_many_of(line: &Line) {
     if SAID.swap(minute, Ordering::Relaxed) != minute {
         tracing::warn!(
             address = %line.remote(),
-            "refused a connection: its address has as many as gateway.max_connections_per_address allows; a proxy \
-             belongs into gateway.trusted_proxies"
+            "refused a connection: its address has as many as gateway.max_connections_per_address allows; if it is a \
+             proxy, add it to gateway.trusted_proxies"
         );
     }
 }

@@ -71,7 +71,8 @@ impl Certificate {
                     self.current.0.store(Arc::new(key));
                     tracing::info!(certificate = %self.files.cert.display(), "the certificate was read again");
                 }
-                Err(error) => tracing::error!(%error, "the changed certificate cannot be used: the old one stays"),
+                Err(error) => tracing::error!(%error, "the changed certificate cannot be used: the old one stays in \
+                                                       use"),
             }
         }
     }

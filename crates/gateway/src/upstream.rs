@@ -127,7 +127,7 @@ impl Dial {
         if !secure {
             return Ok(Wire { stream: Stream::Plain(stream), _place: place });
         }
-        let name = ServerName::try_from(bare.to_owned()).map_err(|_| invalid("the upstream's name is none"))?;
+        let name = ServerName::try_from(bare.to_owned()).map_err(|_| invalid("the upstream's name is invalid"))?;
         let stream = TlsConnector::from(self.tls()?).connect(name, stream).await?;
         Ok(Wire { stream: Stream::Tls(Box::new(stream)), _place: place })
     }

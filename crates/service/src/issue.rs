@@ -12,7 +12,7 @@ use crate::Sessions;
 use crate::error::{IssueError, Unacknowledged};
 use crate::retry::{DeviceRef, Outcome};
 
-/// Who asks for a session.
+/// A request for a session.
 #[derive(Clone, Debug)]
 pub struct IssueRequest {
     /// The device it counts on.

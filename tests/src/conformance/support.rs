@@ -20,7 +20,7 @@ pub(super) fn policy(settings: PolicySettings) -> Policy {
     Policy::new(&settings).unwrap()
 }
 
-/// At most so many sessions on a device.
+/// Show at most this many sessions on a device.
 pub(super) fn capped(cap: u64) -> Policy {
     policy(PolicySettings { max_sessions_per_device: Some(cap), ..PolicySettings::default() })
 }

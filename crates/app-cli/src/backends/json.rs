@@ -36,7 +36,7 @@ pub(super) fn file(settings: &Settings) -> Result<PathBuf, CliError> {
 pub(super) fn open(settings: &Settings, missing: IfMissing, out: Output) -> Result<OpenBackend, CliError> {
     let path = file(settings)?;
     let temporary = if missing == IfMissing::Simulate && !path.exists() {
-        out.note(format_args!("there is no store {} yet: the import makes it", path.display()));
+        out.note(format_args!("there is no store {} yet: the import creates it", path.display()));
         Some(TempDir::new().map_err(|error| CliError::Failed(format!("could not make a directory: {error}")))?)
     } else {
         None
@@ -46,7 +46,7 @@ pub(super) fn open(settings: &Settings, missing: IfMissing, out: Output) -> Resu
     let create = missing == IfMissing::Create || temporary.is_some();
     let store = JsonStore::open(&path, Arc::new(SystemClock), Options { create, ..Options::default() })?;
     if store.was_created() && temporary.is_none() {
-        out.note(format_args!("made a new store: {}", path.display()));
+        out.note(format_args!("created a new store: {}", path.display()));
     }
     Ok(OpenBackend { backend: store, _temporary: temporary })
 }
@@ -108,13 +108,13 @@ impl Repair {
             let ids = format::ids(&plan.ended[..plan.ended.len().min(SHOWN)]);
             let more = if plan.ended.len() > SHOWN { " …" } else { "" };
             lines.push(format!(
-                "{} would be ended, since their revocation may be among what is lost: {ids}{more}",
+                "{} would be ended, because their revocation may be among the lost lines: {ids}{more}",
                 format::sessions(plan.ended.len())
             ));
         }
         if plan.unnamed {
             lines.push(
-                "what is lost does not tell whom it was about; if a revocation may be among it: tenure sessions revoke --all"
+                "what is lost does not name its sessions; if it may include a revocation: tenure sessions revoke --all"
                     .to_owned(),
             );
         }
@@ -126,7 +126,7 @@ impl Repair {
         }
         let sessions = format::sessions(plan.kept);
         lines.push(format!(
-            "{sessions} would be kept, and the file of {} bytes as it is in {}",
+            "{sessions} would be kept; the original file of {} bytes would be kept as {}",
             plan.size,
             plan.backup.display()
         ));
@@ -141,17 +141,17 @@ fn repairer(settings: &Settings) -> Result<Repairer, CliError> {
 fn loss(loss: &Loss) -> String {
     match loss {
         Loss::BitRepaired { line } => {
-            format!("line {line}: one bit had changed; it would be set right, and nothing is lost")
+            format!("line {line}: one bit has changed; it would be corrected, and nothing is lost")
         }
-        Loss::MissingNewline { line } => format!("line {line}: lacks only its newline, and would get it"),
+        Loss::MissingNewline { line } => format!("line {line}: only its newline is missing; it would be added"),
         Loss::Torn { offset, bytes } => format!(
-            "{bytes} bytes after byte {offset}: writing was cut off there, so nobody was told that it was done; they \
-             would be dropped"
+            "{bytes} bytes after byte {offset}: a write was cut off there, so it was never acknowledged; they would \
+             be dropped"
         ),
-        Loss::Dropped { line: 1, .. } => "line 1: damaged; it says what the file is, and would be made anew".to_owned(),
+        Loss::Dropped { line: 1, .. } => "line 1: the file's header is damaged; it would be rewritten".to_owned(),
         Loss::Dropped { line, offset, bytes, message, sessions } => {
             let names = match &sessions[..] {
-                [] => "it names no session legibly".to_owned(),
+                [] => "it names no readable session".to_owned(),
                 ids => format!("it names {}", format::ids(&ids[..ids.len().min(SHOWN)])),
             };
             let bytes = if *bytes == 0 { "whole".to_owned() } else { format!("{bytes} bytes at byte {offset}") };
@@ -165,20 +165,20 @@ fn loss(loss: &Loss) -> String {
 
 fn clock(skew: &ClockSkew) -> String {
     let since = if skew.restarted {
-        "the last time that the store recorded before the machine's restart"
+        "the last time recorded before the machine restarted"
     } else {
-        "the last time that the store recorded, by a clock that was ahead once"
+        "the last time recorded, by a clock that was once ahead"
     };
     let mut text = format!(
-        "the clock is behind {}, {since}; it would be accepted: what had expired since then by that record holds again \
-         until it expires by this clock",
+        "the clock is behind {}, {since}; it would be accepted: sessions that had expired by the recorded time are \
+         valid again until they expire by this clock",
         rfc3339(skew.recorded)
     );
     if skew.early > 0 {
         let count = format::sessions(skew.early);
         text += &format!(
-            "; {count} would hold until as late as {}, having been issued or rotated by that later time (revoke them if \
-             that is too long)",
+            "; {count} would stay valid until as late as {}, because they were issued or rotated at that later time \
+             (revoke them if that is too long)",
             rfc3339(skew.until)
         );
     }

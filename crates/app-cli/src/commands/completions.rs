@@ -7,7 +7,7 @@ use crate::cli::Cli;
 use crate::error::CliError;
 use crate::output::Output;
 
-/// Print the completions of a shell.
+/// Print shell completions.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tenure completions bash > ~/.local/share/bash-completion/completions/tenure")]
 pub(crate) struct CompletionsArgs {

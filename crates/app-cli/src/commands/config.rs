@@ -20,18 +20,18 @@ use tenure_ports::{Diagnosis, Severity};
 /// Show, check and edit the settings.
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Show every setting as it holds, and where it came from
+    /// Show the settings in effect, and where each value comes from
     Show,
     /// Print one setting
     #[command(after_help = "Example:\n  tenure config get session.token_ttl")]
     Get(KeyArgs),
-    /// Set settings in the settings file, all of them or none; comments stay
+    /// Change settings in the settings file, all of them or none; comments stay
     #[command(after_help = edit::SET_EXAMPLES)]
     Set(edit::SetArgs),
-    /// Take settings out of the settings file, all of them or none; comments stay
+    /// Remove settings from the settings file, all of them or none; comments stay
     #[command(after_help = edit::UNSET_EXAMPLES)]
     Unset(edit::UnsetArgs),
-    /// Check the settings, and the files that the gateway's name: file, environment and flags together
+    /// Check the settings from file, environment and flags, and the files that the gateway's settings name
     Validate,
     /// Print the JSON Schema of the settings file
     Schema,
@@ -53,10 +53,10 @@ pub(crate) struct KeyArgs {
 /// Write a settings file that explains every key.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InitArgs {
-    /// Replace the file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
-    /// Take over security.session.* from this Moltbot (Clawdbot, OpenClaw) configuration
+    /// Copy security.session.* from this Moltbot (Clawdbot, OpenClaw) configuration
     #[arg(long, value_name = "FILE")]
     from_moltbot: Option<PathBuf>,
 }
@@ -143,7 +143,7 @@ fn validate(global: &Global, out: Output) -> Result<(), CliError> {
     if out.json {
         return Ok(());
     }
-    let with = if is_there { format!("with {path}") } else { format!("{path} is not there: defaults hold") };
+    let with = if is_there { format!("with {path}") } else { format!("no file {path}: defaults apply") };
     out.data(&format!("the settings are valid ({with})\n"))
 }
 

@@ -19,11 +19,11 @@ use crate::system::SystemClock;
 pub(crate) mod gateway;
 mod repair;
 
-/// Check settings, gateway, store, permissions and clock, and say what to do.
+/// Check settings, gateway, store, permissions and clock, and suggest fixes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// Repair the json backend's file: show what would be lost, ask, keep the file as it is beside it, and do it
+    /// Repair the json backend's file: show what would be lost, ask, and keep a copy of the original
     #[arg(long)]
     repair: bool,
     /// Do not ask
@@ -32,10 +32,12 @@ pub(crate) struct DoctorArgs {
 }
 
 const EXAMPLES: &str = "\
-Exit code 0 where nothing fails, 5 where there is no store, 1 otherwise. Nothing is changed without --repair and a yes.
+Exit code 0 if nothing fails, 5 if there is no store, 1 otherwise. Nothing is changed without
+--repair and your yes.
 
-A repair keeps every line that checks out, sets a single changed bit right, and ends the sessions that lost lines name,
-since a revocation may be among what is lost. It also accepts a clock that is behind what the store has recorded.
+A repair keeps every line that checks out, corrects a single changed bit, and ends the sessions
+that lost lines name, since a lost line may be a revocation. It also accepts a clock that is
+behind what the store has recorded.
 
 Examples:
   tenure doctor
@@ -50,7 +52,11 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(),
         Ok(settings) => {
             findings.extend(config_file(global, &settings));
             findings.extend(settings.warnings().iter().map(|problem| {
-                diagnosis(Severity::Warning, problem.as_str(), "unset it where it was meant as a setting of Tenure")
+                diagnosis(
+                    Severity::Warning,
+                    problem.as_str(),
+                    "if it was meant as a setting of Tenure, correct its name; otherwise unset it",
+                )
             }));
             findings.extend(gateway::examine(&settings));
             findings.extend(gateway::probe(&settings));
@@ -80,8 +86,8 @@ fn clock() -> Diagnosis {
     if (LONG_AGO..FAR_OFF).contains(&now) {
         return diagnosis(Severity::Ok, format!("the clock says {}", rfc3339(now)), "");
     }
-    let advice = "set it (timedatectl set-ntp true); expiry is counted by it";
-    diagnosis(Severity::Failure, format!("the clock says {}, which cannot be", rfc3339(now)), advice)
+    let advice = "set it (timedatectl set-ntp true); expiry depends on it";
+    diagnosis(Severity::Failure, format!("the clock says {}, which cannot be right", rfc3339(now)), advice)
 }
 
 fn config_file(global: &Global, settings: &Settings) -> Vec<Diagnosis> {
@@ -90,7 +96,7 @@ fn config_file(global: &Global, settings: &Settings) -> Vec<Diagnosis> {
     };
     let path = config.path.display();
     let Ok(found) = std::fs::metadata(&config.path) else {
-        let what = format!("there is no settings file {path}, so the defaults hold");
+        let what = format!("there is no settings file {path}: defaults apply");
         return vec![diagnosis(Severity::Ok, what, "")];
     };
     let mut findings = vec![diagnosis(Severity::Ok, format!("the settings are valid ({path})"), "")];

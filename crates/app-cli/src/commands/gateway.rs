@@ -24,11 +24,12 @@ Examples:
   tenure gateway --upstream http://127.0.0.1:18789 --profile openclaw
   tenure gateway --upstream http://127.0.0.1:3000 --public-path /healthz --trusted-proxy 10.0.0.0/8
 
-Clients send their token as Authorization: Bearer, as the cookie that /_tenure/login sets, or as the
-WebSocket subprotocol tenure.bearer.TOKEN. SIGHUP, or a change of the settings file or of a secret's
-file, takes over what can change while it runs; SIGTERM and Ctrl-C finish what is under way first.";
+Clients send their token as Authorization: Bearer, as the cookie that /_tenure/login sets, or as
+the WebSocket subprotocol tenure.bearer.TOKEN. The settings file and the secret files are read
+again on SIGHUP and when they change. SIGTERM and Ctrl-C let requests in progress finish first.";
 
-/// Stand in front of a service, or answer for another proxy, and hold every request and WebSocket to its session.
+/// Stand in front of a service, or answer for another proxy, and let only requests and WebSockets of valid sessions
+/// through.
 #[derive(Clone, clap::Args)]
 pub(crate) struct GatewayArgs {
     /// Where clients connect [default: 127.0.0.1:8470]
@@ -37,46 +38,46 @@ pub(crate) struct GatewayArgs {
     /// Where operators connect [default: 127.0.0.1:8471]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
-    /// What stands behind; without it only /_tenure/ is answered, forward auth included
+    /// The service to forward to; without it, only paths below /_tenure/ are answered (forward auth)
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
-    /// How the upstream's clients send their token, where not in a header: openclaw
+    /// For services whose clients do not send the token in a header: openclaw
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// A path that needs no token; one that ends with / means everything below it
+    /// A path that needs no token; a final / includes everything below it
     #[arg(long = "public-path", value_name = "PATH")]
     public_paths: Vec<String>,
-    /// A peer whose forwarding headers are believed
+    /// A proxy whose forwarding headers are trusted
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     trusted_proxies: Vec<String>,
     /// The header that tells the upstream the subject [default: X-Forwarded-User]
     #[arg(long, value_name = "NAME")]
     user_header: Option<String>,
-    /// A file with the upstream's own token, which clients never learn
+    /// A file with the upstream's own token, which clients never see
     #[arg(long, value_name = "FILE")]
     upstream_secret_file: Option<String>,
     /// The header that carries the upstream's own token [default: Authorization: Bearer]
     #[arg(long, value_name = "HEADER")]
     upstream_auth_header: Option<String>,
-    /// A file with the secret by which clients enrol themselves; without it they cannot
+    /// A file with the secret for clients to enrol themselves; without it they cannot
     #[arg(long, value_name = "FILE")]
     enrol_secret_file: Option<String>,
-    /// Who the sessions of clients that enrol themselves belong to [default: operator]
+    /// The subject of sessions that clients enrol themselves [default: operator]
     #[arg(long, value_name = "NAME")]
     enrol_subject: Option<String>,
     /// The file with the operators' secret [default: $XDG_STATE_HOME/tenure/admin.secret]
     #[arg(long, value_name = "FILE")]
     admin_secret_file: Option<String>,
-    /// How long open connections stay when the store is lost [default: 15s]
+    /// How long open connections stay when the store cannot be read [default: 15s]
     #[arg(long, value_name = "DURATION")]
     store_loss_grace: Option<String>,
     /// The client address that OpenClaw is told for a client on loopback [default: 192.0.2.1]
     #[arg(long, value_name = "IP")]
     openclaw_client_address: Option<String>,
-    /// The name of the cookie that a browser's token lives in [default: tenure]
+    /// The name of the browser cookie [default: tenure]
     #[arg(long, value_name = "NAME")]
     cookie_name: Option<String>,
-    /// Give a browser's cookie a new token with the response once a rotation is due
+    /// Renew a browser's cookie with a response once rotation is due
     #[arg(long)]
     auto_rotate_cookies: bool,
     /// The certificate chain (PEM); read again when it changes
@@ -85,7 +86,7 @@ pub(crate) struct GatewayArgs {
     /// The key of the certificate (PEM)
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
-    /// With TLS, so long browsers are to use nothing else for this host; off [default: 365d]
+    /// With TLS, how long browsers must use nothing else for this host; or off [default: 365d]
     #[arg(long, value_name = "DURATION")]
     hsts: Option<String>,
 }

@@ -24,7 +24,7 @@ pub(crate) enum SessionsCommand {
     /// List sessions, newest activity first
     #[command(visible_alias = "ls", after_help = list::EXAMPLES)]
     List(list::ListArgs),
-    /// Show everything that is known of a session
+    /// Show everything that is known about a session
     #[command(after_help = show::EXAMPLES)]
     Show(show::ShowArgs),
     /// End sessions now
@@ -33,13 +33,13 @@ pub(crate) enum SessionsCommand {
     /// Remove expired and ended sessions now
     #[command(after_help = cleanup::EXAMPLES)]
     Cleanup(cleanup::CleanupArgs),
-    /// Follow what happens to sessions, as it happens
+    /// Print session events as they happen
     #[command(after_help = watch::EXAMPLES)]
     Watch(watch::WatchArgs),
     /// Write all sessions as JSON lines, for another store
     #[command(after_help = export::EXAMPLES)]
     Export(export::ExportArgs),
-    /// Take over sessions from an export or a Moltbot sessions.json
+    /// Import sessions from an export or a Moltbot sessions.json
     #[command(after_help = import::EXAMPLES)]
     Import(import::ImportArgs),
 }

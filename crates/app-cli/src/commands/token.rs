@@ -22,32 +22,32 @@ pub(crate) enum TokenCommand {
     /// Issue a session and print its token, once
     #[command(after_help = issue::EXAMPLES)]
     Issue(issue::IssueArgs),
-    /// Check whether a token holds
+    /// Check whether a token is valid
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
-    /// Replace a token by a new one; the old one stops working
+    /// Replace a token with a new one; the old one stops working
     #[command(after_help = rotate::EXAMPLES)]
     Rotate(rotate::RotateArgs),
-    /// Check a token's form without a store; its secret is never shown
+    /// Check a token's format without a store; the secret is never shown
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect,
 }
 
 const VERIFY_EXAMPLES: &str = "\
-The token is read from standard input or from TENURE_TOKEN. Exit code 0 where it holds, 4 where it does not.
+The token is read from standard input or from TENURE_TOKEN. Exit code 0 if it is valid, 4 if not.
 
 Examples:
   tenure token verify < token.txt
   TENURE_TOKEN=$(pass tenure/laptop) tenure token verify --json | jq .session.deviceId";
 
 const INSPECT_EXAMPLES: &str = "\
-The token is read from standard input or from TENURE_TOKEN. Exit code 0 where it is well formed, 4 where it is not.
-Whether it holds only `tenure token verify` can tell.
+The token is read from standard input or from TENURE_TOKEN. Exit code 0 if it is well formed, 4
+if not. Only `tenure token verify` can tell whether it is valid.
 
 Example:
   tenure token inspect < token.txt";
 
-/// Check whether a token holds.
+/// Check whether a token is valid.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
     /// Do not count this as activity of the session

@@ -25,7 +25,7 @@ fn set_one(path: &Path, text: &str, key: &'static Key, value: &str) -> Result<St
         let item = table.entry(section).or_insert_with(|| Item::Table(Table::new()));
         table = item
             .as_table_like_mut()
-            .ok_or_else(|| SettingsError::one(format!("{}: {section} is no section", path.display())))?;
+            .ok_or_else(|| SettingsError::one(format!("{}: {section} is not a section", path.display())))?;
     }
     if !table.contains_key(name)
         && let Some(edited) = in_place_of_its_example(text, section, name, &value.to_toml())

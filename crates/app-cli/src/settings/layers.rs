@@ -131,7 +131,7 @@ pub(crate) fn from_environment(
                     .flat_map(|key| [Some(key.variable()), key.short.map(str::to_owned)])
                     .flatten()
                     .collect();
-                let problem = unknown(&format!("the environment variable {name} is no setting"), name, &names);
+                let problem = unknown(&format!("the environment variable {name} is not a setting"), name, &names);
                 if name.contains("__") { problems.push(problem) } else { warnings.push(problem) }
             }
             continue;

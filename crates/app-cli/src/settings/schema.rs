@@ -102,76 +102,83 @@ pub(crate) const KEYS: &[Key] = &[
         "backend",
         Kind::Choice(&["json", "redis"]),
         Fallback::Is("json"),
-        "Where sessions are kept: in one file, or in a Redis that many machines share.",
+        "Which store keeps the sessions: one JSON file, or a Redis that many machines share.",
     ),
     Key::new(
         "session.token_ttl",
         span(Millis::seconds(1), Millis::hours(8_760)),
         Fallback::Is("24h"),
-        "How long a token lives from its issue or rotation.",
+        "How long a token is valid after it was issued or rotated.",
     ),
     Key::new(
         "session.rotate_before_expiry",
         span(NONE, Millis::hours(8_760)),
         Fallback::Is("2h"),
-        "How long before its expiry a rotation is due; less than token_ttl. The default is a twelfth of token_ttl where \
+        "How long before expiry a rotation is due; less than token_ttl. The default is a twelfth of token_ttl where \
          that is shorter than 24h.",
     ),
     Key::new(
         "session.max_sessions_per_device",
         Kind::Count { least: 1, most: 100 },
         Fallback::Is("10"),
-        "How many sessions a device may have; one more evicts the oldest.",
+        "How many active sessions a device may have; one more evicts the oldest.",
     ),
     Key::new(
         "session.idle_timeout",
         Kind::Span { least: Millis::seconds(30), most: Millis::hours(8_760), off: true },
         Fallback::Is("off"),
-        "How long a session may be left unused before it ends; at most token_ttl.",
+        "How long a session may go unused before it ends; at most token_ttl.",
     ),
     Key::new(
         "session.max_lifetime",
         span(Millis::seconds(1), Millis::days(3_650)),
         Fallback::Is("30d"),
-        "How long rotations can carry a session from its creation; at least token_ttl. The default grows to token_ttl \
-         where that is longer.",
+        "How long a session can live in total, however often it is rotated; at least token_ttl. The default is \
+         token_ttl if that is longer.",
     ),
     Key::new(
         "session.rotation_overlap",
         span(NONE, Millis::minutes(5)),
         Fallback::Is("0s"),
-        "How long the directly replaced token still verifies after a rotation.",
+        "How long the token that was just replaced stays valid after a rotation.",
     ),
     Key::new(
         "session.replay_tolerance",
         span(NONE, Millis::minutes(5)),
         Fallback::Is("10s"),
-        "How long after it stopped working a replaced token is a straggler; later it is theft and ends the session.",
+        "How long after it stopped being valid a replaced token counts as a late request and is only refused. Used \
+         later, it counts as stolen and ends the session.",
     ),
     Key::new(
         "session.retention",
         span(NONE, Millis::days(90)),
         Fallback::Is("24h"),
-        "How long an ended or expired session stays readable.",
+        "How long an ended or expired session stays in the store.",
     ),
     Key::new("json.store", Kind::Path, Fallback::State("sessions.jsonl"), "The file of the json backend.")
         .or("TENURE_STORE"),
-    Key::new("redis.url", Kind::RedisUrl, Fallback::Is("redis://127.0.0.1:6379"), "Where the redis backend is.")
-        .or("TENURE_REDIS_URL"),
+    Key::new(
+        "redis.url",
+        Kind::RedisUrl,
+        Fallback::Is("redis://127.0.0.1:6379"),
+        "The Redis server, Sentinels or cluster.",
+    )
+    .or("TENURE_REDIS_URL"),
     Key::new("redis.password_file", Kind::Path, Fallback::Unset, "A file with the password for Redis.")
         .or("TENURE_REDIS_PASSWORD_FILE"),
     Key::new(
         "redis.sentinel_password_file",
         Kind::Path,
         Fallback::Unset,
-        "A file with the Sentinels' own password; without it they are tried without one, then with that for Redis.",
+        "A file with the Sentinels' own password; if not set, they are tried without a password, then with the one \
+         for Redis.",
     ),
     Key::new("redis.prefix", Kind::KeyPrefix, Fallback::Is("tenure"), "What every key in Redis starts with."),
     Key::new(
         "redis.tls_ca",
         Kind::Path,
         Fallback::Unset,
-        "The certificate authority that signed the server's certificate (PEM), in place of those that the system trusts.",
+        "The certificate authority to trust for Redis (PEM), instead of the system's.",
     ),
     Key::new("redis.tls_cert", Kind::Path, Fallback::Unset, "The client certificate for Redis (PEM)."),
     Key::new("redis.tls_key", Kind::Path, Fallback::Unset, "The key of the client certificate (PEM)."),
@@ -179,7 +186,8 @@ pub(crate) const KEYS: &[Key] = &[
         "redis.near_cache",
         Kind::Flag,
         Fallback::Is("false"),
-        "Whether verified sessions are kept in memory and dropped when Redis says that they changed.",
+        "Whether verified sessions are cached in memory. Another process may then take up to half a second to notice \
+         a change.",
     ),
     Key::new(
         "redis.durability",
@@ -191,7 +199,7 @@ pub(crate) const KEYS: &[Key] = &[
         "redis.response_timeout",
         span(LEAST_WAIT, Millis::seconds(30)),
         Fallback::Is("250ms"),
-        "How long an answer from Redis may take.",
+        "How long one reply from Redis may take.",
     ),
     Key::new(
         "redis.connect_timeout",
@@ -203,7 +211,7 @@ pub(crate) const KEYS: &[Key] = &[
         "redis.operation_timeout",
         span(LEAST_WAIT, Millis::minutes(1)),
         Fallback::Is("1s"),
-        "How long an operation may take in all, reconnecting included.",
+        "How long an operation may take in total, reconnecting included.",
     ),
     Key::new("gateway.listen", Kind::Address, Fallback::Is("127.0.0.1:8470"), "Where clients connect."),
     Key::new("gateway.admin_listen", Kind::Address, Fallback::Is("127.0.0.1:8471"), "Where operators connect."),
@@ -211,31 +219,31 @@ pub(crate) const KEYS: &[Key] = &[
         "gateway.upstream",
         Kind::HttpUrl,
         Fallback::Unset,
-        "What stands behind the gateway; without it the gateway only answers forward-auth questions.",
+        "The service to forward to; without it, the gateway only answers forward-auth requests.",
     ),
     Key::new(
         "gateway.enrol_secret_file",
         Kind::Path,
         Fallback::Unset,
-        "A file with the secret by which clients enrol themselves; without it they cannot.",
+        "A file with the secret for clients to enrol themselves; without it they cannot.",
     ),
     Key::new(
         "gateway.enrol_subject",
         Kind::Subject,
         Fallback::Is("operator"),
-        "Who the sessions of clients that enrol themselves belong to.",
+        "The subject of sessions that clients enrol themselves.",
     ),
     Key::new(
         "gateway.admin_secret_file",
         Kind::Path,
         Fallback::State("admin.secret"),
-        "The file with the operators' secret; made at the first start.",
+        "The file with the operators' secret; created at the first start.",
     ),
     Key::new(
         "gateway.upstream_secret_file",
         Kind::Path,
         Fallback::Unset,
-        "A file with the upstream's own static token, which clients never learn.",
+        "A file with the upstream's own static token, which clients never see.",
     ),
     Key::new(
         "gateway.upstream_auth_header",
@@ -247,13 +255,13 @@ pub(crate) const KEYS: &[Key] = &[
         "gateway.store_loss_grace",
         span(NONE, Millis::hours(1)),
         Fallback::Is("15s"),
-        "How long open sockets stay when the store is lost.",
+        "How long open connections stay when the store cannot be read.",
     ),
     Key::new(
         "gateway.trusted_proxies",
         Kind::Networks,
         Fallback::Is(""),
-        "Peers whose forwarding headers are believed.",
+        "Proxies whose forwarding headers are trusted.",
     ),
     Key::new("gateway.public_paths", Kind::UrlPaths, Fallback::Is(""), "Paths that need no token."),
     Key::new(
@@ -266,50 +274,51 @@ pub(crate) const KEYS: &[Key] = &[
         "gateway.profile",
         Kind::Choice(&["openclaw"]),
         Fallback::Unset,
-        "How the upstream's clients send their token, where they do not send it in a header.",
+        "For services whose clients do not send the token in a header.",
     ),
     Key::new(
         "gateway.openclaw_client_address",
         Kind::IpAddress,
         Fallback::Is("192.0.2.1"),
-        "The client address that OpenClaw is told for a client on loopback, which it would refuse.",
+        "The client address that OpenClaw is told for a client on loopback, since it refuses loopback addresses.",
     ),
     Key::new(
         "gateway.cookie_name",
         Kind::CookieName,
         Fallback::Is("tenure"),
-        "The name of the cookie that a browser's token lives in; over TLS __Host- stands before it. Gateways on one host \
-         need different names, since its ports share their cookies.",
+        "The name of the browser cookie; over TLS it is prefixed with __Host-. Gateways on one host need different \
+         names, because its ports share cookies.",
     ),
     Key::new(
         "gateway.auto_rotate_cookies",
         Kind::Flag,
         Fallback::Is("false"),
-        "Whether a browser's cookie gets a new token with the response once a rotation is due.",
+        "Whether a browser's cookie is renewed with a response once rotation is due.",
     ),
     Key::new(
         "gateway.cors_origins",
         Kind::Origins,
         Fallback::Is(""),
-        "Origins whose pages may ask with a token and read the answers; a cookie does nothing for them.",
+        "Web origins whose pages may send requests with a token and read the responses (CORS); cookies do not work \
+         for them.",
     ),
     Key::new(
         "gateway.response_timeout",
         span(Millis::seconds(1), Millis::hours(24)),
         Fallback::Is("2m"),
-        "How long the upstream may take to begin its answer, counted from the last piece of the request's body.",
+        "How long the upstream may take to begin its response, counted from the last piece of the request body.",
     ),
     Key::new(
         "gateway.keep_alive_timeout",
         span(Millis::seconds(1), Millis::hours(1)),
         Fallback::Is("30s"),
-        "How long a connection stays open between two requests, and how long a request's header may take.",
+        "How long a connection may wait for its next request, and how long a request header may take.",
     ),
     Key::new(
         "gateway.stall_timeout",
         span(Millis::seconds(1), Millis::hours(1)),
         Fallback::Is("1m"),
-        "How long a client may take none of what is sent to it.",
+        "How long a client may accept nothing of a response.",
     ),
     Key::new(
         "gateway.metrics_secret_file",
@@ -321,14 +330,15 @@ pub(crate) const KEYS: &[Key] = &[
         "gateway.admin_hosts",
         Kind::Hosts,
         Fallback::Is(""),
-        "Names by which the admin listener may be asked, beside addresses, localhost and this machine's own name.",
+        "Further host names under which the admin listener answers, besides IP addresses, localhost and this \
+         machine's own name.",
     ),
     Key::new(
         "gateway.admin_tls",
         Kind::Flag,
         Fallback::Unset,
-        "Whether the admin listener speaks TLS with the gateway's certificate; where it is not set, it does beyond \
-         loopback once there is a certificate.",
+        "Whether the admin listener speaks TLS with the gateway's certificate. If not set, it does so beyond loopback \
+         if there is a certificate.",
     ),
     Key::new("gateway.tls_cert", Kind::Path, Fallback::Unset, "The gateway's certificate chain (PEM)."),
     Key::new("gateway.tls_key", Kind::Path, Fallback::Unset, "The key of the gateway's certificate (PEM)."),
@@ -336,25 +346,25 @@ pub(crate) const KEYS: &[Key] = &[
         "gateway.hsts",
         Kind::Span { least: NONE, most: Millis::hours(17_520), off: true },
         Fallback::Is("365d"),
-        "How long browsers are to use nothing but TLS for this host, told where the gateway speaks TLS itself.",
+        "How long browsers must use only TLS for this host. Sent only if the gateway itself speaks TLS.",
     ),
     Key::new(
         "gateway.max_connections",
         Kind::Count { least: 1, most: 1_000_000 },
         Fallback::Is("16384"),
-        "How many connections clients may have at once, as far as the limit of file descriptors allows.",
+        "How many client connections may be open at once, as far as the limit of file descriptors allows.",
     ),
     Key::new(
         "gateway.max_connections_per_address",
         Kind::Count { least: 1, most: 1_000_000 },
         Fallback::Is("1024"),
-        "How many of them one address may have (IPv6: one /64); loopback and trusted proxies are exempt.",
+        "How many connections one address may have (IPv6: one /64); loopback and trusted proxies are exempt.",
     ),
     Key::new(
         "gateway.max_header_bytes",
         Kind::Count { least: 8_192, most: 262_144 },
         Fallback::Is("65536"),
-        "How large a request's header may be, request line included.",
+        "The largest request header, request line included.",
     ),
 ];
 

@@ -8,8 +8,8 @@ use super::schema::{KEYS, Key};
 use super::value::{Kind, Value};
 
 const HEADER: &str =
-    "# Settings of Tenure. A flag beats an environment variable (TENURE_SESSION__TOKEN_TTL) beats this file.
-# What stands behind a # is the default or an example. Check changes with: tenure config validate
+    "# Settings of Tenure. Flags override environment variables (TENURE_SESSION__TOKEN_TTL), which override this file.
+# Lines that start with # show the default or an example. Check changes with: tenure config validate
 ";
 const WIDTH: usize = 100;
 

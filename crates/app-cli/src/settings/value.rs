@@ -156,8 +156,8 @@ impl Kind {
             Self::Origins => read_list(text, is_origin),
             Self::Hosts => read_list(text, is_host),
             _ if text.is_empty() => Err("it is empty".to_owned()),
-            _ if text.contains(char::is_control) => Err("it has a control character".to_owned()),
-            Self::Path if text.starts_with("~/") => Err("~ is not expanded here; write the path out".to_owned()),
+            _ if text.contains(char::is_control) => Err("it contains a control character".to_owned()),
+            Self::Path if text.starts_with("~/") => Err("~ is not expanded here; write the full path".to_owned()),
             Self::Path => Ok(Value::Text(text.to_owned())),
             Self::RedisUrl => backends::check_redis_url(text).map(|()| Value::Text(text.to_owned())),
             Self::Subject => match Subject::new(text) {
@@ -198,7 +198,7 @@ impl Kind {
         use toml_edit::Value as Toml;
         match (self, value) {
             (Self::Count { .. }, Toml::Integer(number)) => self.read(&number.value().to_string()),
-            (Self::Count { .. }, _) => Err("it is no number".to_owned()),
+            (Self::Count { .. }, _) => Err("it is not a number".to_owned()),
             (Self::Flag, Toml::Boolean(flag)) => Ok(Value::Flag(*flag.value())),
             (Self::Flag, _) => Err("write it without quotes".to_owned()),
             (Self::Networks | Self::UrlPaths | Self::Origins | Self::Hosts, Toml::Array(items)) => {

@@ -92,7 +92,7 @@ async fn a_form_that_hides_where_it_comes_from_is_a_strangers() {
     browser.go(&format!("{}/hidden", house.url())).await;
     browser.press("Log out").await;
     let text = browser.text().await;
-    assert!(text.contains("the form must come from this page"), "{text}");
+    assert!(text.contains("the form must be sent from this page"), "{text}");
     assert_eq!(browser.cookies(&house.url()).await.len(), 1);
     assert_eq!(house.home.list(&[])[0]["state"], "active");
 }

@@ -48,7 +48,7 @@ fn a_token_among_the_arguments_is_refused_and_never_repeated() {
             let args: Vec<String> = place.iter().map(|argument| argument.replace("TOKEN", part)).collect();
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let ran = home.run(&args);
-            ran.fails(2, "it counts as exposed").fails(2, "standard input (tenure token verify < token.txt)");
+            ran.fails(2, "treat it as exposed").fails(2, "standard input (tenure token verify < token.txt)");
             let said = format!("{}{}", ran.out, ran.err).to_lowercase();
             assert!(!said.contains(&secret[..8].to_lowercase()) && !said.contains("tnr_"), "{ran:?}");
         }
@@ -99,7 +99,9 @@ fn an_issue_into_a_file_is_private_and_whole_or_not_made() {
 
     fs::create_dir(home.path("dir")).unwrap();
     std::os::unix::fs::symlink(home.path("token.txt"), home.path("link")).unwrap();
-    for (place, error) in [("no/such/dir/token", "no/such/dir"), ("dir", "no plain file"), ("link", "no plain file")] {
+    for (place, error) in
+        [("no/such/dir/token", "no/such/dir"), ("dir", "not a regular file"), ("link", "not a regular file")]
+    {
         home.run(&["token", "issue", "--device-id", "tablet", "--output", place]).fails(1, error);
     }
     assert_eq!(home.list(&["--device-id", "tablet"]).len(), 0, "prepared before the session is made");
@@ -190,7 +192,7 @@ fn the_environment_of_a_service_called_tenure_stops_nothing() {
     home.set("TENURE_REDIS_PASSWORD", "geheim");
     let ran = home.run(&["sessions", "list"]);
     ran.succeeds();
-    assert!(ran.err.contains("warning: the environment variable TENURE_VERSION is no setting"), "{ran:?}");
+    assert!(ran.err.contains("warning: the environment variable TENURE_VERSION is not a setting"), "{ran:?}");
     assert!(ran.err.contains("did you mean TENURE_REDIS_PASSWORD_FILE") && !ran.err.contains("geheim"), "{ran:?}");
     assert_eq!(home.run(&["-q", "sessions", "list"]).succeeds().err, "");
     let found = home.run(&["doctor", "--json"]).succeeds().json();
@@ -205,7 +207,7 @@ fn the_environment_of_a_service_called_tenure_stops_nothing() {
 fn a_mistyped_or_wrong_setting_in_the_environment_still_stops_it() {
     for (name, value, error) in [
         ("TENURE_GATEWAY__TLS_KEYS", "k.pem", "did you mean TENURE_GATEWAY__TLS_KEY?"),
-        ("TENURE_GATEWAY__PORT", "tcp://10.0.0.1:1", "the environment variable TENURE_GATEWAY__PORT is no setting"),
+        ("TENURE_GATEWAY__PORT", "tcp://10.0.0.1:1", "the environment variable TENURE_GATEWAY__PORT is not a setting"),
         ("TENURE_BACKEND", "sqlite", "backend is sqlite (TENURE_BACKEND): it takes json or redis"),
         ("TENURE_STORE", "", "json.store is empty (TENURE_STORE)"),
     ] {

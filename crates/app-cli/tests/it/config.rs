@@ -44,7 +44,7 @@ fn what_is_wrong_is_named_with_key_value_range_and_source() {
     home.set("TENURE_SESSION__TOKEN_TLL", "1h");
     home.run(&["sessions", "list"]).fails(
         2,
-        "the environment variable TENURE_SESSION__TOKEN_TLL is no setting; did you mean TENURE_SESSION__TOKEN_TTL?",
+        "the environment variable TENURE_SESSION__TOKEN_TLL is not a setting; did you mean TENURE_SESSION__TOKEN_TTL?",
     );
 }
 
@@ -81,7 +81,7 @@ fn edits_keep_comments_and_refuse_bad_values() {
     let path = home.settings();
     home.run(&["config", "init"]).succeeds();
     assert_eq!(mode(&path), 0o600);
-    home.run(&["config", "init"]).fails(1, "is there already; --force replaces it");
+    home.run(&["config", "init"]).fails(1, "already exists; --force replaces it");
     let before = fs::read_to_string(&path).unwrap();
 
     home.run(&["config", "set", "session.token_ttl", "0s"]).fails(2, "session.token_ttl is 0s: it takes 1s to 365d");
@@ -98,7 +98,9 @@ fn edits_keep_comments_and_refuse_bad_values() {
     assert_eq!(got["value"], serde_json::json!(["10.0.0.0/8", "::1"]));
 
     home.run(&["config", "unset", "session.token_ttl"]).succeeds();
-    assert!(fs::read_to_string(&path).unwrap().contains("# How long a token lives from its issue or rotation.\n"));
+    assert!(
+        fs::read_to_string(&path).unwrap().contains("# How long a token is valid after it was issued or rotated.\n")
+    );
     assert_eq!(home.run(&["config", "get", "session.token_ttl"]).succeeds().out, "24h\n");
     assert_eq!(mode(&path), 0o600);
 }

@@ -15,7 +15,7 @@ fn a_failure_is_1() {
     home.feed(&["token", "rotate", "--output", "no/such/dir/token"], &token).fails(1, "no/such/dir");
     home.feed(&["token", "verify"], &token).succeeds();
     fs::create_dir(home.path("dir")).unwrap();
-    home.feed(&["token", "rotate", "--output", "dir"], &token).fails(1, "dir is no plain file");
+    home.feed(&["token", "rotate", "--output", "dir"], &token).fails(1, "dir is not a regular file");
     let mut full = home.command(&["token", "issue", "--device-id", "full"]);
     if let Ok(device) = fs::OpenOptions::new().write(true).open("/dev/full") {
         let ran = crate::home::Ran::from(full.stdout(device).output().unwrap());
@@ -61,7 +61,7 @@ fn more_than_one_session_needs_a_yes() {
     let home = Home::json();
     let tokens = [home.issue("laptop"), home.issue("laptop"), home.issue("phone")];
     home.run(&["sessions", "revoke", "--device-id", "laptop"])
-        .fails(2, "this would end 2 sessions of device laptop: add --yes to do it, or --dry-run");
+        .fails(2, "this would end 2 sessions of device laptop: add --yes to confirm, or --dry-run");
     let would = home.run(&["sessions", "revoke", "--all", "--except", id_of(&tokens[0]), "--dry-run", "--json"]);
     assert_eq!(would.succeeds().json()["ended"].as_array().unwrap().len(), 2);
     assert_eq!(home.list(&[]).len(), 3);

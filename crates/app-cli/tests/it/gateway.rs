@@ -218,7 +218,7 @@ fn new_settings_are_taken_over_while_it_runs(home: Home) {
     let log = || std::fs::read_to_string(home.path("gateway.log")).unwrap();
     home.run(&["config", "set", "gateway.user_header", "X-Remote-User"]).succeeds();
     gateway.signal("HUP");
-    eventually("the new settings", || log().contains("settings taken over: gateway.user_header"));
+    eventually("the new settings", || log().contains("settings applied: gateway.user_header"));
     let token = home.issue("laptop");
     let fine = gateway.auth(&token);
     assert!(fine.head.contains("x-remote-user: operator"), "{fine:?}");
@@ -226,7 +226,7 @@ fn new_settings_are_taken_over_while_it_runs(home: Home) {
     // What cannot be used changes nothing.
     home.write("config/tenure/config.toml", "[gateway]\nuser_header = \"no header\"\n");
     gateway.signal("HUP");
-    eventually("a warning", || log().contains("the settings stay as they were"));
+    eventually("a warning", || log().contains("the settings are unchanged"));
     assert!(gateway.auth(&token).head.contains("x-remote-user: operator"));
 }
 

@@ -79,5 +79,5 @@ fn a_revocation_whose_answer_is_lost_is_found_out_or_said_to_be_unknown() {
         home.feed(&["--redis-url", &direct, "token", "verify"], token).fails(4, "error: token revoked");
     }
     let again = home.run(&["sessions", "revoke", id_of(&unknown)]);
-    assert!(again.succeeds().out.contains("is over already: revoked"), "{again:?}");
+    assert!(again.succeeds().out.contains("has already ended: revoked"), "{again:?}");
 }

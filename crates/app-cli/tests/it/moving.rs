@@ -29,7 +29,7 @@ fn a_move_there_and_back_loses_nothing() {
 
     let imported = redis.feed(&["sessions", "import", "-", "--json"], &there);
     assert_eq!(imported.succeeds().json()["taken"], 2);
-    assert!(imported.err.contains("stop what writes"), "{imported:?}");
+    assert!(imported.err.contains("stop everything that writes"), "{imported:?}");
     redis.feed(&["token", "verify", "--no-touch"], &rotated).succeeds();
     redis.feed(&["token", "verify", "--no-touch"], &kept).fails(4, "error: token rotated");
     redis.feed(&["token", "verify", "--no-touch"], &ended).fails(4, "error: token revoked");
@@ -67,7 +67,7 @@ fn a_bad_line_is_named_and_nothing_is_imported() {
     let digest = lines(&export)[2]["credential"]["currentSha256"].as_str().unwrap().to_owned();
     assert!(!ran.err.contains(&digest[..16]));
     let twice = format!("{export}{}", export.lines().next().unwrap());
-    to.feed(&["sessions", "import", "-"], &twice).fails(1, "stands on line 1 already");
+    to.feed(&["sessions", "import", "-"], &twice).fails(1, "is already on line 1");
     assert!(!to.store().exists());
     to.run(&["sessions", "import", "missing.jsonl"]).fails(1, "could not read missing.jsonl");
     assert_eq!(to.feed(&["sessions", "import", "-", "--json"], "").succeeds().json()["taken"], 0);
@@ -82,10 +82,10 @@ fn a_device_over_its_cap_is_refused_by_name() {
     let export = from.run(&["sessions", "export"]).succeeds().out.clone();
     to.set("TENURE_SESSION__MAX_SESSIONS_PER_DEVICE", "2");
     let would = to.feed(&["sessions", "import", "-", "--dry-run"], &export);
-    would.fails(1, "device laptop: not taken, since it would have 3 active sessions and may have 2");
+    would.fails(1, "device laptop: not imported, because it would have 3 active sessions and may have 2");
     assert!(!to.store().exists());
     let ran = to.feed(&["sessions", "import", "-", "--json"], &export);
-    let report = ran.fails(1, "device laptop: not taken").json();
+    let report = ran.fails(1, "device laptop: not imported").json();
     assert_eq!(report["taken"], 1);
     assert_eq!(report["overCap"], json!([{ "deviceId": "laptop", "active": 3, "cap": 2 }]));
     assert_eq!(to.list(&[])[0]["deviceId"], "phone");
@@ -155,7 +155,7 @@ fn a_moltbot_file_gets_new_sessions_and_new_tokens() {
     assert!(!home.store().exists());
 
     let ran = home.run(&["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl"]);
-    assert_eq!(ran.succeeds().out, "issued 2 sessions in the place of old ones; 1 expired ones skipped\n");
+    assert_eq!(ran.succeeds().out, "issued 2 sessions to replace old ones; 1 expired ones skipped\n");
     let tokens = fs::read_to_string(home.path("tokens.jsonl")).unwrap();
     assert_eq!(mode(&home.path("tokens.jsonl")), 0o600);
     let tokens = lines(&tokens);
@@ -179,7 +179,7 @@ fn a_moltbot_file_gets_new_sessions_and_new_tokens() {
     let second = tenure_service::parse_rfc3339(listed[1]["expiresAt"].as_str().unwrap()).unwrap();
     assert!(u128::from(second.as_millis()) < expires_at + 24 * 3_600_000);
 
-    home.run(&["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl"]).fails(1, "is there already");
+    home.run(&["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl"]).fails(1, "already exists");
     assert_eq!(home.list(&[]).len(), 2);
     let all = format!("{ran:?}{}", fs::read_to_string(home.store()).unwrap());
     assert!(!all.contains("klartext"));
@@ -192,7 +192,7 @@ fn a_moltbot_file_takes_nobodys_device() {
     home.run(&["token", "issue", "--device-id", "pi", "--subject", "anna"]).succeeds();
     home.write("sessions.json", &moltbot(in_an_hour()));
     let ran = home.run(&["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl", "--json"]);
-    let report = ran.fails(1, "device pi: not taken, since its active sessions are anna's").json();
+    let report = ran.fails(1, "device pi: not imported, because its active sessions belong to anna").json();
     assert_eq!(report["issued"], 1);
     assert_eq!(report["otherOwner"], json!([{ "deviceId": "pi", "owners": ["anna"] }]));
     assert_eq!(home.list(&["--subject", "anna"]).len(), 1);

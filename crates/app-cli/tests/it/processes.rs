@@ -41,7 +41,7 @@ fn ctrl_c_leaves_a_valid_store_and_says_what_was_done() {
     let mut errors = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     errors.read_line(&mut line).unwrap();
-    assert!(line.starts_with("stop what writes"), "{line}");
+    assert!(line.starts_with("stop everything that writes"), "{line}");
     // Until some of it is there.
     while std::fs::metadata(home.store()).map_or(0, |found| found.len()) < 20_000 {
         std::thread::sleep(Duration::from_millis(1));
@@ -53,7 +53,7 @@ fn ctrl_c_leaves_a_valid_store_and_says_what_was_done() {
     errors.read_to_string(&mut rest).unwrap();
     assert_eq!(status.code(), Some(130), "{rest}");
     assert!(rest.contains("error: interrupted: "), "{rest}");
-    assert!(rest.contains(" of 20000 sessions were gone through; run it again for the rest"), "{rest}");
+    assert!(rest.contains(" of 20000 sessions were processed; run it again for the rest"), "{rest}");
 
     let there = home.list(&[]).len();
     assert!(there > 0 && there < 20_000, "{there}");

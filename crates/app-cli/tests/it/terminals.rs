@@ -129,7 +129,10 @@ fn a_person_is_asked_before_a_store_is_repaired() {
     let mut terminal = Terminal::start(&home, 100, &["doctor", "--repair"]);
     terminal.answer("\n");
     let (shown, code) = terminal.finish();
-    assert!(shown.contains("line 2: one bit had changed") && shown.contains("Repair the store so? [y/N]"), "{shown}");
+    assert!(
+        shown.contains("line 2: one bit has changed") && shown.contains("Repair the store this way? [y/N]"),
+        "{shown}"
+    );
     assert!(shown.contains("nothing was changed"), "{shown}");
     assert_eq!((code, std::fs::read(home.store()).unwrap() == damaged), (Some(1), true));
     let mut terminal = Terminal::start(&home, 100, &["doctor", "--repair"]);

@@ -60,7 +60,7 @@ fn a_session_from_issue_to_cleanup(home: Home) {
     let shown = home.run(&["sessions", "show", &id, "--json"]).succeeds().json();
     assert_eq!((shown["endText"].as_str(), shown["endActor"].as_str()), (Some("laptop lost"), Some("cli")));
     let again = home.run(&["sessions", "revoke", &id]);
-    assert!(again.succeeds().out.contains("is over already: revoked"), "{again:?}");
+    assert!(again.succeeds().out.contains("has already ended: revoked"), "{again:?}");
 
     assert_eq!(home.list(&[]).len(), 0);
     assert_eq!(home.list(&["--all"]).len(), 1);
@@ -96,7 +96,7 @@ fn a_device_is_its_owners_until_it_is_taken_over(home: Home) {
     assert!(refused.err.contains("--take-over") && refused.out.is_empty(), "{refused:?}");
     home.feed(&["token", "verify"], &old).succeeds();
     let taken = issue(&["--take-over"]);
-    let told = format!("took the device over and revoked 1 session: {} of operator", id_of(&old));
+    let told = format!("took over the device and revoked 1 session: {} of operator", id_of(&old));
     assert!(taken.succeeds().err.contains(&told), "{taken:?}");
     home.feed(&["token", "verify"], &old).fails(4, "error: token revoked");
     home.feed(&["token", "verify"], &taken.out).succeeds();
@@ -182,7 +182,7 @@ fn a_look_is_no_activity(home: Home) {
 fn a_token_comes_from_the_environment_or_standard_input_but_not_from_both() {
     let mut home = Home::json();
     let token = home.issue("laptop");
-    home.run(&["token", "verify"]).fails(2, "there is no token; give it on standard input");
+    home.run(&["token", "verify"]).fails(2, "there is no token; pass it on standard input");
     home.feed(&["token", "verify"], " \n").fails(2, "there is no token");
     home.feed(&["token", "verify"], &"x".repeat(1 << 20)).fails(4, "error: token malformed");
     home.set("TENURE_TOKEN", &token);

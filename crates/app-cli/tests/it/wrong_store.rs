@@ -101,7 +101,7 @@ fn what_needs_no_store_asks_for_none() {
 
 #[test]
 fn who_makes_a_store_says_so_once() {
-    let made = |home: &Home, name: &str| format!("made a new store: {}\n", home.path(name).display());
+    let made = |home: &Home, name: &str| format!("created a new store: {}\n", home.path(name).display());
     let home = Home::json();
     let said = made(&home, "a.jsonl");
     let issue = ["--store", "a.jsonl", "token", "issue", "--device-id", "laptop"];
@@ -200,8 +200,8 @@ fn a_device_or_a_subject_in_the_place_of_an_id_is_pointed_to_its_flag() {
     for command in ["show", "revoke"] {
         // The first cannot be an id, the others could.
         home.run(&["sessions", command, "laptop"]).fails(2, "--device-id laptop");
-        home.run(&["sessions", command, "ham"]).fails(3, "it is a device: --device-id ham");
-        home.run(&["sessions", command, "anna"]).fails(3, "it is a subject: --subject anna");
+        home.run(&["sessions", command, "ham"]).fails(3, "it is a device: use --device-id ham");
+        home.run(&["sessions", command, "anna"]).fails(3, "it is a subject: use --subject anna");
         home.run(&["sessions", command, "zzz"]).fails(3, "no such session: zzz (tenure sessions list --all");
     }
     assert_eq!(home.list(&[]).len(), 2);

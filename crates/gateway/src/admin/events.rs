@@ -40,15 +40,15 @@ pub(crate) struct ChangeEvent {
     /// Whose.
     session_id: String,
     /// `issued`, `rotated`, `revoked`, `evicted`, `replayed`, `logged_out`, `idle`, `described`, `imported` or
-    /// `purged`. That a session expires is no change: `expiresAt` says it beforehand.
+    /// `purged`. Expiry is not a change: `expiresAt` announces it.
     kind: String,
     /// When, on the store's clock.
     at: String,
 }
 
-/// Changes of sessions as they happen, by whatever process, as server-sent events.
+/// Changes of sessions as they happen, made by any process, as server-sent events.
 ///
-/// An event `change` carries a `ChangeEvent`. An event `missed` says that changes may be missing: look at everything
+/// An event `change` carries a `ChangeEvent`. An event `missed` says that changes may be missing: read everything
 /// again. A comment comes at the start, and every 15 s.
 #[utoipa::path(
     get,
@@ -60,8 +60,8 @@ pub(crate) struct ChangeEvent {
         (status = 200, description = "A stream that does not end by itself.", body = ChangeEvent,
             content_type = "text/event-stream"),
         (status = 401, description = "The admin secret is missing or wrong.", body = ProblemBody),
-        (status = 429, description = "There are 64 streams already.", body = ProblemBody),
-        (status = 503, description = "The store cannot be listened to.", body = ProblemBody),
+        (status = 429, description = "There are already 64 streams.", body = ProblemBody),
+        (status = 503, description = "The store sends no events.", body = ProblemBody),
     )
 )]
 pub(super) async fn events(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {

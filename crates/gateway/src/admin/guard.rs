@@ -46,15 +46,15 @@ pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, nex
     let (parts, body) = request.into_parts();
     let host = origin::host(&parts);
     if !host.is_some_and(|host| admin.own.has(host, &admin.gate.options().admin_hosts)) {
-        let text = "ask by an address, by localhost, by this machine's own name, or by one that gateway.admin_hosts \
-                    names: others may point here by deceit";
+        let text = "use an IP address, localhost, this machine's own name, or a name in gateway.admin_hosts: other \
+                    names may point here to deceive a browser";
         return Err(Problem::Forbidden(text.to_owned()));
     }
     let sender = origin::sender(&parts.headers, host, peer(&parts.extensions)?.secure);
     // A link elsewhere may lead to the page itself, which tells nothing.
     let is_page = parts.uri.path() == "/" && parts.method.is_safe();
     if sender == Sender::Other && !is_page {
-        return Err(Problem::Forbidden("pages of other sites may not ask here".to_owned()));
+        return Err(Problem::Forbidden("pages of other sites may not send requests here".to_owned()));
     }
     Ok(next.run(Request::from_parts(parts, body)).await)
 }

@@ -40,33 +40,33 @@ pub(crate) struct TokenForm {
     client_secret: Option<String>,
 }
 
-/// What is known of a token (RFC 7662 section 2.2). Of one that does not hold only `active`.
+/// What is known about a token (RFC 7662 section 2.2). For an invalid one only `active`.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Introspection {
-    /// Whether it holds.
+    /// Whether the token is valid.
     active: bool,
-    /// The client program, where it is known.
+    /// The client program, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
-    /// Whom the session belongs to.
+    /// The subject of the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<String>,
     /// `Bearer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<&'static str>,
-    /// When it stops holding, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<u64>,
     /// When it was issued, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     iat: Option<u64>,
-    /// Whom the session belongs to.
+    /// The subject of the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
     /// The session's id: the same for all its tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
-    /// The device that the session counts on.
+    /// The device that the session belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     device_id: Option<String>,
 }
@@ -135,7 +135,7 @@ fn answer<T: Serialize>(status: StatusCode, value: &T) -> Response {
     response
 }
 
-/// Token introspection (RFC 7662). Does not count as use of the session.
+/// Token introspection (RFC 7662). Does not count as activity.
 #[utoipa::path(
     post,
     path = "/oauth2/introspect",
@@ -144,10 +144,10 @@ fn answer<T: Serialize>(status: StatusCode, value: &T) -> Response {
     security(("admin_secret" = []), ("client_secret_basic" = []), ()),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, description = "What is known of the token.", body = Introspection),
+        (status = 200, description = "What is known about the token.", body = Introspection),
         (status = 400, description = "`invalid_request`.", body = OauthError),
         (status = 401, description = "`invalid_client`.", body = OauthError),
-        (status = 503, description = "The store cannot be read: nothing is said of the token.", body = ProblemBody),
+        (status = 503, description = "The store cannot be read. The token may be valid.", body = ProblemBody),
     )
 )]
 pub(super) async fn introspect(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Failure> {
@@ -201,7 +201,7 @@ fn active(verified: &Verified, ahead: Millis) -> Introspection {
     }
 }
 
-/// Token revocation (RFC 7009): ends the session of a token that holds. One that does not is answered alike.
+/// Token revocation (RFC 7009): ends the session of a valid token. An invalid one gets the same response.
 #[utoipa::path(
     post,
     path = "/oauth2/revoke",
@@ -210,11 +210,11 @@ fn active(verified: &Verified, ahead: Millis) -> Introspection {
     security(("admin_secret" = []), ("client_secret_basic" = []), ()),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, description = "The token does not hold, now or any more."),
-        (status = 400, description = "`invalid_request`, or `unsupported_token_type`: a refresh token, which Tenure has none of.",
+        (status = 200, description = "The token is not valid, or no longer."),
+        (status = 400, description = "`invalid_request`, or `unsupported_token_type`: refresh tokens do not exist.",
             body = OauthError),
         (status = 401, description = "`invalid_client`.", body = OauthError),
-        (status = 503, description = "The store cannot be used: the token may still hold.", body = ProblemBody),
+        (status = 503, description = "The store cannot be used: the token may still be valid.", body = ProblemBody),
     )
 )]
 pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Failure> {
@@ -254,7 +254,7 @@ async fn authenticated(admin: &Admin, request: Request) -> Result<(Form, String)
         Proven::note(request.extensions());
         let form = Form::read(request).await?;
         return match form.get("client_secret") {
-            Some(_) => Err(Failure::invalid_request("the client authenticates twice: use one way")),
+            Some(_) => Err(Failure::invalid_request("the client authenticates in two ways: use one")),
             None => Ok((form, name)),
         };
     }

@@ -17,21 +17,21 @@ const PAGE_MAX: u32 = 1_000;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
-    /// Only this device's.
+    /// Only sessions of this device.
     #[serde(default)]
     device_id: Option<String>,
-    /// Only this subject's.
+    /// Only sessions of this subject.
     #[serde(default)]
     subject: Option<String>,
     /// Only those in this state; `all` for every one that is retained.
     #[serde(default)]
     #[param(inline)]
     state: Wanted,
-    /// What to sort by: newest first, or soonest expiry first.
+    /// Sort order: newest first, or soonest expiry first.
     #[serde(default)]
     #[param(inline)]
     sort: Sort,
-    /// At most so many: 1 to 1000, 100 where it is not given.
+    /// Show at most this many: 1 to 1000, 100 where it is not given.
     #[serde(default)]
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
@@ -108,7 +108,7 @@ impl ListQuery {
         };
         let after = match self.cursor.as_deref() {
             Some(text) => {
-                let foreign = "this is no cursor of a listing in this order: take `next` of the page before, as it is";
+                let foreign = "this is not a cursor for this order: pass `next` of the previous page unchanged";
                 Some(Place::parse(text, sort).ok_or_else(|| bad("cursor", &foreign))?)
             }
             None => None,

@@ -36,10 +36,10 @@ pub(crate) struct RevokeBody {
     /// All active ones there are.
     #[serde(default)]
     all: bool,
-    /// But not this one.
+    /// Except this session.
     #[serde(default)]
     except: Option<String>,
-    /// Why, in your words: 1 to 256 characters.
+    /// Why, in your own words: 1 to 256 characters.
     #[serde(default)]
     reason: Option<String>,
     /// Only say which would be ended.
@@ -47,7 +47,7 @@ pub(crate) struct RevokeBody {
     dry_run: bool,
 }
 
-/// Sessions that were ended, or would be.
+/// Sessions that have ended, or would be ended.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RevokedBody {
@@ -62,7 +62,7 @@ pub(crate) struct RevokedBody {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WhyQuery {
-    /// Why, in your words: 1 to 256 characters.
+    /// Why, in your own words: 1 to 256 characters.
     #[serde(default)]
     reason: Option<String>,
 }
@@ -74,13 +74,13 @@ pub(crate) struct WhyQuery {
     operation_id = "revokeSession",
     tag = "operator",
     security(("admin_secret" = [])),
-    params(("id" = String, Path, description = "A session's id, or a start of it that no other session has."), WhyQuery),
+    params(("id" = String, Path, description = "A session's id, or a prefix that no other session shares."), WhyQuery),
     responses(
-        (status = 200, description = "It is ended, durably.", body = RevokedBody),
-        (status = 400, description = "A parameter is out of its bounds; the detail names it.", body = ProblemBody),
+        (status = 200, description = "The session has ended, durably.", body = RevokedBody),
+        (status = 400, description = "A parameter is out of bounds; `detail` names it.", body = ProblemBody),
         (status = 401, description = "The admin secret is missing or wrong.", body = ProblemBody),
         (status = 404, description = "There is none.", body = ProblemBody),
-        (status = 409, description = "There are several.", body = ProblemBody),
+        (status = 409, description = "The prefix matches several sessions.", body = ProblemBody),
         (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
     )
 )]
@@ -103,12 +103,12 @@ pub(super) async fn one(
     security(("admin_secret" = [])),
     request_body = RevokeBody,
     responses(
-        (status = 200, description = "They are ended, durably; or would be.", body = RevokedBody),
-        (status = 400, description = "A field is out of its bounds; the detail names it.", body = ProblemBody),
+        (status = 200, description = "The sessions have ended, durably; or would be ended.", body = RevokedBody),
+        (status = 400, description = "A field is out of bounds; `detail` names it.", body = ProblemBody),
         (status = 401, description = "The admin secret is missing or wrong.", body = ProblemBody),
-        (status = 404, description = "A session that is named does not exist; nothing was ended.", body = ProblemBody),
-        (status = 409, description = "An id stands for several; nothing was ended.", body = ProblemBody),
-        (status = 503, description = "The store failed; the problem says what had been ended before.", body = ProblemBody),
+        (status = 404, description = "One of the sessions does not exist; nothing was ended.", body = ProblemBody),
+        (status = 409, description = "An id matches several sessions; nothing was ended.", body = ProblemBody),
+        (status = 503, description = "The store failed; the problem lists what had ended before.", body = ProblemBody),
     )
 )]
 pub(super) async fn many(
@@ -135,7 +135,7 @@ async fn target(sessions: &Sessions, body: &RevokeBody) -> Result<Target, Proble
     match (&body.ids, &body.device_id, &body.subject, body.all) {
         (Some(starts), None, None, false) => {
             if starts.is_empty() || starts.len() > IDS_MAX {
-                return Err(named("ids", &format_args!("give 1 to {IDS_MAX}, these are {}", starts.len())));
+                return Err(named("ids", &format_args!("give 1 to {IDS_MAX} ids, not {}", starts.len())));
             }
             let mut ids = Vec::with_capacity(starts.len());
             for start in starts {

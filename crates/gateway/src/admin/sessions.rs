@@ -42,7 +42,7 @@ pub(crate) struct SessionPage {
     params(ListQuery),
     responses(
         (status = 200, description = "A page of sessions.", body = SessionPage),
-        (status = 400, description = "A parameter is out of its bounds; the detail names it.", body = ProblemBody),
+        (status = 400, description = "A parameter is out of bounds; `detail` names it.", body = ProblemBody),
         (status = 401, description = "The admin secret is missing or wrong.", body = ProblemBody),
         (status = 503, description = "The store cannot be read.", body = ProblemBody),
     )
@@ -111,13 +111,13 @@ async fn settle(sessions: &Sessions, found: &[Session]) -> Result<bool, Problem>
     operation_id = "showSession",
     tag = "operator",
     security(("admin_secret" = [])),
-    params(("id" = String, Path, description = "A session's id, or a start of it that no other session has.")),
+    params(("id" = String, Path, description = "A session's id, or a prefix that no other session shares.")),
     responses(
         (status = 200, description = "The session.", body = SessionView),
-        (status = 400, description = "It is not the start of an id.", body = ProblemBody),
+        (status = 400, description = "It is not a prefix of an id.", body = ProblemBody),
         (status = 401, description = "The admin secret is missing or wrong.", body = ProblemBody),
         (status = 404, description = "There is none.", body = ProblemBody),
-        (status = 409, description = "There are several.", body = ProblemBody),
+        (status = 409, description = "The prefix matches several sessions.", body = ProblemBody),
         (status = 503, description = "The store cannot be read.", body = ProblemBody),
     )
 )]

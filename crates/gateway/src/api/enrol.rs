@@ -16,27 +16,27 @@ use crate::exchange::{self, JsonBody};
 use crate::metrics::Outcome;
 use crate::problem::{Problem, ProblemBody};
 
-/// Who asks for a session.
+/// A request for a session.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct EnrolBody {
-    /// The device that the session counts on: 1 to 128 characters, none of them invisible, no space at an end.
+    /// The device that the session belongs to: 1 to 128 characters, none of them invisible, no space at an end.
     device_id: String,
-    /// What the client says of itself.
+    /// The client's description of itself.
     #[serde(default)]
     client_info: ClientSays,
-    /// How long the token shall live, at most `session.token_ttl`: `36s`, `90m`, `1h 30m`.
+    /// How long the token is valid, at most `session.token_ttl`: `36s`, `90m`, `1h 30m`.
     #[serde(default)]
     ttl: Option<String>,
 }
 
-/// What a client says of itself. Its address and its user agent the gateway sees for itself.
+/// A client's description of itself. The gateway records its address and user agent on its own.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct ClientSays {
     /// The program's identifier: 1 to 128 characters.
     id: Option<String>,
-    /// The name shown to people: 1 to 256 characters, as all that follow; like the device in the rest.
+    /// The name shown to people: 1 to 256 characters, like all that follow; otherwise like the device.
     display_name: Option<String>,
     /// The operating system or device class.
     platform: Option<String>,
@@ -50,19 +50,19 @@ pub(crate) struct ClientSays {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Enrolled {
-    /// The token: told this once.
+    /// The token: shown only this once.
     token: String,
     /// The session.
     session: SessionView,
-    /// The ids of the sessions that it displaced on its device, oldest first.
+    /// The ids of the sessions that were evicted from its device, oldest first.
     evicted: Vec<String>,
 }
 
-/// Enrol: make a session for a device. Off until `gateway.enrol_secret_file` is set.
+/// Enrol: create a session for a device. Off until `gateway.enrol_secret_file` is set.
 ///
-/// The session belongs to `gateway.enrol_subject`. Where the device has more than `session.max_sessions_per_device`
-/// active sessions then, those of that subject that were created first are evicted. A device with active sessions of
-/// another subject only is refused.
+/// The session belongs to `gateway.enrol_subject`. If the device then has more than `session.max_sessions_per_device`
+/// active sessions, the oldest of that subject are evicted. A device that has only other subjects' active sessions is
+/// refused.
 #[utoipa::path(
     post,
     path = "/_tenure/v1/sessions",
@@ -72,14 +72,14 @@ pub(crate) struct Enrolled {
     request_body = EnrolBody,
     responses(
         (status = 201, description = "The session and its token.", body = Enrolled),
-        (status = 400, description = "A field is out of its bounds; the detail names it.", body = ProblemBody),
+        (status = 400, description = "A field is out of bounds; `detail` names it.", body = ProblemBody),
         (status = 401, description = "The enrolment secret is missing or wrong.", body = ProblemBody),
         (status = 404, description = "Clients cannot enrol themselves here.", body = ProblemBody),
-        (status = 409, description = "The device is another subject's; nothing was changed.", body = ProblemBody),
+        (status = 409, description = "The device belongs to another subject; nothing was changed.", body = ProblemBody),
         (status = 413, description = "The body is larger than 16 KiB.", body = ProblemBody),
         (status = 415, description = "The body is not `application/json`.", body = ProblemBody),
-        (status = 429, description = "Too many failures from that address.", body = ProblemBody),
-        (status = 500, description = "Not certain: `token` may hold.", body = ProblemBody),
+        (status = 429, description = "Too many failed attempts from that address.", body = ProblemBody),
+        (status = 500, description = "The outcome is uncertain: `token` may be valid.", body = ProblemBody),
         (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
     )
 )]
@@ -116,7 +116,7 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
         Err(IssueError::Policy(error)) => Err(Problem::BadRequest(error.to_string())),
         // Whose the device is stays between operators.
         Err(IssueError::Refused(refusal)) => Err(Problem::Conflict(format!(
-            "{refusal}, so nothing was issued: take another deviceId, or ask an operator to end them"
+            "{refusal}, so nothing was issued: use another deviceId, or ask an operator to end those sessions"
         ))),
         Err(IssueError::Write(unacknowledged)) => match unacknowledged.intended {
             Some(issued) => {

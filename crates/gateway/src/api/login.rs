@@ -73,20 +73,18 @@ pub(super) async fn page(State(api): State<Arc<Api>>, request: Request) -> Respo
 /// Why a browser has to log in anew, for whoever sits before it.
 const fn in_words(refusal: Refusal) -> &'static str {
     match refusal {
-        Refusal::Malformed | Refusal::Unknown => {
-            "this browser was logged in with a token that is not known here: log in again"
-        }
+        Refusal::Malformed | Refusal::Unknown => "this browser's token is not known here: log in again",
         Refusal::Expired => "your session has expired: log in again",
-        Refusal::Rotated => "this browser has an old token: reload the page, or log in again",
+        Refusal::Rotated => "this browser sent an old token: reload the page, or log in again",
         Refusal::Ended(EndReason::Revoked) => "your session was revoked: log in again with a new token",
         Refusal::Ended(EndReason::Evicted) => {
-            "your session was ended, because this device has begun more sessions than it may have: log in again"
+            "your session has ended, because this device has too many sessions: log in again"
         }
         Refusal::Ended(EndReason::Replayed) => {
-            "your session was ended, because an old copy of its token was used: somebody else may have one"
+            "your session has ended, because an old copy of its token was used: somebody else may have one"
         }
         Refusal::Ended(EndReason::LoggedOut) => "you have logged out",
-        Refusal::Ended(EndReason::Idle) => "your session was left unused for too long: log in again",
+        Refusal::Ended(EndReason::Idle) => "your session was unused for too long: log in again",
     }
 }
 
@@ -154,11 +152,11 @@ pub(super) async fn log_out(State(api): State<Arc<Api>>, request: Request) -> Re
         Err(problem) if problem.refusal().is_some_and(Refusal::is_final) => go(PATH),
         // The session lives on, and so does the token that took this one's place, perhaps in this browser by now.
         Err(problem) if problem.refusal() == Some(Refusal::Rotated) => {
-            let text = "the session has a newer token, and was not ended: log out again";
+            let text = "the session has a newer token and has not ended: log out again";
             return show(problem.status(), "/", Some(text), None);
         }
         Err(problem) => {
-            let text = format!("this browser is logged out, but the session may still be there: {}", problem.detail());
+            let text = format!("this browser is logged out, but the session may still exist: {}", problem.detail());
             show(problem.status(), "/", Some(&text), None)
         }
     };
@@ -177,7 +175,7 @@ fn ours(parts: &Parts) -> Result<Peer, Problem> {
     match origin::sender(&parts.headers, peer.host().or_else(|| origin::host(parts)), peer.secure) {
         Sender::Same => Ok(peer),
         Sender::Other | Sender::Person | Sender::Unknown => {
-            Err(Problem::Forbidden("the form must come from this page: open it and try again".to_owned()))
+            Err(Problem::Forbidden("the form must be sent from this page: open it and try again".to_owned()))
         }
     }
 }

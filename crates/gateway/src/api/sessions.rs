@@ -27,10 +27,10 @@ const LISTED_MAX: u32 = 1_000;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OwnQuery {
-    /// Ended and expired ones too, while they are retained.
+    /// Include ended and expired sessions, while they are retained.
     #[serde(default)]
     all: bool,
-    /// At most so many: 1 to 1000, 100 where it is not given.
+    /// Show at most this many: 1 to 1000, 100 where it is not given.
     #[serde(default)]
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
@@ -48,7 +48,7 @@ pub(crate) struct OwnSessions {
 pub(crate) struct OwnSession {
     #[serde(flatten)]
     session: SessionView,
-    /// Whether it is the one that asks.
+    /// Whether it is the session that sent the request.
     current: bool,
 }
 
@@ -62,9 +62,9 @@ pub(crate) struct OwnSession {
     params(OwnQuery),
     responses(
         (status = 200, description = "The subject's sessions, newest activity first.", body = OwnSessions),
-        (status = 400, description = "A parameter is out of its bounds; the detail names it.", body = ProblemBody),
-        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
-        (status = 429, description = "Too many calls of this session.", body = ProblemBody),
+        (status = 400, description = "A parameter is out of bounds; `detail` names it.", body = ProblemBody),
+        (status = 401, description = "No token, or an invalid one.", body = ProblemBody),
+        (status = 429, description = "Too many calls for this session.", body = ProblemBody),
         (status = 503, description = "The store cannot be read.", body = ProblemBody),
     )
 )]
@@ -96,9 +96,8 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// End one of the subject's own sessions. Ending one that is over already is fine.
-///
-/// A session of somebody else is answered exactly as one that does not exist.
+/// End one of the subject's own sessions. Ending one that has already ended is not an error.
+/// Somebody else's session is answered exactly like one that does not exist.
 #[utoipa::path(
     delete,
     path = "/_tenure/v1/sessions/{id}",
@@ -107,9 +106,9 @@ pub(super) async fn list(
     security(("token" = []), ("cookie" = [])),
     params(("id" = String, Path, description = "The whole id of a session.")),
     responses(
-        (status = 200, description = "It is ended, durably.", body = Ended),
-        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
-        (status = 403, description = "A cookie alone spoke for it, and another site's page asked.", body = ProblemBody),
+        (status = 200, description = "The session has ended, durably.", body = Ended),
+        (status = 401, description = "No token, or an invalid one.", body = ProblemBody),
+        (status = 403, description = "Another site's page made the request with only a cookie.", body = ProblemBody),
         (status = 404, description = "The subject has no such session.", body = ProblemBody),
         (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
     )
@@ -128,7 +127,7 @@ pub(super) async fn revoke(
     Ok(end(&api, &Target::Ids(vec![id]), None, &by_owner(&verified.session)).await)
 }
 
-/// End all of the subject's sessions but the one that asks.
+/// End all of the subject's sessions except the one that sent the request.
 #[utoipa::path(
     post,
     path = "/_tenure/v1/sessions/revoke-others",
@@ -136,11 +135,11 @@ pub(super) async fn revoke(
     tag = "client",
     security(("token" = []), ("cookie" = [])),
     responses(
-        (status = 200, description = "They are ended, durably.", body = Ended),
-        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
-        (status = 403, description = "A cookie alone spoke for it, and another site's page asked.", body = ProblemBody),
-        (status = 429, description = "Too many calls of this session.", body = ProblemBody),
-        (status = 503, description = "The store failed; the problem says what had been ended before.", body = ProblemBody),
+        (status = 200, description = "The sessions have ended, durably.", body = Ended),
+        (status = 401, description = "No token, or an invalid one.", body = ProblemBody),
+        (status = 403, description = "Another site's page made the request with only a cookie.", body = ProblemBody),
+        (status = 429, description = "Too many calls for this session.", body = ProblemBody),
+        (status = 503, description = "The store failed; the problem lists what had ended before.", body = ProblemBody),
     )
 )]
 pub(super) async fn revoke_others(
@@ -152,7 +151,7 @@ pub(super) async fn revoke_others(
     Ok(end(&api, &target, Some(verified.session.id), &by_owner(&verified.session)).await)
 }
 
-/// Log out: end the session whose token is presented, and take the cookie from the browser.
+/// Log out: end the session whose token is presented, and remove the browser's cookie.
 #[utoipa::path(
     delete,
     path = "/_tenure/v1/session",
@@ -160,9 +159,9 @@ pub(super) async fn revoke_others(
     tag = "client",
     security(("token" = []), ("cookie" = [])),
     responses(
-        (status = 204, description = "It is ended, durably."),
-        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
-        (status = 403, description = "A cookie alone spoke for it, and another site's page asked.", body = ProblemBody),
+        (status = 204, description = "The session has ended, durably."),
+        (status = 401, description = "No token, or an invalid one.", body = ProblemBody),
+        (status = 403, description = "Another site's page made the request with only a cookie.", body = ProblemBody),
         (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
     )
 )]

@@ -20,8 +20,8 @@ use crate::{cookie, exchange};
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RotatedBody {
-    /// The new token; the presented one no longer works. Left out where the token came in a cookie: then the new one
-    /// is in the cookie, where no script reads it.
+    /// The new token; the one presented no longer works. Left out if the token came in a cookie: then the new one is
+    /// in the cookie, where no script can read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
     /// The session with its new expiry.
@@ -30,8 +30,8 @@ pub(crate) struct RotatedBody {
 
 /// Rotate the presented token: a new secret and a new expiry for the same session.
 ///
-/// Of several rotations of one token exactly one is made. Where it is not certain that it was made, or not that it is
-/// safe, the problem carries `token`, which then may hold.
+/// Of several rotations of one token exactly one succeeds. If the outcome or its durability is uncertain, the problem
+/// carries `token`, which may be valid.
 #[utoipa::path(
     post,
     path = "/_tenure/v1/token/rotate",
@@ -39,11 +39,11 @@ pub(crate) struct RotatedBody {
     tag = "client",
     security(("token" = []), ("cookie" = [])),
     responses(
-        (status = 200, description = "The new token. The presented one is refused from now on.", body = RotatedBody),
-        (status = 401, description = "No token, or one that does not hold.", body = ProblemBody),
-        (status = 403, description = "A cookie alone spoke for it, and another site's page asked.", body = ProblemBody),
-        (status = 429, description = "Too many failures from that address.", body = ProblemBody),
-        (status = 500, description = "Not certain: `token` may hold.", body = ProblemBody),
+        (status = 200, description = "The new token; the presented one is refused from now on.", body = RotatedBody),
+        (status = 401, description = "No token, or an invalid one.", body = ProblemBody),
+        (status = 403, description = "Another site's page made the request with only a cookie.", body = ProblemBody),
+        (status = 429, description = "Too many failed attempts from that address.", body = ProblemBody),
+        (status = 500, description = "The outcome is uncertain: `token` may be valid.", body = ProblemBody),
         (status = 503, description = "The store cannot be used; nothing was changed.", body = ProblemBody),
     )
 )]
@@ -105,11 +105,11 @@ pub(super) fn with_token(token: &Token) -> Map<String, Value> {
 
 /// What to tell whoever gets a token that may hold.
 pub(super) fn uncertain(what: &str, error: &WriteError) -> Problem {
-    tracing::error!(%error, "{what} is not known to be safe");
+    tracing::error!(%error, "the outcome is uncertain: {what}");
     Problem::Uncertain(match error {
         WriteError::NotDurable { .. } => {
-            format!("{what} was made, but could be lost if the store fails now: use the token given here")
+            format!("{what} succeeded, but could be lost if the store fails now: use the token given here")
         }
-        _ => format!("nobody can tell whether {what} was made: try the token given here first"),
+        _ => format!("it is unknown whether {what} succeeded: try the token given here first"),
     })
 }

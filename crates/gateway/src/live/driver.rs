@@ -78,7 +78,7 @@ async fn listen(shared: Arc<Shared>) {
                         heed(&shared, item);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "no news of sessions: live connections are checked by the clock"),
+                Err(error) => tracing::warn!(%error, "no session events: open connections are checked periodically"),
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);

@@ -49,14 +49,14 @@ pub(super) async fn first_message(bridge: &mut Bridge) -> Result<Held, Refuse> {
         let mut fresh = &held[before..];
         let next = messages.next(&mut fresh).map_err(|error| match error {
             NoMessage::Broken(_) | NoMessage::Mask | NoMessage::Place => {
-                Refuse::Close(PROTOCOL_ERROR, "the first message makes no sense")
+                Refuse::Close(PROTOCOL_ERROR, "the first message cannot be read")
             }
         })?;
         match next {
             Some(Got::Text(message)) => {
                 return Ok(Held { client: Bytes::from(held), upstream: Bytes::from(withheld.bytes), message });
             }
-            Some(Got::Binary) => return Err(Refuse::Close(POLICY, "the first message is no connect")),
+            Some(Got::Binary) => return Err(Refuse::Close(POLICY, "the first message is not a connect request")),
             Some(Got::Close) => return Err(Refuse::Gone),
             None if held.len() >= HELD_MAX => return Err(Refuse::Close(TOO_LARGE, "the first message is too large")),
             None => {}

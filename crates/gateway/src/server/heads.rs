@@ -159,11 +159,11 @@ impl Heads {
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), &'static str> {
-        let line = line.strip_suffix(b"\r\n").ok_or("a line ends with CR and LF")?;
+        let line = line.strip_suffix(b"\r\n").ok_or("a line must end with CR and LF")?;
         match self.next {
             Next::Request if line.is_empty() => {}
             // The parser would drop it, and judge another target than the one that came (RFC 9112 section 3.2).
-            Next::Request if has_fragment(line) => return Err("the target of a request has no fragment (#)"),
+            Next::Request if has_fragment(line) => return Err("the target of a request must not have a fragment (#)"),
             Next::Request => {
                 self.heads += 1;
                 (self.length, self.coded) = (None, false);
@@ -192,16 +192,16 @@ impl Heads {
             self.coded = true;
         } else if let Some(value) = value_of(line, b"content-length") {
             if line.len() > KEPT {
-                return Err("the length of a body is a number");
+                return Err("the length of a body must be a number");
             }
             if self.length.replace(number(value, 10)?).is_some() {
-                return Err("a request has one Content-Length");
+                return Err("a request must have only one Content-Length");
             }
         } else {
             return Ok(());
         }
         if self.coded && self.length.is_some() {
-            return Err("a request has a Content-Length or a Transfer-Encoding, and not both");
+            return Err("a request must not have both Content-Length and Transfer-Encoding");
         }
         Ok(())
     }
@@ -224,7 +224,7 @@ fn number(text: &[u8], radix: u32) -> Result<u64, &'static str> {
     let text = std::str::from_utf8(text).unwrap_or_default().trim_matches([' ', '\t']);
     let digits = text.bytes().all(|byte| char::from(byte).is_digit(radix));
     let number = if digits { u64::from_str_radix(text, radix).ok() } else { None };
-    number.ok_or("the length of a body is a number")
+    number.ok_or("the length of a body must be a number")
 }
 
 /// A connection whose heads are looked at, until one of them is unclear or it speaks HTTP no more.

@@ -117,7 +117,7 @@ impl Room {
         leave.sort_by_key(|(used, _)| *used);
         let number = leave.len().div_ceil(AT_A_TIME);
         if number > 0 {
-            tracing::warn!(limit = self.limit, number, "all connections are in use: closing some that ask nothing");
+            tracing::warn!(limit = self.limit, number, "all connections are in use: closing some idle ones");
         }
         for (_, line) in leave.into_iter().take(number) {
             line.leave();

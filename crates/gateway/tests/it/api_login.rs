@@ -110,7 +110,7 @@ async fn a_log_out_with_the_store_down_takes_the_cookie_and_says_that_the_sessio
     let answer = post("/_tenure/logout").header("cookie", &cookie).send(&house.api).await;
     assert_eq!(answer.status, 503);
     assert!(answer.all("set-cookie").iter().any(|set| set.starts_with("tenure=; Max-Age=0")), "{answer:?}");
-    assert!(answer.text.contains("this browser is logged out, but the session may still be there"), "{answer:?}");
+    assert!(answer.text.contains("this browser is logged out, but the session may still exist"), "{answer:?}");
     let api = ask(Method::DELETE, "/_tenure/v1/session").header("origin", ORIGIN).header("cookie", &cookie);
     let answer = api.send(&house.api).await;
     answer.is_problem(503, "store_unavailable");

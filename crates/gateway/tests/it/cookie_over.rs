@@ -103,7 +103,7 @@ async fn a_cookie_stays_where_its_session_may_live_on() {
     let lines = [&*format!("cookie: tenure={old}"), "origin: http://tenure.test"];
     let out = site.ask("POST", "/_tenure/logout", &lines, "").await;
     assert_eq!((out.status, is_cleared(&out)), (401, false), "{out:?}");
-    assert!(out.body.contains("was not ended"), "{out:?}");
+    assert!(out.body.contains("has not ended"), "{out:?}");
 
     let (_, token) = site.issue("laptop").await;
     let line = format!("cookie: tenure={token}");

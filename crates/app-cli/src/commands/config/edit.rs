@@ -50,7 +50,10 @@ fn text(config: &ConfigPath) -> Result<String, CliError> {
 pub(super) fn set(args: &SetArgs, config: &ConfigPath, out: Output) -> Result<(), CliError> {
     let pairs = args.pairs.chunks(2).map(|pair| match pair {
         [key, value] => Ok((known(key)?, value.as_str())),
-        _ => Err(CliError::Usage(format!("{} has no value; write KEY VALUE, as often as you like", pair.join(" ")))),
+        _ => Err(CliError::Usage(format!(
+            "{} has no value; write KEY VALUE, repeated for several settings",
+            pair.join(" ")
+        ))),
     });
     let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
     let keys: Vec<_> = pairs.iter().map(|(key, _)| *key).collect();

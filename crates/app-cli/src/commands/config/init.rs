@@ -41,7 +41,7 @@ struct Session {
 pub(super) fn run(args: &InitArgs, config: &ConfigPath, out: Output) -> Result<(), CliError> {
     let path = &config.path;
     if path.symlink_metadata().is_ok() && !args.force {
-        return Err(CliError::Failed(format!("{} is there already; --force replaces it", path.display())));
+        return Err(CliError::Failed(format!("{} already exists; --force replaces it", path.display())));
     }
     let taken = args.from_moltbot.as_deref().map_or(Ok(Vec::new()), from_moltbot)?;
     let text = settings::template(&taken);

@@ -35,7 +35,7 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Diagnosis> {
     findings.extend(files(settings));
     findings.extend(certificate(settings));
     if let Err(problem) = options::profile(settings) {
-        findings.push(diagnosis(Severity::Failure, problem.to_string(), "correct it before the gateway is started"));
+        findings.push(diagnosis(Severity::Failure, problem.to_string(), "correct it before you start the gateway"));
     }
     findings
 }
@@ -56,18 +56,18 @@ fn listeners(settings: &Settings) -> Vec<Diagnosis> {
         return Vec::new();
     }
     let secrets = [
-        ("gateway.listen", "tokens", "or listen on loopback, with a proxy that speaks TLS before it"),
+        ("gateway.listen", "tokens", "or listen on loopback, behind a proxy that speaks TLS"),
         ("gateway.admin_listen", "the operators' secret", "or listen on loopback, and reach it through a tunnel"),
     ];
     let beyond = secrets.into_iter().filter_map(|(name, what, or)| {
         let address = address(settings, name).filter(|address| !address.ip().to_canonical().is_loopback())?;
         let what =
-            format!("{name} is {address}, beyond loopback and without TLS: {what} cross the network in the clear");
+            format!("{name} is {address}, beyond loopback and without TLS: {what} cross the network unencrypted");
         Some(diagnosis(Severity::Warning, what, format!("set gateway.tls_cert and gateway.tls_key, {or}")))
     });
     let beyond: Vec<Diagnosis> = beyond.collect();
     if beyond.is_empty() {
-        return vec![diagnosis(Severity::Ok, "the gateway listens on loopback alone", "")];
+        return vec![diagnosis(Severity::Ok, "the gateway listens only on loopback", "")];
     }
     beyond
 }
@@ -82,9 +82,8 @@ fn proxies(settings: &Settings) -> Vec<Diagnosis> {
             bits if bits < widest => Severity::Warning,
             _ => return None,
         };
-        let what = format!(
-            "gateway.trusted_proxies has {network}: whoever connects from there is believed about the client's address"
-        );
+        let what =
+            format!("gateway.trusted_proxies has {network}: whoever connects from there can claim any client address");
         Some(diagnosis(level, what, "name the proxies' own addresses"))
     });
     wide.collect()
@@ -132,15 +131,15 @@ fn file(Secret { name, kind }: &Secret, settings: &Settings) -> Vec<Diagnosis> {
         Ok(found) => found,
         // The gateway makes its usual one.
         Err(_) if *setting.source == Source::Default => return Vec::new(),
-        Err(error) => return fail(format!("could not read {shown}: {error}"), "name a file that is there".to_owned()),
+        Err(error) => return fail(format!("could not read {shown}: {error}"), "name an existing file".to_owned()),
     };
     let (mode, owner, user) = (found.mode() & 0o7777, found.uid(), rustix::process::geteuid().as_raw());
     if !found.is_file() {
-        return fail(format!("{shown} is no plain file"), "name a file".to_owned());
+        return fail(format!("{shown} is not a regular file"), "name a file".to_owned());
     }
     if owner != user && owner != 0 {
         let what = format!("{shown} belongs to the user with the id {owner}, who can change it");
-        return fail(what, format!("chown it to the user that the gateway runs as ({user})"));
+        return fail(what, format!("chown it to the user who runs the gateway ({user})"));
     }
     if mode & 0o022 != 0 {
         return fail(format!("others can write {shown} (mode {mode:o})"), format!("chmod 600 {shown}"));
@@ -173,7 +172,7 @@ fn certificate(settings: &Settings) -> Option<Diagnosis> {
         }
     };
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&leaf) else {
-        return fail(format!("gateway.tls_cert: {cert}: not an X.509 certificate"), "have it made anew");
+        return fail(format!("gateway.tls_cert: {cert}: not an X.509 certificate"), "have it issued again");
     };
     let at = |time: x509_parser::time::ASN1Time| {
         Timestamp::from_millis(u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1_000))
@@ -184,12 +183,14 @@ fn certificate(settings: &Settings) -> Option<Diagnosis> {
         () if until <= now => {
             fail(what("expired on", until), "renew it; the gateway takes the new one without a restart")
         }
-        () if from > now => fail(what("holds only from", from), "set the clock, or have the certificate made anew"),
+        () if from > now => {
+            fail(what("is valid only from", from), "set the clock, or have the certificate issued again")
+        }
         () if until.since(now) < SOON => {
             let advice = "renew it; the gateway takes the new one without a restart";
             Some(diagnosis(Severity::Warning, what("expires on", until), advice))
         }
-        () => Some(diagnosis(Severity::Ok, what("fits its key and holds until", until), "")),
+        () => Some(diagnosis(Severity::Ok, what("matches its key and is valid until", until), "")),
     }
 }
 
@@ -216,7 +217,7 @@ fn upstream(url: &str, settings: &Settings) -> Vec<Diagnosis> {
     };
     if address(settings, "gateway.listen").is_some_and(|own| addresses.contains(&own)) {
         let what = format!("gateway.upstream is {url}, which is the gateway itself (gateway.listen)");
-        return vec![diagnosis(Severity::Failure, what, "name what stands behind it")];
+        return vec![diagnosis(Severity::Failure, what, "name the service behind it")];
     }
     let failures: Vec<String> = addresses
         .iter()
@@ -227,7 +228,7 @@ fn upstream(url: &str, settings: &Settings) -> Vec<Diagnosis> {
         diagnosis(Severity::Ok, format!("gateway.upstream is {url}, which answers"), "")
     } else {
         let why = failures.first().map_or("", String::as_str);
-        diagnosis(Severity::Warning, format!("gateway.upstream is {url}: nothing answers there: {why}"), advice)
+        diagnosis(Severity::Warning, format!("gateway.upstream is {url}: no answer: {why}"), advice)
     }];
     findings.extend(addresses.iter().find_map(|address| by_others(url, *address)));
     findings
@@ -237,20 +238,17 @@ fn upstream(url: &str, settings: &Settings) -> Vec<Diagnosis> {
 fn by_others(url: &str, address: SocketAddr) -> Option<Diagnosis> {
     let ip = address.ip().to_canonical();
     let is_here = ip.is_loopback() || TcpListener::bind((ip, 0)).is_ok();
-    let advice = "bind it to 127.0.0.1, or let a firewall keep everybody but the gateway from it";
+    let advice = "bind it to 127.0.0.1, or let a firewall admit only the gateway";
     if !is_here {
-        let what =
-            format!("gateway.upstream is {url}, on another machine: who else reaches it cannot be told from here");
-        return Some(diagnosis(
-            Severity::Ok,
-            what,
-            "let only this machine reach it: whoever else does needs no session",
-        ));
+        let what = format!(
+            "gateway.upstream is {url}, on another machine: whether others can reach it cannot be checked from here"
+        );
+        return Some(diagnosis(Severity::Ok, what, "let only this machine reach it: others there need no session"));
     }
     let beyond = listening(address.port()).into_iter().find(|listener| !listener.to_canonical().is_loopback());
     let at = beyond.or(Some(ip).filter(|ip| !ip.is_loopback()))?;
     let what = format!(
-        "gateway.upstream is {url}, and what listens there does so at {}: whoever reaches that address needs no session",
+        "gateway.upstream is {url}, and the service listens at {}: whoever reaches that address needs no session",
         SocketAddr::new(at, address.port())
     );
     Some(diagnosis(Severity::Warning, what, advice))

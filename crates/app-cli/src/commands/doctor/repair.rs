@@ -20,13 +20,13 @@ pub(super) fn run(settings: &Settings, yes: bool, out: Output) -> Result<Option<
     }
     if !yes {
         if !input::is_interactive() {
-            return Err(CliError::Usage("this would change the store: add --yes to do it".to_owned()));
+            return Err(CliError::Usage("this would change the store: add --yes to confirm".to_owned()));
         }
-        if !input::confirmed("Repair the store so?") {
+        if !input::confirmed("Repair the store this way?") {
             return Err(CliError::Failed("nothing was changed".to_owned()));
         }
     }
     repair.carry_out(settings)?;
-    out.note(format_args!("repaired; the file as it was is {}", repair.backup()));
+    out.note(format_args!("repaired; the original file is {}", repair.backup()));
     Ok(Some(repair))
 }

@@ -64,7 +64,7 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, CliError> 
 fn check_headers(options: &Options) -> Result<(), CliError> {
     let auth = options.upstream_auth.as_ref().map(|auth| &auth.header);
     let taken = |key: &str, name: &HeaderName| {
-        let problem = format!("{key} is {name}, which says something else to the upstream: choose another header");
+        let problem = format!("{key} is {name}, which means something else to the upstream: choose another header");
         Err(SettingsError::one(problem).into())
     };
     if !can_be_set(&options.user_header) || auth == Some(&options.user_header) {
@@ -88,12 +88,12 @@ fn parsed<T: std::str::FromStr>(settings: &Settings, name: &str) -> Result<T, Cl
 
 fn cookie_name(settings: &Settings) -> Result<CookieName, CliError> {
     let text = settings.text("gateway.cookie_name").ok_or_else(|| unset("gateway.cookie_name"))?;
-    let refuse = || SettingsError::one(format!("gateway.cookie_name is {text}, which no cookie can be called"));
+    let refuse = || SettingsError::one(format!("gateway.cookie_name is {text}, which is not a valid cookie name"));
     Ok(CookieName::new(&text).ok_or_else(refuse)?)
 }
 
 fn upstream(url: &str) -> Result<Upstream, CliError> {
-    let refuse = || SettingsError::one(format!("gateway.upstream is {}, which is no URL of a host", masked(url)));
+    let refuse = || SettingsError::one(format!("gateway.upstream is {}, which is not a URL with a host", masked(url)));
     let (scheme, rest) = url.split_once("://").ok_or_else(refuse)?;
     let scheme = if scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP };
     let authority: Authority = rest.trim_end_matches('/').parse().map_err(|_| refuse())?;
@@ -104,7 +104,7 @@ fn network(text: &str) -> Result<IpNet, CliError> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>()
         .or_else(|_| address())
-        .map_err(|_| SettingsError::one(format!("gateway.trusted_proxies has {text}, which is no network")).into())
+        .map_err(|_| SettingsError::one(format!("gateway.trusted_proxies has {text}, which is not a network")).into())
 }
 
 fn enrolment(settings: &Settings, out: Output) -> Result<Option<Enrolment>, CliError> {
@@ -122,7 +122,8 @@ fn upstream_auth(settings: &Settings, out: Output) -> Result<Option<UpstreamAuth
     };
     let secret = secrets::read("gateway.upstream_secret_file", Path::new(&file), out)?;
     let header = settings.text("gateway.upstream_auth_header").ok_or_else(|| unset("gateway.upstream_auth_header"))?;
-    let refuse = || SettingsError::one(format!("gateway.upstream_auth_header is {header}, which no header can carry"));
+    let refuse =
+        || SettingsError::one(format!("gateway.upstream_auth_header is {header}, which is not a valid header"));
     let (name, value) = match header.split_once(": ") {
         Some((name, scheme)) => (name, format!("{scheme} {}", secret.expose())),
         None => (header.as_str(), secret.expose().to_owned()),
@@ -142,7 +143,8 @@ pub(crate) fn profile(settings: &Settings) -> Result<Option<Profile>, CliError> 
         return Ok(None);
     }
     if settings.text("gateway.upstream").is_none() {
-        let problem = "gateway.profile is set, but gateway.upstream is not; name what stands behind (--upstream URL)";
+        let problem = "gateway.profile is set, but gateway.upstream is not; name the service to forward to \
+                       (--upstream URL)";
         return Err(SettingsError::one(problem).into());
     }
     Ok(Some(Profile::OpenClaw { loopback_as: parsed(settings, "gateway.openclaw_client_address")? }))

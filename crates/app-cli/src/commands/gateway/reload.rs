@@ -41,7 +41,7 @@ pub(super) fn keep(args: GatewayArgs, global: Global, gate: Arc<Gate>, out: Outp
     async move {
         match (hangup, settings) {
             (Ok(hangup), Ok(settings)) => follow(hangup, settings, seen, (args, global, gate, out)).await,
-            _ => out.warn("new settings cannot be noticed: restart to take them over"),
+            _ => out.warn("changed settings will not be noticed: restart the gateway to apply them"),
         }
     }
 }
@@ -68,7 +68,7 @@ async fn follow(
                 seen = stamps(&global, &new);
                 settings = new;
             }
-            Err(error) => out.warn(format_args!("the settings stay as they were: {error}")),
+            Err(error) => out.warn(format_args!("the settings are unchanged: {error}")),
         }
     }
 }
@@ -99,7 +99,7 @@ fn take_over(
     let (late, taken): (Vec<&str>, Vec<&str>) = changed.into_iter().partition(late);
     out.note(match taken[..] {
         [] => "settings and secrets read again".to_owned(),
-        _ => format!("settings taken over: {}", taken.join(", ")),
+        _ => format!("settings applied: {}", taken.join(", ")),
     });
     if !late.is_empty() {
         out.warn(format_args!("a restart is needed for {}", late.join(", ")));

@@ -67,9 +67,9 @@ pub(crate) fn read(name: &str, path: &Path, out: Output) -> Result<SharedSecret,
     let refuse =
         |problem: String| CliError::Settings(SettingsError::one(format!("{name}: {}: {problem}", path.display())));
     let mut file = std::fs::File::open(path).map_err(|error| refuse(format!("could not read it: {error}")))?;
-    let found = file.metadata().map_err(|error| refuse(format!("could not look at it: {error}")))?;
+    let found = file.metadata().map_err(|error| refuse(format!("could not check it: {error}")))?;
     if !found.is_file() {
-        return Err(refuse("it is no plain file".to_owned()));
+        return Err(refuse("it is not a regular file".to_owned()));
     }
     if found.mode() & 0o022 != 0 {
         return Err(refuse(format!("others can write it (mode {:o}); chmod 600 it", found.mode() & 0o7777)));

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::{format, signals};
 
 pub(super) const EXAMPLES: &str = "\
-Ended and expired sessions are purged by themselves after session.retention; this does it now.
+Ended and expired sessions are removed automatically after session.retention; this does it now.
 
 Examples:
   tenure sessions cleanup
@@ -19,7 +19,7 @@ Examples:
 /// Remove expired and ended sessions now.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CleanupArgs {
-    /// Only those that have been over for so long: 36s, 12h, 7d
+    /// Only those that ended at least this long ago: 36s, 12h, 7d
     #[arg(long, value_name = "DURATION")]
     older_than: Option<String>,
     /// Only count them
@@ -48,7 +48,7 @@ pub(super) async fn run(
     let work = sessions.cleanup(older_than, args.dry_run, |done| progress.at(done));
     let Some(outcome) = signals::unless_stopped(work).await else {
         let so_far = format::sessions(progress.done());
-        return Err(signals::stopped(format_args!("{so_far} were removed so far; run it again for the rest")));
+        return Err(signals::stopped(format_args!("{so_far} removed so far; run it again for the rest")));
     };
     let so_far = progress.done();
     drop(progress);

@@ -14,8 +14,8 @@ use crate::progress::Progress;
 use crate::{format, signals};
 
 pub(super) const EXAMPLES: &str = "\
-One session a line, with the digests of its secrets and never a token. Stop what writes to the store before a move:
-what changes during an export may be in it or not.
+One session a line, with the digests of its secrets and never a token. Before a move, stop
+everything that writes to the store: what changes during an export may or may not be in it.
 
 Examples:
   tenure sessions export sessions.export.jsonl
@@ -58,7 +58,7 @@ pub(super) async fn run(
         None => out.note(format_args!("exported {}", format::sessions(count))),
     }
     if count == 0 {
-        out.note(format_args!("there are none in {from}"));
+        out.note(format_args!("there are no sessions in {from}"));
     }
     Ok(())
 }
@@ -70,7 +70,7 @@ async fn stopping(
     match signals::unless_stopped(work).await {
         Some(outcome) => Ok(outcome?),
         None => Err(signals::stopped(format_args!(
-            "the export is not whole, {} were written; the store is untouched",
+            "the export is incomplete, {} were written; the store is unchanged",
             format::sessions(progress.done())
         ))),
     }

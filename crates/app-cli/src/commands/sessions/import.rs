@@ -15,23 +15,24 @@ use crate::progress::Progress;
 use crate::{format, input, signals};
 
 pub(super) const EXAMPLES: &str = "\
-Takes what `tenure sessions export` wrote, or a Moltbot sessions.json. Where both sides know a session the ended one
-wins. Each device is taken whole or not at all. Stop what writes to either store before a move.
+Reads what `tenure sessions export` wrote, or a Moltbot sessions.json. If both sides know a
+session, the ended one wins. Each device is imported whole or not at all. Before a move, stop
+everything that writes to either store.
 
-The tokens of a Moltbot file stood there in plain text, so each session gets a new one: --tokens-out names the file for
-them (0600, one JSON object a line: oldSessionId, sessionId, token).
+The tokens in a Moltbot file are in plain text, so each session gets a new one: --tokens-out
+names the file for them (0600, one JSON object a line: oldSessionId, sessionId, token).
 
 Examples:
   tenure --backend redis sessions import sessions.export.jsonl
   tenure sessions import ~/.moltbot/sessions.json --tokens-out new-tokens.jsonl";
 
-/// Take over sessions from an export or a Moltbot sessions.json.
+/// Import sessions from an export or a Moltbot sessions.json.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
     /// The file to read; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Only say what would be taken
+    /// Only show what would be imported
     #[arg(long)]
     pub(super) dry_run: bool,
     /// New file for the new tokens of a Moltbot import
@@ -57,7 +58,7 @@ impl ImportArgs {
         let kind = kind::of(&text).map_err(told)?;
         if kind == Kind::Empty {
             if self.tokens_out.is_some() {
-                return Err(told("it is empty, and no Moltbot sessions.json".to_owned()));
+                return Err(told("it is empty, so it is not a Moltbot sessions.json".to_owned()));
             }
             out.warn(format_args!("{name} is empty: an export of no sessions"));
         }
@@ -73,7 +74,9 @@ impl ImportArgs {
             return Ok(Incoming::Moltbot(sessions));
         }
         if self.tokens_out.is_some() {
-            return Err(CliError::Usage(format!("{name} is an export, whose tokens go on holding: drop --tokens-out")));
+            return Err(CliError::Usage(format!(
+                "{name} is an export, whose tokens stay valid: leave out --tokens-out"
+            )));
         }
         lines(&text).map(Incoming::Export).map_err(|error| CliError::Failed(format!("{name}: {error}")))
     }
@@ -86,7 +89,7 @@ fn lines(text: &str) -> Result<Vec<Session>, String> {
         let session = SessionRecord::parse(number, line).map_err(|error| format!("{error}; nothing was imported"))?;
         if let Some(first) = seen.insert(session.id, number) {
             let id = session.id;
-            return Err(format!("line {number}: session {id} stands on line {first} already; nothing was imported"));
+            return Err(format!("line {number}: session {id} is already on line {first}; nothing was imported"));
         }
         sessions.push(session);
     }
@@ -100,7 +103,9 @@ pub(super) async fn run(
     out: Output,
 ) -> Result<(), CliError> {
     if !args.dry_run {
-        out.note("stop what writes to either store until this is done: what changes meanwhile may be missed");
+        out.note(
+            "stop everything that writes to either store until this is done: changes made meanwhile may be missed",
+        );
     }
     match incoming {
         Incoming::Moltbot(incoming) => moltbot::run(args, incoming, sessions, out).await,
@@ -115,7 +120,7 @@ async fn export(incoming: Vec<Session>, dry_run: bool, sessions: &Sessions, out:
     let outcome = signals::unless_stopped(work).await;
     let done = progress.done();
     drop(progress);
-    let so_far = format!("{done} of {total} sessions were gone through; run it again for the rest");
+    let so_far = format!("{done} of {total} sessions were processed; run it again for the rest");
     let report = match outcome {
         None => return Err(signals::stopped(so_far)),
         Some(Err(error)) => {
@@ -128,12 +133,12 @@ async fn export(incoming: Vec<Session>, dry_run: bool, sessions: &Sessions, out:
     name_over_cap(&report.over_cap);
     if !report.blocked.is_empty() {
         crate::output::errors(&format!(
-            "not taken, since they may have ended here and been purged since: {}",
+            "not imported, because they may have ended here and been removed since: {}",
             format::ids(&report.blocked)
         ));
     }
     if !report.changed_since.is_empty() {
-        out.warn(format_args!("changed by someone else meanwhile: {}", format::ids(&report.changed_since)));
+        out.warn(format_args!("changed by another process meanwhile: {}", format::ids(&report.changed_since)));
     }
     if report.over_cap.is_empty() && report.blocked.is_empty() { Ok(()) } else { Err(CliError::Partly) }
 }
@@ -152,7 +157,7 @@ fn print(report: &ImportReport, dry_run: bool, out: Output) -> Result<(), CliErr
     }
     let verb = if dry_run { "would import" } else { "imported and read back" };
     out.data(&format!(
-        "{verb} {}; {} known here already, {} no longer retained\n",
+        "{verb} {}; {} already known here, {} no longer retained\n",
         format::sessions(report.imported),
         report.already_present,
         report.not_retained
@@ -169,8 +174,8 @@ pub(super) fn over_cap_json(devices: &[OverCap]) -> serde_json::Value {
 pub(super) fn name_over_cap(devices: &[OverCap]) {
     for OverCap { device, active, cap } in devices {
         crate::output::errors(&format!(
-            "device {device}: not taken, since it would have {active} active sessions and may have {cap}; revoke some, \
-             or raise session.max_sessions_per_device"
+            "device {device}: not imported, because it would have {active} active sessions and may have {cap}; revoke \
+             some, or raise session.max_sessions_per_device"
         ));
     }
 }

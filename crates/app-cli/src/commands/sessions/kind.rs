@@ -21,7 +21,9 @@ pub(super) enum Kind {
 /// What it is instead, and what to do.
 pub(super) fn of(text: &str) -> Result<Kind, String> {
     if text.starts_with('\u{feff}') {
-        return Err("it starts with a byte order mark, which JSON has none of; save it as UTF-8 without one".to_owned());
+        return Err("it starts with a byte order mark, which JSON does not allow; save it as UTF-8 without \
+                    one"
+        .to_owned());
     }
     if text.trim().is_empty() {
         return Ok(Kind::Empty);
@@ -30,21 +32,23 @@ pub(super) fn of(text: &str) -> Result<Kind, String> {
     let is_sessions = opened.is_some_and(|rest| rest.starts_with("\"sessions\""));
     match serde_json::from_str::<Map<String, Value>>(text) {
         Ok(members) if members.contains_key("sessions") => Ok(Kind::Moltbot),
-        Ok(members) if members.is_empty() => Err("it is an empty object: neither an export nor a Moltbot file".to_owned()),
+        Ok(members) if members.is_empty() => {
+            Err("it is an empty object: neither an export nor a Moltbot file".to_owned())
+        }
         Ok(members) if members.values().all(is_conversation) => Err(
-            "it is Moltbot's map of conversations (sessionId, updatedAt): it holds no tokens and no expiry, so there is \
-             nothing to take over; issue each device a token (tenure token issue)"
+            "it is Moltbot's map of conversations (sessionId, updatedAt): it has no tokens and no expiry, so there is \
+             nothing to import; issue a token for each device (tenure token issue)"
                 .to_owned(),
         ),
         Ok(_) => Ok(Kind::Export),
         Err(_) if first_is_json(text) => Ok(Kind::Export),
         Err(_) if json5::from_str::<IgnoredAny>(text).is_ok() => Err(
-            "it is JSON5 (comments, names without quotes, commas at the end) and no JSON, as Moltbot writes this file: \
-             somebody edited it; make JSON of it first"
+            "it is JSON5 (comments, names without quotes, trailing commas), not JSON as Moltbot writes it: somebody \
+             edited it; convert it to JSON first"
                 .to_owned(),
         ),
         Err(error) if error.is_eof() && !is_sessions => Err(format!(
-            "it ends in the middle (line {}, column {}): cut off, or still being written",
+            "it is incomplete (ends at line {}, column {}): cut off, or still being written",
             error.line(),
             error.column()
         )),
@@ -89,8 +93,8 @@ mod tests {
             ("{}", Err("an empty object")),
             ("\u{feff}{\"sessions\": {}}", Err("byte order mark")),
             (conversations, Err("map of conversations")),
-            (&conversations[..40], Err("ends in the middle (line 1")),
-            ("{\"sessionId\":\"a", Err("ends in the middle (line 1")),
+            (&conversations[..40], Err("it is incomplete (ends at line 1")),
+            ("{\"sessionId\":\"a", Err("it is incomplete (ends at line 1")),
             ("// mine\n{\"sessions\": {}}", Err("JSON5")),
             ("{sessions: {}}", Err("JSON5")),
             ("{\"sessions\": {},}", Err("JSON5")),

@@ -19,19 +19,19 @@ Examples:
 /// List sessions, newest activity first.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
-    /// Only this device's
+    /// Only sessions of this device
     #[arg(long, value_name = "ID")]
     device_id: Option<String>,
-    /// Only this subject's
+    /// Only sessions of this subject
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
-    /// Ended and expired ones too
+    /// Include ended and expired sessions
     #[arg(long)]
     all: bool,
-    /// What to sort by: newest first, or soonest expiry first
+    /// Sort order: newest first, or soonest expiry first
     #[arg(long, value_name = "KEY", default_value = "last-activity")]
     sort: Sort,
-    /// At most so many
+    /// Show at most this many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }

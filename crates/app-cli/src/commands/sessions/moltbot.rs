@@ -36,7 +36,7 @@ pub(super) async fn run(
     } else {
         let verb = if args.dry_run { "would issue" } else { "issued" };
         let count = format::sessions(total);
-        out.data(&format!("{verb} {count} in the place of old ones; {expired} expired ones skipped\n"))?;
+        out.data(&format!("{verb} {count} to replace old ones; {expired} expired ones skipped\n"))?;
     }
     if let Some(place) = args.tokens_out.as_deref().filter(|_| !args.dry_run && total > 0) {
         out.note(format_args!("the new tokens are in {}; hand them out and remove it", place.display()));
@@ -44,8 +44,8 @@ pub(super) async fn run(
     name_over_cap(&over_cap);
     for OwnedDevice { device, owners } in &owned {
         crate::output::errors(&format!(
-            "device {device}: not taken, since its active sessions are {}'s; revoke them first, with tenure sessions \
-             revoke --device-id",
+            "device {device}: not imported, because its active sessions belong to {}; revoke them first, with tenure \
+             sessions revoke --device-id",
             format::names(owners)
         ));
     }
@@ -89,7 +89,7 @@ async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions
     };
     let outcome = signals::unless_stopped(work).await;
     let so_far = format!(
-        "the first {} of {total} tokens in {} hold; revoke their sessions before you run it again",
+        "the first {} of {total} tokens in {} are valid; revoke their sessions before you run it again",
         progress.done(),
         place.display()
     );

@@ -12,8 +12,8 @@ use crate::error::CliError;
 pub(super) fn checked(start: &str) -> Result<(), CliError> {
     start.parse::<IdPrefix>().map(drop).map_err(|error| {
         CliError::Usage(format!(
-            "{error}; if it is a device or a subject that is meant: --device-id {start} or --subject {start} \
-             (tenure sessions list and revoke take them)"
+            "{error}; if you mean a device or a subject, use --device-id {start} or --subject {start} (tenure \
+             sessions list and revoke take them)"
         ))
     })
 }
@@ -40,9 +40,9 @@ async fn no_such(start: &str, sessions: &Sessions) -> Result<CliError, CliError>
             && !sessions.list(&filter, SortKey::Created, 1).await?.is_empty()
         {
             return Ok(CliError::NoSuchSession(format!(
-                "{start}; it is a {kind}: {flag} {start} (tenure sessions list and revoke take it)"
+                "{start}; it is a {kind}: use {flag} {start} (tenure sessions list and revoke take it)"
             )));
         }
     }
-    Ok(CliError::NoSuchSession(format!("{start} (tenure sessions list --all shows those that there are)")))
+    Ok(CliError::NoSuchSession(format!("{start} (tenure sessions list --all shows all sessions)")))
 }

@@ -14,7 +14,7 @@ use crate::output::Output;
 use crate::{format, input, signals};
 
 pub(super) const EXAMPLES: &str = "\
-More than one session is ended only after a question, or with --yes. Revoking an ended session is fine.
+To end more than one session, confirm, or pass --yes. Revoking an ended session is not an error.
 
 Examples:
   tenure sessions revoke k3f9
@@ -25,25 +25,25 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
 pub(crate) struct RevokeArgs {
-    /// Ids of sessions, or the starts of them
+    /// Session ids, or prefixes of them
     #[arg(value_name = "ID", group = "which")]
     ids: Vec<String>,
-    /// All of this device
+    /// All sessions of this device
     #[arg(long, value_name = "ID", group = "which")]
     device_id: Option<String>,
-    /// All of this subject
+    /// All sessions of this subject
     #[arg(long, value_name = "NAME", group = "which")]
     subject: Option<String>,
-    /// All there are
+    /// All sessions
     #[arg(long, group = "which")]
     all: bool,
-    /// But not this one
+    /// Except this session
     #[arg(long, value_name = "ID")]
     except: Option<String>,
-    /// Why, in your words
+    /// Why, in your own words
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Only say which sessions would be ended
+    /// Only show which sessions would be ended
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
@@ -154,7 +154,7 @@ fn confirm(count: usize, target: &Target) -> Result<(), CliError> {
     };
     if !input::is_interactive() {
         return Err(CliError::Usage(format!(
-            "this would end {count} sessions{of}: add --yes to do it, or --dry-run to see which"
+            "this would end {count} sessions{of}: add --yes to confirm, or --dry-run to see which"
         )));
     }
     if input::confirmed(&format!("End {count} sessions{of}?")) {
@@ -218,7 +218,7 @@ fn print(revoked: &Revoked, dry_run: bool, now: Timestamp, out: Output) -> Resul
     }
     for session in &revoked.already_ended {
         let since = format::ago(session.ended_at(), now);
-        let _ = writeln!(text, "{} is over already: {}, {since}", session.id, session.state(now));
+        let _ = writeln!(text, "{} has already ended: {}, {since}", session.id, session.state(now));
     }
     out.data(&text)
 }

@@ -12,10 +12,10 @@ pub(super) const EXAMPLES: &str = "\
 Example:
   tenure sessions show k3f9";
 
-/// Show everything that is known of a session.
+/// Show everything that is known about a session.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// The session's id, or the start of it
+    /// The session's id, or a prefix of it
     #[arg(value_name = "ID")]
     id: String,
 }

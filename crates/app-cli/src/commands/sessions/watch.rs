@@ -15,8 +15,9 @@ Examples:
   tenure sessions watch
   tenure sessions watch --json | jq -r 'select(.event == \"replayed\") | .sessionId'
 
-Events: issued, rotated, revoked, evicted, replayed, logged_out, idle, expired, described (more is
-known of the client), imported, purged, and missed (the store was out of reach: look at the list).";
+Events: issued, rotated, revoked, evicted, replayed, logged_out, idle, expired, described (more
+is known about the client), imported, purged, and missed (events were lost: list the sessions
+again).";
 
 /// Follow what happens to sessions, whatever process does it, until interrupted.
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,7 @@ async fn follow(Store { sessions, location }: &Store, out: Output) -> Result<(),
     loop {
         match watch.next().await {
             Ok(Some(event)) => tell(&event, sessions, out)?,
-            Ok(None) => return Err(CliError::Failed("the store tells no more news; start again".to_owned())),
+            Ok(None) => return Err(CliError::Failed("the store sends no more events; start again".to_owned())),
             Err(error) => {
                 out.warn(format_args!("a session cannot be read: {error}"));
                 // Whatever is wrong, asking again at once would not mend it.

@@ -33,7 +33,7 @@ impl<'a> HandOver<'a> {
     pub(super) fn put(&mut self, what: &str) -> Result<(), CliError> {
         self.file.take().map_or(Ok(()), |file| {
             file.put().map_err(|failure| {
-                CliError::Failed(format!("{failure}; {what}, and the token is in the file named first"))
+                CliError::Failed(format!("{failure}; {what}, and the token is in the first file named"))
             })
         })
     }

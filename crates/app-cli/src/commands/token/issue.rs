@@ -13,11 +13,12 @@ use crate::output::Output;
 use crate::{format, signals};
 
 pub(super) const EXAMPLES: &str = "\
-The token is printed on standard output and nothing else is; it is never shown again. With --output it goes to FILE
-instead, with mode 0600, whole or not at all, prepared before the session is made.
+Prints the token, and nothing else, on standard output. It is never shown again. With --output
+it goes to FILE instead (mode 0600, whole or not at all), which is prepared before the session
+is made.
 
-A device belongs to the subject of its active sessions: for another subject nothing is issued, exit code 1, unless
---take-over ends those sessions with the same step.
+A device belongs to the subject of its active sessions. For another subject nothing is issued
+(exit code 1), unless --take-over ends those sessions in the same step.
 
 Examples:
   tenure token issue --device-id laptop --output token.txt
@@ -27,13 +28,13 @@ Examples:
 /// Issue a session and print its token, once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct IssueArgs {
-    /// The device that the session counts on
+    /// The device that the session belongs to
     #[arg(long, value_name = "ID")]
     device_id: String,
     /// Who the session belongs to [default: operator]
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
-    /// The client program's identifier
+    /// The client program's id
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
     /// The client's name as people know it
@@ -45,13 +46,13 @@ pub(crate) struct IssueArgs {
     /// The client program's version
     #[arg(long, value_name = "VERSION")]
     client_version: Option<String>,
-    /// How long each of its tokens lives, in place of session.token_ttl: 36s, 90m, 24h
+    /// How long each of its tokens is valid, instead of session.token_ttl: 36s, 90m, 24h
     #[arg(long, value_name = "DURATION")]
     ttl: Option<String>,
-    /// Write the token to this file in place of standard output
+    /// Write the token to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Where the device is another subject's, revoke its sessions there and issue this one
+    /// If the device belongs to another subject, revoke its sessions and issue this one
     #[arg(long)]
     take_over: bool,
 }
@@ -104,7 +105,7 @@ pub(super) async fn run(
     let mut token = HandOver::prepare(issuing.token().to_text(), args.output.as_deref())?;
     match signals::finished(sessions.issue_prepared(issuing)).await {
         Ok(issued) => {
-            token.put(&format!("session {id} was made"))?;
+            token.put(&format!("session {id} was created"))?;
             print(&token, &issued, sessions, out)?;
             describe(&issued, sessions, out);
             Ok(())
@@ -112,7 +113,8 @@ pub(super) async fn run(
         Err(IssueError::Write(unacknowledged)) if unacknowledged.intended.is_some() => {
             let place = token.rescue(out)?;
             out.warn(format_args!(
-                "the token is kept ({place}) and holds only if session {id} was made: try it before issuing another"
+                "the token is kept ({place}) and is valid only if session {id} was created: try it before issuing \
+                 another"
             ));
             Err(CliError::Write(unacknowledged.error))
         }
@@ -189,6 +191,6 @@ fn describe(issued: &Issued, sessions: &Sessions, out: Output) {
         let count = format::sessions(issued.revoked.len());
         let each: Vec<String> =
             issued.revoked.iter().map(|session| format!("{} of {}", session.id, session.subject)).collect();
-        out.note(format_args!("took the device over and revoked {count}: {}", each.join(", ")));
+        out.note(format_args!("took over the device and revoked {count}: {}", each.join(", ")));
     }
 }

@@ -12,20 +12,21 @@ use crate::output::Output;
 use crate::signals;
 
 pub(super) const EXAMPLES: &str = "\
-The token is read from standard input or from TENURE_TOKEN. FILE gets mode 0600 and is written whole or not at all,
-before the old token stops working; it may be the file that the token was read from.
+The token is read from standard input or from TENURE_TOKEN. FILE gets mode 0600 and is written
+whole or not at all, before the old token stops working; it may be the file that the token was
+read from.
 
 Examples:
   tenure token rotate < token.txt > new-token.txt
   tenure token rotate --if-due --output token.txt < token.txt";
 
-/// Replace a token by a new one; the old one stops working.
+/// Replace a token with a new one; the old one stops working.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RotateArgs {
-    /// Do nothing, and say so, while rotation is not due
+    /// Do nothing if rotation is not due yet
     #[arg(long)]
     if_due: bool,
-    /// Write the new token to this file in place of standard output
+    /// Write the new token to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -66,7 +67,7 @@ async fn is_due(old: &Token, sessions: &Sessions, out: Output) -> Result<bool, C
         out.value(&Answer { rotated: false, token: None, output: None, session })?;
     }
     let left = verified.session.remaining(verified.at);
-    out.note(format_args!("rotation is not due, the token is left as it is: expires in {left}"));
+    out.note(format_args!("rotation is not due, the token is unchanged: expires in {left}"));
     Ok(false)
 }
 
@@ -97,7 +98,7 @@ fn lost(failure: &CliError, session: &Session) -> CliError {
     let id = session.id;
     CliError::Failed(format!(
         "{failure}; the rotation was made, so the old token no longer works and nobody has the new one: \
-         tenure sessions revoke {id}, then issue another (--output FILE is safe from this)"
+         tenure sessions revoke {id}, then issue another (--output FILE avoids this)"
     ))
 }
 
@@ -105,7 +106,7 @@ fn lost(failure: &CliError, session: &Session) -> CliError {
 fn rescue(new: HandOver<'_>, error: &WriteError, out: Output) -> Result<(), CliError> {
     let place = new.rescue(out)?;
     let certain = matches!(error, WriteError::NotDurable { .. });
-    let advice = if certain { "use it, and the old one if it is refused" } else { "try it first, then the old one" };
+    let advice = if certain { "use it, or the old one if it is refused" } else { "try it first, then the old one" };
     out.warn(format_args!("the new token is kept ({place}): {advice}"));
     Ok(())
 }

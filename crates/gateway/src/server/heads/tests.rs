@@ -143,10 +143,10 @@ fn of_a_long_field_little_is_kept_and_its_end_is_seen_all_the_same() {
     let long = "y".repeat(20_000);
     for (head, found) in [
         (format!("GET / HTTP/1.1\r\nx: {long}\r\n\r\n"), Ok(())),
-        (format!("GET / HTTP/1.1\r\nx: {long}\n\r\n"), Err("a line ends with CR and LF")),
+        (format!("GET / HTTP/1.1\r\nx: {long}\n\r\n"), Err("a line must end with CR and LF")),
         (
             format!("GET / HTTP/1.1\r\ncontent-length: {}5\r\n\r\n", " ".repeat(300)),
-            Err("the length of a body is a number"),
+            Err("the length of a body must be a number"),
         ),
         (format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(MOST)), Err("a line is too long")),
     ] {
