@@ -13,10 +13,10 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use redis::aio::MultiplexedConnection;
 use tenure_adapter_redis::test_server::Server;
 use tenure_adapter_redis::{Durability, Options, RedisStore};
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Filter, Policy, SortKey, Subject, Token};
 use tenure_ports::{FindOptions, prelude::*};
 use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
-use tenure_tests::host::{OsEntropy, WallClock};
 
 /// Sessions in the store.
 const SESSIONS: usize = 100_000;
@@ -26,8 +26,8 @@ const TURNS: usize = 7;
 async fn connect(server: &Server, change: impl FnOnce(&mut Options)) -> (Arc<RedisStore>, Arc<Sessions>) {
     let mut options = Options::new(&server.url());
     change(&mut options);
-    let store = RedisStore::connect(options, Arc::new(WallClock)).await.unwrap();
-    let sessions = Sessions::new(store.clone(), store.clock(), Arc::new(OsEntropy), Policy::default());
+    let store = RedisStore::connect(options, Arc::new(SystemClock)).await.unwrap();
+    let sessions = Sessions::new(store.clone(), store.clock(), Arc::new(SystemRandom), Policy::default());
     (store, Arc::new(sessions))
 }
 

@@ -11,19 +11,19 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tenure_adapter_json::{JsonStore, Options};
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Policy, SessionId, Subject, Token};
 use tenure_ports::Clock;
 use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueRequest, Sessions};
-use tenure_tests::host::{OsEntropy, WallClock};
 
 /// A store of `count` sessions, ten to a device, and their tokens.
 fn filled(count: usize) -> (tempfile::TempDir, Sessions, Vec<Token>) {
     let folder = tempfile::tempdir().unwrap();
     let store =
-        JsonStore::open(&folder.path().join("sessions.jsonl"), Arc::new(WallClock), Options::default()).unwrap();
+        JsonStore::open(&folder.path().join("sessions.jsonl"), Arc::new(SystemClock), Options::default()).unwrap();
     let clock = store.clock();
-    let sessions = Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default());
+    let sessions = Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // Issued by many tasks at once, so that they share the disk's synchronisations.
     let tokens = runtime.block_on(async {
@@ -93,7 +93,7 @@ fn verify(criterion: &mut Criterion) {
                 let token = order.next().unwrap();
                 let digest = token.secret().digest();
                 black_box(file.metadata().unwrap().len());
-                black_box(WallClock.now());
+                black_box(SystemClock.now());
                 assert!(digests[&token.session()] == digest);
             });
         });

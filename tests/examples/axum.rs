@@ -9,11 +9,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::get;
 use tenure_adapter_json::JsonStore;
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
 use tenure_gateway::{CurrentSession, Gate, Options, PublicPath, SharedSecret, TenureLayer};
 use tenure_ports::prelude::*;
 use tenure_service::{IssueRequest, Sessions};
-use tenure_tests::host::{OsEntropy, WallClock};
 
 async fn whoami(current: CurrentSession) -> String {
     let session = current.session();
@@ -25,9 +25,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The store, and the use cases over it.
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("sessions.jsonl");
-    let store = JsonStore::open(&path, Arc::new(WallClock), tenure_adapter_json::Options::default())?;
+    let store = JsonStore::open(&path, Arc::new(SystemClock), tenure_adapter_json::Options::default())?;
     let clock = store.clock();
-    let sessions = Arc::new(Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default()));
+    let sessions = Arc::new(Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default()));
 
     // The gate: how they are enforced. The admin secret is for an admin listener, which there is none of here.
     let mut options = Options::new(SharedSecret::new("not used here").ok_or("an empty secret")?);

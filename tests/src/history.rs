@@ -17,7 +17,7 @@ use tenure_service::{
     ActivityMode, IssueError, IssueRequest, PreparedIssue, RotateError, Sessions, Target, VerifyError,
 };
 
-use crate::time::{SeededEntropy, TestTime};
+use tenure_conformance::{SeededRandom, TestClock};
 
 /// Clients of a history, and calls of each.
 const CLIENTS: usize = 4;
@@ -174,8 +174,8 @@ fn policy() -> Policy {
 impl Handles {
     /// The use cases over stores that were opened already, one for each process.
     #[must_use]
-    pub fn new(stores: Vec<Arc<dyn SessionRepository>>, time: &Arc<TestTime>, seed: u64) -> Self {
-        let random = Arc::new(SeededEntropy::new(seed));
+    pub fn new(stores: Vec<Arc<dyn SessionRepository>>, time: &Arc<TestClock>, seed: u64) -> Self {
+        let random = Arc::new(SeededRandom::new(seed));
         let handles = stores
             .into_iter()
             .map(|store| Arc::new(Sessions::new(store, time.clone(), random.clone(), policy())))
@@ -187,14 +187,14 @@ impl Handles {
     #[must_use]
     pub fn json(seed: u64) -> Self {
         let folder = TempDir::new().unwrap();
-        let time = TestTime::new();
+        let time = TestClock::new();
         let stores = (0..CLIENTS).map(|_| json_store(folder.path(), &time)).collect();
         Self { _kept: Some(folder), ..Self::new(stores, &time, seed) }
     }
 
     /// One Redis, with a connection of each client.
     pub async fn redis(url: &str, seed: u64) -> Self {
-        let time = TestTime::new();
+        let time = TestClock::new();
         let mut stores = Vec::new();
         for _ in 0..CLIENTS {
             let store = RedisStore::connect_keeping_time(patient(url), time.clone()).await.unwrap();
@@ -204,9 +204,9 @@ impl Handles {
     }
 }
 
-fn json_store(folder: &Path, time: &Arc<TestTime>) -> Arc<dyn SessionRepository> {
+fn json_store(folder: &Path, time: &Arc<TestClock>) -> Arc<dyn SessionRepository> {
     let options = tenure_adapter_json::Options {
-        boot: time.clone(),
+        boot: Arc::new(crate::fixtures::TestBoot(time.clone())),
         compaction_threshold: 1 << 16,
         lock_timeout: Millis::seconds(20),
         ..tenure_adapter_json::Options::default()
@@ -247,7 +247,7 @@ impl Shared {
     }
 
     /// Draws the next call, and what is needed for it.
-    fn draw(&self, draw: &SeededEntropy) -> (Op, Option<PreparedIssue>, Option<Token>) {
+    fn draw(&self, draw: &SeededRandom) -> (Op, Option<PreparedIssue>, Option<Token>) {
         let pick = |below: usize| (draw.number() % below as u64) as usize;
         let next = self.issuings.lock().last().map(|(slot, _)| *slot);
         if (pick(8) == 0 || next == Some(0))
@@ -271,7 +271,7 @@ impl Shared {
     }
 
     /// One client: some calls, one after the other, each noted before it begins and after it has been answered.
-    async fn play(&self, client: usize, sessions: &Sessions, draw: &SeededEntropy) -> Result<(), String> {
+    async fn play(&self, client: usize, sessions: &Sessions, draw: &SeededRandom) -> Result<(), String> {
         let words = |error: &dyn std::fmt::Display| format!("client {client}: {error}");
         for _ in 0..CALLS {
             let (mut op, issuing, shown) = self.draw(draw);
@@ -346,7 +346,7 @@ pub async fn judge(handles: &Handles, histories: u64, seed: u64) -> Result<u64, 
         for client in 0..CLIENTS {
             let sessions = Arc::clone(&handles.handles[client % handles.handles.len()]);
             let shared = Arc::clone(&shared);
-            let draw = SeededEntropy::new(seed ^ (history << 8) ^ client as u64);
+            let draw = SeededRandom::new(seed ^ (history << 8) ^ client as u64);
             clients.spawn(async move { shared.play(client, &sessions, &draw).await });
         }
         while let Some(played) = clients.join_next().await {

@@ -15,6 +15,8 @@ struct Rule {
     package: &'static str,
     /// Packages of the workspace that it may name, in tests and build scripts too.
     may_name: &'static [&'static str],
+    /// Packages of the workspace that only its tests may name.
+    may_test_with: &'static [&'static str],
     /// Other crates that it must not use, except in tests.
     must_not_use: &'static [&'static str],
     /// The rule in words, for whoever broke it.
@@ -54,53 +56,78 @@ const IMPURE: &[&str] = &[
 
 const ADAPTER: &str = "an adapter implements the ports and sees neither the service nor another adapter: it may name tenure-domain and tenure-ports";
 
+/// What tests of use cases and front ends stand on.
+const DOUBLES: &[&str] = &["tenure-conformance", "tenure-adapter-memory"];
+
 const RULES: &[Rule] = &[
     Rule {
         package: "tenure-domain",
         may_name: &[],
+        may_test_with: &[],
         must_not_use: IMPURE,
         because: "the domain is pure: it names no package of the workspace and uses no runtime, clock, randomness, I/O or serialisation",
     },
     Rule {
         package: "tenure-ports",
         may_name: &["tenure-domain"],
+        may_test_with: &[],
         must_not_use: &[],
         because: "the ports speak of the domain alone: they may name tenure-domain",
     },
     Rule {
         package: "tenure-service",
         may_name: &["tenure-domain", "tenure-ports"],
+        may_test_with: DOUBLES,
         must_not_use: &[],
         because: "the use cases know ports, not what is behind them: they may name tenure-domain and tenure-ports",
     },
     Rule {
         package: "tenure-adapter-json",
-        // The last one is for its tests, which simulate faults of a disk.
-        may_name: &["tenure-domain", "tenure-ports", "tenure-json-test-storage"],
+        may_name: &["tenure-domain", "tenure-ports"],
+        // Its tests simulate faults of a disk.
+        may_test_with: &["tenure-conformance", "tenure-adapter-memory", "tenure-json-test-storage"],
         must_not_use: &[],
         because: ADAPTER,
     },
     Rule {
         package: "tenure-json-test-storage",
         may_name: &["tenure-domain", "tenure-ports", "tenure-adapter-json"],
+        may_test_with: &[],
         must_not_use: &[],
         because: "the simulated storage is for tests of the JSON store alone: it may name tenure-domain, tenure-ports and tenure-adapter-json",
     },
     Rule {
         package: "tenure-adapter-redis",
         may_name: &["tenure-domain", "tenure-ports"],
+        may_test_with: DOUBLES,
         must_not_use: &[],
         because: ADAPTER,
     },
     Rule {
+        package: "tenure-adapter-memory",
+        may_name: &["tenure-domain", "tenure-ports"],
+        may_test_with: &["tenure-conformance"],
+        must_not_use: &[],
+        because: ADAPTER,
+    },
+    Rule {
+        package: "tenure-conformance",
+        may_name: &["tenure-domain", "tenure-ports", "tenure-service"],
+        may_test_with: &["tenure-adapter-memory"],
+        must_not_use: &[],
+        because: "the conformance suite is over the port: it may name tenure-domain, tenure-ports and tenure-service, and no adapter",
+    },
+    Rule {
         package: "tenure-gateway",
         may_name: &["tenure-domain", "tenure-ports", "tenure-service"],
+        may_test_with: DOUBLES,
         must_not_use: &[],
         because: "the gateway is handed its store: it may name tenure-domain, tenure-ports and tenure-service, and no adapter",
     },
     Rule {
         package: "tenure",
         may_name: LIBRARIES,
+        may_test_with: DOUBLES,
         must_not_use: &[],
         because: "the command wires everything up: it may name every library of the product, and no test or development package",
     },
@@ -111,16 +138,20 @@ const RULES: &[Rule] = &[
             "tenure-ports",
             "tenure-service",
             "tenure-adapter-json",
+            "tenure-adapter-memory",
             "tenure-adapter-redis",
+            "tenure-conformance",
             "tenure-gateway",
             "tenure",
         ],
+        may_test_with: &[],
         must_not_use: &[],
         because: "the tests are about the product: they may name all of it, and no development package",
     },
     Rule {
         package: "xtask",
         may_name: &[],
+        may_test_with: &[],
         must_not_use: &[],
         because: "the development commands build and run while the product does not: they name no package of the workspace",
     },
@@ -203,7 +234,8 @@ fn violations(metadata: &Value) -> Result<Vec<String>> {
             let kind = dependency["kind"].as_str().unwrap_or("normal");
             let broken = if members.contains(to) {
                 // A package's own tests may ask for its own features.
-                to != from && !rule.may_name.contains(&to)
+                let for_tests = kind == "dev" && rule.may_test_with.contains(&to);
+                to != from && !for_tests && !rule.may_name.contains(&to)
             } else {
                 kind != "dev" && rule.must_not_use.contains(&to)
             };
@@ -256,6 +288,8 @@ mod tests {
             ("tenure", "tenure-adapter-json", None),
             ("tenure", "tenure-gateway", None),
             ("tenure-tests", "tenure-adapter-redis", None),
+            ("tenure-service", "tenure-conformance", Some("dev")),
+            ("tenure-adapter-memory", "tenure-conformance", Some("dev")),
             ("xtask", "serde_json", None),
         ];
         assert_eq!(check(&allowed), Vec::<String>::new());
@@ -284,6 +318,9 @@ mod tests {
             ("tenure-gateway", "tenure", None),
             ("tenure", "tenure-tests", Some("dev")),
             ("tenure-tests", "xtask", None),
+            ("tenure-service", "tenure-conformance", None),
+            ("tenure-gateway", "tenure-adapter-memory", None),
+            ("tenure-conformance", "tenure-adapter-json", Some("dev")),
             ("xtask", "tenure-domain", None),
         ];
         for edge in forbidden {

@@ -61,7 +61,7 @@ impl Sessions {
         random: Arc<dyn RandomSource>,
         policy: Policy,
     ) -> Self {
-        Self { repository, clock, random: random, policy: RwLock::new(policy), activity: Activity::default() }
+        Self { repository, clock, random, policy: RwLock::new(policy), activity: Activity::default() }
     }
 
     /// The policy that decisions made now go by.

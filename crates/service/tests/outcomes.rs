@@ -3,35 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tenure_conformance::{START, SeededRandom, TickingClock};
 use tenure_domain::{
     ClientInfo, Commit, Device, DeviceId, IssueRefusal, Policy, Refusal, Revision, Session, Subject, Timestamp, Token,
 };
-use tenure_ports::{Clock, CommitError, MockSessionRepository, RandomSource, RandomSourceError, StoreError};
+use tenure_ports::{CommitError, MockSessionRepository, StoreError};
 use tenure_service::{ActivityMode, IssueError, IssueRequest, RotateError, Sessions, VerifyError, WriteError};
-
-/// Advances by a second at each look, so that two decisions never share an instant.
-struct Ticking(AtomicU64);
-
-impl Clock for Ticking {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.fetch_add(1_000, Ordering::Relaxed))
-    }
-}
-
-/// Counts up: as good as random where nobody guesses.
-struct Counting(AtomicU64);
-
-impl RandomSource for Counting {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
-        for byte in buffer {
-            *byte = self.0.fetch_add(1, Ordering::Relaxed) as u8;
-        }
-        Ok(())
-    }
-}
 
 fn device() -> DeviceId {
     DeviceId::new("laptop").unwrap()
@@ -42,8 +21,7 @@ fn request() -> IssueRequest {
 }
 
 fn sessions(repository: MockSessionRepository) -> Sessions {
-    let clock = Arc::new(Ticking(AtomicU64::new(1_000_000)));
-    Sessions::new(Arc::new(repository), clock, Arc::new(Counting(AtomicU64::new(7))), Policy::default())
+    Sessions::new(Arc::new(repository), TickingClock::new(), Arc::new(SeededRandom::new(7)), Policy::default())
 }
 
 fn down() -> StoreError {
@@ -75,7 +53,7 @@ async fn a_conflict_is_decided_anew() {
     repository.expect_commit().times(3).returning(move |_| answers.pop().unwrap());
     let issued = sessions(repository).issue(request()).await.unwrap();
     // The third decision was made later than the first: it is the one that stands.
-    assert!(issued.session.created_at > Timestamp::from_millis(1_001_000));
+    assert!(issued.session.created_at > START.plus(tenure_domain::Millis::seconds(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,7 +148,7 @@ async fn a_lost_answer_to_a_rotation_that_another_won_is_refused_without_theft()
         &token,
         &tenure_domain::RotationSecret::new([3; 16]),
         &Policy::default(),
-        Timestamp::from_millis(1_010_000),
+        START.plus(tenure_domain::Millis::seconds(10)),
     ) {
         tenure_domain::Decision::Accept(rotation) => rotation.session,
         other => panic!("{other:?}"),

@@ -12,11 +12,11 @@ use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
 use tenure_gateway::{Gate, Options, PublicPath, Server, SharedSecret, Upstream};
 use tenure_ports::prelude::*;
 use tenure_service::{IssueRequest, Sessions};
-use tenure_tests::host::{OsEntropy, WallClock};
 
 const SESSIONS: usize = 1_000;
 const GIB: usize = 1 << 30;
@@ -63,17 +63,17 @@ async fn gateway(store: &str, tokens: &str, upstream: &str, rest: &[&str]) {
     let sessions = match store {
         "json" => {
             let path = folder.path().join("sessions.jsonl");
-            let store = JsonStore::open(&path, Arc::new(WallClock), tenure_adapter_json::Options::default()).unwrap();
+            let store = JsonStore::open(&path, Arc::new(SystemClock), tenure_adapter_json::Options::default()).unwrap();
             let clock = store.clock();
-            Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default())
+            Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default())
         }
         "redis" | "redis-cached" => {
             let mut options = tenure_adapter_redis::Options::new(rest[0]);
             options.prefix = store.to_owned();
             options.near_cache = store == "redis-cached";
-            let store = RedisStore::connect(options, Arc::new(WallClock)).await.unwrap();
+            let store = RedisStore::connect(options, Arc::new(SystemClock)).await.unwrap();
             let clock = store.clock();
-            Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default())
+            Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default())
         }
         other => panic!("{other}"),
     };

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use beside::{Sqlite, Whole};
 use stand::{Random, ids, issue, open, opened, role, service};
 use tenure_adapter_json::JsonStore;
+use tenure_conformance::SystemClock;
 use tenure_domain::{Filter, Millis, SessionId, SortKey, Subject, Token, Touch};
 use tenure_ports::{Clock as _, prelude::*};
 use tenure_service::ActivityMode;
-use tenure_tests::host::WallClock;
 use tokio::runtime::Runtime;
 
 /// Rounds of an issue and its rivals, and how often each has its turn in one.
@@ -171,7 +171,7 @@ async fn touching(store: &JsonStore, ids: &[SessionId]) -> Duration {
     let mut random = Random(7);
     let start = Instant::now();
     for n in 0..100_000 {
-        let touch = Touch { session: ids[random.below(ids.len())], at: WallClock.now().plus(Millis::new(n)) };
+        let touch = Touch { session: ids[random.below(ids.len())], at: SystemClock.now().plus(Millis::new(n)) };
         store.touch(&[touch]).await.unwrap();
     }
     start.elapsed() / 100_000
@@ -181,7 +181,7 @@ fn listing(lines: &Lines, runtime: &Runtime, store: &JsonStore, others: [Duratio
     let top = |filter: Filter, limit| {
         timed(20, |_| {
             let found =
-                runtime.block_on(store.list_sorted(&filter, WallClock.now(), SortKey::LastActivity, limit)).unwrap();
+                runtime.block_on(store.list_sorted(&filter, SystemClock.now(), SortKey::LastActivity, limit)).unwrap();
             assert!(!found.is_empty());
         })
     };

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_adapter_json::{JsonStore, Options};
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::*;
 use tenure_ports::*;
 use tenure_service::{IssueRequest, Sessions};
-use tenure_tests::host::{OsEntropy, WallClock};
 
 /// Quick and the same each time; nothing here is secret.
 pub(crate) struct Random(pub(crate) u64);
@@ -47,17 +47,17 @@ pub(crate) fn new_session(random: &mut Random, subject: usize) -> NewSession {
 }
 
 pub(crate) fn open(path: &Path) -> Arc<JsonStore> {
-    JsonStore::open(path, Arc::new(WallClock), Options::default()).unwrap()
+    JsonStore::open(path, Arc::new(SystemClock), Options::default()).unwrap()
 }
 
 pub(crate) fn service(store: &Arc<JsonStore>) -> Sessions {
-    Sessions::new(Arc::clone(store) as _, store.clock(), Arc::new(OsEntropy), Policy::default())
+    Sessions::new(Arc::clone(store) as _, store.clock(), Arc::new(SystemRandom), Policy::default())
 }
 
 /// One durable issue on a device that has no session yet.
 pub(crate) async fn issue(store: &JsonStore, random: &mut Random, n: usize) {
     let loaded = store.load(&device(n)).await.unwrap();
-    let issue = loaded.issue(new_session(random, 1), &Policy::default(), WallClock.now()).unwrap();
+    let issue = loaded.issue(new_session(random, 1), &Policy::default(), SystemClock.now()).unwrap();
     store.commit(&issue.commit).await.unwrap();
 }
 
@@ -83,7 +83,8 @@ fn several(random: &mut Random, n: usize, count: usize) -> Commit {
     let mut sessions: Vec<Session> = Vec::new();
     for _ in 0..count {
         let loaded = Device::new(device(n), Revision::NONE, sessions.clone(), None);
-        sessions.push(loaded.issue(new_session(random, n / 10), &Policy::default(), WallClock.now()).unwrap().session);
+        sessions
+            .push(loaded.issue(new_session(random, n / 10), &Policy::default(), SystemClock.now()).unwrap().session);
     }
     Commit {
         device: device(n),
@@ -127,7 +128,7 @@ async fn fill(path: &Path, count: usize) {
 
 /// All sessions there are.
 pub(crate) async fn ids(store: &JsonStore) -> Vec<SessionId> {
-    let all = store.list_sorted(&Filter::default(), WallClock.now(), SortKey::Created, usize::MAX).await.unwrap();
+    let all = store.list_sorted(&Filter::default(), SystemClock.now(), SortKey::Created, usize::MAX).await.unwrap();
     all.iter().map(|session| session.id).collect()
 }
 

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Refusal, Subject, Token};
 use tenure_ports::Backend as _;
 use tenure_service::{ActivityMode, IssueRequest, RotateError, Sessions, Target, VerifyError};
-use tenure_tests::host::{OsEntropy, WallClock};
 use tokio::task::JoinSet;
 
 type Failure = Box<dyn std::error::Error>;
@@ -36,10 +36,10 @@ fn main() -> ExitCode {
 }
 
 async fn open(store: &str) -> Result<Arc<Sessions>, Failure> {
-    let wall = Arc::new(WallClock);
+    let wall = Arc::new(SystemClock);
     // A machine that is busy with the tests must not be taken for a store that is stuck or gone.
     let long = Millis::seconds(20);
-    let sessions = |store, clock| Arc::new(Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default()));
+    let sessions = |store, clock| Arc::new(Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default()));
     if !store.starts_with("redis://") {
         let options = tenure_adapter_json::Options { lock_timeout: long, ..tenure_adapter_json::Options::default() };
         let store = JsonStore::open(Path::new(store), wall, options)?;

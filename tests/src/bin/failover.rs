@@ -16,10 +16,10 @@ use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tenure_adapter_redis::{Durability, Options, RedisStore};
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Policy, SessionId, Subject};
 use tenure_ports::{FindOptions, prelude::*};
 use tenure_service::{IssueRequest, Sessions, Target};
-use tenure_tests::host::{OsEntropy, WallClock};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -60,7 +60,7 @@ fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
 async fn connect(durability: Durability) -> Result<Arc<RedisStore>, Failure> {
     let hosts: Vec<String> = SENTINELS.iter().map(|port| format!("{REPLICA}:{port}")).collect();
     let options = Options { durability, ..Options::new(&format!("redis+sentinel://{}/main", hosts.join(","))) };
-    Ok(RedisStore::connect(options, Arc::new(WallClock)).await?)
+    Ok(RedisStore::connect(options, Arc::new(SystemClock)).await?)
 }
 
 fn say(line: &str) {
@@ -72,8 +72,9 @@ fn say(line: &str) {
 /// Issues sessions, then ends one after the other, and says which ends were acknowledged.
 async fn revoke(durability: &str) -> Result<(), Failure> {
     let issuing = connect(Durability::Local).await?;
-    let sessions =
-        |store: &Arc<RedisStore>| Sessions::new(store.clone(), store.clock(), Arc::new(OsEntropy), Policy::default());
+    let sessions = |store: &Arc<RedisStore>| {
+        Sessions::new(store.clone(), store.clock(), Arc::new(SystemRandom), Policy::default())
+    };
     let issuer = sessions(&issuing);
     let ids: Vec<SessionId> = stream::iter(0..SESSIONS)
         .map(|number| {

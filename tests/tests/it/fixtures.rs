@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tenure_adapter_json::{Boot, JsonStore};
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::{Server, patient};
+use tenure_conformance::{SeededRandom, TestClock};
 use tenure_domain::{
     ClientField, ClientInfo, DeviceId, EndReason, Filter, IssueRefusal, Millis, Policy, PolicySettings, Refusal, Scope,
     Session, SessionId, SortKey, State, Subject, Timestamp, Token,
@@ -22,7 +23,6 @@ use tenure_ports::{Clock as _, SessionRepository};
 use tenure_service::{
     ActivityMode, IssueError, IssueRequest, RotateError, SessionRecord, Sessions, Target, VerifyError, parse_rfc3339,
 };
-use tenure_tests::time::{SeededEntropy, TestTime};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/0.1.0").join(name)
@@ -58,7 +58,7 @@ fn policy() -> Policy {
 struct Old {
     name: &'static str,
     sessions: Sessions,
-    time: Arc<TestTime>,
+    time: Arc<TestClock>,
     tokens: BTreeMap<String, Token>,
     json: Option<Arc<JsonStore>>,
     _kept: (TempDir, Option<Server>),
@@ -66,7 +66,7 @@ struct Old {
 
 impl Old {
     async fn open(name: &'static str) -> Self {
-        let (time, folder) = (TestTime::new(), TempDir::new().unwrap());
+        let (time, folder) = (TestClock::new(), TempDir::new().unwrap());
         let tokens: BTreeMap<String, Token> = text("tokens.txt")
             .lines()
             .filter_map(|line| line.split_once(' '))
@@ -88,7 +88,7 @@ impl Old {
             let store = RedisStore::connect_keeping_time(patient(&server.url()), time.clone()).await.unwrap();
             (store, None, Some(server))
         };
-        let entropy = Arc::new(SeededEntropy::new(7));
+        let entropy = Arc::new(SeededRandom::new(7));
         let sessions = Sessions::new(store, time.clone(), entropy, policy());
         Self { name, sessions, time, tokens, json, _kept: (folder, server) }
     }
@@ -128,7 +128,7 @@ impl Old {
 
 /// A machine that was just started, which is not the one that wrote the files.
 #[derive(Debug)]
-struct Started(Arc<TestTime>, Timestamp);
+struct Started(Arc<TestClock>, Timestamp);
 
 impl Boot for Started {
     fn id(&self) -> String {
@@ -140,7 +140,7 @@ impl Boot for Started {
     }
 }
 
-fn open_json(path: &Path, time: &Arc<TestTime>) -> Arc<JsonStore> {
+fn open_json(path: &Path, time: &Arc<TestClock>) -> Arc<JsonStore> {
     let boot = Arc::new(Started(time.clone(), time.now()));
     let options = tenure_adapter_json::Options { boot, ..tenure_adapter_json::Options::default() };
     JsonStore::open(path, time.clone(), options).unwrap()
@@ -296,7 +296,7 @@ async fn a_journal_of_0_1_0() {
     let before = old.exported().await;
     old.json.as_ref().unwrap().close().await.unwrap();
     let store = open_json(&old._kept.0.path().join("sessions.jsonl"), &old.time);
-    let next = Sessions::new(store, old.time.clone(), Arc::new(SeededEntropy::new(8)), policy());
+    let next = Sessions::new(store, old.time.clone(), Arc::new(SeededRandom::new(8)), policy());
     let mut after = Vec::new();
     next.export(&mut after, |_| {}).await.unwrap();
     assert_eq!(String::from_utf8(after).unwrap(), before);
@@ -326,7 +326,7 @@ async fn an_index_of_0_1_0() {
     let (journal, index) = (unpacked("bulk/sessions.jsonl.gz"), unpacked("bulk/sessions.jsonl.index.gz"));
     let mut damaged = index.clone();
     damaged[index.len() / 2] ^= 1;
-    let time = TestTime::new();
+    let time = TestClock::new();
     time.pass_to(parse_rfc3339("2026-11-30T21:00:00Z").unwrap());
     let mut answers = Vec::new();
     for index in [Some(index), None, Some(damaged)] {
@@ -337,7 +337,7 @@ async fn an_index_of_0_1_0() {
             put(&index, &folder.path().join("sessions.jsonl.index"));
         }
         let store = open_json(&path, &time);
-        let sessions = Sessions::new(store.clone(), time.clone(), Arc::new(SeededEntropy::new(7)), policy());
+        let sessions = Sessions::new(store.clone(), time.clone(), Arc::new(SeededRandom::new(7)), policy());
         let verified = sessions.verify(&token, ActivityMode::Ignore).await.unwrap();
         let listed = sessions.list(&Filter::default(), SortKey::Created, 1_000).await.unwrap();
         assert_eq!((listed.len(), &listed[0]), (210, &verified.session));

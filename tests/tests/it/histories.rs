@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tenure_adapter_memory::MemoryStore;
 use tenure_adapter_redis::test_server::Server;
+use tenure_conformance::SystemRandom;
+use tenure_conformance::TestClock;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,
 };
@@ -15,9 +18,6 @@ use tenure_ports::{
     SessionCommits, SessionQueries, SessionRepository, SessionUpkeep, StoreError,
 };
 use tenure_tests::history::{Handles, Op, Ret, is_linearizable, judge};
-use tenure_tests::host::OsEntropy;
-use tenure_tests::model::Model;
-use tenure_tests::time::TestTime;
 
 fn histories() -> u64 {
     std::env::var("TEST_HISTORIES").map_or(300, |count| count.parse().unwrap())
@@ -25,7 +25,7 @@ fn histories() -> u64 {
 
 fn seed() -> u64 {
     let mut bytes = [0; 8];
-    OsEntropy.fill(&mut bytes).unwrap();
+    SystemRandom.fill(&mut bytes).unwrap();
     u64::from_le_bytes(bytes) >> 8
 }
 
@@ -78,7 +78,7 @@ fn two_rotations_of_one_token_are_found_out() {
 
 /// Answers from what it found before: what a cache that nobody invalidates would do.
 struct Stale {
-    store: Arc<Model>,
+    store: Arc<MemoryStore>,
     found: Mutex<std::collections::BTreeMap<SessionId, Session>>,
 }
 
@@ -160,11 +160,11 @@ impl SessionRepository for Stale {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_store_that_answers_from_a_stale_cache_is_found_out() {
-    let time = TestTime::new();
-    let store = Model::new(time.clone());
+    let time = TestClock::new();
+    let store = MemoryStore::new(time.clone());
     let sound: Vec<Arc<dyn SessionRepository>> = (0..4).map(|_| store.clone() as _).collect();
     judge(&Handles::new(sound, &time, 1), 50, 1).await.unwrap();
-    let store = Model::new(time.clone());
+    let store = MemoryStore::new(time.clone());
     let stale = |_| Arc::new(Stale { store: store.clone(), found: Mutex::default() }) as Arc<dyn SessionRepository>;
     let found_out = judge(&Handles::new((0..4).map(stale).collect(), &time, 2), 500, 2).await;
     assert!(found_out.unwrap_err().contains("is not linearizable"));

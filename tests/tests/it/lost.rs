@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tenure_adapter_redis::test_server::{Lost, Proxy, Server, patient};
 use tenure_adapter_redis::{Options, RedisStore};
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, EndReason, Policy, Refusal, Subject, Token};
 use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueRequest, RotateError, Sessions, Target, VerifyError, WriteError};
-use tenure_tests::host::{OsEntropy, WallClock};
 
 /// More often than any use case sends a commit.
 const ALWAYS: u64 = 1_000;
@@ -23,9 +23,9 @@ struct Setting {
 }
 
 async fn connect(options: Options) -> Sessions {
-    let store = RedisStore::connect(options, Arc::new(WallClock)).await.unwrap();
+    let store = RedisStore::connect(options, Arc::new(SystemClock)).await.unwrap();
     let clock = store.clock();
-    Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default())
+    Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default())
 }
 
 fn request(device: &str) -> IssueRequest {

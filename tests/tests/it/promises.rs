@@ -1,8 +1,8 @@
 //! The conformance suite, stamped for every store.
 
-use tenure_tests::conformance;
+use tenure_conformance::conformance;
 
-conformance!(model, tenure_tests::stand::Stand::model);
-conformance!(json, tenure_tests::stand::Stand::json);
-conformance!(redis, tenure_tests::stand::Stand::redis);
-conformance!(redis_near, tenure_tests::stand::Stand::redis_near);
+conformance!(model, tenure_tests::fixtures::memory);
+conformance!(json, tenure_tests::fixtures::json);
+conformance!(redis, tenure_tests::fixtures::redis);
+conformance!(redis_near, tenure_tests::fixtures::redis_near);

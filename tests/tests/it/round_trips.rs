@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_adapter_redis::{Durability, Options, RedisStore};
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Policy, Subject};
 use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
-use tenure_tests::host::{OsEntropy, WallClock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -69,8 +69,8 @@ async fn counting(server: u16) -> (u16, Arc<AtomicUsize>) {
 
 async fn sessions(port: u16, durability: Durability) -> Sessions {
     let options = Options { durability, ..patient(&format!("redis://127.0.0.1:{port}")) };
-    let store = RedisStore::connect(options, Arc::new(WallClock)).await.unwrap();
-    Sessions::new(store.clone(), store.clock(), Arc::new(OsEntropy), Policy::default())
+    let store = RedisStore::connect(options, Arc::new(SystemClock)).await.unwrap();
+    Sessions::new(store.clone(), store.clock(), Arc::new(SystemRandom), Policy::default())
 }
 
 /// The round trips of verifying, issuing, rotating and revoking.

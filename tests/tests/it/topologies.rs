@@ -2,15 +2,16 @@
 
 use tenure_adapter_redis::test_server::{Certificates, Cluster, Sentinels, Server, Tls, patient};
 use tenure_adapter_redis::{Durability, Options};
-use tenure_tests::stand::{NEAR, Stand};
-use tenure_tests::{conformance, conformance_in_one};
+use tenure_conformance::StoreFixture;
+use tenure_conformance::{conformance, conformance_in_one};
+use tenure_tests::fixtures::{self, CACHE_LAG};
 
 /// A server that speaks TLS and asks its clients for certificates.
-async fn over_tls() -> Stand {
+async fn over_tls() -> StoreFixture {
     let tls = Tls::start_asking_for_certificates();
     let (certificate, key) = tls.certificates().client();
     let with_certificate = Options { tls_cert: Some(certificate), tls_key: Some(key), ..patient(&tls.url()) };
-    Stand::redis_at(trusting(tls.certificates(), with_certificate), tls).await
+    fixtures::redis_at(trusting(tls.certificates(), with_certificate), tls).await
 }
 
 fn trusting(certificates: &Certificates, options: Options) -> Options {
@@ -18,43 +19,43 @@ fn trusting(certificates: &Certificates, options: Options) -> Options {
 }
 
 /// A user with the rights that the documentation lists, and no more.
-async fn with_the_least_rights() -> Stand {
+async fn with_the_least_rights() -> StoreFixture {
     let page = include_str!("../../../docs/redis-store.md");
     let (_, rest) = page.split_once("```text\nACL SETUSER tenure").expect("the documentation lists the rights");
     let (rights, _) = rest.split_once("```").unwrap();
     let words: Vec<&str> = ["ACL", "SETUSER", "tenure"].into_iter().chain(rights.split_whitespace()).collect();
     let server = Server::start();
     let () = server.ask(&words);
-    Stand::redis_at(patient(&format!("redis://tenure:PASSWORD@127.0.0.1:{}", server.port())), server).await
+    fixtures::redis_at(patient(&format!("redis://tenure:PASSWORD@127.0.0.1:{}", server.port())), server).await
 }
 
 /// Servers that are shared, below a prefix that is not.
-async fn below(url: &str, prefix: &str) -> Stand {
-    Stand::redis_at(Options { prefix: prefix.to_owned(), ..patient(url) }, ()).await
+async fn below(url: &str, prefix: &str) -> StoreFixture {
+    fixtures::redis_at(Options { prefix: prefix.to_owned(), ..patient(url) }, ()).await
 }
 
-async fn behind_sentinels(sentinels: &Sentinels, promise: &str) -> Stand {
+async fn behind_sentinels(sentinels: &Sentinels, promise: &str) -> StoreFixture {
     below(&sentinels.url(), promise).await
 }
 
-async fn over_tls_below((url, certificates): (String, &Certificates), prefix: &str) -> Stand {
+async fn over_tls_below((url, certificates): (String, &Certificates), prefix: &str) -> StoreFixture {
     let options = Options { prefix: prefix.to_owned(), ..patient(&url) };
-    Stand::redis_at(trusting(certificates, options), ()).await
+    fixtures::redis_at(trusting(certificates, options), ()).await
 }
 
-async fn behind_sentinels_over_tls(sentinels: &Sentinels, promise: &str) -> Stand {
+async fn behind_sentinels_over_tls(sentinels: &Sentinels, promise: &str) -> StoreFixture {
     over_tls_below(sentinels.tls(), promise).await
 }
 
-async fn in_a_cluster_over_tls(cluster: &Cluster, promise: &str) -> Stand {
+async fn in_a_cluster_over_tls(cluster: &Cluster, promise: &str) -> StoreFixture {
     over_tls_below(cluster.tls(), promise).await
 }
 
 /// Every change waits for a replica.
-async fn replicated(servers: &(Server, Server), promise: &str) -> Stand {
+async fn replicated(servers: &(Server, Server), promise: &str) -> StoreFixture {
     let options =
         Options { prefix: promise.to_owned(), durability: Durability::Replicated, ..patient(&servers.0.url()) };
-    Stand::redis_at(options, ()).await
+    fixtures::redis_at(options, ()).await
 }
 
 fn with_a_replica() -> (Server, Server) {
@@ -63,13 +64,13 @@ fn with_a_replica() -> (Server, Server) {
     (primary, replica)
 }
 
-async fn in_a_cluster(cluster: &Cluster, promise: &str) -> Stand {
+async fn in_a_cluster(cluster: &Cluster, promise: &str) -> StoreFixture {
     below(&cluster.url(), promise).await
 }
 
-async fn kept_in_memory(cluster: &Cluster, promise: &str) -> Stand {
+async fn kept_in_memory(cluster: &Cluster, promise: &str) -> StoreFixture {
     let options = Options { prefix: promise.to_owned(), near_cache: true, ..patient(&cluster.url()) };
-    Stand::redis_at(options, ()).await.with_lag(NEAR)
+    fixtures::redis_at(options, ()).await.with_lag(CACHE_LAG)
 }
 
 conformance!(tls, crate::topologies::over_tls);

@@ -11,9 +11,9 @@ use std::cell::Cell;
 use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use tenure_adapter_redis::test_server::Server;
+use tenure_conformance::SeededRandom;
+use tenure_conformance::SystemRandom;
 use tenure_ports::RandomSource as _;
-use tenure_tests::host::OsEntropy;
-use tenure_tests::time::SeededEntropy;
 
 use steps::Step;
 use world::World;
@@ -31,7 +31,7 @@ fn setting(name: &str) -> Option<u64> {
 
 fn any_seed() -> u64 {
     let mut bytes = [0; 8];
-    OsEntropy.fill(&mut bytes).unwrap();
+    SystemRandom.fill(&mut bytes).unwrap();
     u64::from_le_bytes(bytes)
 }
 
@@ -43,7 +43,7 @@ fn all_stores_give_the_same_answers() {
     println!("TEST_TRACE_SEED={seed} makes this run again");
     let config =
         Config { failure_persistence: None, max_shrink_iters: 2_000, max_shrink_time: 60_000, ..Config::default() };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SeededEntropy::new(seed).bytes::<32>());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SeededRandom::new(seed).bytes::<32>());
     let mut runner = TestRunner::new_with_rng(config, rng);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let server = Server::start();

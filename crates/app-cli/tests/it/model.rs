@@ -2,33 +2,13 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use tenure_domain::{
-    ClientInfo, Device, DeviceId, Family, Millis, NewSession, Policy, RotationSecret, Subject, Timestamp,
-};
-use tenure_ports::{Backend as _, Clock, RandomSource, RandomSourceError, SessionRepository};
+use tenure_conformance::{FailingRandom, SystemClock};
+use tenure_domain::{ClientInfo, Device, DeviceId, Family, Millis, NewSession, Policy, RotationSecret, Subject};
+use tenure_ports::{Backend as _, Clock, SessionRepository};
 use tenure_service::{SessionRecord, Sessions};
 
 use crate::home::Home;
-
-struct Wall;
-
-impl Clock for Wall {
-    #[expect(clippy::disallowed_methods, reason = "the test's own clock")]
-    fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap())
-    }
-}
-
-struct NoEntropy;
-
-impl RandomSource for NoEntropy {
-    fn fill(&self, _buffer: &mut [u8]) -> Result<(), RandomSourceError> {
-        Err(RandomSourceError("this test draws none".to_owned()))
-    }
-}
 
 /// A long-lived process' half: this one.
 pub(crate) struct InProcess {
@@ -43,17 +23,18 @@ pub(crate) fn open(home: &Home) -> InProcess {
         let (repository, clock): (Arc<dyn SessionRepository>, Arc<dyn Clock>) = match home.redis_url() {
             Some(url) => {
                 let options = tenure_adapter_redis::test_server::patient(&url);
-                let store = tenure_adapter_redis::RedisStore::connect(options, Arc::new(Wall)).await.unwrap();
+                let store = tenure_adapter_redis::RedisStore::connect(options, Arc::new(SystemClock)).await.unwrap();
                 (store.clone(), store.clock())
             }
             None => {
                 let lock_timeout = Millis::minutes(1);
                 let options = tenure_adapter_json::Options { lock_timeout, ..Default::default() };
-                let store = tenure_adapter_json::JsonStore::open(&home.store(), Arc::new(Wall), options).unwrap();
+                let store =
+                    tenure_adapter_json::JsonStore::open(&home.store(), Arc::new(SystemClock), options).unwrap();
                 (store.clone(), store.clock())
             }
         };
-        Sessions::new(repository, clock, Arc::new(NoEntropy), Policy::default())
+        Sessions::new(repository, clock, Arc::new(FailingRandom), Policy::default())
     });
     InProcess { runtime, sessions }
 }
@@ -66,7 +47,7 @@ pub(crate) fn export_of(count: u32) -> String {
 /// An export of a session on each of these devices, named as earlier releases let them be named.
 pub(crate) fn export_on(devices: impl IntoIterator<Item = String>, subject: &str) -> String {
     let policy = Policy::default();
-    let now = Wall.now();
+    let now = SystemClock.now();
     (0_u32..).zip(devices).fold(String::new(), |mut text, (number, device)| {
         let mut random = [7; 16];
         random[..4].copy_from_slice(&number.to_be_bytes());

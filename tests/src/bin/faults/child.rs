@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenure_adapter_json::{JsonStore, Options};
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
 use tenure_ports::Backend as _;
 use tenure_service::{ActivityMode, IssueRequest, Issued, Sessions, Target, VerifyError};
-use tenure_tests::host::{OsEntropy, WallClock};
 
 use crate::Failure;
 
@@ -28,9 +28,9 @@ pub(crate) fn open(path: &Path) -> Result<Sessions, Failure> {
 }
 
 pub(crate) fn open_with(path: &Path, options: Options) -> Result<Sessions, Failure> {
-    let store = JsonStore::open(path, Arc::new(WallClock), options)?;
+    let store = JsonStore::open(path, Arc::new(SystemClock), options)?;
     let clock = store.clock();
-    Ok(Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default()))
+    Ok(Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default()))
 }
 
 pub(crate) fn request(device: &str) -> Result<IssueRequest, Failure> {
@@ -91,7 +91,7 @@ pub(crate) fn judge(runtime: &tokio::runtime::Runtime, sessions: &Sessions, toke
 
 /// Writes the journal anew each second, for ever.
 pub(crate) fn compact(path: &Path) -> Result<(), Failure> {
-    let store = JsonStore::open(path, Arc::new(WallClock), patient())?;
+    let store = JsonStore::open(path, Arc::new(SystemClock), patient())?;
     runtime()?.block_on(async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -3,16 +3,16 @@
 use std::time::Instant;
 
 use tenure_adapter_redis::test_server::Server;
+use tenure_conformance::SystemRandom;
 use tenure_ports::RandomSource as _;
 use tenure_tests::history::{Handles, judge};
-use tenure_tests::host::OsEntropy;
 
 use crate::Failure;
 
 /// Records so many on each store.
 pub(crate) fn run(histories: u64) -> Result<(), Failure> {
     let mut bytes = [0; 8];
-    OsEntropy.fill(&mut bytes)?;
+    SystemRandom.fill(&mut bytes)?;
     let seed = u64::from_le_bytes(bytes) >> 8;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
     runtime.block_on(async {

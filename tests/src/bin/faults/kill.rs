@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tenure_tests::host::OsEntropy;
+use tenure_conformance::SystemRandom;
 
 use crate::Failure;
 use crate::child::{open, request};
@@ -102,6 +102,6 @@ fn fill(store: &Path, count: u64, ledger: &mut Ledger) -> Result<(), Failure> {
 
 fn random() -> Result<u16, Failure> {
     let mut bytes = [0; 2];
-    tenure_ports::RandomSource::fill(&OsEntropy, &mut bytes)?;
+    tenure_ports::RandomSource::fill(&SystemRandom, &mut bytes)?;
     Ok(u16::from_le_bytes(bytes))
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_adapter_redis::test_server::Server;
+use tenure_conformance::SystemRandom;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, PolicySettings, Subject};
 use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
-use tenure_tests::host::OsEntropy;
 use tokio::time::sleep;
 
 use crate::Failure;
@@ -30,7 +30,7 @@ pub(crate) async fn run(count: u64) -> Result<(), Failure> {
         ..PolicySettings::default()
     })?;
     let clock = store.clock();
-    let sessions = Sessions::new(store, clock, Arc::new(OsEntropy), policy);
+    let sessions = Sessions::new(store, clock, Arc::new(SystemRandom), policy);
     for number in 0..count {
         let device = DeviceId::new(&format!("device {}", number / 3))?;
         let subject = Subject::new(&format!("subject {}", number / 3 % 50))?;

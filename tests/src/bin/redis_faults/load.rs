@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tenure_adapter_redis::{Options, RedisStore};
+use tenure_conformance::SeededRandom;
+use tenure_conformance::SystemClock;
 use tenure_domain::{
     ClientInfo, DeviceId, EndCause, EndReason, Family, NewSession, Policy, RotationSecret, Selection, SessionId,
     Subject, Token, Verdict,
 };
 use tenure_ports::prelude::*;
 use tenure_ports::{CommitError, StoreError};
-use tenure_tests::host::WallClock;
-use tenure_tests::time::SeededEntropy;
 use tokio::task::JoinHandle;
 
 use crate::Failure;
@@ -131,7 +131,7 @@ struct Entries {
 struct Shared {
     tally: Tally,
     entries: Mutex<Entries>,
-    random: SeededEntropy,
+    random: SeededRandom,
     policy: Policy,
     stop: AtomicBool,
     /// Odd while no server can answer.
@@ -145,7 +145,7 @@ pub(crate) struct Load {
 }
 
 pub(crate) async fn connect(url: &str) -> Result<Arc<RedisStore>, Failure> {
-    Ok(RedisStore::connect(Options::new(url), Arc::new(WallClock)).await?)
+    Ok(RedisStore::connect(Options::new(url), Arc::new(SystemClock)).await?)
 }
 
 impl Load {
@@ -154,7 +154,7 @@ impl Load {
         let shared = Arc::new(Shared {
             tally: Tally::default(),
             entries: Mutex::default(),
-            random: SeededEntropy::new(7),
+            random: SeededRandom::new(7),
             policy: Policy::default(),
             stop: AtomicBool::new(false),
             outage: AtomicU64::new(0),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use tenure_adapter_redis::test_server::Server;
+use tenure_conformance::SystemRandom;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
 use tenure_ports::StoreError;
 use tenure_ports::prelude::*;
 use tenure_service::{ActivityMode, IssueError, IssueRequest, Sessions, Target, WriteError};
-use tenure_tests::host::OsEntropy;
 
 use crate::Failure;
 use crate::load::connect;
@@ -24,7 +24,7 @@ pub(crate) async fn full() -> Result<(), Failure> {
     let server = Server::start();
     let store = connect(&server.url()).await?;
     let clock = store.clock();
-    let sessions = Sessions::new(store, clock, Arc::new(OsEntropy), Policy::default());
+    let sessions = Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default());
     let info: String = server.ask(&["INFO", "memory"]);
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).ok_or("no used_memory")?;
     let most = used.trim().parse::<u64>()? + MORE;

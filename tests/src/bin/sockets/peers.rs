@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tenure_conformance::SystemClock;
 use tenure_domain::Timestamp;
 use tenure_ports::Clock as _;
-use tenure_tests::host::WallClock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -127,7 +127,7 @@ pub(crate) async fn until_closed(mut stream: TcpStream, every: Duration) -> Resu
     let reads = async {
         let mut head = [0; 2];
         reading.read_exact(&mut head).await?;
-        let at = WallClock.now();
+        let at = SystemClock.now();
         if head[0] != 0x88 {
             return Err(Failure::from("something else than a close frame came"));
         }
@@ -139,7 +139,7 @@ pub(crate) async fn until_closed(mut stream: TcpStream, every: Duration) -> Resu
     let writes = async {
         loop {
             tokio::time::sleep(every).await;
-            if writing.write_all(&stamp(WallClock.now().as_millis())).await.is_err() {
+            if writing.write_all(&stamp(SystemClock.now().as_millis())).await.is_err() {
                 std::future::pending::<()>().await;
             }
         }

@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::Server;
+use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
 use tenure_ports::{Backend as _, Clock, SessionRepository};
 use tenure_service::{IssueRequest, Issued, Sessions};
-use tenure_tests::host::{OsEntropy, WallClock};
 
 use crate::Failure;
 
@@ -33,16 +33,16 @@ impl Stand {
         let (repository, clock): (Arc<dyn SessionRepository>, Arc<dyn Clock>) = match &server {
             Some(server) => {
                 let options = tenure_adapter_redis::Options::new(&server.url());
-                let store = RedisStore::connect(options, Arc::new(WallClock)).await?;
+                let store = RedisStore::connect(options, Arc::new(SystemClock)).await?;
                 (store.clone(), store.clock())
             }
             None => {
                 let path = home.path().join("tenure/sessions.jsonl");
-                let store = JsonStore::open(&path, Arc::new(WallClock), tenure_adapter_json::Options::default())?;
+                let store = JsonStore::open(&path, Arc::new(SystemClock), tenure_adapter_json::Options::default())?;
                 (store.clone(), store.clock())
             }
         };
-        let sessions = Sessions::new(repository, clock, Arc::new(OsEntropy), Policy::default());
+        let sessions = Sessions::new(repository, clock, Arc::new(SystemRandom), Policy::default());
         Ok(Self { tenure: tenure.to_owned(), home, server, sessions })
     }
 

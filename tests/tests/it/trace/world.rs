@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use tenure_adapter_json::JsonStore;
+use tenure_adapter_memory::MemoryStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_adapter_redis::test_server::{Server, patient};
+use tenure_conformance::{SeededRandom, TestClock};
 use tenure_domain::{
     Decision, Device, DeviceId, EndCause, Family, Filter, Millis, NewSession, Policy, PolicySettings, RotationSecret,
     Scope, Selection, Session, SessionId, SortKey, Timestamp, Token,
@@ -13,8 +15,6 @@ use tenure_domain::{
 use tenure_ports::prelude::*;
 use tenure_ports::{Clock, FindOptions, SessionRepository};
 use tenure_service::Sessions;
-use tenure_tests::model::Model;
-use tenure_tests::time::{SeededEntropy, TestTime};
 
 use super::asking::{Answer, client, device_id, nth, subject_of};
 use super::steps::{Edge, Nth, Shown, Step};
@@ -25,7 +25,7 @@ pub(super) const DEVICES: [&str; 4] = ["laptop", "twin-1879", "tablet \u{1f4f1}"
 const MARGIN: Millis = Millis::minutes(1);
 
 enum Opened {
-    Model(Arc<Model>),
+    MemoryStore(Arc<MemoryStore>),
     Json(Arc<JsonStore>),
     Redis(Arc<RedisStore>),
 }
@@ -35,7 +35,7 @@ struct Side {
     name: &'static str,
     opened: [Opened; 2],
     sessions: [Sessions; 2],
-    entropy: Arc<SeededEntropy>,
+    entropy: Arc<SeededRandom>,
 }
 
 /// What the trace knows of a session.
@@ -45,8 +45,8 @@ pub(super) struct Known {
 }
 
 pub(super) struct World {
-    time: Arc<TestTime>,
-    model: Arc<Model>,
+    time: Arc<TestClock>,
+    model: Arc<MemoryStore>,
     folder: TempDir,
     redis: tenure_adapter_redis::Options,
     sides: Vec<Side>,
@@ -55,14 +55,14 @@ pub(super) struct World {
     exports: Vec<Vec<Session>>,
     policy: Policy,
     /// Of what comes from elsewhere.
-    foreign: SeededEntropy,
+    foreign: SeededRandom,
     taken: usize,
 }
 
 impl World {
     pub(super) async fn new(server: &Server, number: usize, seed: u64) -> Self {
-        let time = TestTime::new();
-        let model = Model::new(time.clone());
+        let time = TestClock::new();
+        let model = MemoryStore::new(time.clone());
         let redis = tenure_adapter_redis::Options { prefix: format!("trace{number}"), ..patient(&server.url()) };
         let mut world = Self {
             time,
@@ -74,11 +74,11 @@ impl World {
             known: Vec::new(),
             exports: Vec::new(),
             policy: Policy::new(&PolicySettings { max_sessions_per_device: Some(2), ..Default::default() }).unwrap(),
-            foreign: SeededEntropy::new(!seed),
+            foreign: SeededRandom::new(!seed),
             taken: 0,
         };
         for name in ["model", "json", "redis"] {
-            let entropy = Arc::new(SeededEntropy::new(seed));
+            let entropy = Arc::new(SeededRandom::new(seed));
             let opened = [world.open(name).await, world.open(name).await];
             let sessions = [0, 1].map(|n| world.sessions(&opened[n], &entropy));
             world.sides.push(Side { name, opened, sessions, entropy });
@@ -88,12 +88,12 @@ impl World {
 
     async fn open(&self, name: &str) -> Opened {
         match name {
-            "model" => Opened::Model(self.model.clone()),
+            "model" => Opened::MemoryStore(self.model.clone()),
             "json" => {
                 // Written anew as often as can be.
                 let options = tenure_adapter_json::Options {
                     lock_timeout: Millis::minutes(1),
-                    boot: self.time.clone(),
+                    boot: Arc::new(tenure_tests::fixtures::TestBoot(self.time.clone())),
                     compaction_threshold: 4_096,
                     ..tenure_adapter_json::Options::default()
                 };
@@ -107,7 +107,7 @@ impl World {
         }
     }
 
-    fn sessions(&self, opened: &Opened, entropy: &Arc<SeededEntropy>) -> Sessions {
+    fn sessions(&self, opened: &Opened, entropy: &Arc<SeededRandom>) -> Sessions {
         let (store, clock) = opened.parts(&self.time);
         Sessions::new(store, clock, entropy.clone(), self.policy)
     }
@@ -363,9 +363,9 @@ impl World {
 }
 
 impl Opened {
-    fn parts(&self, time: &Arc<TestTime>) -> (Arc<dyn SessionRepository>, Arc<dyn Clock>) {
+    fn parts(&self, time: &Arc<TestClock>) -> (Arc<dyn SessionRepository>, Arc<dyn Clock>) {
         match self {
-            Self::Model(model) => (model.clone(), time.clone()),
+            Self::MemoryStore(model) => (model.clone(), time.clone()),
             Self::Json(store) => (store.clone(), store.clock()),
             Self::Redis(store) => (store.clone(), store.clock()),
         }

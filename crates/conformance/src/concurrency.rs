@@ -11,43 +11,43 @@ use tenure_service::{ActivityMode, IssueError, IssueRequest, RotateError, Sessio
 use tokio::task::JoinSet;
 
 use super::support::{capped, cause, device, find, ids, issue, issue_to, new_session, now, walk};
-use crate::stand::Stand;
+use crate::fixture::StoreFixture;
 
 /// Of many decisions on one state of a device exactly one is applied.
-pub async fn one_of_many_commits_on_a_revision_is_applied(stand: &Stand) {
+pub async fn one_of_many_commits_on_a_revision_is_applied(fixture: &StoreFixture) {
     let policy = Policy::default();
     for round in 0..5 {
-        let loaded = stand.store.load(&device("laptop")).await.unwrap();
+        let loaded = fixture.store.load(&device("laptop")).await.unwrap();
         let issues: Vec<_> =
-            (0..16).map(|_| loaded.issue(new_session(stand, &policy), &policy, now(stand)).unwrap()).collect();
+            (0..16).map(|_| loaded.issue(new_session(fixture, &policy), &policy, now(fixture)).unwrap()).collect();
         let mut tasks = JoinSet::new();
         for (n, issue) in issues.into_iter().enumerate() {
-            let store: Arc<dyn SessionRepository> = Arc::clone([&stand.store, &stand.other][n % 2]);
+            let store: Arc<dyn SessionRepository> = Arc::clone([&fixture.store, &fixture.other][n % 2]);
             tasks.spawn(async move { (issue.session.id, store.commit(&issue.commit).await) });
         }
         let answers = tasks.join_all().await;
         let (made, not): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(_, answer)| answer.is_ok());
         assert_eq!(made.len(), 1, "{made:?}");
         assert!(not.iter().all(|(_, answer)| *answer == Err(CommitError::Conflict)), "{not:?}");
-        let listed = walk(&*stand.store, &Filter::default(), now(stand), 100).await;
+        let listed = walk(&*fixture.store, &Filter::default(), now(fixture), 100).await;
         assert_eq!(listed.len(), round + 1);
         assert!(ids(&listed).contains(&made[0].0));
     }
 }
 
 /// A process that verified the token a moment ago refuses it once another's revocation was acknowledged.
-pub async fn a_revocation_is_seen_by_whoever_verified_before(stand: &Stand) {
+pub async fn a_revocation_is_seen_by_whoever_verified_before(fixture: &StoreFixture) {
     let policy = Policy::default();
-    let (ours, theirs) = (stand.sessions(&stand.store, policy), stand.sessions(&stand.other, policy));
+    let (ours, theirs) = (fixture.sessions(&fixture.store, policy), fixture.sessions(&fixture.other, policy));
     for _ in 0..20 {
-        let issued = issue(stand, "laptop", &policy).await;
+        let issued = issue(fixture, "laptop", &policy).await;
         theirs.verify(&issued.token, ActivityMode::Record).await.unwrap();
         let revoked = ours.revoke(&Target::Ids(vec![issued.session.id]), None, &cause()).await.unwrap();
         assert_eq!(revoked.ended.len(), 1);
         let refused = Err(VerifyError::Refused(Refusal::Ended(EndReason::Revoked)));
         assert_eq!(ours.verify(&issued.token, ActivityMode::Record).await.map(drop), refused);
         let sessions = &theirs;
-        stand
+        fixture
             .seen(refused.clone(), async |_| sessions.verify(&issued.token, ActivityMode::Record).await.map(drop))
             .await;
         // The use that was noted before the end brings nothing back.
@@ -57,11 +57,11 @@ pub async fn a_revocation_is_seen_by_whoever_verified_before(stand: &Stand) {
 }
 
 /// Of many rotations of one token one is made; the others are refused, and nobody is taken for a thief.
-pub async fn one_of_many_rotations_is_made(stand: &Stand) {
+pub async fn one_of_many_rotations_is_made(fixture: &StoreFixture) {
     let policy = Policy::default();
-    let sessions = [&stand.store, &stand.other].map(|store| Arc::new(stand.sessions(store, policy)));
+    let sessions = [&fixture.store, &fixture.other].map(|store| Arc::new(fixture.sessions(store, policy)));
     for _ in 0..3 {
-        let issued = issue(stand, "laptop", &policy).await;
+        let issued = issue(fixture, "laptop", &policy).await;
         let mut tasks = JoinSet::new();
         for n in 0..64 {
             let (sessions, token) = (Arc::clone(&sessions[n % 2]), issued.token.clone());
@@ -81,10 +81,11 @@ pub async fn one_of_many_rotations_is_made(stand: &Stand) {
 }
 
 /// However many are issued at once, no listing ever shows more than the cap, and the oldest go.
-pub async fn a_device_never_has_more_than_its_cap(stand: &Stand) {
+pub async fn a_device_never_has_more_than_its_cap(fixture: &StoreFixture) {
     let policy = capped(5);
-    let both: [Arc<Sessions>; 2] = [&stand.store, &stand.other].map(|store| Arc::new(stand.sessions(store, policy)));
-    let first = issue(stand, "laptop", &policy).await.session;
+    let both: [Arc<Sessions>; 2] =
+        [&fixture.store, &fixture.other].map(|store| Arc::new(fixture.sessions(store, policy)));
+    let first = issue(fixture, "laptop", &policy).await.session;
     let request = || request_of(Subject::default().as_str());
     let filter = Filter { device: Some(device("laptop")), subject: None, scope: Scope::Active };
     let mut tasks = JoinSet::new();
@@ -122,9 +123,9 @@ fn request_of(subject: &str) -> IssueRequest {
 
 /// Of many subjects that come for a free device at once one gets it; a take-over leaves no instant without an owner
 /// and none with two.
-pub async fn a_device_has_one_owner_whoever_comes_at_once(stand: &Stand) {
+pub async fn a_device_has_one_owner_whoever_comes_at_once(fixture: &StoreFixture) {
     let policy = capped(3);
-    let both = [&stand.store, &stand.other].map(|store| Arc::new(stand.sessions(store, policy)));
+    let both = [&fixture.store, &fixture.other].map(|store| Arc::new(fixture.sessions(store, policy)));
     let mut tasks = JoinSet::new();
     for n in 0..16 {
         let (sessions, subject) = (Arc::clone(&both[n % 2]), format!("subject {}", n % 4));
@@ -152,8 +153,8 @@ pub async fn a_device_has_one_owner_whoever_comes_at_once(stand: &Stand) {
     }
     let (mut taken, mut revoked) = (Vec::new(), Vec::new());
     while !tasks.is_empty() {
-        for store in [&stand.store, &stand.other] {
-            let owners = store.load(&device("laptop")).await.unwrap().owners(now(stand));
+        for store in [&fixture.store, &fixture.other] {
+            let owners = store.load(&device("laptop")).await.unwrap().owners(now(fixture));
             assert_eq!(owners.len(), 1, "{owners:?}");
         }
         while let Some(done) = tasks.try_join_next() {
@@ -164,32 +165,32 @@ pub async fn a_device_has_one_owner_whoever_comes_at_once(stand: &Stand) {
         tokio::task::yield_now().await;
     }
     // Each one's sessions were ended by the next, and by nobody twice; the last has the device.
-    let left = stand.other.load(&device("laptop")).await.unwrap();
-    let left: Vec<_> = left.sessions().iter().filter(|session| session.state(now(stand)) == State::Active).collect();
+    let left = fixture.other.load(&device("laptop")).await.unwrap();
+    let left: Vec<_> = left.sessions().iter().filter(|session| session.state(now(fixture)) == State::Active).collect();
     let before = made.iter().map(|issued| issued.session.id).filter(|id| revoked.iter().any(|over| over.id == *id));
     let mut over: Vec<SessionId> = taken.iter().map(|session| session.id).filter(|id| *id != left[0].id).collect();
     over.extend(before);
     over.sort_unstable();
     assert_eq!((left.len(), ids(&revoked)), (1, over));
     for session in &revoked {
-        let found = find(stand, session.id).await.unwrap();
+        let found = find(fixture, session.id).await.unwrap();
         assert_eq!(found.end, session.end);
-        assert_eq!(found.state(now(stand)), State::Ended(EndReason::Revoked));
+        assert_eq!(found.state(now(fixture)), State::Ended(EndReason::Revoked));
     }
 }
 
 /// A device that several subjects share, as earlier releases allowed, goes on serving each: at the cap each displaces
 /// its own oldest, and somebody new is refused.
-pub async fn a_shared_device_serves_each_of_its_owners(stand: &Stand) {
-    let sessions = stand.sessions(&stand.store, capped(4));
+pub async fn a_shared_device_serves_each_of_its_owners(fixture: &StoreFixture) {
+    let sessions = fixture.sessions(&fixture.store, capped(4));
     let mut shared = Vec::new();
     for subject in ["anna", "bert", "anna", "bert"] {
-        shared.push(issue_to(stand, "laptop", subject).await);
-        stand.time.pass(tenure_domain::Millis::new(1));
+        shared.push(issue_to(fixture, "laptop", subject).await);
+        fixture.time.pass(tenure_domain::Millis::new(1));
     }
     let anna = sessions.issue(request_of("anna")).await.unwrap();
     assert_eq!((anna.evicted, anna.revoked), (vec![shared[0].id], vec![]));
-    let bert = stand.sessions(&stand.other, capped(4)).issue(request_of("bert")).await.unwrap();
+    let bert = fixture.sessions(&fixture.other, capped(4)).issue(request_of("bert")).await.unwrap();
     assert_eq!(bert.evicted, [shared[1].id]);
     let owners = vec![Subject::new("anna").unwrap(), Subject::new("bert").unwrap()];
     match sessions.issue(request_of("carl")).await {
@@ -197,11 +198,11 @@ pub async fn a_shared_device_serves_each_of_its_owners(stand: &Stand) {
         other => panic!("{other:?}"),
     }
     // Where the cap was lowered to what the others have alone, nobody of them is displaced.
-    match stand.sessions(&stand.store, capped(2)).issue(request_of("anna")).await {
+    match fixture.sessions(&fixture.store, capped(2)).issue(request_of("anna")).await {
         Err(IssueError::Refused(refusal)) => assert_eq!(refusal.owners(), [Subject::new("bert").unwrap()]),
         other => panic!("{other:?}"),
     }
-    let loaded = stand.other.load(&device("laptop")).await.unwrap();
-    let active: Vec<_> = loaded.sessions().iter().filter(|s| s.state(now(stand)) == State::Active).collect();
+    let loaded = fixture.other.load(&device("laptop")).await.unwrap();
+    let active: Vec<_> = loaded.sessions().iter().filter(|s| s.state(now(fixture)) == State::Active).collect();
     assert_eq!(ids(active), ids([&shared[2], &shared[3], &anna.session, &bert.session]));
 }

@@ -1,4 +1,20 @@
-//! The reference model: sessions in a map, kept just as the port says, for whoever is compared with it.
+//! The session repository in memory.
+//!
+//! For tests and examples, and as the reference that other stores are compared with: simple, slow with many sessions,
+//! and gone with the process. It keeps every promise of the port, which its own run of the conformance suite shows.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! use tenure_adapter_memory::MemoryStore;
+//! use tenure_conformance::TestClock;
+//! use tenure_domain::DeviceId;
+//! use tenure_ports::prelude::*;
+//!
+//! let store = MemoryStore::new(TestClock::new());
+//! let device = store.load(&DeviceId::new("laptop").unwrap()).await.unwrap();
+//! assert!(device.sessions().is_empty());
+//! # });
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +26,17 @@ use tenure_domain::{
     SessionParts, SortKey, Timestamp, Touch,
 };
 use tenure_ports::{
-    ChangeKind, Clock, CommitError, Cursor, EventStream, FindOptions, Page, Purge, Purged, SessionCache,
-    SessionCommits, SessionQueries, SessionRepository, SessionUpkeep, StoreError, StoreEvent,
+    Backend, ChangeKind, Clock, CommitError, Cursor, Diagnosis, EventStream, FindOptions, Page, Purge, Purged,
+    SessionCache, SessionCommits, SessionQueries, SessionRepository, SessionUpkeep, StoreError, StoreEvent,
 };
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Sessions in memory. Simple, slow, and gone with the process.
-pub struct Model {
+pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    news: broadcast::Sender<StoreEvent>,
+    sender: broadcast::Sender<StoreEvent>,
 }
 
 #[derive(Default)]
@@ -43,16 +59,16 @@ struct Facts {
     watermark: Option<RevocationWatermark>,
 }
 
-impl Model {
+impl MemoryStore {
     /// An empty store that keeps this time.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, state: Mutex::default(), news: broadcast::channel(4_096).0 })
+        Arc::new(Self { clock, state: Mutex::default(), sender: broadcast::channel(4_096).0 })
     }
 
     /// Tells subscribers; nobody need listen.
     fn tell(&self, session: SessionId, kind: ChangeKind) {
-        drop(self.news.send(StoreEvent::Changed { session, kind, at: self.clock.now() }));
+        drop(self.sender.send(StoreEvent::Changed { session, kind, at: self.clock.now() }));
     }
 }
 
@@ -110,7 +126,9 @@ impl State {
             let session = match known {
                 Some(stored) if stored.session.last_activity > new.last_activity => {
                     let last_activity = stored.session.last_activity;
-                    Session::from_parts(SessionParts { last_activity, ..new.clone().into_parts() }).unwrap()
+                    let later = SessionParts { last_activity, ..new.clone().into_parts() };
+                    // Later activity contradicts no other part.
+                    Session::from_parts(later).unwrap_or_else(|_| new.clone())
                 }
                 _ => new.clone(),
             };
@@ -134,7 +152,7 @@ impl State {
 }
 
 #[async_trait]
-impl SessionCommits for Model {
+impl SessionCommits for MemoryStore {
     async fn find(&self, id: SessionId, _options: FindOptions) -> Result<Option<Session>, StoreError> {
         Ok(self.state.lock().sessions.get(&id).map(|record| record.session.clone()))
     }
@@ -173,7 +191,7 @@ impl SessionCommits for Model {
 }
 
 #[async_trait]
-impl SessionQueries for Model {
+impl SessionQueries for MemoryStore {
     async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         let state = self.state.lock();
         Ok(state.sessions.keys().copied().filter(|id| prefix.matches(*id)).take(limit).collect())
@@ -210,10 +228,10 @@ impl SessionQueries for Model {
     }
 
     async fn subscribe(&self) -> Result<EventStream, StoreError> {
-        Ok(Box::pin(futures_util::stream::unfold(self.news.subscribe(), |mut news| async move {
-            match news.recv().await {
-                Ok(item) => Some((item, news)),
-                Err(RecvError::Lagged(_)) => Some((StoreEvent::Lagged, news)),
+        Ok(Box::pin(futures_util::stream::unfold(self.sender.subscribe(), |mut sender| async move {
+            match sender.recv().await {
+                Ok(item) => Some((item, sender)),
+                Err(RecvError::Lagged(_)) => Some((StoreEvent::Lagged, sender)),
                 Err(RecvError::Closed) => None,
             }
         })))
@@ -221,7 +239,7 @@ impl SessionQueries for Model {
 }
 
 #[async_trait]
-impl SessionUpkeep for Model {
+impl SessionUpkeep for MemoryStore {
     async fn purge(&self, purge: &Purge, _after: Option<Cursor>) -> Result<Purged, StoreError> {
         let mut state = self.state.lock();
         let all = state.sessions.values().map(|record| record.session.clone());
@@ -247,8 +265,23 @@ impl SessionUpkeep for Model {
     }
 }
 
-impl SessionRepository for Model {
+impl SessionRepository for MemoryStore {
     fn cache(&self) -> Option<&dyn SessionCache> {
         None
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryStore {
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    async fn diagnose(&self) -> Vec<Diagnosis> {
+        vec![Diagnosis::warning("sessions are kept in memory", "use it for tests: they are gone with the process")]
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use tenure_domain::{
 };
 use tenure_ports::{FindOptions, Purge, SessionRepository};
 
-use crate::stand::Stand;
+use crate::fixture::StoreFixture;
 
 /// Whatever a record may have.
 pub(super) fn device(name: &str) -> DeviceId {
@@ -30,12 +30,12 @@ pub(super) fn idling() -> Policy {
     policy(PolicySettings { idle_timeout: Some(Millis::hours(1)), ..PolicySettings::default() })
 }
 
-pub(super) fn new_session(stand: &Stand, policy: &Policy) -> NewSession {
+pub(super) fn new_session(fixture: &StoreFixture, policy: &Policy) -> NewSession {
     let client = ClientInfo::default().with(ClientField::DisplayName, "Test client").unwrap();
     NewSession {
-        id: stand.random.bytes(),
-        family: Family::new(stand.random.bytes()),
-        rotation_secret: RotationSecret::new(stand.random.bytes()),
+        id: fixture.random.bytes(),
+        family: Family::new(fixture.random.bytes()),
+        rotation_secret: RotationSecret::new(fixture.random.bytes()),
         subject: Subject::default(),
         client: Arc::new(client),
         terms: policy.terms(None).unwrap(),
@@ -43,46 +43,46 @@ pub(super) fn new_session(stand: &Stand, policy: &Policy) -> NewSession {
     }
 }
 
-pub(super) fn now(stand: &Stand) -> Timestamp {
-    stand.clock.now()
+pub(super) fn now(fixture: &StoreFixture) -> Timestamp {
+    fixture.clock.now()
 }
 
 /// An issue, decided and not committed.
-pub(super) async fn decide_issue(stand: &Stand, name: &str, policy: &Policy) -> Issue {
-    let loaded = stand.store.load(&device(name)).await.unwrap();
-    loaded.issue(new_session(stand, policy), policy, now(stand)).unwrap()
+pub(super) async fn decide_issue(fixture: &StoreFixture, name: &str, policy: &Policy) -> Issue {
+    let loaded = fixture.store.load(&device(name)).await.unwrap();
+    loaded.issue(new_session(fixture, policy), policy, now(fixture)).unwrap()
 }
 
-pub(super) async fn issue(stand: &Stand, name: &str, policy: &Policy) -> Issue {
-    let issue = decide_issue(stand, name, policy).await;
-    stand.store.commit(&issue.commit).await.unwrap();
+pub(super) async fn issue(fixture: &StoreFixture, name: &str, policy: &Policy) -> Issue {
+    let issue = decide_issue(fixture, name, policy).await;
+    fixture.store.commit(&issue.commit).await.unwrap();
     issue
 }
 
 /// Whoever else has sessions there: earlier releases made such devices, and imports still do.
-pub(super) async fn issue_to(stand: &Stand, name: &str, subject: &str) -> Session {
+pub(super) async fn issue_to(fixture: &StoreFixture, name: &str, subject: &str) -> Session {
     let policy = Policy::default();
-    let loaded = stand.store.load(&device(name)).await.unwrap();
+    let loaded = fixture.store.load(&device(name)).await.unwrap();
     let own = loaded.sessions().iter().filter(|session| session.subject.as_str() == subject).cloned().collect();
     let loaded = Device::new(device(name), loaded.revision(), own, loaded.revocation_watermark());
-    let new_session = NewSession { subject: Subject::recorded(subject).unwrap(), ..new_session(stand, &policy) };
-    let issue = loaded.issue(new_session, &policy, now(stand)).unwrap();
-    stand.store.commit(&issue.commit).await.unwrap();
+    let new_session = NewSession { subject: Subject::recorded(subject).unwrap(), ..new_session(fixture, &policy) };
+    let issue = loaded.issue(new_session, &policy, now(fixture)).unwrap();
+    fixture.store.commit(&issue.commit).await.unwrap();
     issue.session
 }
 
 /// A rotation, decided and not committed.
-pub(super) async fn decide_rotation(stand: &Stand, token: &Token, policy: &Policy) -> Rotation {
-    let loaded = load_of(stand, token.session()).await;
-    match loaded.rotate(token, &RotationSecret::new(stand.random.bytes()), policy, now(stand)) {
+pub(super) async fn decide_rotation(fixture: &StoreFixture, token: &Token, policy: &Policy) -> Rotation {
+    let loaded = load_of(fixture, token.session()).await;
+    match loaded.rotate(token, &RotationSecret::new(fixture.random.bytes()), policy, now(fixture)) {
         Decision::Accept(rotation) => rotation,
         other => panic!("not rotated: {other:?}"),
     }
 }
 
-pub(super) async fn rotate(stand: &Stand, token: &Token, policy: &Policy) -> Rotation {
-    let rotation = decide_rotation(stand, token, policy).await;
-    stand.store.commit(&rotation.commit).await.unwrap();
+pub(super) async fn rotate(fixture: &StoreFixture, token: &Token, policy: &Policy) -> Rotation {
+    let rotation = decide_rotation(fixture, token, policy).await;
+    fixture.store.commit(&rotation.commit).await.unwrap();
     rotation
 }
 
@@ -99,18 +99,18 @@ pub(super) fn revocation(loaded: &Device, id: SessionId, now: Timestamp) -> Comm
     loaded.revoke(&Selection::one(id), &cause(), &Policy::default(), now).commit.unwrap()
 }
 
-pub(super) async fn revoke(stand: &Stand, id: SessionId) -> Session {
-    let commit = revocation(&load_of(stand, id).await, id, now(stand));
-    stand.store.commit(&commit).await.unwrap();
-    stand.store.find(id, FindOptions::EXACT).await.unwrap().unwrap()
+pub(super) async fn revoke(fixture: &StoreFixture, id: SessionId) -> Session {
+    let commit = revocation(&load_of(fixture, id).await, id, now(fixture));
+    fixture.store.commit(&commit).await.unwrap();
+    fixture.store.find(id, FindOptions::EXACT).await.unwrap().unwrap()
 }
 
-pub(super) async fn load_of(stand: &Stand, id: SessionId) -> Device {
-    stand.store.load_by_session(id).await.unwrap().unwrap()
+pub(super) async fn load_of(fixture: &StoreFixture, id: SessionId) -> Device {
+    fixture.store.load_by_session(id).await.unwrap().unwrap()
 }
 
-pub(super) async fn find(stand: &Stand, id: SessionId) -> Option<Session> {
-    stand.store.find(id, FindOptions::EXACT).await.unwrap()
+pub(super) async fn find(fixture: &StoreFixture, id: SessionId) -> Option<Session> {
+    fixture.store.find(id, FindOptions::EXACT).await.unwrap()
 }
 
 /// A session that no store knows, in the bucket of another.
@@ -142,11 +142,11 @@ pub(super) fn ids<'a>(sessions: impl IntoIterator<Item = &'a Session>) -> Vec<Se
 }
 
 /// A whole purge of what was over by `over_by`.
-pub(super) async fn purge(stand: &Stand, over_by: Timestamp, dry_run: bool) -> u64 {
-    let purge = Purge { now: now(stand), inactive_by: over_by, dry_run };
+pub(super) async fn purge(fixture: &StoreFixture, over_by: Timestamp, dry_run: bool) -> u64 {
+    let purge = Purge { now: now(fixture), inactive_by: over_by, dry_run };
     let (mut removed, mut cursor) = (0, None);
     loop {
-        let part = stand.store.purge(&purge, cursor).await.unwrap();
+        let part = fixture.store.purge(&purge, cursor).await.unwrap();
         removed += part.removed;
         cursor = part.next;
         if cursor.is_none() {

@@ -1,41 +1,65 @@
-//! The conformance suite: one function for each promise of the port, over whatever store stands there.
+//! What every session repository promises, as tests over the port.
 //!
-//! ```ignore
-//! tenure_tests::conformance!(redis, Stand::redis);
+//! Each promise is one function over a [`StoreFixture`]: a store that two processes have open, and the clock that it
+//! goes by. [`conformance!`] makes a module of tests, one for each promise, each on a fixture of its own:
+//!
 //! ```
-//! makes a module of tests, one for each promise, each on a stand of its own.
+//! use tenure_adapter_memory::MemoryStore;
+//! use tenure_conformance::{StoreFixture, TestClock};
+//!
+//! async fn memory() -> StoreFixture {
+//!     let clock = TestClock::new();
+//!     let store = MemoryStore::new(clock.clone());
+//!     StoreFixture::new(store.clone(), store, clock.clone(), clock, ())
+//! }
+//!
+//! # mod tests {
+//! tenure_conformance::conformance!(in_memory, super::memory);
+//! # }
+//! # fn main() {}
+//! ```
+//!
+//! The doubles that tests of the use cases need are here too: [`TestClock`], [`SeededRandom`], and the machine's own
+//! [`SystemClock`] and [`SystemRandom`] for experiments with real processes.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod activity;
 mod commits;
-mod news;
-mod over;
+mod concurrency;
+mod doubles;
+mod events;
+mod fixture;
+mod lifecycle;
+mod listing;
 mod reading;
 mod support;
-mod together;
-mod walks;
+mod system;
 
 use std::panic::AssertUnwindSafe;
 
 pub use activity::*;
 pub use commits::*;
+pub use concurrency::*;
+pub use doubles::{FailingRandom, START, SeededRandom, TestClock, TickingClock};
+pub use events::*;
+pub use fixture::StoreFixture;
 use futures_util::FutureExt as _;
-pub use news::*;
-pub use over::*;
+pub use lifecycle::*;
+pub use listing::*;
 pub use reading::*;
-pub use together::*;
-pub use walks::*;
+pub use system::{SystemClock, SystemRandom};
 
 /// Whether a promise holds: whether its function ends without a panic.
 pub async fn holds(promise: impl Future<Output = ()>) -> bool {
     AssertUnwindSafe(promise).catch_unwind().await.is_ok()
 }
 
-/// Stamps the suite: a module with this name, of which each test asks this function for a stand.
+/// Stamps the suite: a module with this name, of which each test asks this function for a fixture.
 #[macro_export]
 macro_rules! conformance {
-    ($name:ident, $stand:path) => {
+    ($name:ident, $fixture:path) => {
         mod $name {
-            $crate::promises!(stamp $stand);
+            $crate::promises!(stamp $fixture);
         }
     };
 }
@@ -71,7 +95,7 @@ macro_rules! promises {
             activity_resurrects_nothing
             a_commit_keeps_later_activity
             activity_of_many_sessions_is_taken_at_once
-            // over
+            // lifecycle
             the_ones_that_were_over_first_are_dropped
             lapsed_sessions_leave_the_load_and_stay_readable
             a_purge_removes_and_counts_what_is_over
@@ -82,17 +106,17 @@ macro_rules! promises {
             an_import_owes_nothing_to_what_is_not_retained
             what_comes_back_after_its_time_is_expired
             a_token_holds_to_its_last_millisecond
-            // walks
+            // listing
             a_walk_sees_each_session_once
             a_walk_shows_what_its_filter_means
             a_walk_through_changes_misses_nothing_that_stays
             a_listing_is_in_order
             ids_are_found_by_their_start
-            // news
+            // events
             changes_are_told_in_order
             changes_of_another_process_are_told
             activity_is_no_news
-            // together
+            // concurrency
             one_of_many_commits_on_a_revision_is_applied
             a_revocation_is_seen_by_whoever_verified_before
             one_of_many_rotations_is_made
@@ -107,23 +131,23 @@ macro_rules! promises {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! stamp {
-    (($stand:path) $($promise:ident)*) => {$(
+    (($fixture:path) $($promise:ident)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $promise() {
-            let stand = $stand().await;
-            $crate::conformance::$promise(&stand).await;
+            let fixture = $fixture().await;
+            $crate::$promise(&fixture).await;
         }
     )*};
 }
 
-/// Stamps the suite as one test, for stores whose servers take seconds to start: each promise on a stand of its own,
+/// Stamps the suite as one test, for stores whose servers take seconds to start: each promise on a fixture of its own,
 /// made by this function of the servers and the promise's name.
 #[macro_export]
 macro_rules! conformance_in_one {
-    ($name:ident, $start:expr, $stand:path) => {
+    ($name:ident, $start:expr, $fixture:path) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            $crate::promises!(stamp_in_one $start, $stand);
+            $crate::promises!(stamp_in_one $start, $fixture);
         }
     };
 }
@@ -132,12 +156,12 @@ macro_rules! conformance_in_one {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! stamp_in_one {
-    (($start:expr, $stand:path) $($promise:ident)*) => {
+    (($start:expr, $fixture:path) $($promise:ident)*) => {
         let servers = $start;
         let mut broken = Vec::new();
         $(
-            let stand = $stand(&servers, stringify!($promise)).await;
-            if !$crate::conformance::holds($crate::conformance::$promise(&stand)).await {
+            let fixture = $fixture(&servers, stringify!($promise)).await;
+            if !$crate::holds($crate::$promise(&fixture)).await {
                 broken.push(stringify!($promise));
             }
         )*
@@ -159,13 +183,13 @@ mod tests {
     #[test]
     fn every_promise_is_stamped() {
         let sources = [
-            include_str!("conformance/activity.rs"),
-            include_str!("conformance/commits.rs"),
-            include_str!("conformance/news.rs"),
-            include_str!("conformance/over.rs"),
-            include_str!("conformance/reading.rs"),
-            include_str!("conformance/together.rs"),
-            include_str!("conformance/walks.rs"),
+            include_str!("activity.rs"),
+            include_str!("commits.rs"),
+            include_str!("events.rs"),
+            include_str!("lifecycle.rs"),
+            include_str!("reading.rs"),
+            include_str!("concurrency.rs"),
+            include_str!("listing.rs"),
         ];
         let written = sources.iter().flat_map(|source| source.split("\npub async fn ").skip(1));
         let mut written: Vec<&str> = written.filter_map(|rest| rest.split('(').next()).collect();

@@ -8,7 +8,7 @@ use tenure_ports::{ChangeKind, EventStream, SessionRepository, StoreEvent};
 use tokio::time::timeout;
 
 use super::support::{capped, device, idling, issue, load_of, new_session, now, purge, revocation, revoke, rotate};
-use crate::stand::Stand;
+use crate::fixture::StoreFixture;
 
 /// News comes soon; a loaded machine may take its time.
 const SOON: Duration = Duration::from_secs(20);
@@ -41,30 +41,30 @@ async fn expect(feed: &mut EventStream, past: &[Told], wanted: &[Told]) {
 }
 
 /// Every kind of change is told, each device's in its order, with the store's time.
-pub async fn changes_are_told_in_order(stand: &Stand) {
+pub async fn changes_are_told_in_order(fixture: &StoreFixture) {
     let policy = capped(1);
-    let before = issue(stand, "laptop", &policy).await;
+    let before = issue(fixture, "laptop", &policy).await;
     let past = [(before.session.id, ChangeKind::Issued)];
-    let mut feed = stand.store.subscribe().await.unwrap();
-    let first = issue(stand, "laptop", &policy).await;
+    let mut feed = fixture.store.subscribe().await.unwrap();
+    let first = issue(fixture, "laptop", &policy).await;
     let id = first.session.id;
     let mut item = next(&mut feed).await;
     while past.contains(&item.0) {
         item = next(&mut feed).await;
     }
-    assert_eq!(item, ((id, ChangeKind::Issued), now(stand)));
+    assert_eq!(item, ((id, ChangeKind::Issued), now(fixture)));
     expect(&mut feed, &past, &[(before.session.id, ChangeKind::Ended(EndReason::Evicted))]).await;
-    rotate(stand, &first.token, &policy).await;
+    rotate(fixture, &first.token, &policy).await;
     let client = ClientInfo::default().with(ClientField::Address, "127.0.0.1").unwrap();
-    let update = load_of(stand, id).await.update_client(id, &client, &policy, now(stand)).unwrap();
-    stand.store.commit(&update).await.unwrap();
-    revoke(stand, id).await;
+    let update = load_of(fixture, id).await.update_client(id, &client, &policy, now(fixture)).unwrap();
+    fixture.store.commit(&update).await.unwrap();
+    revoke(fixture, id).await;
     let foreign = tenure_domain::Device::unknown(device("phone"))
-        .issue(new_session(stand, &policy), &policy, now(stand))
+        .issue(new_session(fixture, &policy), &policy, now(fixture))
         .unwrap();
-    let loaded = stand.store.load(&device("phone")).await.unwrap();
-    let import = loaded.import(std::slice::from_ref(&foreign.session), &[], &policy, now(stand)).commit.unwrap();
-    stand.store.commit(&import).await.unwrap();
+    let loaded = fixture.store.load(&device("phone")).await.unwrap();
+    let import = loaded.import(std::slice::from_ref(&foreign.session), &[], &policy, now(fixture)).commit.unwrap();
+    fixture.store.commit(&import).await.unwrap();
     expect(
         &mut feed,
         &past,
@@ -76,43 +76,43 @@ pub async fn changes_are_told_in_order(stand: &Stand) {
         ],
     )
     .await;
-    let idle = issue(stand, "tablet", &idling()).await.session;
-    stand.time.pass(Millis::hours(1));
-    let end_idle = load_of(stand, idle.id).await.end_idle(&idling(), now(stand)).unwrap();
-    stand.store.commit(&end_idle).await.unwrap();
+    let idle = issue(fixture, "tablet", &idling()).await.session;
+    fixture.time.pass(Millis::hours(1));
+    let end_idle = load_of(fixture, idle.id).await.end_idle(&idling(), now(fixture)).unwrap();
+    fixture.store.commit(&end_idle).await.unwrap();
     expect(&mut feed, &past, &[(idle.id, ChangeKind::Issued), (idle.id, ChangeKind::Ended(EndReason::Idle))]).await;
-    assert_eq!(purge(stand, now(stand), false).await, 3);
+    assert_eq!(purge(fixture, now(fixture), false).await, 3);
     expect(&mut feed, &past, &[before.session.id, id, idle.id].map(|id| (id, ChangeKind::Purged))).await;
 }
 
 /// What another process changes is told too.
-pub async fn changes_of_another_process_are_told(stand: &Stand) {
+pub async fn changes_of_another_process_are_told(fixture: &StoreFixture) {
     let policy = Policy::default();
-    let before = issue(stand, "laptop", &policy).await;
+    let before = issue(fixture, "laptop", &policy).await;
     let past = [(before.session.id, ChangeKind::Issued)];
-    let mut feed = stand.other.subscribe().await.unwrap();
+    let mut feed = fixture.other.subscribe().await.unwrap();
     for _ in 0..10 {
-        let issued = issue(stand, "laptop", &policy).await;
+        let issued = issue(fixture, "laptop", &policy).await;
         let id = issued.session.id;
-        rotate(stand, &issued.token, &policy).await;
-        revoke(stand, id).await;
+        rotate(fixture, &issued.token, &policy).await;
+        revoke(fixture, id).await;
         let told = [ChangeKind::Issued, ChangeKind::Rotated, ChangeKind::Ended(EndReason::Revoked)];
         expect(&mut feed, &past, &told.map(|kind| (id, kind))).await;
     }
-    revoke(stand, before.session.id).await;
+    revoke(fixture, before.session.id).await;
     expect(&mut feed, &past, &[(before.session.id, ChangeKind::Ended(EndReason::Revoked))]).await;
 }
 
 /// Use is no news, and neither is what was refused.
-pub async fn activity_is_no_news(stand: &Stand) {
+pub async fn activity_is_no_news(fixture: &StoreFixture) {
     let policy = Policy::default();
-    let issued = issue(stand, "laptop", &policy).await;
+    let issued = issue(fixture, "laptop", &policy).await;
     let id = issued.session.id;
-    let mut feed = stand.store.subscribe().await.unwrap();
-    stand.time.pass(Millis::minutes(1));
-    stand.store.touch(&[Touch { session: id, at: now(stand) }]).await.unwrap();
-    assert!(stand.store.commit(&issued.commit).await.is_err());
-    let store: &dyn SessionRepository = &*stand.store;
-    store.commit(&revocation(&load_of(stand, id).await, id, now(stand))).await.unwrap();
+    let mut feed = fixture.store.subscribe().await.unwrap();
+    fixture.time.pass(Millis::minutes(1));
+    fixture.store.touch(&[Touch { session: id, at: now(fixture) }]).await.unwrap();
+    assert!(fixture.store.commit(&issued.commit).await.is_err());
+    let store: &dyn SessionRepository = &*fixture.store;
+    store.commit(&revocation(&load_of(fixture, id).await, id, now(fixture))).await.unwrap();
     expect(&mut feed, &[(id, ChangeKind::Issued)], &[(id, ChangeKind::Ended(EndReason::Revoked))]).await;
 }

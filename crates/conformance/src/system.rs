@@ -7,9 +7,9 @@ use tenure_ports::{Clock, RandomSource, RandomSourceError};
 
 /// The wall clock.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WallClock;
+pub struct SystemClock;
 
-impl Clock for WallClock {
+impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is a Clock: the one thing that may read the wall clock")]
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -19,9 +19,9 @@ impl Clock for WallClock {
 
 /// The operating system's random source.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct OsEntropy;
+pub struct SystemRandom;
 
-impl RandomSource for OsEntropy {
+impl RandomSource for SystemRandom {
     #[expect(clippy::disallowed_methods, reason = "this is an Entropy: the one thing that may draw randomness")]
     fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
         getrandom::fill(buffer).map_err(|error| RandomSourceError(error.to_string()))

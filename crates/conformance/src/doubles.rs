@@ -1,9 +1,8 @@
-//! A time that tests move and randomness that they can repeat.
+//! Doubles for the clock and the random source.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tenure_adapter_json::Boot;
 use tenure_domain::{Millis, Timestamp};
 use tenure_ports::{Clock, RandomSource, RandomSourceError};
 
@@ -12,15 +11,21 @@ pub const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
 /// One time for the wall and the machine; it stands still until it is moved.
 #[derive(Debug)]
-pub struct TestTime {
+pub struct TestClock {
     passed: AtomicU64,
 }
 
-impl TestTime {
+impl TestClock {
     /// A time that stands at [`START`].
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self { passed: AtomicU64::new(0) })
+    }
+
+    /// How much time has passed since [`START`].
+    #[must_use]
+    pub fn elapsed(&self) -> Millis {
+        Millis::new(self.passed.load(Ordering::SeqCst))
     }
 
     /// Lets time pass.
@@ -34,27 +39,17 @@ impl TestTime {
     }
 }
 
-impl Clock for TestTime {
+impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        START.plus(Millis::new(self.passed.load(Ordering::SeqCst)))
-    }
-}
-
-impl Boot for TestTime {
-    fn id(&self) -> String {
-        "testboot".to_owned()
-    }
-
-    fn uptime(&self) -> Millis {
-        Millis::new(3_600_000 + self.passed.load(Ordering::SeqCst))
+        START.plus(self.elapsed())
     }
 }
 
 /// Numbers as good as random where nobody guesses, and the same for the same seed.
 #[derive(Debug)]
-pub struct SeededEntropy(AtomicU64);
+pub struct SeededRandom(AtomicU64);
 
-impl SeededEntropy {
+impl SeededRandom {
     /// The numbers of this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
@@ -83,9 +78,37 @@ impl SeededEntropy {
     }
 }
 
-impl RandomSource for SeededEntropy {
+impl RandomSource for SeededRandom {
     fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
         self.write(buffer);
         Ok(())
+    }
+}
+
+/// A clock that is a second later at each look, so that no two decisions share an instant.
+#[derive(Debug)]
+pub struct TickingClock(AtomicU64);
+
+impl TickingClock {
+    /// A clock whose first look finds [`START`].
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(START.as_millis())))
+    }
+}
+
+impl Clock for TickingClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.fetch_add(1_000, Ordering::SeqCst))
+    }
+}
+
+/// A random source that always fails.
+#[derive(Clone, Copy, Debug)]
+pub struct FailingRandom;
+
+impl RandomSource for FailingRandom {
+    fn fill(&self, _buffer: &mut [u8]) -> Result<(), RandomSourceError> {
+        Err(RandomSourceError("made to fail".to_owned()))
     }
 }

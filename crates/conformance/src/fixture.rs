@@ -1,0 +1,78 @@
+//! A store under test as two processes have it, and the time that it goes by.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenure_domain::Policy;
+use tenure_ports::{Clock, SessionRepository};
+use tenure_service::Sessions;
+use tokio::time::{Instant, sleep};
+
+use crate::doubles::{SeededRandom, TestClock};
+
+/// A store under test, and all that it needs to live.
+pub struct StoreFixture {
+    /// The store, as one process has it.
+    pub store: Arc<dyn SessionRepository>,
+    /// The same store, as another process has it.
+    pub other: Arc<dyn SessionRepository>,
+    /// The store's time.
+    pub clock: Arc<dyn Clock>,
+    /// What moves the store's time.
+    pub time: Arc<TestClock>,
+    /// How long `other` may go on answering `find` as before a change that `store` made.
+    pub lag: Duration,
+    /// The randomness of everything that is issued here.
+    pub random: Arc<SeededRandom>,
+    /// Directories and servers, gone with the fixture.
+    _resources: Box<dyn Any + Send + Sync>,
+}
+
+impl StoreFixture {
+    /// A fixture for a store that two handles were opened of; `resources` live as long as it does.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn SessionRepository>,
+        other: Arc<dyn SessionRepository>,
+        clock: Arc<dyn Clock>,
+        time: Arc<TestClock>,
+        resources: impl Any + Send + Sync,
+    ) -> Self {
+        let random = Arc::new(SeededRandom::new(1));
+        Self { store, other, clock, time, lag: Duration::ZERO, random, _resources: Box::new(resources) }
+    }
+
+    /// The fixture of a store where a change may reach the other process' `find` only after `lag`.
+    #[must_use]
+    pub fn with_lag(self, lag: Duration) -> Self {
+        Self { lag, ..self }
+    }
+
+    /// The use cases over one of the two handles.
+    #[must_use]
+    pub fn sessions(&self, store: &Arc<dyn SessionRepository>, policy: Policy) -> Sessions {
+        Sessions::new(Arc::clone(store), Arc::clone(&self.clock), self.random.clone(), policy)
+    }
+
+    /// Asserts what the other process reads: at once, or within the lag where the store has one.
+    #[track_caller]
+    pub fn seen<T: PartialEq + std::fmt::Debug>(
+        &self,
+        wanted: T,
+        read: impl AsyncFn(&dyn SessionRepository) -> T,
+    ) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let deadline = Instant::now() + self.lag;
+            loop {
+                let got = read(&*self.other).await;
+                if got == wanted {
+                    return;
+                }
+                assert!(Instant::now() < deadline, "at {caller}: the other process reads {got:?}, not {wanted:?}");
+                sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+}

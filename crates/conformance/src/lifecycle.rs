@@ -1,0 +1,217 @@
+//! Sessions that are over: how long they are kept, how they go, and that nothing brings them back.
+
+use tenure_domain::{EndReason, Filter, Millis, Policy, PolicySettings, Refusal, Session, SessionId, Touch};
+use tenure_ports::{CommitError, FindOptions};
+use tenure_service::{ActivityMode, VerifyError};
+
+use super::support::{
+    capped, decide_rotation, device, find, idling, ids, issue, load_of, now, policy, purge, retained, revocation,
+    revoke, walk,
+};
+use crate::fixture::StoreFixture;
+
+/// Of a device's sessions that are over, only the newest so many stay.
+pub async fn the_ones_that_were_over_first_are_dropped(fixture: &StoreFixture) {
+    let policy = capped(1);
+    let mut issued = Vec::new();
+    for _ in 0..14 {
+        // Each evicts the one before.
+        issued.push(issue(fixture, "laptop", &policy).await.session);
+        fixture.time.pass(Millis::seconds(1));
+    }
+    let beside = issue(fixture, "phone", &policy).await.session;
+    let kept = walk(&*fixture.store, &Filter { device: Some(device("laptop")), ..retained() }, now(fixture), 100).await;
+    assert_eq!(ids(&kept), ids(&issued[3..]), "one active and ten evicted");
+    for dropped in &issued[..3] {
+        assert_eq!(find(fixture, dropped.id).await, None);
+        fixture.seen(None, async |other| other.find(dropped.id, FindOptions::EXACT).await.unwrap()).await;
+    }
+    // A tie is broken by the id.
+    let loaded = fixture.store.load(&device("laptop")).await.unwrap();
+    let mut end = loaded.revoke(&Default::default(), &super::support::cause(), &policy, now(fixture)).commit.unwrap();
+    end.retain = 2;
+    fixture.store.commit(&end).await.unwrap();
+    let mut by_end: Vec<Session> = kept.into_iter().filter(|session| session.end.is_some()).collect();
+    by_end.sort_by_key(|session| (session.ended_at(), session.id));
+    let left = walk(&*fixture.store, &Filter { device: Some(device("laptop")), ..retained() }, now(fixture), 100).await;
+    assert_eq!(ids(&left), ids([by_end.last().unwrap(), issued.last().unwrap()]));
+    assert_eq!(find(fixture, beside.id).await, Some(beside));
+}
+
+/// A session whose time a commit named over is decided on no more, and still tells why it is refused.
+pub async fn lapsed_sessions_leave_the_load_and_stay_readable(fixture: &StoreFixture) {
+    let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
+    let over = issue(fixture, "laptop", &short).await.session;
+    fixture.time.pass(Millis::hours(2));
+    assert_eq!(ids(fixture.store.load(&device("laptop")).await.unwrap().sessions()), [over.id]);
+    let next = issue(fixture, "laptop", &Policy::default()).await;
+    assert_eq!(next.commit.expired, [over.id]);
+    for store in [&fixture.store, &fixture.other] {
+        assert_eq!(ids(store.load(&device("laptop")).await.unwrap().sessions()), [next.session.id]);
+        assert_eq!(ids(store.load_by_session(over.id).await.unwrap().unwrap().sessions()), ids([&over, &next.session]));
+    }
+    assert_eq!(find(fixture, over.id).await, Some(over.clone()));
+    assert_eq!(ids(&walk(&*fixture.store, &retained(), now(fixture), 10).await), ids([&over, &next.session]));
+    assert_eq!(ids(&walk(&*fixture.store, &Filter::default(), now(fixture), 10).await), [next.session.id]);
+    // It counts among those that stay readable.
+    let loaded = fixture.store.load(&device("laptop")).await.unwrap();
+    let mut end = revocation(&loaded, next.session.id, now(fixture));
+    end.retain = 1;
+    fixture.store.commit(&end).await.unwrap();
+    assert_eq!(find(fixture, over.id).await, None);
+    assert!(find(fixture, next.session.id).await.is_some());
+}
+
+/// A purge removes what is over and nothing else, says how much, and a dry run says the same and removes nothing.
+pub async fn a_purge_removes_and_counts_what_is_over(fixture: &StoreFixture) {
+    let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
+    let mut over = Vec::new();
+    for n in 0..20 {
+        over.push(issue(fixture, &format!("device-{n}"), &short).await.session);
+    }
+    let active = issue(fixture, "device-3", &Policy::default()).await.session;
+    let idle = issue(fixture, "device-4", &idling()).await.session;
+    let revoked = issue(fixture, "device-5", &Policy::default()).await.session;
+    revoke(fixture, revoked.id).await;
+    fixture.time.pass(Millis::hours(1));
+    let before = walk(&*fixture.store, &retained(), now(fixture), 100).await;
+    assert_eq!(before.len(), 23);
+    assert_eq!(purge(fixture, now(fixture), true).await, 22);
+    assert_eq!(walk(&*fixture.store, &retained(), now(fixture), 100).await, before);
+    assert_eq!(purge(fixture, now(fixture), false).await, 22);
+    for store in [&fixture.store, &fixture.other] {
+        assert_eq!(walk(&**store, &retained(), now(fixture), 100).await, std::slice::from_ref(&active));
+        assert_eq!(store.load_by_session(over[0].id).await.unwrap(), None);
+        assert_eq!(ids(store.load(&device("device-3")).await.unwrap().sessions()), [active.id]);
+    }
+    for gone in over.iter().chain([&idle, &revoked]) {
+        assert_eq!(find(fixture, gone.id).await, None);
+        fixture.seen(None, async |other| other.find(gone.id, FindOptions::EXACT).await.unwrap()).await;
+    }
+    assert_eq!(purge(fixture, now(fixture), false).await, 0);
+}
+
+/// A purge of what was over a while ago leaves what was over since.
+pub async fn a_purge_spares_what_was_over_later(fixture: &StoreFixture) {
+    let policy = Policy::default();
+    let (early, late) = (issue(fixture, "laptop", &policy).await, issue(fixture, "laptop", &policy).await);
+    let first = revoke(fixture, early.session.id).await;
+    fixture.time.pass(Millis::new(1));
+    let second = revoke(fixture, late.session.id).await;
+    fixture.time.pass(Millis::minutes(5));
+    assert_eq!(purge(fixture, first.ended_at().minus(Millis::new(1)), false).await, 0);
+    assert_eq!(purge(fixture, first.ended_at(), false).await, 1);
+    assert_eq!(walk(&*fixture.store, &retained(), now(fixture), 10).await, std::slice::from_ref(&second));
+    assert_eq!(purge(fixture, second.ended_at(), false).await, 1);
+}
+
+/// What was decided on a session that a purge removed unended is not applied any more.
+pub async fn a_purge_of_what_had_not_ended_makes_a_revision(fixture: &StoreFixture) {
+    let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
+    let over = issue(fixture, "laptop", &short).await.session;
+    let stays = issue(fixture, "laptop", &Policy::default()).await;
+    fixture.time.pass(Millis::hours(1));
+    let before = load_of(fixture, stays.session.id).await;
+    assert_eq!(ids(before.sessions()), ids([&over, &stays.session]));
+    let decided = revocation(&before, stays.session.id, now(fixture));
+    assert_eq!(purge(fixture, now(fixture), false).await, 1);
+    assert_ne!(load_of(fixture, stays.session.id).await.revision(), before.revision());
+    assert_eq!(fixture.store.commit(&decided).await, Err(CommitError::Conflict));
+}
+
+/// A device remembers that sessions were ended before their time, longer than their records.
+pub async fn a_horizon_outlives_the_records(fixture: &StoreFixture) {
+    let policy = Policy::default();
+    let session = issue(fixture, "laptop", &policy).await.session;
+    fixture.time.pass(Millis::minutes(1));
+    revoke(fixture, session.id).await;
+    let watermark = fixture.store.load(&device("laptop")).await.unwrap().revocation_watermark().unwrap();
+    assert_eq!((watermark.created_at, watermark.until), (session.created_at, session.expires_at));
+    assert_eq!(purge(fixture, now(fixture), false).await, 1);
+    for store in [&fixture.store, &fixture.other] {
+        let loaded = store.load(&device("laptop")).await.unwrap();
+        assert_eq!((loaded.revocation_watermark(), loaded.sessions()), (Some(watermark), &[][..]));
+    }
+    // Another one's life on the device does not shorten it.
+    let next = issue(fixture, "laptop", &policy).await.session;
+    assert_eq!(fixture.store.load(&device("laptop")).await.unwrap().revocation_watermark(), Some(watermark));
+    fixture.time.pass_to(watermark.until.minus(Millis::new(1)));
+    revoke(fixture, next.id).await;
+    purge(fixture, now(fixture), false).await;
+    let loaded = fixture.store.load(&device("laptop")).await.unwrap();
+    assert_eq!(loaded.revocation_watermark().map(|watermark| watermark.until), Some(next.expires_at));
+}
+
+/// An export from before a revocation does not undo it, though the record is long gone.
+pub async fn an_older_export_brings_nothing_back(fixture: &StoreFixture) {
+    let policy = Policy::default();
+    let sessions = fixture.sessions(&fixture.store, policy);
+    let issued = issue(fixture, "laptop", &policy).await;
+    let export = vec![issued.session.clone()];
+    let ended = revoke(fixture, issued.session.id).await;
+    let report = sessions.import(export.clone(), false, |_| {}).await.unwrap();
+    assert_eq!((report.already_present, report.imported), (1, 0));
+    assert_eq!(find(fixture, ended.id).await, Some(ended.clone()));
+    assert_eq!(purge(fixture, now(fixture), false).await, 1);
+    let report = fixture.sessions(&fixture.other, policy).import(export, false, |_| {}).await.unwrap();
+    assert_eq!((report.blocked, report.imported), (vec![ended.id], 0));
+    assert_eq!(find(fixture, ended.id).await, None);
+    let refused = sessions.verify(&issued.token, ActivityMode::Record).await.map(drop);
+    assert_eq!(refused, Err(VerifyError::Refused(Refusal::Unknown)));
+}
+
+/// What is left here of a session whose retention is over does not matter to one that lives on elsewhere.
+pub async fn an_import_owes_nothing_to_what_is_not_retained(fixture: &StoreFixture) {
+    let policy = policy(PolicySettings { retention: Some(Millis::hours(1)), ..PolicySettings::default() });
+    let (used, left) = (issue(fixture, "laptop", &policy).await, issue(fixture, "phone", &policy).await);
+    let start = now(fixture);
+    fixture.time.pass(Millis::hours(20));
+    // There they were rotated; here they were not, and used later.
+    let elsewhere = decide_rotation(fixture, &used.token, &policy).await.session;
+    let mut idle = decide_rotation(fixture, &left.token, &policy).await.session.into_parts();
+    idle.terms.idle_timeout = Some(Millis::hours(2));
+    let idle = Session::from_parts(idle).unwrap();
+    fixture.time.pass(Millis::hours(3));
+    let touch = |session: SessionId| Touch { session, at: now(fixture) };
+    fixture.store.touch(&[touch(elsewhere.id), touch(idle.id)]).await.unwrap();
+    fixture.time.pass_to(start.plus(Millis::hours(25)));
+    let sessions = fixture.sessions(&fixture.store, policy);
+    let report = sessions.import(vec![elsewhere.clone(), idle.clone()], false, |_| {}).await.unwrap();
+    assert_eq!((report.imported, report.changed_since), (2, vec![]));
+    assert_eq!(find(fixture, elsewhere.id).await, Some(elsewhere));
+    assert_eq!(find(fixture, idle.id).await.unwrap().end.clone().unwrap().reason, EndReason::Idle);
+}
+
+/// One that ended here and comes back after its time is over, as it does no harm, is what it is by then.
+pub async fn what_comes_back_after_its_time_is_expired(fixture: &StoreFixture) {
+    let policy = Policy::default();
+    let sessions = fixture.sessions(&fixture.store, policy);
+    let issued = issue(fixture, "laptop", &policy).await.session;
+    revoke(fixture, issued.id).await;
+    assert_eq!(purge(fixture, now(fixture), false).await, 1);
+    fixture.time.pass_to(issued.expires_at);
+    let report = sessions.import(vec![issued.clone()], false, |_| {}).await.unwrap();
+    assert_eq!((report.imported, report.changed_since), (1, vec![]));
+    assert_eq!(find(fixture, issued.id).await, Some(issued));
+}
+
+/// Accepted a millisecond before its expiry, refused at it; the same for idleness, whose end is then durable.
+pub async fn a_token_holds_to_its_last_millisecond(fixture: &StoreFixture) {
+    let sessions = fixture.sessions(&fixture.store, Policy::default());
+    let issued = issue(fixture, "laptop", &Policy::default()).await;
+    let idle = issue(fixture, "phone", &idling()).await;
+    let verify = async |token| sessions.verify(token, ActivityMode::Ignore).await.map(drop);
+    fixture.time.pass_to(idle.session.idle_at().unwrap().minus(Millis::new(1)));
+    assert_eq!(verify(&idle.token).await, Ok(()));
+    fixture.time.pass(Millis::new(1));
+    let ended = Err(VerifyError::Refused(Refusal::Ended(EndReason::Idle)));
+    assert_eq!(verify(&idle.token).await, ended);
+    assert_eq!(find(fixture, idle.session.id).await.unwrap().end.clone().unwrap().reason, EndReason::Idle);
+    fixture.time.pass_to(issued.session.expires_at.minus(Millis::new(1)));
+    assert_eq!(verify(&issued.token).await, Ok(()));
+    fixture.time.pass(Millis::new(1));
+    assert_eq!(verify(&issued.token).await, Err(VerifyError::Refused(Refusal::Expired)));
+    assert_eq!(verify(&idle.token).await, Err(VerifyError::Refused(Refusal::Ended(EndReason::Idle))));
+    fixture.time.pass_to(find(fixture, issued.session.id).await.unwrap().retained_until());
+    assert_eq!(verify(&issued.token).await, Err(VerifyError::Refused(Refusal::Unknown)));
+}
