@@ -4,9 +4,7 @@ use std::process::ExitCode;
 
 use tenure_domain::{EndReason, PolicyError, Refusal, TextError};
 use tenure_ports::{RandomSourceError, StoreError};
-use tenure_service::{
-    ExportError, IssueError, MoltbotError, ReadError, ResolveError, RotateError, VerifyError, WriteError,
-};
+use tenure_service::{ExportError, IssueError, ReplaceError, ResolveError, RotateError, VerifyError, WriteError};
 
 use crate::settings::SettingsError;
 
@@ -164,15 +162,6 @@ impl From<RotateError> for CliError {
     }
 }
 
-impl From<ReadError> for CliError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Write(error) => Self::Write(error),
-            other => Self::Failed(other.to_string()),
-        }
-    }
-}
-
 impl From<WriteError> for CliError {
     fn from(error: WriteError) -> Self {
         Self::Write(error)
@@ -192,11 +181,11 @@ impl From<ResolveError> for CliError {
     }
 }
 
-impl From<MoltbotError> for CliError {
-    fn from(error: MoltbotError) -> Self {
+impl From<ReplaceError> for CliError {
+    fn from(error: ReplaceError) -> Self {
         match error {
-            MoltbotError::Store(error) => Self::Store(error),
-            MoltbotError::Issue(error) => error.into(),
+            ReplaceError::Store(error) => Self::Store(error),
+            ReplaceError::Issue(error) => error.into(),
             other => Self::Failed(other.to_string()),
         }
     }

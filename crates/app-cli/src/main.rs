@@ -11,6 +11,7 @@ mod format;
 mod input;
 mod logging;
 mod masking;
+mod moltbot;
 mod output;
 mod progress;
 mod settings;

@@ -16,7 +16,7 @@ mod import;
 mod issue;
 
 pub use import::{ImportOutcome, ImportPlan};
-pub use issue::{Issue, IssueRefusal, NewSession};
+pub use issue::{Issue, IssueRefusal, NewSession, ReplacementRefusal};
 
 /// A device's sessions as a store held them at one revision: all that have not ended, and any ended one that was
 /// asked for by its id.
@@ -194,8 +194,7 @@ impl Device {
         });
         let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
         builder.changes.push(Change::Rotated(rotated.clone()));
-        builder.not_after =
-            last_before(session.idle_at().map_or(session.expires_at, |idle| idle.min(session.expires_at)));
+        builder.not_after = last_before(session.active_until());
         Decision::Accept(Rotation { token: successor, session: rotated, commit: builder.build() })
     }
 

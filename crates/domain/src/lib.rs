@@ -22,14 +22,16 @@ mod token;
 pub use client::{ClientField, ClientInfo};
 pub use commit::{Applied, Change, Commit, Guard, Revision, RevocationWatermark, Touch};
 pub use device::{
-    Decision, Device, EndCause, ImportOutcome, ImportPlan, Issue, IssueRefusal, NewSession, Revocation, Rotation,
-    Selection,
+    Decision, Device, EndCause, ImportOutcome, ImportPlan, Issue, IssueRefusal, NewSession, ReplacementRefusal,
+    Revocation, Rotation, Selection,
 };
 pub use filter::{Filter, Scope, SortKey};
 pub use id::{BUCKETS, Bucket, IdError, IdPrefix, SessionId};
 pub use policy::{Policy, PolicyError, PolicySettings, Terms};
 pub use refusal::{EndReason, Refusal};
-pub use session::{Credential, End, Replaced, Session, SessionError, SessionParts, State, TokenMatch, Verdict};
+pub use session::{
+    Credential, End, Replaced, Session, SessionError, SessionParts, State, TokenMatch, Verdict, is_expired,
+};
 pub use text::{Actor, DeviceId, Note, Subject, TextError, cleaned, visible};
 pub use time::{DurationError, Millis, Remaining, Timestamp};
 pub use token::{Digest, Family, RotationSecret, Secret, Token, TokenError, TokenInspection, TokenText};

@@ -145,6 +145,12 @@ pub enum Verdict {
     EndRequired(EndReason),
 }
 
+/// Whether what expires at `expires_at` has expired at `now`: from that instant on, with no grace.
+#[must_use]
+pub fn is_expired(expires_at: Timestamp, now: Timestamp) -> bool {
+    now >= expires_at
+}
+
 impl Deref for Session {
     type Target = SessionParts;
 
@@ -210,7 +216,7 @@ impl Session {
     pub fn state(&self, now: Timestamp) -> State {
         if let Some(end) = &self.end {
             State::Ended(end.reason)
-        } else if now >= self.expires_at {
+        } else if is_expired(self.expires_at, now) {
             State::Expired
         } else if self.idle_at().is_some_and(|idle_at| now >= idle_at) {
             State::Idle
@@ -313,6 +319,26 @@ impl Session {
     #[must_use]
     pub fn is_retained(&self, now: Timestamp) -> bool {
         now < self.retained_until()
+    }
+
+    /// Whether a connection that was admitted with this session may stay open at `now`.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the reason where the session is not active any more.
+    pub fn check_active(&self, now: Timestamp) -> Result<(), Refusal> {
+        match self.state(now) {
+            State::Active => Ok(()),
+            State::Expired => Err(Refusal::Expired),
+            State::Idle => Err(Refusal::Ended(EndReason::Idle)),
+            State::Ended(reason) => Err(Refusal::Ended(reason)),
+        }
+    }
+
+    /// The first instant at which the session is not active any more, if it is neither used nor rotated before: its
+    /// expiry, or the end of its idle timeout.
+    #[must_use]
+    pub fn active_until(&self) -> Timestamp {
+        self.idle_at().map_or(self.expires_at, |idle_at| idle_at.min(self.expires_at))
     }
 
     /// Whether it matters to anybody's access when it was last used.

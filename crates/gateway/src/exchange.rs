@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tenure_service::{ReadError, ResolveError};
+use tenure_service::ResolveError;
 use zeroize::Zeroizing;
 
 use crate::problem::Problem;
@@ -189,15 +189,6 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
         Err(error) => {
             tracing::error!(%error, "an answer could not be written as JSON");
             axum::response::IntoResponse::into_response(Problem::Internal("the answer could not be written".to_owned()))
-        }
-    }
-}
-
-impl From<ReadError> for Problem {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Write(error) => error.into(),
-            other => Self::Internal(other.to_string()),
         }
     }
 }

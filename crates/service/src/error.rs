@@ -3,7 +3,8 @@
 use tenure_domain::{IssueRefusal, PolicyError, Refusal, SessionId};
 use tenure_ports::{RandomSourceError, StoreError};
 
-/// A change that was not acknowledged.
+/// Why a change was not acknowledged. Looking at a session can fail with it too: one that is found idle is recorded as
+/// ended, durably, before it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -132,21 +133,6 @@ pub enum ResolveError {
 
 fn list(ids: &[SessionId]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Why a listing or a look-up failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// The store failed, or an end that must be durable before it is told is not.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
-impl From<StoreError> for ReadError {
-    fn from(error: StoreError) -> Self {
-        Self::Write(error.into())
-    }
 }
 
 /// Why a revocation stopped; what was ended before stays ended.

@@ -7,9 +7,9 @@
 mod activity;
 mod error;
 mod issue;
-mod moltbot;
 mod read;
 mod record;
+mod replace;
 mod retry;
 mod revoke;
 mod rotate;
@@ -25,12 +25,10 @@ use tenure_domain::{Millis, Policy, Timestamp};
 use tenure_ports::{Clock, EventStream, RandomSource, SessionRepository, StoreError};
 
 pub use activity::ActivityMode;
-pub use error::{
-    IssueError, ReadError, ResolveError, RevokeError, RotateError, Unacknowledged, VerifyError, WriteError,
-};
+pub use error::{IssueError, ResolveError, RevokeError, RotateError, Unacknowledged, VerifyError, WriteError};
 pub use issue::{IssueRequest, Issued, PreparedIssue};
-pub use moltbot::{MoltbotError, MoltbotImport, MoltbotSession, OwnedDevice, Replacement};
 pub use record::{RecordError, SessionRecord};
+pub use replace::{OldCredential, OwnedDevice, ReplaceError, Replacement, ReplacementPlan};
 pub use revoke::{Revoked, Target};
 pub use rotate::{PreparedRotation, Rotated};
 pub use transfer::{ExportError, ImportReport, OverCap};

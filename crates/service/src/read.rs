@@ -4,7 +4,7 @@ use tenure_domain::{DeviceId, Filter, IdPrefix, Millis, Session, SessionId, Sort
 use tenure_ports::{Cursor, FindOptions, Page, Purge, StoreError};
 
 use crate::Sessions;
-use crate::error::{ReadError, ResolveError};
+use crate::error::{ResolveError, WriteError};
 use crate::retry::{DeviceRef, Outcome};
 
 /// How many ids are looked at to tell whether a prefix is unique.
@@ -14,8 +14,8 @@ impl Sessions {
     /// The first `limit` matching sessions in order.
     ///
     /// # Errors
-    /// [`ReadError`].
-    pub async fn list(&self, filter: &Filter, sort: SortKey, limit: usize) -> Result<Vec<Session>, ReadError> {
+    /// [`WriteError`].
+    pub async fn list(&self, filter: &Filter, sort: SortKey, limit: usize) -> Result<Vec<Session>, WriteError> {
         let now = self.clock.now();
         let sessions = self.repository.list_sorted(filter, now, sort, limit).await?;
         let idle = sessions.iter().filter(|session| session.state(now) == State::Idle);
@@ -41,8 +41,8 @@ impl Sessions {
     /// One session, if it is retained. One that is found idle is recorded as ended first.
     ///
     /// # Errors
-    /// [`ReadError`].
-    pub async fn get(&self, id: SessionId) -> Result<Option<Session>, crate::WriteError> {
+    /// [`WriteError`].
+    pub async fn get(&self, id: SessionId) -> Result<Option<Session>, WriteError> {
         let Some(session) = self.repository.find(id, FindOptions::EXACT).await? else {
             return Ok(None);
         };
@@ -54,7 +54,7 @@ impl Sessions {
         Ok(self.repository.find(id, FindOptions::EXACT).await?.filter(|session| session.is_retained(now)))
     }
 
-    async fn record_idle(&self, key: DeviceRef<'_>) -> Result<(), crate::WriteError> {
+    async fn record_idle(&self, key: DeviceRef<'_>) -> Result<(), WriteError> {
         self.flush_activity().await?;
         let policy = self.policy();
         let settled =

@@ -1,6 +1,6 @@
 //! Ending sessions: one, a device's, a subject's, all, all but one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 use tenure_domain::{
@@ -57,7 +57,7 @@ impl Sessions {
             Target::Ids(ids) => self.revoke_ids(ids, except, cause, &mut done).await,
             Target::Device(device) => {
                 let selection = Selection { except, ..Selection::default() };
-                self.revoke_on_device(DeviceRef::Device(device), &selection, cause, &mut done).await
+                self.revoke_on_device(device, &selection, cause, &mut done).await
             }
             Target::Subject(subject) => self.revoke_matching(Some(subject), except, cause, &mut done).await,
             Target::All => self.revoke_matching(None, except, cause, &mut done).await,
@@ -134,6 +134,7 @@ impl Sessions {
         described.await.map_err(|unacknowledged| unacknowledged.error)
     }
 
+    /// Ends the sessions with these ids, each device's in one step and several devices at once.
     async fn revoke_ids(
         &self,
         ids: &[SessionId],
@@ -142,60 +143,98 @@ impl Sessions {
         done: &mut Revoked,
     ) -> Result<(), WriteError> {
         let ids: BTreeSet<_> = ids.iter().copied().filter(|id| except != Some(*id)).collect();
+        let mut devices: BTreeMap<DeviceId, Vec<SessionId>> = BTreeMap::new();
         for id in ids {
-            self.revoke_on_device(DeviceRef::Session(id), &Selection::one(id), cause, done).await?;
+            match self.repository.find(id, FindOptions::EXACT).await? {
+                Some(session) => devices.entry(session.device.clone()).or_default().push(id),
+                None => done.unknown.push(id),
+            }
+        }
+        let mut work = stream::iter(devices)
+            .map(|(device, ids)| async move {
+                let mut part = Revoked::default();
+                let outcome = self.revoke_ids_of(&device, &ids, cause, &mut part).await;
+                (part, outcome)
+            })
+            .buffer_unordered(CONCURRENCY);
+        let mut failed = None;
+        while let Some((part, outcome)) = work.next().await {
+            done.ended.extend(part.ended);
+            done.already_ended.extend(part.already_ended);
+            done.unknown.extend(part.unknown);
+            failed = failed.or(outcome.err());
+        }
+        done.ended.sort_unstable_by_key(|session| session.id);
+        done.already_ended.sort_unstable_by_key(|session| session.id);
+        done.unknown.sort_unstable();
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Ends these sessions of one device. A device is loaded without its ended sessions, so each of those is loaded by
+    /// its id.
+    async fn revoke_ids_of(
+        &self,
+        device: &DeviceId,
+        ids: &[SessionId],
+        cause: &EndCause,
+        done: &mut Revoked,
+    ) -> Result<(), WriteError> {
+        let selection = Selection { ids: Some(ids.to_vec()), ..Selection::default() };
+        self.revoke_on_device(device, &selection, cause, done).await?;
+        for &id in ids {
+            let is = |session: &Session| session.id == id;
+            if done.ended.iter().any(is) || done.already_ended.iter().any(is) {
+                continue;
+            }
+            // Not by `find`: an end is reported only where it is durable, and a load makes sure of that.
+            let device = self.repository.load_by_session(id).await?;
+            let found = device.as_ref().and_then(|device| device.session(id));
+            match found.filter(|session| session.is_retained(self.clock.now())) {
+                Some(session) => done.already_ended.push(session.clone()),
+                None => done.unknown.push(id),
+            }
         }
         Ok(())
     }
 
     async fn revoke_on_device(
         &self,
-        key: DeviceRef<'_>,
+        device: &DeviceId,
         selection: &Selection,
         cause: &EndCause,
         done: &mut Revoked,
     ) -> Result<(), WriteError> {
         let policy = self.policy();
-        let answer = self.commit_with_retry(key, |device, now| {
+        let answer = self.commit_with_retry(DeviceRef::Device(device), |device, now| {
             let Some(device) = device else {
-                return Outcome::Answer(None);
+                return Outcome::Answer((Vec::new(), Vec::new()));
             };
             let revocation = device.revoke(selection, cause, &policy, now);
-            let mut already = revocation.already_ended;
-            already.retain(|session| session.is_retained(now));
-            let answer = Some((revocation.ended, already));
+            let mut already_ended = revocation.already_ended;
+            already_ended.retain(|session| session.is_retained(now));
+            let answer = (revocation.ended, already_ended);
             match revocation.commit {
                 Some(commit) => Outcome::Commit(commit, answer),
                 None => Outcome::Answer(answer),
             }
         });
-        let found = match answer.await {
-            Ok(found) => found,
+        match answer.await {
+            Ok((ended, already_ended)) => {
+                done.ended.extend(ended);
+                // Of a whole device only what this call ended is reported.
+                if selection.ids.is_some() {
+                    done.already_ended.extend(already_ended);
+                }
+                Ok(())
+            }
             Err(unacknowledged) => {
                 // Made, if not as safely as asked: the caller is told which, beside the error.
-                if let (WriteError::NotDurable { .. }, Some(made)) = (&unacknowledged.error, unacknowledged.intended)
-                    && let Some((ended, _)) = *made
-                {
-                    done.ended.extend(ended);
+                if let (WriteError::NotDurable { .. }, Some(made)) = (&unacknowledged.error, unacknowledged.intended) {
+                    done.ended.extend(made.0);
                 }
-                return Err(unacknowledged.error);
+                Err(unacknowledged.error)
             }
-        };
-        let asked = selection.ids.as_deref().unwrap_or_default();
-        match found {
-            Some((ended, already)) => {
-                if ended.is_empty() && already.is_empty() {
-                    done.unknown.extend(asked);
-                }
-                done.ended.extend(ended);
-                // Of a whole device only what it ended is news.
-                if selection.ids.is_some() {
-                    done.already_ended.extend(already);
-                }
-            }
-            None => done.unknown.extend(asked),
         }
-        Ok(())
     }
 
     async fn revoke_matching(
@@ -217,7 +256,7 @@ impl Sessions {
             let mut work = stream::iter(devices)
                 .map(|device| async move {
                     let mut part = Revoked::default();
-                    let outcome = self.revoke_on_device(DeviceRef::Device(&device), selection, cause, &mut part).await;
+                    let outcome = self.revoke_on_device(&device, selection, cause, &mut part).await;
                     (part, outcome)
                 })
                 .buffer_unordered(CONCURRENCY);

@@ -146,8 +146,8 @@ impl Sessions {
             }
         });
         let (plan, written) = decided.await.map_err(|Unacknowledged { error, .. }| error)?;
-        if plan.active > policy.cap() && plan.outcomes.iter().any(|(_, outcome)| *outcome == ImportOutcome::Imported) {
-            report.over_cap.push(OverCap { device: device.clone(), active: plan.active, cap: policy.cap() });
+        if plan.is_over_cap() {
+            report.over_cap.push(OverCap { device: device.clone(), active: plan.active, cap: plan.cap });
             return Ok(report);
         }
         for (id, outcome) in plan.outcomes {

@@ -113,14 +113,8 @@ impl Sessions {
     /// # Errors
     /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] where it cannot be judged.
     pub async fn check_active(&self, id: SessionId) -> Result<Session, VerifyError> {
-        match self.get(id).await? {
-            None => Err(Refusal::Unknown.into()),
-            Some(session) => match session.state(self.clock.now()) {
-                tenure_domain::State::Active => Ok(session),
-                tenure_domain::State::Expired => Err(Refusal::Expired.into()),
-                tenure_domain::State::Idle => Err(Refusal::Ended(tenure_domain::EndReason::Idle).into()),
-                tenure_domain::State::Ended(reason) => Err(Refusal::Ended(reason).into()),
-            },
-        }
+        let session = self.get(id).await?.ok_or(Refusal::Unknown)?;
+        session.check_active(self.clock.now())?;
+        Ok(session)
     }
 }

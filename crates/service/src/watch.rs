@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use tenure_domain::{Filter, Scope, Session, SessionId, State, Timestamp};
 use tenure_ports::{ChangeKind, EventStream, StoreEvent};
 
-use crate::error::ReadError;
-use crate::{Sessions, WriteError};
+use crate::Sessions;
+use crate::error::WriteError;
 
 const PAGE: usize = 1_000;
 /// The longest sleep: a clock that was set is noticed within it.
@@ -66,8 +66,8 @@ impl Sessions {
     /// Begins to follow what happens to sessions.
     ///
     /// # Errors
-    /// [`ReadError`] where the store cannot be read or listened to.
-    pub async fn watch(&self) -> Result<Watch<'_>, ReadError> {
+    /// [`WriteError`] where the store cannot be read or listened to.
+    pub async fn watch(&self) -> Result<Watch<'_>, WriteError> {
         // In this order, so that nothing falls between the two.
         let feed = self.subscribe().await?;
         let mut watch = Watch { sessions: self, feed, due: BinaryHeap::new(), known: HashMap::new() };
@@ -80,8 +80,8 @@ impl Watch<'_> {
     /// The next news; `None` where the store is gone for good.
     ///
     /// # Errors
-    /// [`ReadError`] where a session cannot be read now; the watch goes on with the next call.
-    pub async fn next(&mut self) -> Result<Option<WatchEvent>, ReadError> {
+    /// [`WriteError`] where a session cannot be read now; the watch goes on with the next call.
+    pub async fn next(&mut self) -> Result<Option<WatchEvent>, WriteError> {
         loop {
             let pause = self.until_next();
             tokio::select! {
@@ -103,7 +103,7 @@ impl Watch<'_> {
         }
     }
 
-    async fn changed(&mut self, id: SessionId, kind: ChangeKind, at: Timestamp) -> Result<WatchEvent, ReadError> {
+    async fn changed(&mut self, id: SessionId, kind: ChangeKind, at: Timestamp) -> Result<WatchEvent, WriteError> {
         let session = if kind == ChangeKind::Purged { None } else { self.sessions.get(id).await? };
         match &session {
             Some(session) => self.schedule(session),
@@ -118,7 +118,7 @@ impl Watch<'_> {
     }
 
     /// The session whose time ran out first, if one's did.
-    async fn next_expired(&mut self) -> Result<Option<WatchEvent>, ReadError> {
+    async fn next_expired(&mut self) -> Result<Option<WatchEvent>, WriteError> {
         let now = self.sessions.now();
         while let Some(&Reverse((at, id))) = self.due.peek().filter(|Reverse((at, _))| *at <= now) {
             self.due.pop();
@@ -145,13 +145,13 @@ impl Watch<'_> {
             self.known.remove(&session.id);
             return;
         }
-        let at = session.idle_at().map_or(session.expires_at, |idle| idle.min(session.expires_at));
+        let at = session.active_until();
         if self.known.insert(session.id, at) != Some(at) {
             self.due.push(Reverse((at, session.id)));
         }
     }
 
-    async fn reload(&mut self) -> Result<(), ReadError> {
+    async fn reload(&mut self) -> Result<(), WriteError> {
         let filter = Filter { scope: Scope::Active, ..Filter::default() };
         let mut cursor = None;
         loop {

@@ -5,12 +5,15 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tenure_conformance::{START, SeededRandom, TickingClock};
+use tenure_adapter_memory::MemoryStore;
+use tenure_conformance::{START, SeededRandom, TestClock, TickingClock};
 use tenure_domain::{
-    ClientInfo, Commit, Device, DeviceId, IssueRefusal, Policy, Refusal, Revision, Session, Subject, Timestamp, Token,
+    ClientInfo, Commit, Device, DeviceId, IssueRefusal, Millis, Policy, Refusal, Revision, Session, SessionId, Subject,
+    Timestamp, Token,
 };
+use tenure_ports::prelude::*;
 use tenure_ports::{CommitError, MockSessionRepository, StoreError};
-use tenure_service::{ActivityMode, IssueError, IssueRequest, RotateError, Sessions, VerifyError, WriteError};
+use tenure_service::{ActivityMode, IssueError, IssueRequest, RotateError, Sessions, Target, VerifyError, WriteError};
 
 fn device() -> DeviceId {
     DeviceId::new("laptop").unwrap()
@@ -53,7 +56,7 @@ async fn a_conflict_is_decided_anew() {
     repository.expect_commit().times(3).returning(move |_| answers.pop().unwrap());
     let issued = sessions(repository).issue(request()).await.unwrap();
     // The third decision was made later than the first: it is the one that stands.
-    assert!(issued.session.created_at > START.plus(tenure_domain::Millis::seconds(1)));
+    assert!(issued.session.created_at > START.plus(Millis::seconds(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +151,7 @@ async fn a_lost_answer_to_a_rotation_that_another_won_is_refused_without_theft()
         &token,
         &tenure_domain::RotationSecret::new([3; 16]),
         &Policy::default(),
-        START.plus(tenure_domain::Millis::seconds(10)),
+        START.plus(Millis::seconds(10)),
     ) {
         tenure_domain::Decision::Accept(rotation) => rotation.session,
         other => panic!("{other:?}"),
@@ -287,7 +290,7 @@ async fn nothing_is_refused_or_ended_from_memory() {
     let now = Timestamp::from_millis(900_000);
     let revocation = holding(&session).revoke(&selection, &cause, &Policy::default(), now);
     let left = {
-        let terms = tenure_domain::Terms { idle_timeout: Some(tenure_domain::Millis::ZERO), ..session.terms };
+        let terms = tenure_domain::Terms { idle_timeout: Some(Millis::ZERO), ..session.terms };
         tenure_domain::SessionParts { terms, ..session.clone().into_parts() }
     };
     let left = Session::from_parts(left).unwrap();
@@ -303,4 +306,48 @@ async fn nothing_is_refused_or_ended_from_memory() {
         repository.expect_find().times(1).returning(move |_, _| Ok(Some(stored.clone())));
         sessions(repository).verify(&token, ActivityMode::Ignore).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn sessions_of_one_device_are_revoked_by_one_commit() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new(clock.clone());
+    let sessions = Sessions::new(store.clone(), clock.clone(), Arc::new(SeededRandom::new(3)), Policy::default());
+    let mut ids = Vec::new();
+    for name in ["laptop", "laptop", "laptop", "phone"] {
+        let request = IssueRequest { device: DeviceId::new(name).unwrap(), ..request() };
+        ids.push(sessions.issue(request).await.unwrap().session.id);
+        clock.pass(Millis::seconds(1));
+    }
+    let cause = Sessions::revocation(None, None);
+    sessions.revoke(&Target::Ids(vec![ids[0]]), None, &cause).await.unwrap();
+    let before = store.load(&device()).await.unwrap().revision();
+    let unknown = SessionId::new(ids[0].bucket(), [9; 12]);
+
+    let wanted = [ids.clone(), vec![unknown]].concat();
+    let revoked = sessions.revoke(&Target::Ids(wanted), None, &cause).await.unwrap();
+
+    let after = store.load(&device()).await.unwrap().revision();
+    let mut ended = ids[1..].to_vec();
+    ended.sort_unstable();
+    assert_eq!(revoked.ended.iter().map(|session| session.id).collect::<Vec<_>>(), ended);
+    assert_eq!(revoked.already_ended.iter().map(|session| session.id).collect::<Vec<_>>(), [ids[0]]);
+    assert_eq!(revoked.unknown, [unknown]);
+    // The store counts revisions over all devices: one for the laptop, one for the phone.
+    assert!((1..=2).contains(&(after.get() - before.get())), "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn what_is_shown_and_over_or_dropped_is_told_apart_by_a_revocation() {
+    let clock = TestClock::new();
+    let store = MemoryStore::new(clock.clone());
+    let sessions = Sessions::new(store, clock.clone(), Arc::new(SeededRandom::new(4)), Policy::default());
+    let expired = sessions.issue(request()).await.unwrap().session.id;
+    clock.pass(Millis::hours(24));
+    let cause = Sessions::revocation(None, None);
+    let revoked = sessions.revoke(&Target::Ids(vec![expired]), None, &cause).await.unwrap();
+    assert_eq!((revoked.ended.len(), revoked.already_ended.len(), revoked.unknown.len()), (0, 1, 0));
+    clock.pass(Millis::hours(24));
+    let revoked = sessions.revoke(&Target::Ids(vec![expired]), None, &cause).await.unwrap();
+    assert_eq!((revoked.already_ended.len(), &revoked.unknown[..]), (0, &[expired][..]), "no longer retained");
 }

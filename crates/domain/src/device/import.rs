@@ -28,8 +28,18 @@ pub struct ImportPlan {
     pub outcomes: Vec<(SessionId, ImportOutcome)>,
     /// How many sessions would be active on the device.
     pub active: usize,
+    /// How many sessions the device may have active.
+    pub cap: usize,
     /// For the store; `None` where there is nothing to write, or where `active` is over the cap.
     pub commit: Option<Commit>,
+}
+
+impl ImportPlan {
+    /// Whether nothing is imported because the device would have too many active sessions.
+    #[must_use]
+    pub fn is_over_cap(&self) -> bool {
+        self.active > self.cap && self.outcomes.iter().any(|(_, outcome)| *outcome == ImportOutcome::Imported)
+    }
 }
 
 impl Device {
@@ -60,7 +70,7 @@ impl Device {
             builder.end_idle_sessions();
             builder.build()
         });
-        ImportPlan { outcomes, active, commit }
+        ImportPlan { outcomes, active, cap: policy.cap(), commit }
     }
 
     fn judge(&self, session: &Session, here: Option<&Session>, now: Timestamp) -> ImportOutcome {

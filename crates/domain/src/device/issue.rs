@@ -93,6 +93,22 @@ impl IssueRefusal {
     }
 }
 
+/// Why a device takes none of the sessions that would replace exposed credentials.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplacementRefusal {
+    /// The device issues no session to the subject.
+    #[error(transparent)]
+    Refused(#[from] IssueRefusal),
+    /// The replacements would evict active sessions, or one another.
+    #[error("the device would have {active} active sessions, and may have {cap}")]
+    OverCap {
+        /// How many would be active.
+        active: usize,
+        /// How many the device may have active.
+        cap: usize,
+    },
+}
+
 impl Device {
     /// Whose active sessions are on the device at `now`, each named once, in order. Nobody's: whoever comes next may
     /// have it. Several own it only where an import or an earlier release put them there.
@@ -131,6 +147,26 @@ impl Device {
             0 => Err(IssueRefusal::Full { owners, cap: policy.cap() }),
             room => Ok(room),
         }
+    }
+
+    /// Whether `count` sessions of `subject` can replace credentials of another kind on this device: all of them, and
+    /// without an eviction.
+    ///
+    /// # Errors
+    /// [`ReplacementRefusal`] where the device is another subject's, or where more than the cap would be active.
+    pub fn check_replacements(
+        &self,
+        subject: &Subject,
+        count: usize,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<(), ReplacementRefusal> {
+        self.available_slots(subject, policy, now)?;
+        let active = self.active(now).count() + count;
+        if active > policy.cap() {
+            return Err(ReplacementRefusal::OverCap { active, cap: policy.cap() });
+        }
+        Ok(())
     }
 
     /// Issues a session whoever owns the device, and with the same commit ends the active sessions that other subjects

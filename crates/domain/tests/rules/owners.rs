@@ -151,3 +151,19 @@ fn others_that_fill_a_lowered_cap_are_not_evicted() {
     assert!(anna(5).unwrap().evicted.is_empty());
     assert_eq!(device.available_slots(&subject(1), &lively(3, 0, 0), at(START + 10)), Ok(2));
 }
+
+#[test]
+fn replacements_are_taken_all_or_none_and_evict_nobody() {
+    let policy = Policy::default();
+    let (session, _) = issued(&policy, at(START));
+    let device = device_of(std::slice::from_ref(&session));
+    let check =
+        |subject: &Subject, count, cap| device.check_replacements(subject, count, &lively(cap, 0, 0), at(START + 1));
+    assert_eq!(check(&session.subject, 2, 3), Ok(()));
+    assert_eq!(check(&session.subject, 3, 3), Err(ReplacementRefusal::OverCap { active: 4, cap: 3 }));
+    let owners = vec![session.subject.clone()];
+    assert_eq!(check(&subject(1), 1, 3), Err(IssueRefusal::OtherOwner { owners }.into()));
+    // Once the session has expired, anybody may have the device.
+    let later = device.check_replacements(&subject(1), 3, &lively(3, 0, 0), session.expires_at);
+    assert_eq!(later, Ok(()));
+}

@@ -195,3 +195,24 @@ proptest! {
         prop_assert_eq!(session.is_rotation_due(&policy, at(START + now)), due);
     }
 }
+
+#[test]
+fn a_connection_may_stay_open_while_its_session_is_active() {
+    let policy = Policy::new(&PolicySettings { idle_timeout: Some(Millis::minutes(5)), ..PolicySettings::default() });
+    let (session, _) = issued(&policy.unwrap(), at(START));
+    let idle_at = session.idle_at().unwrap();
+    assert_eq!(session.active_until(), idle_at, "idleness comes before expiry");
+    assert_eq!(session.check_active(idle_at.minus(Millis::new(1))), Ok(()));
+    assert_eq!(session.check_active(idle_at), Err(Refusal::Ended(EndReason::Idle)));
+    assert_eq!(session.check_active(session.expires_at), Err(Refusal::Expired), "expired comes before idle");
+    let ended = revoked(&session, at(START + 1));
+    assert_eq!(ended.check_active(ended.expires_at), Err(Refusal::Ended(EndReason::Revoked)), "ended comes first");
+    let (plain, _) = issued(&Policy::default(), at(START));
+    assert_eq!(plain.active_until(), plain.expires_at);
+}
+
+#[test]
+fn what_expires_has_expired_from_that_instant_on() {
+    assert!(!is_expired(at(START), at(START - 1)));
+    assert!(is_expired(at(START), at(START)));
+}

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use tenure_domain::{Session, State as SessionState};
-use tenure_service::{ReadError, SessionView, Sessions};
+use tenure_service::{SessionView, Sessions, WriteError};
 use utoipa::ToSchema;
 
 use super::Admin;
@@ -67,7 +67,7 @@ pub(super) async fn list(
 
 /// The first sessions of the wish, one more than its limit where there are more. Where the store cannot tell by itself
 /// which they are, walks all that the filter admits and holds at most two pages of them.
-async fn first(sessions: &Sessions, wish: &Wish) -> Result<Vec<Session>, ReadError> {
+async fn first(sessions: &Sessions, wish: &Wish) -> Result<Vec<Session>, WriteError> {
     let keep = wish.limit + 1;
     if wish.is_plain() {
         return sessions.list(&wish.filter, wish.sort, keep).await;

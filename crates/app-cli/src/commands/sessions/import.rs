@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use tenure_domain::Session;
-use tenure_service::{ImportReport, MoltbotSession, OverCap, SessionRecord, Sessions};
+use tenure_service::{ImportReport, OldCredential, OverCap, SessionRecord, Sessions};
 
 use super::kind::{self, Kind};
 use super::moltbot;
@@ -43,7 +43,7 @@ pub(crate) struct ImportArgs {
 /// What a file holds.
 pub(super) enum Incoming {
     Export(Vec<Session>),
-    Moltbot(Vec<MoltbotSession>),
+    Moltbot(Vec<OldCredential>),
 }
 
 impl ImportArgs {
@@ -70,7 +70,7 @@ impl ImportArgs {
                 )));
             }
             let sessions =
-                MoltbotSession::parse(&text).map_err(|error| CliError::Failed(format!("{name}: {error}")))?;
+                crate::moltbot::parse(&text).map_err(|error| CliError::Failed(format!("{name}: {error}")))?;
             return Ok(Incoming::Moltbot(sessions));
         }
         if self.tokens_out.is_some() {

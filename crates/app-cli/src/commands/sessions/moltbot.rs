@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tenure_domain::Subject;
-use tenure_service::{MoltbotImport, MoltbotSession, OwnedDevice, Replacement, Sessions};
+use tenure_service::{OldCredential, OwnedDevice, Replacement, ReplacementPlan, Sessions};
 use zeroize::Zeroizing;
 
 use super::import::{ImportArgs, name_over_cap, over_cap_json};
@@ -15,11 +15,11 @@ use crate::{atomic_file, format, signals};
 
 pub(super) async fn run(
     args: &ImportArgs,
-    incoming: Vec<MoltbotSession>,
+    incoming: Vec<OldCredential>,
     sessions: &Sessions,
     out: Output,
 ) -> Result<(), CliError> {
-    let MoltbotImport { replacements, expired, over_cap, owned } = sessions.prepare_moltbot(incoming).await?;
+    let ReplacementPlan { replacements, expired, over_cap, owned } = sessions.prepare_replacements(incoming).await?;
     let total = replacements.len();
     if let Some(place) = args.tokens_out.as_deref().filter(|_| !args.dry_run && total > 0) {
         atomic_file::create(place, tokens(&replacements)?.as_bytes())?;

@@ -1,0 +1,114 @@
+//! Replacing exposed credentials of another kind: each one that is still valid gets a new session and a new token.
+
+use std::collections::BTreeMap;
+
+use tenure_domain::{ClientInfo, DeviceId, ReplacementRefusal, Subject, Timestamp, Token, is_expired};
+use tenure_ports::StoreError;
+
+use crate::{IssueError, IssueRequest, OverCap, PreparedIssue, Sessions};
+
+/// Why replacements could not be prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A replacement could not be prepared.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+}
+
+/// A credential that counts as exposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldCredential {
+    /// Its id in the system that it comes from.
+    pub old_id: String,
+    /// The device that uses it.
+    pub device: DeviceId,
+    /// What is known of the client.
+    pub client: ClientInfo,
+    /// When it expires; its replacement expires no later.
+    pub expires_at: Timestamp,
+}
+
+/// A new session in the place of an old credential, not yet issued.
+#[derive(Debug)]
+pub struct Replacement {
+    /// The old credential's id.
+    pub old_id: String,
+    /// The new session.
+    pub prepared: PreparedIssue,
+}
+
+impl Replacement {
+    /// The token that the new session will have.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.prepared.token()
+    }
+}
+
+/// What a replacement of credentials would do.
+#[derive(Debug, Default)]
+pub struct ReplacementPlan {
+    /// To be issued, once their tokens are in a safe place.
+    pub replacements: Vec<Replacement>,
+    /// How many credentials had expired, and are skipped.
+    pub expired: u64,
+    /// Devices that would have more than their cap active; nothing of them is taken.
+    pub over_cap: Vec<OverCap>,
+    /// Devices that are other subjects'; nothing of them is taken.
+    pub owned: Vec<OwnedDevice>,
+}
+
+/// A device whose active sessions are other subjects'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedDevice {
+    /// Which device.
+    pub device: DeviceId,
+    /// Whose they are.
+    pub owners: Vec<Subject>,
+}
+
+impl Sessions {
+    /// Prepares new sessions of the default subject in the place of the credentials that have not expired. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`ReplaceError`].
+    pub async fn prepare_replacements(&self, credentials: Vec<OldCredential>) -> Result<ReplacementPlan, ReplaceError> {
+        let now = self.clock.now();
+        let policy = self.policy();
+        let subject = Subject::default();
+        let mut plan = ReplacementPlan::default();
+        let mut devices: BTreeMap<DeviceId, Vec<OldCredential>> = BTreeMap::new();
+        for credential in credentials {
+            if is_expired(credential.expires_at, now) {
+                plan.expired += 1;
+            } else {
+                devices.entry(credential.device.clone()).or_default().push(credential);
+            }
+        }
+        for (device, credentials) in devices {
+            let loaded = self.repository.load(&device).await?;
+            match loaded.check_replacements(&subject, credentials.len(), &policy, now) {
+                Ok(()) => {}
+                Err(ReplacementRefusal::OverCap { active, cap }) => {
+                    plan.over_cap.push(OverCap { device, active, cap });
+                    continue;
+                }
+                Err(ReplacementRefusal::Refused(refusal)) => {
+                    plan.owned.push(OwnedDevice { device, owners: refusal.owners().to_vec() });
+                    continue;
+                }
+            }
+            for OldCredential { old_id, device, client, expires_at } in credentials {
+                let request = IssueRequest { device, subject: subject.clone(), client, ttl: None };
+                let prepared = self.prepare_issue(request)?.expiring_by(expires_at);
+                plan.replacements.push(Replacement { old_id, prepared });
+            }
+        }
+        Ok(plan)
+    }
+}
