@@ -43,7 +43,25 @@ impl fmt::Display for Kind {
 /// Where, what, the old name, and the name in its place.
 type Entry = (&'static str, Kind, &'static str, &'static str);
 
-const OLD: &[Entry] = &[("crates/adapter-json", Kind::Module, "base64", "format::digest")];
+/// The entries, one a line: prefix, kind, old name, new name. `#` begins a comment.
+const OLD: &str = include_str!("old_names.txt");
+
+/// Reads the entries. One that cannot be read is an error, since it would guard nothing.
+fn entries(text: &'static str) -> Result<Vec<Entry>> {
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let entry = |(number, line): (usize, &'static str)| {
+        let kinds = [Kind::Type, Kind::Function, Kind::Constant, Kind::Module, Kind::Variant, Kind::Field];
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            [prefix, kind, old, new] => {
+                kinds.into_iter().find(|known| known.to_string() == kind).map(|kind| (prefix, kind, old, new))
+            }
+            _ => None,
+        }
+        .ok_or_else(|| format!("old_names.txt:{number}: {line:?} is no entry: a prefix, a kind, an old and a new name"))
+    };
+    lines.map(entry).collect()
+}
 
 /// Where Rust source is.
 const SOURCES: &[&str] = &["crates", "fuzz", "tests", "xtask"];
@@ -58,7 +76,7 @@ struct Item {
 
 /// Every item that has an old name again.
 pub(crate) fn violations(root: &Path, sources: &Sources) -> Result<Vec<String>> {
-    check(root, SOURCES, OLD, sources)
+    check(root, SOURCES, &entries(OLD)?, sources)
 }
 
 fn check(root: &Path, folders: &[&str], old: &[Entry], sources: &Sources) -> Result<Vec<String>> {
@@ -178,6 +196,15 @@ fn variants(body: &[Token]) -> Vec<Item> {
 mod tests {
     use super::*;
     use crate::source::parse;
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_an_error() {
+        let read = entries("# a comment\ncrates/a type Old New\n").unwrap();
+        assert_eq!(read, [("crates/a", Kind::Type, "Old", "New")]);
+        for wrong in ["crates/a type Old", "crates/a thing Old New", "crates/a type Old New more"] {
+            assert!(entries(wrong).unwrap_err().contains("old_names.txt:1: "), "{wrong}");
+        }
+    }
 
     fn of(kind: Kind, text: &str) -> Vec<String> {
         let found = items(&parse(text).unwrap());
