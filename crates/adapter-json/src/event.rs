@@ -67,6 +67,6 @@ fn watch(state: &Weak<StoreState>, sender: &broadcast::WeakSender<StoreEvent>, i
         }
         let Some(state) = state.upgrade() else { continue };
         // An error reaches whoever calls the store; it is no event.
-        drop(state.catch_up());
+        drop(state.catch_up_blocking());
     }
 }

@@ -155,12 +155,18 @@ impl Journal {
 
     /// Whether everything that was written, by any process, is applied. One system call.
     pub(crate) fn is_current(&self) -> Result<bool, StoreError> {
+        Ok(self.backlog()? == Some(0))
+    }
+
+    /// How many bytes were written that are not applied. `None` where another file has taken the place of this one. One
+    /// system call.
+    pub(crate) fn backlog(&self) -> Result<Option<u64>, StoreError> {
         let metadata = self.file.metadata().map_err(|error| io_error(&self.path, "look at the store", &error))?;
         match &self.broken {
             // A damaged file stays refused until another takes its place: a repaired one, or a back-up.
             Some(broken) if metadata.links != 0 => Err(broken.clone()),
-            Some(_) => Ok(false),
-            None => Ok(metadata.size == self.position.end && metadata.links != 0),
+            Some(_) => Ok(None),
+            None => Ok((metadata.links != 0).then(|| metadata.size.abs_diff(self.position.end))),
         }
     }
 

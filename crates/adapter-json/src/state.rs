@@ -6,11 +6,16 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tenure_domain::{Session, SessionId};
 use tenure_ports::StoreError;
+use tokio::sync::oneshot;
 
 use crate::clock::StoreClock;
 use crate::error::{corrupt, unavailable};
-use crate::journal::Journal;
+use crate::journal::{Journal, Tail};
 use crate::storage::Storage;
+
+mod long_replay;
+
+use long_replay::{LongReplay, RunningReplay};
 
 /// Sizes in bytes below which some work is not worth doing.
 #[derive(Clone, Copy)]
@@ -19,6 +24,10 @@ pub(crate) struct Thresholds {
     pub(crate) index: u64,
 }
 
+/// The number of bytes up to which an async worker thread itself applies what other processes have written: about as
+/// much as it applies in half a millisecond. See docs/adr/0012-blocking-in-the-json-store.md.
+const MAX_INLINE_REPLAY: u64 = 64 << 10;
+
 /// An open store without its writer.
 pub(crate) struct StoreState {
     pub(crate) path: PathBuf,
@@ -26,15 +35,81 @@ pub(crate) struct StoreState {
     pub(crate) clock: Arc<StoreClock>,
     pub(crate) journal: RwLock<Journal>,
     pub(crate) thresholds: Thresholds,
+    long_replay: LongReplay,
 }
 
 impl StoreState {
+    pub(crate) fn new(
+        path: PathBuf,
+        storage: Arc<dyn Storage>,
+        clock: Arc<StoreClock>,
+        journal: Journal,
+        thresholds: Thresholds,
+    ) -> Self {
+        let (journal, long_replay) = (RwLock::new(journal), LongReplay::default());
+        Self { path, storage, clock, journal, thresholds, long_replay }
+    }
+
     /// Applies what other processes have written, and checks that the time can be trusted.
-    pub(crate) fn catch_up(&self) -> Result<(), StoreError> {
-        if !self.journal.read().is_current()? {
-            self.journal.write().refresh()?;
+    ///
+    /// Does not block the thread for long: a long replay is done by a thread of its own.
+    pub(crate) async fn catch_up(self: &Arc<Self>) -> Result<(), StoreError> {
+        loop {
+            self.long_replay.wait().await;
+            if !self.is_far_behind()? {
+                self.refresh_if_behind()?;
+                break;
+            }
+            // Another task may have begun one meanwhile.
+            if let Some(running) = self.long_replay.begin() {
+                self.replay_in_background(running).await?;
+                break;
+            }
         }
         self.check_clock()
+    }
+
+    /// Applies what other processes have written, and checks that the time can be trusted. For threads that may block.
+    pub(crate) fn catch_up_blocking(&self) -> Result<(), StoreError> {
+        self.refresh_if_behind()?;
+        self.check_clock()
+    }
+
+    fn refresh_if_behind(&self) -> Result<(), StoreError> {
+        if !self.journal.read().is_current()? {
+            self.refresh()?;
+        }
+        Ok(())
+    }
+
+    /// Applies what other processes have written, and returns what the end of the file is. For threads that may block,
+    /// and where there is little to apply.
+    pub(crate) fn refresh(&self) -> Result<Tail, StoreError> {
+        // Begun before the table is locked, so that tasks wait for it without blocking their threads.
+        let _running = if self.is_far_behind()? { self.long_replay.begin() } else { None };
+        self.journal.write().refresh()
+    }
+
+    /// Whether it would take long to apply what other processes have written. A file that replaced this one may have to
+    /// be read whole.
+    fn is_far_behind(&self) -> Result<bool, StoreError> {
+        Ok(self.journal.read().backlog()?.is_none_or(|bytes| bytes > MAX_INLINE_REPLAY))
+    }
+
+    async fn replay_in_background(self: &Arc<Self>, running: RunningReplay) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let state = Arc::clone(self);
+        let replay = move || {
+            let result = state.journal.write().refresh().map(drop);
+            drop(running);
+            // An error only says that the task that waited is gone.
+            drop(reply.send(result));
+        };
+        if let Err(error) = std::thread::Builder::new().name("tenure-replay".to_owned()).spawn(replay) {
+            return Err(unavailable(&self.path, format!("cannot start the thread that reads it: {error}")));
+        }
+        let ended = || unavailable(&self.path, "the thread that reads it ended unexpectedly; restart");
+        answer.await.map_err(|_| ended())?
     }
 
     fn check_clock(&self) -> Result<(), StoreError> {
@@ -42,17 +117,15 @@ impl StoreState {
     }
 
     /// Finds one session, after applying what other processes have written.
-    pub(crate) fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        if self.clock.error().is_some() {
-            // By now the file may say that an operator accepted the clock.
-            self.catch_up()?;
+    pub(crate) async fn find(self: &Arc<Self>, id: SessionId) -> Result<Option<Session>, StoreError> {
+        // Where the clock is refused, the file may say by now that an operator accepted it.
+        if !self.long_replay.is_running() && self.clock.error().is_none() {
+            let journal = self.journal.read();
+            if journal.is_current()? {
+                return self.look_up(&journal, id);
+            }
         }
-        let journal = self.journal.read();
-        if journal.is_current()? {
-            return self.look_up(&journal, id);
-        }
-        drop(journal);
-        self.catch_up()?;
+        self.catch_up().await?;
         self.look_up(&self.journal.read(), id)
     }
 

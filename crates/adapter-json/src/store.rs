@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Millis, Revision, Session, SessionError, SessionId, SortKey, Timestamp,
     Touch,
@@ -94,9 +93,9 @@ impl JsonStore {
         let created = create && create_if_missing(&*storage, path, &clock, &mut lock)?;
         let events = EventPublisher::new();
         let journal = Journal::open(Arc::clone(&storage), path, Arc::clone(&clock), events.sender.clone())?;
-        let journal = RwLock::new(journal.read_indexed()?);
+        let journal = journal.read_indexed()?;
         let thresholds = Thresholds { compaction: compaction_threshold, index: index_threshold };
-        let state = Arc::new(StoreState { path: path.to_owned(), storage, clock, journal, thresholds });
+        let state = Arc::new(StoreState::new(path.to_owned(), storage, clock, journal, thresholds));
         let writer = Arc::new(Writer::new(Arc::clone(&state), lock));
         Ok(Arc::new(Self { state, writer, events, created }))
     }
@@ -192,11 +191,11 @@ fn create_if_missing(
 #[async_trait]
 impl SessionCommits for JsonStore {
     async fn find(&self, id: SessionId, _options: FindOptions) -> Result<Option<Session>, StoreError> {
-        self.state.find(id)
+        self.state.find(id).await
     }
 
     async fn load(&self, device: &DeviceId) -> Result<Device, StoreError> {
-        self.state.catch_up()?;
+        self.state.catch_up().await?;
         let (loaded, at) = {
             let journal = self.state.journal.read();
             let loaded = match journal.table.devices.find(device.as_str()) {
@@ -210,7 +209,7 @@ impl SessionCommits for JsonStore {
     }
 
     async fn load_by_session(&self, session: SessionId) -> Result<Option<Device>, StoreError> {
-        self.state.catch_up()?;
+        self.state.catch_up().await?;
         let (loaded, at) = {
             let journal = self.state.journal.read();
             let Some(at) = journal.table.find(session) else { return Ok(None) };
@@ -226,7 +225,7 @@ impl SessionCommits for JsonStore {
     }
 
     async fn touch(&self, touches: &[Touch]) -> Result<(), StoreError> {
-        self.state.catch_up()?;
+        self.state.catch_up().await?;
         let moved: Vec<_> = {
             let mut journal = self.state.journal.write();
             let moved = touches.iter().filter(|touched| touch(&mut journal.table, touched.session, touched.at));
@@ -239,7 +238,7 @@ impl SessionCommits for JsonStore {
 #[async_trait]
 impl SessionQueries for JsonStore {
     async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
-        self.state.catch_up()?;
+        self.state.catch_up().await?;
         Ok(query::ids_with_prefix(&self.state, prefix, limit))
     }
 
@@ -250,7 +249,7 @@ impl SessionQueries for JsonStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        self.state.catch_up()?;
+        self.state.catch_up().await?;
         query::page(&self.state, filter, now, after, limit)
     }
 
@@ -261,12 +260,12 @@ impl SessionQueries for JsonStore {
         sort: SortKey,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError> {
-        self.state.catch_up()?;
+        self.state.catch_up().await?;
         query::list_sorted(&self.state, filter, now, sort, limit)
     }
 
     async fn subscribe(&self) -> Result<EventStream, StoreError> {
-        self.state.catch_up()?;
+        self.state.catch_up().await?;
         self.events.subscribe(&self.state)
     }
 }
@@ -274,7 +273,7 @@ impl SessionQueries for JsonStore {
 #[async_trait]
 impl SessionUpkeep for JsonStore {
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
-        self.state.catch_up()?;
+        self.state.catch_up().await?;
         if purge.dry_run {
             return purge::purge_page(&self.state, purge, after, |_, _| Ok(()));
         }
@@ -283,7 +282,7 @@ impl SessionUpkeep for JsonStore {
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
-        self.state.catch_up()?;
+        self.state.catch_up().await?;
         self.writer.submit(Job::CheckWritable).await
     }
 }

@@ -117,8 +117,8 @@ fn lock_and_catch_up(writer: &Writer, memory: &mut WriterState) -> Result<Writer
     let held = writer.lock.lock().acquire()?;
     loop {
         let (tail, file, end) = {
-            let mut journal = state.journal.write();
-            let tail = journal.refresh()?;
+            let tail = state.refresh()?;
+            let journal = state.journal.read();
             (tail, Arc::clone(&journal.file), journal.position.end)
         };
         match tail {

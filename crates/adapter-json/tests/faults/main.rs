@@ -15,6 +15,7 @@ use tenure_domain::*;
 use tenure_json_test_storage::{Fault, SimulatedStorage};
 use tenure_ports::*;
 
+mod blocking;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
