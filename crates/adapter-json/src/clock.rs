@@ -61,8 +61,8 @@ impl StoreClock {
         let (floor_at_boot, other_boot_time) =
             if boot == self.boot_id { (signed(at).saturating_sub(signed(uptime)), 0) } else { (signed(at), at) };
         let before = self.other_boot_time.swap(other_boot_time, Ordering::AcqRel);
-        // Since the machine's last start nobody records a time before the last one of an earlier start, or before the
-        // last one since, unless an operator accepted the clock. Then time goes on from there.
+        // Recorded times only move forward, also over a restart of the machine. An earlier one means that an operator
+        // accepted the clock, and time goes on from there.
         let is_earlier =
             || floor_at_boot.saturating_add(signed(CLOCK_TOLERANCE.get())) < self.floor_at_boot.load(Ordering::Acquire);
         if other_boot_time == 0 && (at < before || is_earlier()) {

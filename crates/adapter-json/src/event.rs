@@ -66,7 +66,7 @@ fn watch(state: &Weak<StoreState>, sender: &broadcast::WeakSender<StoreEvent>, i
             }
         }
         let Some(state) = state.upgrade() else { continue };
-        // An error reaches whoever calls the store; it is no event.
+        // The next call of the store reports the error; it is no event.
         drop(state.catch_up_blocking());
     }
 }

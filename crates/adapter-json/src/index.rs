@@ -160,26 +160,26 @@ fn write_blocks<T: Deref<Target = Table>>(
     let mut writer = BlockWriter { file, offset: 0, blocks: Vec::new() };
     let mut out = ByteWriter::default();
     let counts = Counts::of(&table());
-    let mut write_all = |kind, total: u32, step: u32, put: &dyn Fn(&Table, u32, u32, &mut ByteWriter)| {
+    let mut write_all = |kind, total: u32, step: u32, encode: &dyn Fn(&Table, u32, u32, &mut ByteWriter)| {
         let mut from = 0;
         while from < total {
             let to = total.min(from.saturating_add(step));
             out.clear();
-            put(&table(), from, to, &mut out);
+            encode(&table(), from, to, &mut out);
             writer.write(kind, to - from, &out)?;
             from = to;
         }
         Ok::<_, io::Error>(())
     };
-    write_all(BlockKind::Devices, counts.devices, VALUES_PER_BLOCK, &shared::put_devices)?;
-    write_all(BlockKind::Subjects, counts.subjects, VALUES_PER_BLOCK, &shared::put_subjects)?;
-    write_all(BlockKind::Clients, counts.clients, VALUES_PER_BLOCK, &shared::put_clients)?;
-    write_all(BlockKind::Terms, counts.terms, VALUES_PER_BLOCK, &shared::put_terms)?;
-    write_all(BlockKind::Rows, counts.rows, ROWS_PER_CHUNK as u32, &rows::put)?;
+    write_all(BlockKind::Devices, counts.devices, VALUES_PER_BLOCK, &shared::encode_devices)?;
+    write_all(BlockKind::Subjects, counts.subjects, VALUES_PER_BLOCK, &shared::encode_subjects)?;
+    write_all(BlockKind::Clients, counts.clients, VALUES_PER_BLOCK, &shared::encode_clients)?;
+    write_all(BlockKind::Terms, counts.terms, VALUES_PER_BLOCK, &shared::encode_terms)?;
+    write_all(BlockKind::Rows, counts.rows, ROWS_PER_CHUNK as u32, &rows::encode)?;
     let BlockWriter { offset: end, blocks, .. } = writer;
     let directory = Directory { position: position.clone(), checksums: checksums.to_vec(), counts, blocks };
     out.clear();
-    directory.put(&mut out);
+    directory.encode(&mut out);
     let footer = directory::footer(end, out.bytes());
     debug_assert_eq!(footer.len() as u64, FOOTER_SIZE);
     write_all_at(file, out.bytes(), end)?;

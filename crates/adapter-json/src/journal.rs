@@ -46,8 +46,8 @@ pub(crate) struct Journal {
     pub(crate) directory_synced: bool,
     /// Whether the file could only be opened to read.
     pub(crate) read_only: bool,
-    /// The end of the lines of which nobody had said that they are durable when this process opened the file. `None`
-    /// until it was read for the first time.
+    /// The end of the lines that were not known to be durable when this process opened the file. `None` until the file
+    /// was read for the first time.
     uncertain_end: Option<u64>,
     /// The offset up to which an index covers the file in place; `None` where no index is wanted.
     pub(crate) indexed_end: Option<u64>,

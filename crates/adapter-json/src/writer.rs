@@ -79,7 +79,7 @@ impl Queue {
 /// What the writer remembers from one round to the next.
 #[derive(Default)]
 struct WriterState {
-    /// Whether a sync has failed, so that nobody knows what is durable and the file has to be rewritten.
+    /// Whether a sync has failed, so that it is not known what is durable and the file has to be rewritten.
     must_rewrite: bool,
     /// The size below which no compaction is tried, since the last one failed.
     next_compaction_size: u64,

@@ -1,4 +1,4 @@
-//! Damage to the file: what is not whole is cut, what is wrong is refused with its line, nothing is ever accepted.
+//! Damage to the file: an incomplete line is cut, a wrong one is refused with its number, and none is ever accepted.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! The repository's promises on real files: what one instance commits, another sees.
+//! The promises of the repository on real files: one store sees what another one commits.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 

@@ -1,4 +1,4 @@
-//! A transaction as its line holds it.
+//! The transaction in a line.
 
 use std::borrow::Cow;
 

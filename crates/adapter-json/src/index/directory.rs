@@ -100,7 +100,7 @@ pub(super) fn parse_footer(footer: &[u8], size: u64) -> Option<(u64, u32, u32)> 
 
 impl Directory {
     /// Appends the directory.
-    pub(super) fn put(&self, out: &mut ByteWriter) {
+    pub(super) fn encode(&self, out: &mut ByteWriter) {
         let Self { position: at, checksums, counts, blocks } = self;
         for number in [at.end, at.number, at.lines, at.synced_number, at.synced_end, at.last_change] {
             out.u64(number);

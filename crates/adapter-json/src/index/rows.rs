@@ -17,18 +17,18 @@ const ENDED: u8 = 32;
 const EXPIRED: u8 = 64;
 const FREE: u8 = 0;
 
-pub(super) fn put(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
+pub(super) fn encode(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
     for at in from..to {
         let row = table.row(at);
         if row.is_free() {
             out.u8(FREE);
         } else {
-            put_row(row, out);
+            encode_row(row, out);
         }
     }
 }
 
-fn put_row(row: &Row, out: &mut ByteWriter) {
+fn encode_row(row: &Row, out: &mut ByteWriter) {
     let (rotated, replaced, end) = (row.rotated(), row.replaced(), row.end());
     let previous = replaced.as_ref().and_then(|replaced| replaced.digest);
     let has = |flag, has: bool| if has { flag } else { 0 };
@@ -65,11 +65,11 @@ fn put_row(row: &Row, out: &mut ByteWriter) {
         out.raw(digest.as_bytes());
     }
     if let Some(end) = end {
-        put_end(end, out);
+        encode_end(end, out);
     }
 }
 
-fn put_end(end: &End, out: &mut ByteWriter) {
+fn encode_end(end: &End, out: &mut ByteWriter) {
     out.text(end.reason.code());
     out.u64(end.at.as_millis());
     // No text is empty.

@@ -18,7 +18,13 @@ const USED: u8 = 1;
 const PRESENT: u8 = 2;
 
 /// Appends the slots from `from` to `to`. `write` appends a value.
-fn put<T: Keyed>(values: &Interner<T>, from: u32, to: u32, out: &mut ByteWriter, write: impl Fn(&T, &mut ByteWriter)) {
+fn encode<T: Keyed>(
+    values: &Interner<T>,
+    from: u32,
+    to: u32,
+    out: &mut ByteWriter,
+    write: impl Fn(&T, &mut ByteWriter),
+) {
     for at in from..to {
         match values.get(at) {
             None => out.u8(FREE),
@@ -51,8 +57,8 @@ fn read<T>(bytes: &[u8], count: u32, value: impl Fn(&mut ByteReader<'_>) -> Opti
     Some(slots)
 }
 
-pub(super) fn put_devices(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
-    put(&table.devices, from, to, out, |device, out| {
+pub(super) fn encode_devices(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
+    encode(&table.devices, from, to, out, |device, out| {
         out.text(device.name.as_str());
         out.u64(device.revision.get());
         out.u16(device.bucket.index());
@@ -89,8 +95,8 @@ pub(super) fn read_devices(bytes: &[u8], count: u32) -> Option<Vec<Slot<DeviceRo
     })
 }
 
-pub(super) fn put_subjects(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
-    put(&table.subjects, from, to, out, |subject, out| {
+pub(super) fn encode_subjects(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
+    encode(&table.subjects, from, to, out, |subject, out| {
         out.text(subject.name.as_str());
         out.u32(subject.first);
     });
@@ -100,8 +106,8 @@ pub(super) fn read_subjects(bytes: &[u8], count: u32) -> Option<Vec<Slot<Subject
     read(bytes, count, |bytes| Some(SubjectRow { name: Subject::recorded(bytes.text()?).ok()?, first: bytes.u32()? }))
 }
 
-pub(super) fn put_clients(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
-    put(&table.clients, from, to, out, |client, out| {
+pub(super) fn encode_clients(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
+    encode(&table.clients, from, to, out, |client, out| {
         for field in ClientField::ALL {
             // No text is empty.
             out.text(client.get(field).unwrap_or_default());
@@ -122,8 +128,8 @@ pub(super) fn read_clients(bytes: &[u8], count: u32) -> Option<Vec<Slot<Arc<Clie
     })
 }
 
-pub(super) fn put_terms(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
-    put(&table.terms, from, to, out, |terms, out| {
+pub(super) fn encode_terms(table: &Table, from: u32, to: u32, out: &mut ByteWriter) {
+    encode(&table.terms, from, to, out, |terms, out| {
         out.u64(terms.ttl.get());
         out.u64(terms.max_lifetime.get());
         out.u64(terms.retention.get());

@@ -60,7 +60,7 @@ impl Journal {
                 return Err(corrupt(&self.path, self.position.lines + 1, message));
             }
             if self.position.skip_through.is_some() {
-                // The replacement lacks what was applied: somebody put an older copy there.
+                // The replacement lacks what was applied: an older copy was put there.
                 self.reload();
                 continue;
             }

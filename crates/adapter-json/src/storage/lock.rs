@@ -73,7 +73,7 @@ impl WriterLock {
             self.file = None;
             return Ok(None);
         }
-        // The process id is for the person who wonders who holds the lock. It is written only where it differs, since a
+        // The process id is only for the error message about a lock that is held for long. It is written only where it differs, since a
         // write to any file costs the next sync more than a read does.
         let (mine, mut there) = (format!("{:>10}\n", std::process::id()), [0; 11]);
         if !file.read_at(&mut there, 0).is_ok_and(|_| there == mine.as_bytes()) {

@@ -44,7 +44,7 @@ impl RowIndex {
         (slot + 1) & (self.entries.len() - 1)
     }
 
-    /// Where an entry for `hash` stands that `matches` says yes to.
+    /// The position of the entry for `hash` whose row `matches` accepts.
     fn slot(&self, hash: u64, matches: impl Fn(u32) -> bool) -> Option<usize> {
         if self.entries.is_empty() {
             return None;

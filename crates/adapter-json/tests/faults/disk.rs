@@ -44,7 +44,7 @@ fn while_no_fresh_file_can_be_made_nothing_is_acknowledged() {
         let renames = fs.count("rename");
         try_issue(&a, "e", 4).await.unwrap();
         assert_eq!(fs.count("rename"), renames + 1);
-        // Another process was told nothing of the sync that failed; what it acknowledges is on the disk all the same.
+        // The failed sync was not reported to another process. What that one acknowledges is durable all the same.
         try_issue(&b, "f", 5).await.unwrap();
         for seed in 0..20 {
             let after = fs.after_power_loss(dice(seed));
@@ -62,7 +62,7 @@ fn what_a_dead_process_could_not_sync_is_on_the_disk_before_anything_is_decided_
         issue(&first, "d", 1).await;
         fs.set_fault(fs.changes() + 2, Fault::Errors(Errno::IO, 1_000_000));
         assert!(try_issue(&first, "d", 2).await.is_err());
-        // It dies, and nobody else is told that its sync failed.
+        // The process dies, and its failed sync is reported to no other.
         fs.clear_faults();
         let other = mount(&fs, &time).unwrap();
         assert_eq!(other.load(&device("d")).await.unwrap().sessions().len(), 2);
@@ -126,7 +126,7 @@ fn a_read_that_fails_is_an_error_and_never_an_empty_store() {
             assert!(store, "look {at}: {error}");
         }
         fs.clear_faults();
-        survives(&fs, &time, &log, &reference, &format!("look {at}"));
+        check_survivor(&fs, &time, &log, &reference, &format!("look {at}"));
     }
 }
 

@@ -9,14 +9,14 @@ fn index() -> PathBuf {
 /// The sessions; each device's revision, sessions and watermark.
 type Known = (Vec<Session>, Vec<(Revision, Vec<Session>, Option<RevocationWatermark>)>);
 
-/// All there is to know, activity included: of the sessions, and of the devices what decisions depend on.
+/// Everything that the store knows of sessions, activity included, and what decisions depend on of devices.
 async fn all(store: &JsonStore) -> Result<Known, StoreError> {
     let filter = Filter { scope: Scope::Retained, ..Filter::default() };
     let sessions = store.list_sorted(&filter, Timestamp::from_millis(START), SortKey::Created, 10_000).await?;
     let mut devices = Vec::new();
     for name in ["d0", "d1", "d2", "d3", "none"] {
         let loaded = store.load(&device(name)).await?;
-        // In which order a device's sessions come is nobody's business.
+        // The order of a device's sessions means nothing.
         let mut own = loaded.sessions().to_vec();
         own.sort_by_key(|session| session.id);
         devices.push((loaded.revision(), own, loaded.revocation_watermark()));
@@ -31,7 +31,7 @@ async fn all(store: &JsonStore) -> Result<Known, StoreError> {
 }
 
 /// A disk after a history with compactions, an index, and lines that it does not cover.
-fn used() -> (SimulatedStorage, Arc<Time>) {
+fn disk_after_history() -> (SimulatedStorage, Arc<Time>) {
     let (fs, time) = (empty_disk(), Time::new());
     run(history(&fs, &time, &mut Log::default())).unwrap();
     (fs, time)
@@ -42,7 +42,7 @@ fn covered(fs: &SimulatedStorage, time: &Arc<Time>) -> u64 {
     mount(fs, time).unwrap().indexed_bytes()
 }
 
-/// The other half of what `tests/tests/it/fixtures.rs` shows of it: that the answers are not the journal's alone.
+/// `tests/tests/it/fixtures.rs` shows that the answers are right. This shows that they come from the index.
 #[test]
 fn an_index_of_0_1_0_is_used() {
     let unpacked = |name: &str| {
@@ -81,7 +81,7 @@ fn answers(fs: &SimulatedStorage, time: &Arc<Time>) -> Result<Known, StoreError>
 
 #[test]
 fn an_index_gives_what_the_journal_does() {
-    let (fs, time) = used();
+    let (fs, time) = disk_after_history();
     let plain = copy(&fs, &[(index(), None)]);
     assert!(covered(&fs, &time) > 3000, "the history leaves an index");
     assert_eq!(covered(&plain, &time), 0);
@@ -104,7 +104,7 @@ fn an_index_gives_what_the_journal_does() {
 
 #[test]
 fn a_process_that_read_much_leaves_an_index_when_it_closes() {
-    let (fs, time) = used();
+    let (fs, time) = disk_after_history();
     let fs = copy(&fs, &[(index(), None)]);
     run(async { mount(&fs, &time).unwrap().close().await.unwrap() });
     let size = fs.content(&path()).unwrap().len() as u64;
@@ -116,7 +116,7 @@ fn a_process_that_read_much_leaves_an_index_when_it_closes() {
 
 #[test]
 fn damage_to_an_index_changes_no_answer() {
-    let (fs, time) = used();
+    let (fs, time) = disk_after_history();
     let expected = answers(&fs, &time).unwrap();
     let bytes = fs.content(&index()).unwrap();
     for at in (0..bytes.len()).step_by(3) {
@@ -139,7 +139,7 @@ fn damage_to_an_index_changes_no_answer() {
 
 #[test]
 fn an_index_hides_no_damage_to_the_journal() {
-    let (fs, time) = used();
+    let (fs, time) = disk_after_history();
     let bytes = fs.content(&path()).unwrap();
     for at in (0..bytes.len()).step_by(7) {
         let mut flipped = bytes.clone();
@@ -160,7 +160,7 @@ fn an_index_hides_no_damage_to_the_journal() {
 
 #[test]
 fn another_store_s_index_is_none() {
-    let ((fs, time), other) = (used(), empty_disk());
+    let ((fs, time), other) = (disk_after_history(), empty_disk());
     run(async {
         let store = mount(&other, &time).unwrap();
         for n in 0..30 {

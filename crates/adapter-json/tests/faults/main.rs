@@ -94,7 +94,7 @@ async fn step(store: &JsonStore, n: u64, log: &mut Log) -> Result<(), CommitErro
     Ok(())
 }
 
-/// Two processes take turns, until something goes wrong.
+/// Two processes take turns, until an operation fails.
 async fn history(fs: &SimulatedStorage, time: &Arc<Time>, log: &mut Log) -> Result<(), CommitError> {
     let (a, b) = (mount(fs, time)?, mount(fs, time)?);
     log.states.push(state(&a).await?);
@@ -136,8 +136,8 @@ fn reference() -> (Log, usize) {
     (log, fs.changes())
 }
 
-/// Opens what the power loss left; it must be the state after one of the steps that may have been the last.
-fn survives(fs: &SimulatedStorage, time: &Arc<Time>, log: &Log, reference: &Log, context: &str) {
+/// Checks that a power loss left the state after one of the steps that may have been the last.
+fn check_survivor(fs: &SimulatedStorage, time: &Arc<Time>, log: &Log, reference: &Log, context: &str) {
     run(async {
         if log.submitted == 0 && fs.metadata(&path()).is_err() {
             return;
@@ -162,13 +162,13 @@ fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
         let _ = run(history(&fs, &time, &mut log));
         for seed in 0..12 {
             let after = fs.after_power_loss(dice(seed * 1000 + at as u64));
-            survives(&after, &restarted(&time, "b2"), &log, &reference, &format!("operation {at}, seed {seed}"));
+            check_survivor(&after, &restarted(&time, "b2"), &log, &reference, &format!("operation {at}, seed {seed}"));
         }
     }
 }
 
-/// What a process is told when some of its operations fail, and what others find after it.
-async fn meets(at: usize, error: Errno, more: usize, reference: &Log) {
+/// Checks what a process reports when some of its operations fail, and what other processes find afterwards.
+async fn check_errors_at(at: usize, error: Errno, more: usize, reference: &Log) {
     let context = format!("operation {at} and {more} more: {error}");
     let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
     fs.set_fault(at, Fault::Errors(error, more));
@@ -186,7 +186,7 @@ async fn meets(at: usize, error: Errno, more: usize, reference: &Log) {
             Err(error) => assert_eq!(log.submitted, 0, "{context}, seed {seed}: {error}"),
         }
     }
-    // Another process, once the trouble is over; it was told nothing.
+    // Another process, once the storage works again. It knows nothing of the failed operations.
     fs.clear_faults();
     let store = mount(&fs, &time).unwrap_or_else(|error| panic!("{context}: {error}"));
     let before = state(&store).await.unwrap();
@@ -203,7 +203,7 @@ fn an_error_at_any_operation_is_reported_and_work_goes_on() {
     let (reference, operations) = reference();
     for at in 1..=operations {
         for (error, more) in [(Errno::NOSPC, 0), (Errno::IO, 0), (Errno::IO, 4)] {
-            run(meets(at, error, more, &reference));
+            run(check_errors_at(at, error, more, &reference));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a process refuses although it could not write it down.
+//! Ends that could not be written: the process that tried refuses the session all the same.
 
 use std::time::{Duration, Instant};
 
@@ -45,10 +45,10 @@ fn a_revoke_that_could_not_be_written_is_refused_by_the_process_that_tried() {
             assert!(!matches!(failed, CommitError::Conflict | CommitError::TooLate), "{error}: {failed}");
             assert_eq!(end_of(&a, id).await, Some(EndReason::Revoked), "{error}");
             fs.clear_faults();
-            // Nor does whoever has the token get on with it here: not even a new one.
+            // In this process the token cannot be rotated either.
             let refused = rotate(&a, &issued.token, 2).await.unwrap_err();
             if matches!(failed, CommitError::OutcomeUnknown { .. }) {
-                // All but its newline had come to be written, and nothing could cut it: now it holds.
+                // All of the line but its newline was written and could not be cut. Now it counts.
                 assert_eq!(refused, CommitError::Conflict, "{error}");
             } else {
                 assert!(refused.to_string().contains("revoke it again"), "{error}: {refused}");

@@ -87,7 +87,7 @@ fn a_lost_line_revives_nothing_and_costs_only_whom_it_names() {
         let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
         for lost in 0..lines.len() {
             let mut garbled = lines[lost].to_vec();
-            // Far into the line, where only its checksum tells; its ids stay legible.
+            // Near the end of the line, so that its ids stay readable and only its checksum is wrong.
             let at = garbled.len() - 12;
             garbled[at..at + 6].copy_from_slice(b"######");
             let all: Vec<u8> =

@@ -1,4 +1,4 @@
-//! Whatever the clocks do: nothing that is over comes back, and time goes on.
+//! Clocks that are set back or far ahead: no session that has expired becomes valid again, and time goes on.
 
 use super::repair::{planned, repairer};
 use super::*;
