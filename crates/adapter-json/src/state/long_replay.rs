@@ -7,16 +7,16 @@ use tokio::sync::Notify;
 
 /// Whether a long replay is running, and a way to wait for its end without blocking a thread.
 #[derive(Clone, Default)]
-pub(super) struct LongReplay(Arc<Shared>);
+pub(super) struct LongReplay(Arc<ReplayState>);
 
 #[derive(Default)]
-struct Shared {
+struct ReplayState {
     is_running: AtomicBool,
     ended: Notify,
 }
 
 /// A running long replay. It has ended once this is dropped.
-pub(super) struct RunningReplay(Arc<Shared>);
+pub(super) struct RunningReplay(Arc<ReplayState>);
 
 impl LongReplay {
     pub(super) fn is_running(&self) -> bool {
