@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    tenure_gateway::fuzz::credential(bytes);
+    tenure_gateway::fuzz::presented_token(bytes);
 });

@@ -11,7 +11,7 @@ use axum::routing::get;
 use tenure_adapter_json::JsonStore;
 use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
-use tenure_gateway::{CurrentSession, Gate, Options, PublicPath, SharedSecret, TenureLayer};
+use tenure_gateway::{CurrentSession, EnforcementConfig, Enforcer, PublicPath, TenureLayer};
 use tenure_ports::prelude::*;
 use tenure_service::{IssueRequest, Sessions};
 
@@ -29,16 +29,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let clock = store.clock();
     let sessions = Arc::new(Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default()));
 
-    // The gate: how they are enforced. The admin secret is for an admin listener, which there is none of here.
-    let mut options = Options::new(SharedSecret::new("not used here").ok_or("an empty secret")?);
-    options.public_paths = vec![PublicPath("/health".to_owned())];
-    let gate = Gate::new(sessions.clone(), options);
+    // The enforcer: which paths are public, and the state that all requests share.
+    let public_paths = vec![PublicPath("/health".to_owned())];
+    let config = EnforcementConfig { public_paths, ..EnforcementConfig::default() };
+    let enforcer = Enforcer::new(sessions.clone(), config);
 
     // The service.
     let app = Router::new()
         .route("/", get(whoami))
         .route("/health", get(async || "fine\n"))
-        .layer(TenureLayer::new(gate.clone()));
+        .layer(TenureLayer::new(enforcer.clone()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 
     let request = IssueRequest {
@@ -52,11 +52,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Activity is written in the background, and what is left of it at the end.
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let kept = tokio::spawn(async move { gate.keep(async move { drop(ended.await) }).await });
+    let flushing = tokio::spawn(async move { enforcer.run_flush_loop(async move { drop(ended.await) }).await });
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     axum::serve(listener, service).with_graceful_shutdown(stop).await?;
     drop(end);
-    kept.await?;
+    flushing.await?;
     Ok(())
 }

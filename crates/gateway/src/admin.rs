@@ -3,17 +3,17 @@
 mod cursor;
 mod events;
 mod guard;
-mod health;
+mod list_request;
 mod oauth;
+pub mod openapi;
 mod page;
-mod query;
 mod revoke;
 mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{any, get};
@@ -21,37 +21,45 @@ use axum::{Json, Router};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::enforce::Gate;
-use crate::failures::Failures;
-use crate::peer::Peer;
-use crate::problem::Problem;
+use crate::endpoint::health::{self, SharedGateway};
+use crate::endpoint::html;
+use crate::enforcement::Problem;
+use crate::enforcement::lockout::FailureCounter;
+use crate::enforcement::request::peer::Peer;
+use crate::gateway::Gateway;
 
-pub(crate) use guard::Proven;
+pub(crate) use guard::AuthenticatedFlag;
 
 /// What the endpoints share.
 pub(crate) struct Admin {
-    gate: Arc<Gate>,
-    own: guard::OwnNames,
+    gateway: Arc<Gateway>,
+    host_names: guard::HostNames,
     streams: events::Streams,
     /// Apart from those of clients, and by the address at the other end of the connection, whatever a proxy says: nobody
     /// who guesses tokens locks operators out, and nobody who guesses this secret gets another counter by a header.
-    failures: Failures,
+    failures: FailureCounter,
+}
+
+impl FromRef<Arc<Admin>> for SharedGateway {
+    fn from_ref(admin: &Arc<Admin>) -> Self {
+        Self(Arc::clone(&admin.gateway))
+    }
 }
 
 impl Admin {
-    /// Counts a wrong secret. How long whoever showed it is locked out, if it is.
-    fn note_wrong(&self, peer: &Peer) -> Option<Duration> {
-        self.failures.note(peer.remote, None).locked()
+    /// ConnectionCounts a wrong secret. How long whoever showed it is locked out, if it is.
+    fn record_wrong_secret(&self, peer: &Peer) -> Option<Duration> {
+        self.failures.record(peer.remote, None).locked()
     }
 }
 
 /// The endpoints of the admin listener. Each request has to carry its [`crate::Peer`] among its extensions.
-pub fn router(gate: Arc<Gate>) -> Router {
+pub fn router(gateway: Arc<Gateway>) -> Router {
     let admin = Arc::new(Admin {
-        own: guard::OwnNames::new(),
+        host_names: guard::HostNames::new(),
         streams: events::Streams::default(),
-        failures: Failures::of_operators(),
-        gate,
+        failures: FailureCounter::for_operators(),
+        gateway,
     });
     let guarded = |router: OpenApiRouter<Arc<Admin>>| {
         router.layer(middleware::from_fn_with_state(admin.clone(), guard::secret)).split_for_parts().0
@@ -67,9 +75,9 @@ pub fn router(gate: Arc<Gate>) -> Router {
         .route("/", get(page::page))
         .route("/static/admin.js", get(page::script))
         .route("/static/admin.css", get(page::style))
-        .route("/openapi.json", get(async || Json(crate::openapi::document())))
+        .route("/openapi.json", get(async || Json(openapi::document())))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .fallback(any(nothing))
+        .fallback(any(no_such_endpoint))
         .layer(middleware::from_fn_with_state(admin.clone(), guard::names))
         .with_state(admin)
 }
@@ -108,10 +116,11 @@ pub(crate) fn oauth_routes() -> OpenApiRouter<Arc<Admin>> {
     responses((status = 200, description = "The counters.", body = String, content_type = "text/plain"))
 )]
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    admin.gate.metrics().live(admin.gate.live().counts().connections);
-    crate::html::file("text/plain; version=0.0.4; charset=utf-8", admin.gate.metrics().render())
+    let enforcer = admin.gateway.enforcer();
+    enforcer.metrics().set_connections(enforcer.connections().counts().connections);
+    html::text_file("text/plain; version=0.0.4; charset=utf-8", enforcer.metrics().render())
 }
 
-async fn nothing() -> Problem {
+async fn no_such_endpoint() -> Problem {
     Problem::NotFound("there is no such endpoint: /openapi.json lists them".to_owned())
 }

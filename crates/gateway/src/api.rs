@@ -1,67 +1,69 @@
 //! What clients ask of Tenure itself, under `/_tenure/`: enrol, rotate, see and end their own sessions, log in and out.
 
 mod enrol;
-mod health;
+pub(crate) mod forward_auth;
 mod login;
-mod pace;
+pub(crate) mod login_redirect;
+mod rate_limit;
 mod sessions;
 mod token;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRef, FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::Extensions;
 use http::request::Parts;
-use serde::Serialize;
-use serde_json::{Map, Value};
-use tenure_domain::{Session, Timestamp};
-use tenure_service::{RevokeError, Revoked, SessionView, Verified};
-use utoipa::ToSchema;
+use tenure_service::Verified;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::cookie;
-use crate::credential::Credential;
-use crate::enforce::{Admitted, Gate};
-use crate::peer::Peer;
-use crate::problem::Problem;
+use crate::endpoint::extract::peer;
+use crate::endpoint::health::{self, SharedGateway};
+use crate::enforcement::Problem;
+use crate::enforcement::admission::Admitted;
+use crate::enforcement::lockout::LockoutScope;
+use crate::enforcement::request::cookie;
+use crate::enforcement::request::peer::Peer;
+use crate::enforcement::request::presented_token::PresentedToken;
+use crate::gateway::Gateway;
 
-use pace::Pace;
-
-pub(crate) use login::{PATH as LOGIN, is_local};
-
-/// So many sessions are named in one answer; the counts are always whole.
-pub(crate) const NAMED: usize = 1_000;
+use rate_limit::RateLimit;
 
 /// What the endpoints share.
 pub(crate) struct Api {
-    gate: Arc<Gate>,
-    walks: Pace,
+    gateway: Arc<Gateway>,
+    /// How often one session may ask for what reads many sessions.
+    listing_limit: RateLimit,
+}
+
+impl FromRef<Arc<Api>> for SharedGateway {
+    fn from_ref(api: &Arc<Api>) -> Self {
+        Self(Arc::clone(&api.gateway))
+    }
 }
 
 /// The endpoints under `/_tenure/` of the client listener. Other paths are not answered here. Each request has to carry
 /// its [`Peer`] among its extensions.
-pub fn router(gate: Arc<Gate>) -> Router {
-    let api = Arc::new(Api { gate, walks: Pace::new() });
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let api = Arc::new(Api { gateway, listing_limit: RateLimit::new() });
     let (router, _) = documented().split_for_parts();
     router
         .route("/_tenure/login", axum::routing::get(login::page).post(login::log_in))
         .route("/_tenure/logout", axum::routing::post(login::log_out))
         .route("/_tenure/login.css", axum::routing::get(login::style))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .route("/_tenure/v1/{*rest}", axum::routing::any(nothing))
-        .layer(axum::middleware::from_fn_with_state(api.clone(), settle))
+        .route("/_tenure/v1/{*rest}", axum::routing::any(no_such_endpoint))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), clear_ended_cookie))
         .with_state(api)
 }
 
 /// Takes the cookie from a browser that shows one whose session is over.
-async fn settle(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+async fn clear_ended_cookie(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.secure);
     let mut response = next.run(request).await;
-    cookie::settle(&mut response, &api.gate.options().cookie_name, secure);
+    cookie::clear_if_marked(&mut response, &api.gateway.options().cookie_name, secure);
     response
 }
 
@@ -73,18 +75,18 @@ pub(crate) fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(sessions::revoke_others))
         .routes(routes!(sessions::log_out))
         .routes(routes!(token::rotate))
-        .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz))
+        .routes(routes!(health::client_healthz))
+        .routes(routes!(health::client_readyz))
 }
 
-async fn nothing() -> Problem {
+async fn no_such_endpoint() -> Problem {
     Problem::NotFound("there is no such endpoint: docs/http-api.md lists them".to_owned())
 }
 
 /// A request with a token that holds; where only a cookie carried it, a change was asked for by a page of ours.
 pub(crate) struct Authenticated {
     verified: Verified,
-    credential: Credential,
+    presented: PresentedToken,
     peer: Peer,
 }
 
@@ -93,47 +95,9 @@ impl FromRequestParts<Arc<Api>> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let peer = peer(&parts.extensions)?;
-        let Admitted { verified, credential } = api.gate.admit(&peer, &parts.method, &parts.headers).await?;
-        Ok(Self { verified, credential, peer })
+        let (enforcer, headers) = (api.gateway.enforcer(), &parts.headers);
+        let admitted = enforcer.require_session(LockoutScope::Tokens, &peer, &parts.method, headers).await?;
+        let Admitted { verified, presented } = admitted;
+        Ok(Self { verified, presented, peer })
     }
-}
-
-/// Who asks, as the listener found out.
-///
-/// # Errors
-/// [`Problem::Internal`] where a router is used without it.
-pub(crate) fn peer(extensions: &Extensions) -> Result<Peer, Problem> {
-    let nobody = || Problem::Internal("nobody said who asks: put a Peer into the request's extensions".to_owned());
-    extensions.get::<Peer>().cloned().ok_or_else(nobody)
-}
-
-/// Sessions that have ended, or would be ended.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Ended {
-    /// How many have ended.
-    ended_count: usize,
-    /// The first 1,000 of them.
-    ended: Vec<SessionView>,
-    /// Those that were named but had already ended.
-    already: Vec<SessionView>,
-}
-
-impl Ended {
-    pub(crate) fn new(revoked: &Revoked, now: Timestamp) -> Self {
-        let views =
-            |sessions: &[Session]| sessions.iter().take(NAMED).map(|session| SessionView::new(session, now)).collect();
-        Self { ended_count: revoked.ended.len(), ended: views(&revoked.ended), already: views(&revoked.already_ended) }
-    }
-}
-
-/// A revocation that stopped: the problem, with what had been done before.
-pub(crate) fn stopped(error: RevokeError, now: Timestamp) -> Response {
-    let mut extension = Map::new();
-    if !error.done.ended.is_empty()
-        && let Ok(Value::Object(ended)) = serde_json::to_value(Ended::new(&error.done, now))
-    {
-        extension = ended;
-    }
-    Problem::from(error.error).with(extension)
 }

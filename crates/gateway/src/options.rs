@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tenure_domain::Subject;
 
-use crate::cookie::CookieName;
-use crate::secret::SharedSecret;
-use crate::target;
+use crate::enforcement::request::cookie::CookieName;
+use crate::enforcement::{EnforcementConfig, PublicPath};
+use crate::shared_secret::SharedSecret;
 
 /// How a gateway works.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Options {
     /// What stands behind; without it only forward-auth questions are answered.
     pub upstream: Option<Upstream>,
     /// How clients enrol themselves; without it they cannot.
-    pub enrolment: Option<Enrolment>,
+    pub enrolment: Option<EnrolmentOptions>,
     /// What operators must present.
     pub admin_secret: SharedSecret,
     /// What opens the counters and nothing else.
@@ -106,7 +106,7 @@ pub struct Upstream {
 
 /// How clients enrol themselves.
 #[derive(Clone, Debug)]
-pub struct Enrolment {
+pub struct EnrolmentOptions {
     /// What they must present.
     pub secret: SharedSecret,
     /// Who their sessions belong to.
@@ -121,10 +121,6 @@ pub struct UpstreamAuth {
     /// Its value, marked as sensitive.
     pub value: HeaderValue,
 }
-
-/// A path that needs no token: exactly this one, or, where it ends with a slash, everything below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicPath(pub String);
 
 /// How an upstream's clients send their token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,20 +141,6 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-impl PublicPath {
-    /// Whether a request's target, `path[?query]` as its octets came, is for this path, after `%xx` is read. A target
-    /// that servers read differently never is: with a fragment, dot segments, empty segments, encoded slashes or
-    /// percent signs, backslashes, or what no target has.
-    #[must_use]
-    pub fn matches(&self, target: &[u8]) -> bool {
-        target::path(target).is_some_and(|path| self.covers(&path))
-    }
-
-    fn covers(&self, path: &str) -> bool {
-        target::decoded(&self.0).is_some_and(|own| own == path || (own.ends_with('/') && path.starts_with(&*own)))
-    }
-}
-
 impl Options {
     /// Whether the admin listener speaks TLS, with the certificate of the other: as [`Options::admin_tls`] says; where it
     /// says nothing, beyond loopback, since the admin secret must not travel in clear. On loopback nobody listens, and no
@@ -168,16 +150,20 @@ impl Options {
         self.tls.is_some() && self.admin_tls.unwrap_or(!self.admin_listen.ip().to_canonical().is_loopback())
     }
 
-    /// Whether a request with this target, `path[?query]` as its octets came, needs no token.
+    /// The part of these options that enforcement goes by.
     #[must_use]
-    pub fn is_public(&self, target: &[u8]) -> bool {
-        !self.public_paths.is_empty()
-            && target::path(target).is_some_and(|path| self.public_paths.iter().any(|public| public.covers(&path)))
-    }
-
-    /// The same of a request whose target was parsed, and is passed on as it was parsed.
-    pub(crate) fn is_public_uri(&self, uri: &Uri) -> bool {
-        uri.path_and_query().is_some_and(|target| self.is_public(target.as_str().as_bytes()))
+    pub fn enforcement(&self) -> EnforcementConfig {
+        EnforcementConfig {
+            cookie_name: self.cookie_name.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            public_paths: self.public_paths.clone(),
+            // OpenClaw opens WebSockets on every path, and its own tokens would get in without a session.
+            public_websockets: self.profile.is_none(),
+            user_header: self.user_header.clone(),
+            upstream_auth_header: self.upstream_auth.as_ref().map(|auth| auth.header.clone()),
+            loopback_as: self.profile.map(|Profile::OpenClaw { loopback_as }| loopback_as),
+            store_loss_grace: self.store_loss_grace,
+        }
     }
 
     /// The defaults, for the loopback interface, with this admin secret.
@@ -228,93 +214,5 @@ mod tests {
             assert!(speaks(listen, Some(true), true) && !speaks(listen, Some(false), true), "{listen}");
             assert!(!speaks(listen, None, false), "{listen}");
         }
-    }
-
-    #[test]
-    fn a_public_path_is_itself_or_what_is_below_it() {
-        let (one, below) = (PublicPath("/health".to_owned()), PublicPath("/assets/".to_owned()));
-        for path in ["/health", "/%68ealth"] {
-            assert!(one.matches(path.as_bytes()), "{path}");
-        }
-        for path in ["/health/", "/healthz", "/Health", "/", ""] {
-            assert!(!one.matches(path.as_bytes()), "{path}");
-        }
-        for path in [
-            "/assets/",
-            "/assets/a",
-            "/assets/a/b.css",
-            "/assets/a/",
-            "/assets/%41%20b",
-            "/assets/a;v=1",
-            "/assets/[id]/%C3%BC|~'()*!$&+,=:@-_.js",
-            "/assets/a?b[]=c&d=/../?e={f}|^`<g>\"",
-        ] {
-            assert!(below.matches(path.as_bytes()), "{path}");
-        }
-        for path in ["/assets", "/assetsx/", "/x/assets/a"] {
-            assert!(!below.matches(path.as_bytes()), "{path}");
-        }
-        assert!(PublicPath("/".to_owned()).matches(b"/anything/at/all"));
-    }
-
-    #[test]
-    fn a_path_that_servers_read_differently_is_never_public() {
-        for public in ["/assets/", "/"] {
-            let public = PublicPath(public.to_owned());
-            for tail in [
-                "../admin",
-                "./a",
-                "a/..",
-                "a/.",
-                "..",
-                "%2e%2e/admin",
-                "%2E./admin",
-                ".%2e",
-                "..;/admin",
-                ";/a",
-                "..%2fadmin",
-                "a%2Fb",
-                "/a",
-                "a//b",
-                "a//",
-                "..\\admin",
-                "..%5cadmin",
-                "%252e%252e/admin",
-                "a%00",
-                "a%0d%0a",
-                "%",
-                "%2",
-                "%zz",
-                "%ff",
-                "a%3bb",
-                "a%3f",
-                "a%23",
-                "#",
-                "#/../../admin",
-                "a?b#c",
-                "a?b\\c",
-                "a?b c",
-                "a b",
-                "a\tb",
-                "a?b\x7f",
-                "\u{fc}",
-                "a?\u{fc}",
-                "a\"b",
-                "a<b",
-                "a^b",
-                "a`b",
-                "{a}",
-                "%c0%ae%c0%ae/admin",
-                "%u002e%u002e/admin",
-                ".../a",
-                "..%20/admin",
-                "%20/a",
-                ". .",
-            ] {
-                let path = format!("/assets/{tail}");
-                assert!(!public.matches(path.as_bytes()), "{path}");
-            }
-        }
-        assert!(!PublicPath("/".to_owned()).matches(b"*"));
     }
 }

@@ -1,16 +1,24 @@
-//! The way to the upstream: who may, what it is told, and what comes back.
+//! The reverse proxy: who gets in, what the upstream is told, and what comes back.
+
+mod cookie_rotation;
+pub(crate) mod headers;
+pub(crate) mod openclaw;
+mod request_id;
+mod response;
+pub(crate) mod upstream;
+mod upstream_error;
+pub(crate) mod websocket;
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::header::{CONNECTION, CONTENT_LENGTH, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::CONNECTION;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use http::{HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
@@ -18,54 +26,64 @@ use hyper_util::client::legacy::connect::capture_connection;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::bodies::{Upload, Watched, is_endless};
-use crate::cookie::{self, CookieName};
-use crate::credential::sets_token_cookie;
-use crate::enforce::{Admitted, Gate};
-use crate::fields::{TENURE_ROTATE, strip_claims};
-use crate::headers::{
-    Values, set_forwarding, set_host, set_identity, set_upstream_auth, strip_hop_by_hop, strip_token,
-};
-use crate::live::{Cut, Guard};
-use crate::login;
-use crate::metrics::Outcome;
-use crate::openclaw;
+use crate::api::login_redirect;
+use crate::enforcement::admission::{Admission, AdmissionRequest, Admitted, RequestTarget};
+use crate::enforcement::request::cookie;
+use crate::enforcement::request::header_fields::{TENURE_ROTATE, X_REQUEST_ID, strip_claims};
+use crate::enforcement::request::headers::{HeaderValues, set_forwarding, set_identity, strip_token};
+use crate::enforcement::request::peer::{Connection, Peer};
+use crate::enforcement::response_guard::body::GuardedUpload;
+use crate::enforcement::response_guard::{Exchange, Waiter};
+use crate::enforcement::{ConnectionGuard, EnforcementConfig, Problem};
+use crate::gateway::Gateway;
 use crate::options::{Limits, Options, Upstream};
-use crate::peer::{Connection, Peer};
-use crate::problem::Problem;
-use crate::relay::bridge::{self, Bridge};
-use crate::relay::{self, Opened, Shaken};
-use crate::request_id::{self, X_REQUEST_ID};
-use crate::rotation;
-use crate::upstream::{self, Dial, Pools, Wire};
-use crate::watch::{Exchange, Side};
 
-/// What lets a request in.
+use headers::{set_host, set_upstream_auth, strip_hop_by_hop};
+use response::{pass_on, strip_own_fields};
+use upstream::{Connector, Pools, UpstreamConnection, UpstreamStream};
+use upstream_error::{NoResponse, close_problem, connect_problem, timeout_problem};
+use websocket::WebSocketOutcome;
+use websocket::handshake::{HandshakeOutcome, handshake, is_upgrade};
+use websocket::tunnel::Tunnel;
+
+/// How a request got in.
 enum Entry {
-    /// Its path, which is open to everybody.
+    /// Its path is open to everybody.
     Public,
-    /// Its token.
+    /// Its token is valid.
     Admitted(Box<Admitted>),
     /// Its token is still to come, in the first frame of the WebSocket that it asks for.
-    Later,
+    Deferred,
+}
+
+/// What stays the same while one request is handled.
+struct Context<'a> {
+    connection: &'a Connection,
+    /// Ends the client's stream or connection, where the response may not go on and nobody reads it.
+    end: &'a CancellationToken,
+    peer: &'a Peer,
+    upstream: &'a Upstream,
+    options: &'a Options,
+    config: &'a EnforcementConfig,
+    request_id: &'a HeaderValue,
 }
 
 /// Forwards requests to the upstream.
 pub(crate) struct Proxy {
-    gate: Arc<Gate>,
+    gateway: Arc<Gateway>,
     pools: Pools,
-    dial: Dial,
+    connector: Connector,
     limits: Limits,
 }
 
 impl Proxy {
-    pub(crate) fn new(gate: Arc<Gate>, connections: usize) -> Self {
-        let limits = gate.options().limits;
-        let dial = Dial::new(limits.connect, connections);
-        Self { gate, pools: Pools::new(dial.clone(), connections), dial, limits }
+    pub(crate) fn new(gateway: Arc<Gateway>, connections: usize) -> Self {
+        let limits = gateway.options().limits;
+        let connector = Connector::new(limits.connect, connections);
+        Self { gateway, pools: Pools::new(connector.clone(), connections), connector, limits }
     }
 
-    /// Answers a request for the upstream. `end` ends the client's stream or connection, where the answer may not go
+    /// Answers a request for the upstream. `end` ends the client's stream or connection, where the response may not go
     /// on and nobody reads it.
     pub(crate) async fn answer(
         &self,
@@ -75,114 +93,114 @@ impl Proxy {
         upstream: &Upstream,
         options: &Options,
     ) -> Response {
-        let peer = match Peer::of(connection, request.headers(), options) {
+        let config = &*self.gateway.enforcer().config();
+        let peer = match Peer::of(connection, request.headers(), &config.trusted_proxies) {
             Ok(peer) => peer,
             Err(problem) => return self.failed(&problem),
         };
-        let mut values = Values::new();
+        let mut values = HeaderValues::new();
         let id = request_id::of(request.headers(), peer.trusted, &mut values);
-        let mut response = match self.admit(&peer, &request, options).await {
-            Ok(entry) => self.let_through(connection, end, &peer, request, upstream, options, entry, &id, values).await,
-            Err(problem) => login::redirect(&request, &problem).unwrap_or_else(|| problem.into_response()),
+        let context = Context { connection, end, peer: &peer, upstream, options, config, request_id: &id };
+        let mut response = match self.admit(&context, &request).await {
+            Ok(entry) => self.forward(&context, request, entry, values).await,
+            Err(problem) => login_redirect::redirect(&request, &problem).unwrap_or_else(|| problem.into_response()),
         };
-        cookie::settle(&mut response, &options.cookie_name, peer.secure);
+        cookie::clear_if_marked(&mut response, &config.cookie_name, peer.secure);
         response.headers_mut().insert(X_REQUEST_ID, id);
         response
     }
 
-    /// Who asks.
-    async fn admit<B>(&self, peer: &Peer, request: &Request<B>, options: &Options) -> Result<Entry, Problem> {
-        if openclaw::may_be_public(request.headers(), options) && options.is_public_uri(request.uri()) {
-            self.gate.metrics().passed(Outcome::Public);
-            return Ok(Entry::Public);
-        }
-        if openclaw::shows_later(request, options, peer.secure) {
-            return Ok(Entry::Later);
-        }
-        self.gate
-            .admit(peer, request.method(), request.headers())
-            .await
-            .map(|admitted| Entry::Admitted(admitted.into()))
+    async fn admit<B>(&self, context: &Context<'_>, request: &Request<B>) -> Result<Entry, Problem> {
+        let admission = AdmissionRequest {
+            config: context.config,
+            peer: Ok(context.peer),
+            method: request.method(),
+            headers: request.headers(),
+            target: RequestTarget::Own(request.uri()),
+            may_defer: context.options.profile.is_some() && is_upgrade(request),
+        };
+        Ok(match self.gateway.enforcer().admit(admission).await? {
+            Admission::Public => Entry::Public,
+            Admission::Session(admitted) => Entry::Admitted(Box::new(admitted)),
+            Admission::Deferred => Entry::Deferred,
+        })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one fact about the request")]
-    async fn let_through(
+    /// Forwards a request that got in.
+    async fn forward(
         &self,
-        connection: &Connection,
-        end: &CancellationToken,
-        peer: &Peer,
+        context: &Context<'_>,
         mut request: Request<Incoming>,
-        upstream: &Upstream,
-        options: &Options,
         entry: Entry,
-        id: &HeaderValue,
-        mut values: Values,
+        mut values: HeaderValues,
     ) -> Response {
-        let upgrade = relay::is_upgrade(&request);
+        let Context { peer, options, config, .. } = *context;
+        let upgrade = is_upgrade(&request);
         if upgrade && !request.body().is_end_stream() {
             return self.failed(&Problem::BadRequest("a request for a WebSocket has no body".to_owned()));
         }
-        let (later, admitted) = match entry {
+        let (deferred, admitted) = match entry {
             Entry::Admitted(admitted) => (false, Some(*admitted)),
             Entry::Public => (false, None),
-            Entry::Later => (true, None),
+            Entry::Deferred => (true, None),
         };
-        if let Err(problem) = readdress(&mut request, upstream) {
+        if let Err(problem) = set_upstream_address(&mut request, context.upstream) {
             return problem.into_response();
         }
         let method = request.method().clone();
         let headers = request.headers_mut();
         strip_hop_by_hop(headers);
-        strip_claims(headers, &method, options);
-        strip_token(headers, &options.cookie_name);
-        set_forwarding(headers, connection, peer, options, &mut values);
-        set_host(headers, &upstream.authority);
-        headers.insert(X_REQUEST_ID, id.clone());
+        strip_claims(headers, &method, config);
+        strip_token(headers, &config.cookie_name);
+        set_forwarding(headers, context.connection, peer, config, &mut values);
+        set_host(headers, &context.upstream.authority);
+        headers.insert(X_REQUEST_ID, context.request_id.clone());
         if let Some(admitted) = &admitted {
-            set_identity(headers, &admitted.verified.session, options, &mut values);
+            set_identity(headers, &admitted.verified.session, &config.user_header, &mut values);
             // A path that is open to everybody does not open what the upstream's own token guards.
             set_upstream_auth(headers, options);
         }
-        let in_cookie = admitted.as_ref().is_some_and(|admitted| admitted.credential.in_cookie);
+        let in_cookie = admitted.as_ref().is_some_and(|admitted| admitted.presented.in_cookie);
         let (session, due) = match admitted {
-            Some(Admitted { verified, credential }) => {
-                let due = verified.rotation_due.then_some((verified.session.id, credential));
+            Some(Admitted { verified, presented }) => {
+                let due = verified.rotation_due.then_some((verified.session.id, presented));
                 (Some(verified.session), due)
             }
             None => (None, None),
         };
-        let outcome = if later {
-            self.upgrade_before_the_token(peer, request).await
+        let enforcer = self.gateway.enforcer();
+        let outcome = if deferred {
+            self.open_deferred(peer, request).await
         } else if upgrade {
-            let guard = session.map(|session| self.gate.live().register(&session));
-            self.upgrade(request, end, guard, options).await
+            let guard = session.map(|session| enforcer.connections().register(&session));
+            self.upgrade(request, context, guard).await
         } else {
-            self.forward(request, end, Exchange::new(&self.gate, session), options).await
+            self.send_request(request, context, Exchange::new(enforcer.guards(), session)).await
         };
-        let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem.of_cookie(in_cookie)));
-        if let Some((session, credential)) = due {
+        let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem.with_cookie(in_cookie)));
+        if let Some((session, presented)) = due {
             response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
             if options.auto_rotate_cookies && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                rotation::renew(&self.gate, session, &credential, peer.secure, response.headers_mut()).await;
+                let headers = response.headers_mut();
+                cookie_rotation::rotate_due_cookie(&self.gateway, session, &presented, peer.secure, headers).await;
             }
         }
         response
     }
 
     fn failed(&self, problem: &Problem) -> Response {
-        self.gate.metrics().answered(problem);
+        self.gateway.enforcer().metrics().record_problem(problem);
         let mut response = problem.clone().into_response();
         // What is left of the request's body is not read to its end.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
     }
 
-    async fn forward(
+    async fn send_request(
         &self,
         request: Request<Incoming>,
-        end: &CancellationToken,
-        exchange: Arc<Exchange>,
-        options: &Options,
+        context: &Context<'_>,
+        exchange: Arc<Exchange<UpstreamConnection>>,
     ) -> Result<Response, Problem> {
         let (mut parts, body) = request.into_parts();
         parts.extensions.clear();
@@ -190,14 +208,14 @@ impl Proxy {
         let has_body = !body.is_end_stream();
         let again = (!has_body && parts.method.is_idempotent()).then(|| parts.clone());
         let is_safe = !has_body && parts.method.is_safe();
-        let mut request = Request::from_parts(parts, Either::Left(Upload::new(body, exchange.clone())));
+        let mut request = Request::from_parts(parts, Either::Left(GuardedUpload::new(body, exchange.clone())));
         if has_body {
-            exchange.goes_up(capture_connection(&mut request));
+            exchange.set_upstream(UpstreamConnection(capture_connection(&mut request)));
         }
-        let pool = self.pools.first(is_safe);
+        let pool = self.pools.pool_for(is_safe);
         let mut answer = self.wait(pool.request(request), &exchange).await;
-        if let (Err(NoAnswer::Failed(error)), Some(parts)) = (&answer, again)
-            && let Some(pool) = self.pools.next(pool, error)
+        if let (Err(NoResponse::Failed(error)), Some(parts)) = (&answer, again)
+            && let Some(pool) = self.pools.retry_pool(pool, error)
         {
             let request = Request::from_parts(parts, Either::Right(Empty::new()));
             answer = self.wait(pool.request(request), &exchange).await;
@@ -206,41 +224,41 @@ impl Proxy {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Problem::BadGateway("the upstream switched protocols without being asked".to_owned()));
         }
-        pass_on(answer, end, &options.cookie_name, exchange)
+        pass_on(answer, context.end, &context.config.cookie_name, exchange)
     }
 
-    /// Waits for the header of the answer, as long as the request's body moves or the patience lasts, and the session
+    /// Waits for the header of the answer, as long as the request's body moves or the deadline lasts, and the session
     /// holds.
     async fn wait(
         &self,
         answer: impl Future<Output = Result<http::Response<Incoming>, hyper_util::client::legacy::Error>>,
-        exchange: &Exchange,
-    ) -> Result<http::Response<Incoming>, NoAnswer> {
+        exchange: &Exchange<UpstreamConnection>,
+    ) -> Result<http::Response<Incoming>, NoResponse> {
         let mut answer = pin!(answer);
-        let mut patience: Option<Pin<Box<Sleep>>> = None;
+        let mut deadline: Option<Pin<Box<Sleep>>> = None;
         let mut seen = exchange.pieces();
         poll_fn(|cx| {
             // First, since it makes the other fail.
-            if let Poll::Ready(cut) = exchange.poll_cut(Side::Wait, cx)
-                && let Some(problem) = cut_short(cut)
+            if let Poll::Ready(reason) = exchange.poll_closed(Waiter::ResponseHead, cx)
+                && let Some(problem) = close_problem(reason)
             {
                 return Poll::Ready(Err(problem.into()));
             }
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(answer.map_err(NoAnswer::Failed));
+                return Poll::Ready(answer.map_err(NoResponse::Failed));
             }
             // Most answers come before there is anything to wait for.
-            if !exchange.lasts() {
+            if !exchange.is_long() {
                 return Poll::Pending;
             }
-            let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limits.response)));
-            while patience.as_mut().poll(cx).is_ready() {
+            let deadline = deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limits.response)));
+            while deadline.as_mut().poll(cx).is_ready() {
                 let now = exchange.pieces();
                 if now == seen {
-                    return Poll::Ready(Err(too_late(now).into()));
+                    return Poll::Ready(Err(timeout_problem(now).into()));
                 }
                 seen = now;
-                patience.as_mut().reset(Instant::now() + self.limits.response);
+                deadline.as_mut().reset(Instant::now() + self.limits.response);
             }
             Poll::Pending
         })
@@ -250,183 +268,60 @@ impl Proxy {
     async fn upgrade(
         &self,
         request: Request<Incoming>,
-        end: &CancellationToken,
-        guard: Option<Guard>,
-        options: &Options,
+        context: &Context<'_>,
+        guard: Option<ConnectionGuard>,
     ) -> Result<Response, Problem> {
-        let io = self.dial.connect(request.uri()).await.map_err(|error| no_connection(&error))?;
+        let io = self.connector.connect(request.uri()).await.map_err(|error| connect_problem(&error))?;
         let request = request.map(Body::new);
-        let Some(guard) = guard else { return self.upgrade_unguarded(request, end, io, options).await };
-        match relay::open(&self.gate, request, io, guard).await? {
-            Opened::Switched(mut response) => {
-                strip_own(response.headers_mut(), &options.cookie_name);
+        let Some(guard) = guard else { return self.upgrade_unguarded(request, context, io).await };
+        match websocket::open(self.gateway.enforcer(), request, io, guard).await? {
+            WebSocketOutcome::Switched(mut response) => {
+                strip_own_fields(response.headers_mut(), &context.config.cookie_name);
                 Ok(response)
             }
-            Opened::Declined(answer, guard) => {
-                pass_on(answer, end, &options.cookie_name, Exchange::with(&self.gate, guard))
+            WebSocketOutcome::Declined(answer, guard) => {
+                let exchange = Exchange::with_guard(self.gateway.enforcer().guards(), guard);
+                pass_on(answer, context.end, &context.config.cookie_name, exchange)
             }
         }
     }
 
     /// Opens a WebSocket whose client shows its token in the first frame.
-    async fn upgrade_before_the_token(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response, Problem> {
-        let io = self.dial.connect(request.uri()).await.map_err(|error| no_connection(&error))?;
-        openclaw::open(&self.gate, peer, request.map(Body::new), io).await
+    async fn open_deferred(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response, Problem> {
+        let io = self.connector.connect(request.uri()).await.map_err(|error| connect_problem(&error))?;
+        openclaw::open(&self.gateway, peer, request.map(Body::new), io).await
     }
 
     /// Opens a WebSocket on a public path: there is no session that could end.
     async fn upgrade_unguarded(
         &self,
         request: Request<Body>,
-        end: &CancellationToken,
-        io: Wire,
-        options: &Options,
+        context: &Context<'_>,
+        io: UpstreamStream,
     ) -> Result<Response, Problem> {
-        let (switching, mut response) = match relay::shake_hands(request, io).await? {
-            Shaken::Declined(answer) => {
-                return pass_on(answer, end, &options.cookie_name, Exchange::with(&self.gate, None));
+        let (switching, mut response) = match handshake(request, io).await? {
+            HandshakeOutcome::Declined(answer) => {
+                let exchange = Exchange::with_guard(self.gateway.enforcer().guards(), None);
+                return pass_on(answer, context.end, &context.config.cookie_name, exchange);
             }
-            Shaken::Switching(switching, response) => (switching, response),
+            HandshakeOutcome::Switching(switching, response) => (switching, response),
         };
-        let closing = self.gate.closing().clone();
-        self.gate.tasks().spawn(async move {
+        let closing = self.gateway.closing().clone();
+        self.gateway.enforcer().tasks().spawn(async move {
             let Ok((client, upstream)) = switching.finish().await else { return };
-            bridge::run_unguarded(Bridge::new(client, upstream), &closing).await;
+            websocket::run_unguarded(Tunnel::new(client, upstream), &closing).await;
         });
-        strip_own(response.headers_mut(), &options.cookie_name);
+        strip_own_fields(response.headers_mut(), &context.config.cookie_name);
         Ok(response)
     }
 }
 
 /// Makes a request of a client one for the upstream: its address, and the path as it stands.
-fn readdress(request: &mut Request<Incoming>, upstream: &Upstream) -> Result<(), Problem> {
+fn set_upstream_address(request: &mut Request<Incoming>, upstream: &Upstream) -> Result<(), Problem> {
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let builder = Uri::builder().scheme(upstream.scheme.clone()).authority(upstream.authority.clone());
     *request.uri_mut() =
         builder.path_and_query(path).build().map_err(|_| Problem::BadRequest("the path is invalid".to_owned()))?;
     *request.version_mut() = Version::HTTP_11;
     Ok(())
-}
-
-/// Why there is no answer to pass on.
-enum NoAnswer {
-    /// The upstream gave none.
-    Failed(hyper_util::client::legacy::Error),
-    /// It is not waited for.
-    Ended(Problem),
-}
-
-impl From<Problem> for NoAnswer {
-    fn from(problem: Problem) -> Self {
-        Self::Ended(problem)
-    }
-}
-
-impl From<NoAnswer> for Problem {
-    fn from(none: NoAnswer) -> Self {
-        match none {
-            NoAnswer::Failed(error) => no_answer(&error),
-            NoAnswer::Ended(problem) => problem,
-        }
-    }
-}
-
-/// The upstream's answer as the client gets it.
-///
-/// # Errors
-/// [`Problem::BadGateway`] where it is not clear where the answer ends.
-fn pass_on(
-    answer: http::Response<Incoming>,
-    end: &CancellationToken,
-    name: &CookieName,
-    exchange: Arc<Exchange>,
-) -> Result<Response, Problem> {
-    let (mut parts, body) = answer.into_parts();
-    ends_clearly(&parts.headers)?;
-    parts.extensions.clear();
-    parts.version = Version::HTTP_11;
-    strip_hop_by_hop(&mut parts.headers);
-    strip_own(&mut parts.headers, name);
-    let endless = is_endless(&parts.headers);
-    if body.is_end_stream() {
-        return Ok(Response::from_parts(parts, Body::new(body)));
-    }
-    Ok(Response::from_parts(parts, Body::new(Watched::new(body, exchange, Some(end), endless))))
-}
-
-/// Whether every server finds the end of an answer in the same place (RFC 9112 section 6.3), which is framed anew here.
-fn ends_clearly(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let (coding, codings) = (codings.next(), codings.next().is_some());
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let (length, lengths) = (lengths.next(), lengths.next().is_some());
-    let what = if codings || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        "in a transfer coding other than one chunked"
-    } else if lengths || length.is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit)) {
-        "with more than one Content-Length"
-    } else if coding.is_some() && length.is_some() {
-        "with a Content-Length and a Transfer-Encoding"
-    } else {
-        return Ok(());
-    };
-    tracing::warn!("the upstream answered {what}");
-    Err(Problem::BadGateway(format!("the upstream answered {what}")))
-}
-
-/// Removes from an answer what only the gateway says: that a token is due, and its cookies.
-fn strip_own(headers: &mut HeaderMap, name: &CookieName) {
-    headers.remove(TENURE_ROTATE);
-    let ours = |value: &HeaderValue| sets_token_cookie(value, name);
-    if headers.get_all(SET_COOKIE).iter().any(ours) {
-        let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|value| !ours(value)).cloned().collect();
-        headers.remove(SET_COOKIE);
-        for value in kept {
-            headers.append(SET_COOKIE, value);
-        }
-    }
-}
-
-/// What a client is told whose answer may not come any more; `None` where it may after all.
-fn cut_short(cut: Cut) -> Option<Problem> {
-    match cut {
-        Cut::Ended(refusal) => Some(refusal.into()),
-        Cut::StoreLost => Some(Problem::Store("the sessions cannot be read at the moment: try again".to_owned())),
-        // Requests under way may end.
-        Cut::Shutdown => None,
-    }
-}
-
-fn too_late(pieces: Option<u64>) -> Problem {
-    match pieces {
-        None => Problem::GatewayTimeout("the upstream did not answer in time".to_owned()),
-        Some(_) => Problem::BadRequest("the request body did not arrive, or was not accepted, in time".to_owned()),
-    }
-}
-
-fn no_answer(error: &hyper_util::client::legacy::Error) -> Problem {
-    // Whoever feeds hyper its request is the client.
-    if upstream::cause(error).is_some_and(hyper::Error::is_user) {
-        return Problem::BadRequest("the request body was cut off, or is framed wrongly".to_owned());
-    }
-    if error.is_connect() {
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            if let Some(error) = error.downcast_ref::<io::Error>() {
-                return no_connection(error);
-            }
-            cause = error.source();
-        }
-    }
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    tracing::warn!(%error, cause, "the upstream gave no answer");
-    Problem::BadGateway("the upstream closed the connection without a response".to_owned())
-}
-
-fn no_connection(error: &io::Error) -> Problem {
-    tracing::warn!(%error, "the upstream cannot be reached");
-    if error.kind() == io::ErrorKind::TimedOut {
-        Problem::GatewayTimeout("the upstream cannot be reached in time".to_owned())
-    } else {
-        Problem::BadGateway("the upstream cannot be reached".to_owned())
-    }
 }

@@ -1,44 +1,39 @@
 //! The listeners: connections accepted, bounded in number and time, and let end their work at shutdown.
 
-mod closing;
+mod connection;
+mod connection_limit;
+mod connection_state;
+mod cors;
 mod descriptors;
-pub(crate) mod heads;
-mod room;
-mod serve;
+mod lingering_close;
+mod listener;
+pub(crate) mod request_check;
+mod role;
+pub(crate) mod router;
+pub(crate) mod smuggling_guard;
+pub(crate) mod tls;
+mod write_timeout;
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
-use axum::Router;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::Instant;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::enforce::Gate;
-use crate::front::Front;
-use crate::options::Limits;
-use crate::peer::{Connection, is_trusted};
-use crate::tls::{Certificate, TlsError};
+use crate::gateway::Gateway;
 
-use descriptors::Shares;
-use room::{NoRoom, Place, Room};
-use serve::Line;
+use connection_limit::ConnectionLimit;
+use descriptors::DescriptorShares;
+use listener::{BACKLOG, Listener};
+use role::{Role, Shutdown};
+use router::ClientRouter;
+use tls::{Certificate, TlsError};
 
 pub use descriptors::raise_descriptor_limit;
-
-/// Connections that wait in the kernel until they are accepted.
-const BACKLOG: u32 = 4096;
-/// How long a connection on which nothing is asked stays open at shutdown: what its client sends in this moment is answered.
-const LINGER: Duration = Duration::from_millis(100);
-/// How long to wait before accepting again where the process has no descriptors left.
-const BREATHER: Duration = Duration::from_millis(100);
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +65,7 @@ fn bind_advice(error: &io::Error) -> String {
 
 /// A gateway that listens: connections are accepted by the system, and answered once [`Server::run`] is called.
 pub struct Server {
-    gate: Arc<Gate>,
+    gateway: Arc<Gateway>,
     clients: TcpListener,
     operators: TcpListener,
     certificate: Option<Certificate>,
@@ -88,12 +83,12 @@ impl Server {
     ///
     /// # Errors
     /// [`ServeError`] that names the setting and what to do.
-    pub async fn bind(gate: Arc<Gate>) -> Result<Self, ServeError> {
-        let options = gate.options();
+    pub async fn bind(gateway: Arc<Gateway>) -> Result<Self, ServeError> {
+        let options = gateway.options();
         let certificate = options.tls.as_ref().map(Certificate::load).transpose()?;
         let clients = listen("gateway.listen", options.listen)?;
         let operators = listen("gateway.admin_listen", options.admin_listen)?;
-        Ok(Self { gate, clients, operators, certificate })
+        Ok(Self { gateway, clients, operators, certificate })
     }
 
     /// Where clients connect.
@@ -114,58 +109,58 @@ impl Server {
         self.operators.local_addr().expect("a listening socket has an address")
     }
 
-    /// Answers until `shutdown` is ready. Then takes the connections that wait to be accepted and no more, lets requests
+    /// Answers until `stop` is ready. Then takes the connections that wait to be accepted and no more, lets requests
     /// under way end within [`Limits::drain`], closes connections on which nothing is asked and WebSockets (with 1001),
     /// and writes the activity noted so far.
     ///
     /// # Errors
     /// None at present: what befalls one connection does not end the server.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { gate, clients, operators, certificate } = self;
-        let limits = gate.options().limits;
-        let ends = Ends {
-            soft: gate.closing().clone(),
-            hard: CancellationToken::new(),
-            tasks: gate.tasks().clone(),
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self { gateway, clients, operators, certificate } = self;
+        let limits = gateway.options().limits;
+        let shutdown = Shutdown {
+            graceful: gateway.closing().clone(),
+            forced: CancellationToken::new(),
+            tasks: gateway.enforcer().tasks().clone(),
             limits,
-            half_heads: Arc::default(),
+            partial_heads: Arc::default(),
         };
-        let shares = Shares::now(limits.connections, gate.options().upstream.is_some());
+        let shares = DescriptorShares::now(limits.connections, gateway.options().upstream.is_some());
         let background = TaskTracker::new();
-        let kept = ends.hard.clone();
+        let forced = shutdown.forced.clone();
         background.spawn({
-            let gate = gate.clone();
-            async move { gate.keep(kept.cancelled()).await }
+            let enforcer = gateway.enforcer().clone();
+            async move { enforcer.run_flush_loop(forced.cancelled()).await }
         });
         if let Some(certificate) = &certificate {
-            background.spawn(certificate.clone().follow(ends.hard.clone()));
+            background.spawn(certificate.clone().reload_on_change(shutdown.forced.clone()));
         }
-        let front = Front::new(gate.clone(), shares.upstream);
-        let admin_tls = gate.options().admin_speaks_tls();
+        let router = ClientRouter::new(gateway.clone(), shares.upstream);
+        let admin_tls = gateway.options().admin_speaks_tls();
         let tls = certificate.map(|certificate| certificate.acceptor());
         let admin_tls = tls.clone().filter(|_| admin_tls);
-        let room = Room::new(shares.clients, limits.per_address);
-        let clients = Listener { listener: clients, room, tls, ends: ends.clone() };
-        let clients = background.spawn(clients.accept(Site::Clients(front)));
+        let limit = ConnectionLimit::new(shares.clients, limits.per_address);
+        let clients = Listener { listener: clients, limit, tls, shutdown: shutdown.clone() };
+        let clients = background.spawn(clients.accept(Role::Clients(router)));
         // One address must not have all.
-        let room = Room::new(shares.operators, limits.per_address.min(shares.operators / 2));
-        let operators = Listener { listener: operators, room, tls: admin_tls, ends: ends.clone() };
+        let limit = ConnectionLimit::new(shares.operators, limits.per_address.min(shares.operators / 2));
+        let operators = Listener { listener: operators, limit, tls: admin_tls, shutdown: shutdown.clone() };
         let operators =
-            background.spawn(operators.accept(Site::Operators(gate.clone(), crate::admin::router(gate.clone()))));
+            background.spawn(operators.accept(Role::Operators(gateway.clone(), crate::admin::router(gateway.clone()))));
 
-        shutdown.await;
+        stop.await;
         tracing::info!("shutting down: requests under way may end");
-        ends.soft.cancel();
-        gate.live().shut_down();
+        shutdown.graceful.cancel();
+        gateway.enforcer().connections().shut_down();
         // They add connections to the last.
         let _ = tokio::join!(clients, operators);
-        ends.tasks.close();
-        if tokio::time::timeout(limits.drain, ends.tasks.wait()).await.is_err() {
-            tracing::warn!(connections = ends.tasks.len(), "cutting connections that did not end in time");
+        shutdown.tasks.close();
+        if tokio::time::timeout(limits.drain, shutdown.tasks.wait()).await.is_err() {
+            tracing::warn!(connections = shutdown.tasks.len(), "cutting connections that did not end in time");
         }
-        ends.hard.cancel();
+        shutdown.forced.cancel();
         background.close();
-        ends.tasks.wait().await;
+        shutdown.tasks.wait().await;
         background.wait().await;
         Ok(())
     }
@@ -179,135 +174,4 @@ fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeEr
     socket.set_keepalive(true).map_err(fail)?;
     socket.bind(address).map_err(fail)?;
     socket.listen(BACKLOG).map_err(fail)
-}
-
-/// How connections are told to end.
-#[derive(Clone)]
-struct Ends {
-    /// End after the request under way.
-    soft: CancellationToken,
-    /// End now.
-    hard: CancellationToken,
-    /// Every connection, also those that became WebSockets.
-    tasks: TaskTracker,
-    limits: Limits,
-    /// Bytes of heads that have come in part, on all connections.
-    half_heads: Arc<AtomicUsize>,
-}
-
-/// Whom a listener is for.
-#[derive(Clone)]
-enum Site {
-    Clients(Arc<Front>),
-    Operators(Arc<Gate>, Router),
-}
-
-impl Site {
-    fn gate(&self) -> &Gate {
-        match self {
-            Self::Clients(front) => front.gate(),
-            Self::Operators(gate, _) => gate,
-        }
-    }
-}
-
-struct Listener {
-    listener: TcpListener,
-    room: Arc<Room>,
-    tls: Option<tokio_rustls::TlsAcceptor>,
-    ends: Ends,
-}
-
-impl Listener {
-    async fn accept(self, site: Site) {
-        loop {
-            let next = async {
-                let (stream, remote) = self.listener.accept().await?;
-                let line = self.line(remote, &site);
-                Ok((stream, self.room.enter(&line, counts(&line, &site)).await, line))
-            };
-            let accepted = tokio::select! {
-                biased;
-                () = self.ends.soft.cancelled() => return self.accept_rest(&site),
-                accepted = next => accepted,
-            };
-            match accepted {
-                Ok((stream, Ok(place), line)) => self.spawn(stream, line, place, site.clone()),
-                Ok((_, Err(_), line)) => too_many_of(&line),
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::error!(%error, "cannot accept connections: trying again");
-                    tokio::time::sleep(BREATHER).await;
-                }
-            }
-        }
-    }
-
-    /// Takes what waits in the kernel: to its clients it is connected, and closing the listener would reset it.
-    fn accept_rest(&self, site: &Site) {
-        // tokio's own listener asks the system only once it has been told of a connection: this one always does.
-        let Ok(listener) = self.listener.as_fd().try_clone_to_owned().map(std::net::TcpListener::from) else { return };
-        for _ in 0..BACKLOG {
-            match listener.accept() {
-                Ok((stream, remote)) => {
-                    let line = self.line(remote, site);
-                    let place = match self.room.try_enter(&line, counts(&line, site)) {
-                        Ok(place) => place,
-                        Err(NoRoom::Address) => continue,
-                        Err(NoRoom::Full) => return,
-                    };
-                    let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-                    if let Ok(stream) = stream {
-                        self.spawn(stream, line, place, site.clone());
-                    }
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    fn line(&self, remote: SocketAddr, site: &Site) -> Arc<Line> {
-        Line::new(Connection::new(remote, self.tls.is_some()), matches!(site, Site::Operators(..)))
-    }
-
-    fn spawn(&self, stream: TcpStream, line: Arc<Line>, place: Place, site: Site) {
-        let (tls, ends) = (self.tls.clone(), self.ends.clone());
-        self.ends.tasks.spawn(async move {
-            // Without it, small answers wait for the client's acknowledgements.
-            let _ = stream.set_nodelay(true);
-            match tls {
-                None => serve::plain(stream, line, site, ends).await,
-                Some(tls) => serve::tls(tls, stream, line, site, ends).await,
-            }
-            drop(place);
-        });
-    }
-}
-
-/// Whether the connections of a connection's address are counted: behind a trusted proxy are many, and whoever is on
-/// this machine could use it up by other means.
-fn counts(line: &Line, site: &Site) -> bool {
-    let remote = line.remote();
-    !remote.is_loopback() && !is_trusted(remote, &site.gate().options().trusted_proxies)
-}
-
-/// Says that an address has too many connections, now and then.
-fn too_many_of(line: &Line) {
-    static SAID: AtomicU64 = AtomicU64::new(0);
-    static BEGUN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let minute = BEGUN.get_or_init(Instant::now).elapsed().as_secs() / 60 + 1;
-    if SAID.swap(minute, Ordering::Relaxed) != minute {
-        tracing::warn!(
-            address = %line.remote(),
-            "refused a connection: its address has as many as gateway.max_connections_per_address allows; if it is a \
-             proxy, add it to gateway.trusted_proxies"
-        );
-    }
-}
-
-/// Whether a failure to accept is about that connection only.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

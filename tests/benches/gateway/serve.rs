@@ -14,7 +14,7 @@ use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
-use tenure_gateway::{Gate, Options, PublicPath, Server, SharedSecret, Upstream};
+use tenure_gateway::{Gateway, Options, PublicPath, Server, SharedSecret, Upstream};
 use tenure_ports::prelude::*;
 use tenure_service::{IssueRequest, Sessions};
 
@@ -85,7 +85,7 @@ async fn gateway(store: &str, tokens: &str, upstream: &str, rest: &[&str]) {
     if upstream != "-" {
         options.upstream = Some(Upstream { scheme: http::uri::Scheme::HTTP, authority: upstream.parse().unwrap() });
     }
-    let server = Server::bind(Gate::new(Arc::new(sessions), options)).await.unwrap();
+    let server = Server::bind(Gateway::new(Arc::new(sessions), options)).await.unwrap();
     say(server.client_addr());
     server.run(std::future::pending()).await.unwrap();
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use tenure_gateway::{Gate, Options, Server};
+use tenure_gateway::{Gateway, Options, Server};
 
 use crate::backends::{self, IfMissing};
 use crate::cli::Global;
@@ -150,12 +150,12 @@ async fn serve(
     let (sessions, opened) = backends::open(settings, IfMissing::Create, out).await?;
     opened.warn(settings, out).await;
     let sessions = Arc::new(sessions);
-    let gate = Gate::new(Arc::clone(&sessions), options);
-    let server = Server::bind(Arc::clone(&gate)).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    let gateway = Gateway::new(Arc::clone(&sessions), options);
+    let server = Server::bind(Arc::clone(&gateway)).await.map_err(|error| CliError::Failed(error.to_string()))?;
     // Whoever reads where it listens may send a signal at once.
     let stop = signals::asked_to_stop();
-    let reload = reload::keep(args.clone(), global.clone(), Arc::clone(&gate), out);
-    announce(&server, &gate.options(), global, settings, out)?;
+    let reload = reload::keep(args.clone(), global.clone(), Arc::clone(&gateway), out);
+    announce(&server, &gateway.options(), global, settings, out)?;
     let reloading = tokio::spawn(reload);
     let served = server.run(stop).await;
     reloading.abort();

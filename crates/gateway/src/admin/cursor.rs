@@ -8,7 +8,7 @@ use tenure_domain::{Session, SessionId, SortKey, Timestamp};
 
 /// The last session of a page, by what the listing is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Cursor {
     sort: SortKey,
     at: Timestamp,
     id: SessionId,
@@ -22,7 +22,7 @@ const fn letter(sort: SortKey) -> char {
     }
 }
 
-impl Place {
+impl Cursor {
     pub(super) fn of(session: &Session, sort: SortKey) -> Self {
         let at = match sort {
             SortKey::LastActivity => session.last_activity,
@@ -63,12 +63,12 @@ mod tests {
     #[test]
     fn a_place_is_read_back_in_its_own_order_only() {
         let id = SessionId::new(Bucket::of(&DeviceId::new("laptop").unwrap()), [7; 12]);
-        let place = Place { sort: SortKey::Created, at: Timestamp::from_millis(1_795_000_000_123), id };
-        let text = place.to_text();
-        assert_eq!(Place::parse(&text, SortKey::Created), Some(place));
-        assert_eq!(Place::parse(&text, SortKey::Expires), None);
+        let cursor = Cursor { sort: SortKey::Created, at: Timestamp::from_millis(1_795_000_000_123), id };
+        let text = cursor.to_text();
+        assert_eq!(Cursor::parse(&text, SortKey::Created), Some(cursor));
+        assert_eq!(Cursor::parse(&text, SortKey::Expires), None);
         for text in ["", "!", "YTE", &text[1..]] {
-            assert_eq!(Place::parse(text, SortKey::Created), None, "{text}");
+            assert_eq!(Cursor::parse(text, SortKey::Created), None, "{text}");
         }
     }
 }

@@ -17,14 +17,14 @@ use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::Admin;
-use crate::problem::{Problem, ProblemBody};
+use crate::enforcement::problem::{Problem, ProblemBody};
 
 /// Streams at once.
 const STREAMS: usize = 64;
 /// How often a comment shows that the stream is alive, where nothing else does.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Room for streams.
+/// ConnectionLimit for streams.
 pub(crate) struct Streams(Arc<Semaphore>);
 
 impl Default for Streams {
@@ -66,13 +66,13 @@ pub(crate) struct ChangeEvent {
 )]
 pub(super) async fn events(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
     let permit = admin.streams.0.clone().try_acquire_owned().map_err(|_| Problem::TooMany(5))?;
-    let feed = admin.gate.sessions().subscribe().await?;
+    let feed = admin.gateway.sessions().subscribe().await?;
     let start = stream::once(async { Ok(Event::default().comment("following")) });
     let events = start.chain(feed.map(move |item| {
         let _held = &permit;
         Ok::<_, Infallible>(event(&item))
     }));
-    let events = events.take_until(admin.gate.closing().clone().cancelled_owned());
+    let events = events.take_until(admin.gateway.closing().clone().cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("alive"));
     let mut response = sse.into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

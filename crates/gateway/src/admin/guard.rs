@@ -10,17 +10,16 @@ use axum::response::Response;
 use http::Extensions;
 
 use super::Admin;
-use crate::api::peer;
-use crate::exchange;
-use crate::origin::{self, Sender};
-use crate::problem::Problem;
-use crate::secret::SharedSecret;
+use crate::endpoint::extract::{self, peer};
+use crate::enforcement::csrf::{self, RequestOrigin};
+use crate::enforcement::problem::Problem;
+use crate::shared_secret::SharedSecret;
 
 /// The names under which a browser may reach this listener. A page of another site can have its own name point here
 /// (DNS rebinding), but it cannot have that name be an address or one of these.
-pub(crate) struct OwnNames(Vec<String>);
+pub(crate) struct HostNames(Vec<String>);
 
-impl OwnNames {
+impl HostNames {
     pub(super) fn new() -> Self {
         let mut names = vec!["localhost".to_owned()];
         let node = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
@@ -30,7 +29,7 @@ impl OwnNames {
     }
 
     /// Whether `host` (with its port) is an address, one of these, or one of `more`.
-    fn has(&self, host: &str, more: &[String]) -> bool {
+    fn contains(&self, host: &str, more: &[String]) -> bool {
         let name = match host.strip_prefix('[') {
             Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
             None => host.split_once(':').map_or(host, |(name, _)| name),
@@ -44,16 +43,16 @@ impl OwnNames {
 /// Lets nobody in who came by a foreign name, or for a page of another origin.
 pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let host = origin::host(&parts);
-    if !host.is_some_and(|host| admin.own.has(host, &admin.gate.options().admin_hosts)) {
+    let host = csrf::host(&parts);
+    if !host.is_some_and(|host| admin.host_names.contains(host, &admin.gateway.options().admin_hosts)) {
         let text = "use an IP address, localhost, this machine's own name, or a name in gateway.admin_hosts: other \
                     names may point here to deceive a browser";
         return Err(Problem::Forbidden(text.to_owned()));
     }
-    let sender = origin::sender(&parts.headers, host, peer(&parts.extensions)?.secure);
+    let origin = csrf::request_origin(&parts.headers, host, peer(&parts.extensions)?.secure);
     // A link elsewhere may lead to the page itself, which tells nothing.
     let is_page = parts.uri.path() == "/" && parts.method.is_safe();
-    if sender == Sender::Other && !is_page {
+    if origin == RequestOrigin::CrossOrigin && !is_page {
         return Err(Problem::Forbidden("pages of other sites may not send requests here".to_owned()));
     }
     Ok(next.run(Request::from_parts(parts, body)).await)
@@ -62,18 +61,18 @@ pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, nex
 /// Whether somebody has shown the admin secret on a connection. Until then it is the first to close where there are too
 /// many.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Proven(Arc<AtomicBool>);
+pub(crate) struct AuthenticatedFlag(Arc<AtomicBool>);
 
-impl Proven {
-    pub(crate) fn is(&self) -> bool {
+impl AuthenticatedFlag {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Notes that a request's sender has.
-    pub(super) fn note(extensions: &Extensions) {
+    pub(super) fn set(extensions: &Extensions) {
         // Without a listener there is no connection.
-        if let Some(Self(proven)) = extensions.get() {
-            proven.store(true, Ordering::Relaxed);
+        if let Some(Self(flag)) = extensions.get() {
+            flag.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -81,9 +80,9 @@ impl Proven {
 /// Lets nobody in without the admin secret, which is looked at before the body is.
 pub(super) async fn secret(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
     let peer = peer(request.extensions())?;
-    let shown = exchange::bearer(request.headers());
-    admin.gate.options().admin_secret.ask(shown, &peer, |peer| admin.note_wrong(peer))?;
-    Proven::note(request.extensions());
+    let shown = extract::bearer(request.headers());
+    admin.gateway.options().admin_secret.check(shown, &peer, |peer| admin.record_wrong_secret(peer))?;
+    AuthenticatedFlag::set(request.extensions());
     Ok(next.run(request).await)
 }
 
@@ -93,13 +92,13 @@ pub(super) async fn metrics(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let (peer, options) = (peer(request.extensions())?, admin.gate.options());
-    let shown = exchange::bearer(request.headers());
-    let is_scraper = |secret: &SharedSecret| shown.is_some_and(|text| secret.is(text.as_bytes()));
+    let (peer, options) = (peer(request.extensions())?, admin.gateway.options());
+    let shown = extract::bearer(request.headers());
+    let is_scraper = |secret: &SharedSecret| shown.is_some_and(|text| secret.matches(text.as_bytes()));
     if !options.metrics_secret.as_ref().is_some_and(is_scraper) {
-        options.admin_secret.ask(shown, &peer, |peer| admin.note_wrong(peer))?;
+        options.admin_secret.check(shown, &peer, |peer| admin.record_wrong_secret(peer))?;
     }
-    Proven::note(request.extensions());
+    AuthenticatedFlag::set(request.extensions());
     Ok(next.run(request).await)
 }
 
@@ -109,19 +108,19 @@ mod tests {
 
     #[test]
     fn addresses_and_own_names_are_ours_and_no_others() {
-        let own = OwnNames::new();
+        let own = HostNames::new();
         for host in ["127.0.0.1:8471", "[::1]:8471", "localhost", "LOCALHOST.:1", "192.0.2.1"] {
-            assert!(own.has(host, &[]), "{host}");
+            assert!(own.contains(host, &[]), "{host}");
         }
         for host in ["", ":8471", "evil.test", "localhost.evil.test", "127.0.0.1.evil.test:8471", "[evil]"] {
-            assert!(!own.has(host, &[]), "{host}");
+            assert!(!own.contains(host, &[]), "{host}");
         }
         let more = ["tenure".to_owned(), "Gateway.lan".to_owned()];
         for host in ["tenure:8471", "tenure", "gateway.lan.:1", "localhost"] {
-            assert!(own.has(host, &more), "{host}");
+            assert!(own.contains(host, &more), "{host}");
         }
         for host in ["", "tenure.evil.test", "lan", "evil.test"] {
-            assert!(!own.has(host, &more), "{host}");
+            assert!(!own.contains(host, &more), "{host}");
         }
     }
 }

@@ -18,10 +18,10 @@ use tenure_service::{ActivityMode, Sessions, Target, Verified, VerifyError};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::{Admin, Proven};
-use crate::api::peer;
-use crate::exchange::{self, Form};
-use crate::problem::{Problem, ProblemBody};
+use super::{Admin, AuthenticatedFlag};
+use crate::endpoint::extract::{Form, peer};
+use crate::endpoint::respond;
+use crate::enforcement::problem::{Problem, ProblemBody};
 
 /// What each token of ours starts with.
 const PREFIX: &str = "tnr_";
@@ -81,14 +81,14 @@ pub(crate) struct OauthError {
 }
 
 /// An answer that is no success.
-pub(crate) enum Failure {
+pub(crate) enum OauthFailure {
     /// One of OAuth's own.
     Oauth(OauthError),
     /// The store failed, or the like.
     Other(Problem),
 }
 
-impl Failure {
+impl OauthFailure {
     fn invalid_request(text: impl Into<String>) -> Self {
         Self::Oauth(OauthError { error: "invalid_request", error_description: text.into() })
     }
@@ -99,7 +99,7 @@ impl Failure {
     }
 }
 
-impl From<Problem> for Failure {
+impl From<Problem> for OauthFailure {
     fn from(problem: Problem) -> Self {
         match problem {
             Problem::BadRequest(text) | Problem::MediaType(text) | Problem::TooLarge(text) => {
@@ -111,7 +111,7 @@ impl From<Problem> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for OauthFailure {
     fn into_response(self) -> Response {
         let error = match self {
             Self::Other(problem) => return problem.into_response(),
@@ -130,7 +130,7 @@ impl IntoResponse for Failure {
 }
 
 fn answer<T: Serialize>(status: StatusCode, value: &T) -> Response {
-    let mut response = exchange::json(status, value);
+    let mut response = respond::json(status, value);
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
     response
 }
@@ -150,13 +150,13 @@ fn answer<T: Serialize>(status: StatusCode, value: &T) -> Response {
         (status = 503, description = "The store cannot be read. The token may be valid.", body = ProblemBody),
     )
 )]
-pub(super) async fn introspect(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Failure> {
+pub(super) async fn introspect(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, OauthFailure> {
     let (form, _) = authenticated(&admin, request).await?;
-    let token = form.get("token").ok_or_else(|| Failure::invalid_request("token is missing"))?;
-    let body = match admin.gate.sessions().verify_text(token, ActivityMode::Ignore).await {
-        Ok(verified) => active(&verified, admin.gate.sessions().clock_lead()),
+    let token = form.get("token").ok_or_else(|| OauthFailure::invalid_request("token is missing"))?;
+    let body = match admin.gateway.sessions().verify_text(token, ActivityMode::Ignore).await {
+        Ok(verified) => active(&verified, admin.gateway.sessions().clock_lead()),
         Err(VerifyError::Refused(_)) => Introspection::INACTIVE,
-        Err(error) => return Err(Failure::Other(error.into())),
+        Err(error) => return Err(OauthFailure::Other(error.into())),
     };
     Ok(answer(StatusCode::OK, &body))
 }
@@ -217,23 +217,26 @@ fn active(verified: &Verified, ahead: Millis) -> Introspection {
         (status = 503, description = "The store cannot be used: the token may still be valid.", body = ProblemBody),
     )
 )]
-pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, Failure> {
+pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) -> Result<Response, OauthFailure> {
     let (form, client) = authenticated(&admin, request).await?;
-    let token = form.get("token").ok_or_else(|| Failure::invalid_request("token is missing"))?;
+    let token = form.get("token").ok_or_else(|| OauthFailure::invalid_request("token is missing"))?;
     if form.get("token_type_hint") == Some("refresh_token") && !token.starts_with(PREFIX) {
         let text = "Tenure has no refresh tokens: its one token is rotated";
-        return Err(Failure::Oauth(OauthError { error: "unsupported_token_type", error_description: text.to_owned() }));
+        return Err(OauthFailure::Oauth(OauthError {
+            error: "unsupported_token_type",
+            error_description: text.to_owned(),
+        }));
     }
-    let sessions = admin.gate.sessions();
+    let sessions = admin.gateway.sessions();
     match sessions.verify_text(token, ActivityMode::Ignore).await {
         Ok(verified) => {
             let cause = Sessions::revocation(None, Actor::new(&client).ok());
             let target = Target::Ids(vec![verified.session.id]);
-            sessions.revoke(&target, None, &cause).await.map_err(|error| Failure::Other(error.error.into()))?;
+            sessions.revoke(&target, None, &cause).await.map_err(|error| OauthFailure::Other(error.error.into()))?;
             tracing::info!(session = %verified.session.id, client, "revoked by an OAuth client");
         }
         Err(VerifyError::Refused(_)) => {}
-        Err(error) => return Err(Failure::Other(error.into())),
+        Err(error) => return Err(OauthFailure::Other(error.into())),
     }
     let mut response = Response::new(Body::empty());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -242,23 +245,23 @@ pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) ->
 }
 
 /// The form of a client that proved itself, and the client's name for itself.
-async fn authenticated(admin: &Admin, request: Request) -> Result<(Form, String), Failure> {
+async fn authenticated(admin: &Admin, request: Request) -> Result<(Form, String), OauthFailure> {
     let peer = peer(request.extensions())?;
-    let ask = |(name, secret): (String, Zeroizing<String>)| -> Result<String, Failure> {
-        admin.gate.options().admin_secret.ask(Some(&secret), &peer, |peer| admin.note_wrong(peer))?;
+    let ask = |(name, secret): (String, Zeroizing<String>)| -> Result<String, OauthFailure> {
+        admin.gateway.options().admin_secret.check(Some(&secret), &peer, |peer| admin.record_wrong_secret(peer))?;
         Ok(name)
     };
     // What can be judged before the body is read is.
     if let Some(shown) = client::in_header(request.headers()) {
-        let name = ask(shown.ok_or_else(Failure::invalid_client)?)?;
-        Proven::note(request.extensions());
+        let name = ask(shown.ok_or_else(OauthFailure::invalid_client)?)?;
+        AuthenticatedFlag::set(request.extensions());
         let form = Form::read(request).await?;
         return match form.get("client_secret") {
-            Some(_) => Err(Failure::invalid_request("the client authenticates in two ways: use one")),
+            Some(_) => Err(OauthFailure::invalid_request("the client authenticates in two ways: use one")),
             None => Ok((form, name)),
         };
     }
     let form = Form::read(request).await?;
-    let name = ask(client::in_form(&form).ok_or_else(Failure::invalid_client)?)?;
+    let name = ask(client::in_form(&form).ok_or_else(OauthFailure::invalid_client)?)?;
     Ok((form, name))
 }

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
 
-use crate::html;
+use crate::endpoint::html;
 
 /// Our own script and style, and calls to this listener; nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'none'; \
@@ -22,9 +22,9 @@ pub(super) async fn page() -> Response {
 }
 
 pub(super) async fn script() -> Response {
-    html::file("text/javascript; charset=utf-8", include_str!("../../static/admin.js"))
+    html::text_file("text/javascript; charset=utf-8", include_str!("../../static/admin.js"))
 }
 
 pub(super) async fn style() -> Response {
-    html::file("text/css; charset=utf-8", include_str!("../../static/admin.css"))
+    html::text_file("text/css; charset=utf-8", include_str!("../../static/admin.css"))
 }

@@ -11,9 +11,10 @@ use tenure_service::{Sessions, Target};
 use utoipa::ToSchema;
 
 use super::Admin;
-use crate::api::{Ended, stopped};
-use crate::exchange::{self, JsonBody, QueryOf};
-use crate::problem::{Problem, ProblemBody};
+use crate::endpoint::extract::{JsonBody, QueryParams};
+use crate::endpoint::respond;
+use crate::endpoint::revocation::{Ended, partial_revocation};
+use crate::enforcement::problem::{Problem, ProblemBody};
 
 /// Who ended a session, as its record says.
 const ACTOR: &str = "admin";
@@ -61,7 +62,7 @@ pub(crate) struct RevokedBody {
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct WhyQuery {
+pub(crate) struct ReasonQuery {
     /// Why, in your own words: 1 to 256 characters.
     #[serde(default)]
     reason: Option<String>,
@@ -74,7 +75,7 @@ pub(crate) struct WhyQuery {
     operation_id = "revokeSession",
     tag = "operator",
     security(("admin_secret" = [])),
-    params(("id" = String, Path, description = "A session's id, or a prefix that no other session shares."), WhyQuery),
+    params(("id" = String, Path, description = "A session's id, or a prefix that no other session shares."), ReasonQuery),
     responses(
         (status = 200, description = "The session has ended, durably.", body = RevokedBody),
         (status = 400, description = "A parameter is out of bounds; `detail` names it.", body = ProblemBody),
@@ -87,11 +88,11 @@ pub(crate) struct WhyQuery {
 pub(super) async fn one(
     State(admin): State<Arc<Admin>>,
     Path(start): Path<String>,
-    QueryOf(query): QueryOf<WhyQuery>,
+    QueryParams(query): QueryParams<ReasonQuery>,
 ) -> Result<Response, Problem> {
     let cause = cause(query.reason.as_deref())?;
-    let id = admin.gate.sessions().resolve(&start).await?;
-    Ok(end(admin.gate.sessions(), &Target::Ids(vec![id]), None, &cause).await)
+    let id = admin.gateway.sessions().resolve(&start).await?;
+    Ok(end(admin.gateway.sessions(), &Target::Ids(vec![id]), None, &cause).await)
 }
 
 /// End sessions by id, by device, by subject, or all there are.
@@ -115,7 +116,7 @@ pub(super) async fn many(
     State(admin): State<Arc<Admin>>,
     JsonBody(body): JsonBody<RevokeBody>,
 ) -> Result<Response, Problem> {
-    let sessions = admin.gate.sessions();
+    let sessions = admin.gateway.sessions();
     let cause = cause(body.reason.as_deref())?;
     let target = target(sessions, &body).await?;
     let except = match &body.except {
@@ -127,7 +128,7 @@ pub(super) async fn many(
     }
     let would = sessions.preview_revoke(&target, except).await?;
     let body = RevokedBody { sessions: Ended::new(&would, sessions.now()), dry_run: true };
-    Ok(exchange::json(StatusCode::OK, &body))
+    Ok(respond::json(StatusCode::OK, &body))
 }
 
 async fn target(sessions: &Sessions, body: &RevokeBody) -> Result<Target, Problem> {
@@ -159,9 +160,9 @@ async fn end(sessions: &Sessions, target: &Target, except: Option<SessionId>, ca
         Ok(revoked) => {
             tracing::info!(ended = revoked.ended.len(), "an operator ended sessions");
             let body = RevokedBody { sessions: Ended::new(&revoked, sessions.now()), dry_run: false };
-            exchange::json(StatusCode::OK, &body)
+            respond::json(StatusCode::OK, &body)
         }
-        Err(error) => stopped(error, sessions.now()),
+        Err(error) => partial_revocation(error, sessions.now()),
     }
 }
 

@@ -11,13 +11,14 @@ use tenure_service::{SessionView, Sessions, WriteError};
 use utoipa::ToSchema;
 
 use super::Admin;
-use super::cursor::Place;
-use super::query::{ListQuery, Wish};
-use crate::exchange::{self, QueryOf};
-use crate::problem::{Problem, ProblemBody};
+use super::cursor::Cursor;
+use super::list_request::{ListQuery, ListRequest};
+use crate::endpoint::extract::QueryParams;
+use crate::endpoint::respond;
+use crate::enforcement::problem::{Problem, ProblemBody};
 
 /// How many sessions are looked at in one step of a walk.
-const STEP: usize = 1_000;
+const PAGE_SIZE: usize = 1_000;
 
 /// Some of the sessions.
 #[derive(Serialize, ToSchema)]
@@ -49,52 +50,52 @@ pub(crate) struct SessionPage {
 )]
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
-    QueryOf(query): QueryOf<ListQuery>,
+    QueryParams(query): QueryParams<ListQuery>,
 ) -> Result<Response, Problem> {
-    let wish = query.check()?;
-    let sessions = admin.gate.sessions();
-    let mut found = first(sessions, &wish).await?;
-    if settle(sessions, &found).await? {
-        found = first(sessions, &wish).await?;
+    let request = query.check()?;
+    let sessions = admin.gateway.sessions();
+    let mut found = first_sessions(sessions, &request).await?;
+    if end_idle_sessions(sessions, &found).await? {
+        found = first_sessions(sessions, &request).await?;
     }
-    let more = found.len() > wish.limit;
-    found.truncate(wish.limit);
-    let next = found.last().filter(|_| more).map(|last| Place::of(last, wish.sort).to_text());
+    let more = found.len() > request.limit;
+    found.truncate(request.limit);
+    let next = found.last().filter(|_| more).map(|last| Cursor::of(last, request.sort).to_text());
     let now = sessions.now();
     let page = SessionPage { sessions: found.iter().map(|session| SessionView::new(session, now)).collect(), next };
-    Ok(exchange::json(StatusCode::OK, &page))
+    Ok(respond::json(StatusCode::OK, &page))
 }
 
 /// The first sessions of the wish, one more than its limit where there are more. Where the store cannot tell by itself
 /// which they are, walks all that the filter admits and holds at most two pages of them.
-async fn first(sessions: &Sessions, wish: &Wish) -> Result<Vec<Session>, WriteError> {
-    let keep = wish.limit + 1;
-    if wish.is_plain() {
-        return sessions.list(&wish.filter, wish.sort, keep).await;
+async fn first_sessions(sessions: &Sessions, request: &ListRequest) -> Result<Vec<Session>, WriteError> {
+    let limit = request.limit + 1;
+    if request.is_plain_listing() {
+        return sessions.list(&request.filter, request.sort, limit).await;
     }
     let mut kept: Vec<Session> = Vec::new();
     let mut cursor = None;
     loop {
-        let page = sessions.page(&wish.filter, cursor, STEP).await?;
+        let page = sessions.page(&request.filter, cursor, PAGE_SIZE).await?;
         let now = sessions.now();
-        for session in page.sessions.into_iter().filter(|session| wish.takes(session, now)) {
+        for session in page.sessions.into_iter().filter(|session| request.includes(session, now)) {
             kept.push(session);
-            if kept.len() >= 2 * keep {
-                kept.select_nth_unstable_by(keep - 1, |a, b| wish.sort.compare(a, b));
-                kept.truncate(keep);
+            if kept.len() >= 2 * limit {
+                kept.select_nth_unstable_by(limit - 1, |a, b| request.sort.compare(a, b));
+                kept.truncate(limit);
             }
         }
         cursor = page.next;
         if cursor.is_none() {
-            kept.sort_unstable_by(|a, b| wish.sort.compare(a, b));
-            kept.truncate(keep);
+            kept.sort_unstable_by(|a, b| request.sort.compare(a, b));
+            kept.truncate(limit);
             return Ok(kept);
         }
     }
 }
 
 /// A session shown as idle must stay so: has those recorded that nobody has recorded yet. Whether there were any.
-async fn settle(sessions: &Sessions, found: &[Session]) -> Result<bool, Problem> {
+async fn end_idle_sessions(sessions: &Sessions, found: &[Session]) -> Result<bool, Problem> {
     let now = sessions.now();
     let mut any = false;
     for session in found.iter().filter(|session| session.state(now) == SessionState::Idle) {
@@ -122,10 +123,10 @@ async fn settle(sessions: &Sessions, found: &[Session]) -> Result<bool, Problem>
     )
 )]
 pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(start): Path<String>) -> Result<Response, Problem> {
-    let sessions = admin.gate.sessions();
+    let sessions = admin.gateway.sessions();
     let id = sessions.resolve(&start).await?;
     match sessions.get(id).await? {
-        Some(session) => Ok(exchange::json(StatusCode::OK, &SessionView::new(&session, sessions.now()))),
+        Some(session) => Ok(respond::json(StatusCode::OK, &SessionView::new(&session, sessions.now()))),
         None => Err(Problem::NotFound(format!("no such session: {start}"))),
     }
 }

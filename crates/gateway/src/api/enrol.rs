@@ -11,10 +11,11 @@ use tenure_service::{IssueError, IssueRequest, Issued, SessionView};
 use utoipa::ToSchema;
 
 use super::{Api, token};
-use crate::describe::seen;
-use crate::exchange::{self, JsonBody};
-use crate::metrics::Outcome;
-use crate::problem::{Problem, ProblemBody};
+use crate::endpoint::extract::{self, JsonBody};
+use crate::endpoint::respond;
+use crate::enforcement::Outcome;
+use crate::enforcement::client_info;
+use crate::enforcement::problem::{Problem, ProblemBody};
 
 /// A request for a session.
 #[derive(Deserialize, ToSchema)]
@@ -86,33 +87,33 @@ pub(crate) struct Enrolled {
 pub(super) async fn enrol(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let outcome = try_enrol(&api, request).await;
     match &outcome {
-        Ok(_) => api.gate.metrics().passed(Outcome::Admitted),
-        Err(problem) => api.gate.metrics().answered(problem),
+        Ok(_) => api.gateway.enforcer().metrics().record_request(Outcome::Admitted),
+        Err(problem) => api.gateway.enforcer().metrics().record_problem(problem),
     }
     outcome
 }
 
 async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Response, Problem> {
-    let options = api.gate.options();
+    let options = api.gateway.options();
     let Some(enrolment) = &options.enrolment else {
         let text = "clients cannot enrol themselves here: gateway.enrol_secret_file is not set";
         return Err(Problem::NotFound(text.to_owned()));
     };
-    let peer = super::peer(request.extensions())?;
-    enrolment
-        .secret
-        .ask(exchange::bearer(request.headers()), &peer, |peer| api.gate.lockouts().enrolment.note(peer, None))?;
+    let peer = extract::peer(request.extensions())?;
+    enrolment.secret.check(extract::bearer(request.headers()), &peer, |peer| {
+        api.gateway.enforcer().lockouts().enrolment.record(peer, None)
+    })?;
     let headers = request.headers().clone();
     // Only now: a body is not read for somebody who may not send it.
     let JsonBody(body) = <JsonBody<EnrolBody> as axum::extract::FromRequest<()>>::from_request(request, &()).await?;
     let request = IssueRequest {
         device: DeviceId::new(&body.device_id).map_err(|error| field("deviceId", &error))?,
         subject: enrolment.subject.clone(),
-        client: body.client_info.check()?.updated_by(&seen(&peer, &headers)),
+        client: body.client_info.check()?.updated_by(&client_info(&peer, &headers)),
         ttl: body.ttl.map(|text| text.parse::<Millis>()).transpose().map_err(|error| field("ttl", &error))?,
     };
-    match api.gate.sessions().enrol(request).await {
-        Ok(issued) => Ok(exchange::json(StatusCode::CREATED, &enrolled(api, &issued))),
+    match api.gateway.sessions().enrol(request).await {
+        Ok(issued) => Ok(respond::json(StatusCode::CREATED, &enrolled(api, &issued))),
         Err(IssueError::Policy(error)) => Err(Problem::BadRequest(error.to_string())),
         // Whose the device is stays between operators.
         Err(IssueError::Refused(refusal)) => Err(Problem::Conflict(format!(
@@ -121,7 +122,7 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
         Err(IssueError::Write(unacknowledged)) => match unacknowledged.intended {
             Some(issued) => {
                 let problem = token::uncertain("the session", &unacknowledged.error);
-                Ok(problem.with(token::with_token(&issued.token)))
+                Ok(problem.with_extension(token::with_token(&issued.token)))
             }
             None => Err(unacknowledged.error.into()),
         },
@@ -132,7 +133,7 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
 fn enrolled(api: &Api, issued: &Issued) -> Enrolled {
     Enrolled {
         token: issued.token.to_text().expose().to_owned(),
-        session: SessionView::new(&issued.session, api.gate.sessions().now()),
+        session: SessionView::new(&issued.session, api.gateway.sessions().now()),
         evicted: issued.evicted.iter().map(ToString::to_string).collect(),
     }
 }

@@ -11,11 +11,13 @@ use tenure_domain::{Actor, EndCause, Filter, Scope, Session, SessionId, SortKey}
 use tenure_service::{SessionView, Sessions, Target};
 use utoipa::ToSchema;
 
-use super::{Api, Authenticated, Ended, stopped};
-use crate::cookie;
-use crate::exchange::{self, QueryOf};
-use crate::fields::TENURE_ROTATE;
-use crate::problem::{Problem, ProblemBody};
+use super::{Api, Authenticated};
+use crate::endpoint::extract::QueryParams;
+use crate::endpoint::respond;
+use crate::endpoint::revocation::{Ended, partial_revocation};
+use crate::enforcement::problem::{Problem, ProblemBody};
+use crate::enforcement::request::cookie;
+use crate::enforcement::request::header_fields::TENURE_ROTATE;
 
 /// So many sessions are listed where the client does not say.
 const LISTED: u32 = 100;
@@ -71,25 +73,25 @@ pub(crate) struct OwnSession {
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Authenticated { verified, .. }: Authenticated,
-    QueryOf(query): QueryOf<OwnQuery>,
+    QueryParams(query): QueryParams<OwnQuery>,
 ) -> Result<Response, Problem> {
     let limit = query.limit.unwrap_or(LISTED);
     if !(1..=LISTED_MAX).contains(&limit) {
         return Err(Problem::BadRequest(format!("limit: {limit} is out of its range, 1 to {LISTED_MAX}")));
     }
-    api.walks.check(verified.session.id)?;
+    api.listing_limit.check(verified.session.id)?;
     let filter = Filter {
         device: None,
         subject: Some(verified.session.subject.clone()),
         scope: if query.all { Scope::Retained } else { Scope::Active },
     };
-    let found = api.gate.sessions().list(&filter, SortKey::LastActivity, limit as usize).await?;
-    let now = api.gate.sessions().now();
+    let found = api.gateway.sessions().list(&filter, SortKey::LastActivity, limit as usize).await?;
+    let now = api.gateway.sessions().now();
     let own = |session: &Session| OwnSession {
         session: SessionView::new(session, now),
         current: session.id == verified.session.id,
     };
-    let mut response = exchange::json(StatusCode::OK, &OwnSessions { sessions: found.iter().map(own).collect() });
+    let mut response = respond::json(StatusCode::OK, &OwnSessions { sessions: found.iter().map(own).collect() });
     if verified.rotation_due {
         response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
     }
@@ -120,7 +122,7 @@ pub(super) async fn revoke(
 ) -> Result<Response, Problem> {
     let nothing = || Problem::NotFound("you have no such session".to_owned());
     let id: SessionId = id.parse().map_err(|_| nothing())?;
-    let found = api.gate.sessions().get(id).await?.ok_or_else(nothing)?;
+    let found = api.gateway.sessions().get(id).await?.ok_or_else(nothing)?;
     if found.subject != verified.session.subject {
         return Err(nothing());
     }
@@ -146,7 +148,7 @@ pub(super) async fn revoke_others(
     State(api): State<Arc<Api>>,
     Authenticated { verified, .. }: Authenticated,
 ) -> Result<Response, Problem> {
-    api.walks.check(verified.session.id)?;
+    api.listing_limit.check(verified.session.id)?;
     let target = Target::Subject(verified.session.subject.clone());
     Ok(end(&api, &target, Some(verified.session.id), &by_owner(&verified.session)).await)
 }
@@ -169,11 +171,11 @@ pub(super) async fn log_out(
     State(api): State<Arc<Api>>,
     Authenticated { verified, peer, .. }: Authenticated,
 ) -> Result<Response, Problem> {
-    match api.gate.sessions().log_out(&verified.session).await {
+    match api.gateway.sessions().log_out(&verified.session).await {
         Ok(_) => {
             let mut response = StatusCode::NO_CONTENT.into_response();
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            cookie::clear(response.headers_mut(), &api.gate.options().cookie_name, peer.secure);
+            cookie::clear(response.headers_mut(), &api.gateway.options().cookie_name, peer.secure);
             Ok(response)
         }
         Err(error) => Err(error.error.into()),
@@ -181,10 +183,10 @@ pub(super) async fn log_out(
 }
 
 async fn end(api: &Api, target: &Target, except: Option<SessionId>, cause: &EndCause) -> Response {
-    let sessions = api.gate.sessions();
+    let sessions = api.gateway.sessions();
     match sessions.revoke(target, except, cause).await {
-        Ok(revoked) => exchange::json(StatusCode::OK, &Ended::new(&revoked, sessions.now())),
-        Err(error) => stopped(error, sessions.now()),
+        Ok(revoked) => respond::json(StatusCode::OK, &Ended::new(&revoked, sessions.now())),
+        Err(error) => partial_revocation(error, sessions.now()),
     }
 }
 

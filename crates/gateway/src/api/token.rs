@@ -12,9 +12,10 @@ use tenure_service::{RotateError, Rotated, SessionView, Unacknowledged, WriteErr
 use utoipa::ToSchema;
 
 use super::{Api, Authenticated};
-use crate::peer::Peer;
-use crate::problem::{Problem, ProblemBody};
-use crate::{cookie, exchange};
+use crate::endpoint::respond;
+use crate::enforcement::problem::{Problem, ProblemBody};
+use crate::enforcement::request::cookie;
+use crate::enforcement::request::peer::Peer;
 
 /// A session with its new token.
 #[derive(Serialize, ToSchema)]
@@ -49,24 +50,30 @@ pub(crate) struct RotatedBody {
 )]
 pub(super) async fn rotate(
     State(api): State<Arc<Api>>,
-    Authenticated { credential, peer, .. }: Authenticated,
+    Authenticated { presented, peer, .. }: Authenticated,
 ) -> Result<Response, Problem> {
-    let (from_cookie, in_cookie) = (credential.from_cookie, credential.in_cookie);
-    let old = credential.token.ok_or(Problem::from(Refusal::Malformed))?;
-    match api.gate.sessions().rotate(&old).await {
+    let (from_cookie, in_cookie) = (presented.from_cookie, presented.in_cookie);
+    let old = presented.token.ok_or(Problem::from(Refusal::Malformed))?;
+    match api.gateway.sessions().rotate(&old).await {
         Ok(rotated) => {
             let text = rotated.token.to_text();
             let token = (!from_cookie).then(|| text.expose().to_owned());
-            let now = api.gate.sessions().now();
+            let now = api.gateway.sessions().now();
             let body = RotatedBody { token, session: SessionView::new(&rotated.session, now) };
-            let mut response = exchange::json(StatusCode::OK, &body);
+            let mut response = respond::json(StatusCode::OK, &body);
             if from_cookie {
-                let lives = rotated.session.expires_at.since(now);
-                cookie::give(response.headers_mut(), &api.gate.options().cookie_name, &text, lives, peer.secure);
+                let valid_for = rotated.session.expires_at.since(now);
+                cookie::set_token(
+                    response.headers_mut(),
+                    &api.gateway.options().cookie_name,
+                    &text,
+                    valid_for,
+                    peer.secure,
+                );
             }
             Ok(response)
         }
-        Err(RotateError::Refused(refusal)) => Err(Problem::from(refusal).of_cookie(in_cookie)),
+        Err(RotateError::Refused(refusal)) => Err(Problem::from(refusal).with_cookie(in_cookie)),
         Err(RotateError::Write(unacknowledged)) => Ok(interrupted_rotation(&api, unacknowledged, from_cookie, &peer)),
         Err(error) => Err(Problem::Internal(error.to_string())),
     }
@@ -82,20 +89,20 @@ fn interrupted_rotation(
     let Some(rotated) = intended else {
         return axum::response::IntoResponse::into_response(Problem::from(error));
     };
-    let lives = rotated.session.expires_at.since(api.gate.sessions().now());
+    let valid_for = rotated.session.expires_at.since(api.gateway.sessions().now());
     let problem = uncertain("the rotation", &error);
     if from_cookie {
         let mut response = axum::response::IntoResponse::into_response(problem);
-        cookie::give(
+        cookie::set_token(
             response.headers_mut(),
-            &api.gate.options().cookie_name,
+            &api.gateway.options().cookie_name,
             &rotated.token.to_text(),
-            lives,
+            valid_for,
             peer.secure,
         );
         return response;
     }
-    problem.with(with_token(&rotated.token))
+    problem.with_extension(with_token(&rotated.token))
 }
 
 /// The members that hand over a token which may hold.

@@ -2,26 +2,25 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::{plain_options, resolve};
-use crate::auth::{self, Appended, ORIGINALS};
-use crate::options::{Options, PublicPath};
+use super::resolve;
+use crate::enforcement::forward_auth::{self, AppendedTarget, TARGET_HEADERS};
+use crate::enforcement::{EnforcementConfig, PublicPath};
 
 /// Reads bytes as a target in every place that one comes in. How often it is public.
 ///
 /// # Panics
 /// Where it is public, and some server finds a path in it that is not.
 pub fn forwarded(bytes: &[u8]) -> usize {
-    judge(bytes, &options())
+    judge(bytes, &config())
 }
 
 const BELOW: &str = "/public/";
 const EXACT: &str = "/health";
 
 /// Those of a gateway with public paths.
-pub(crate) fn options() -> Options {
-    let mut options = plain_options();
-    options.public_paths = vec![PublicPath(BELOW.to_owned()), PublicPath(EXACT.to_owned())];
-    options
+pub(crate) fn config() -> EnforcementConfig {
+    let public_paths = vec![PublicPath(BELOW.to_owned()), PublicPath(EXACT.to_owned())];
+    EnforcementConfig { public_paths, ..EnforcementConfig::default() }
 }
 
 /// Whether a resolved path is one that the operator opened.
@@ -52,17 +51,17 @@ fn hold(what: &str, target: &[u8]) {
 ///
 /// # Panics
 /// Where it is public, and some server finds a path in it that is not.
-pub(crate) fn judge(text: &[u8], options: &Options) -> usize {
-    judge_named(text, options) + judge_own(text, options)
+pub(crate) fn judge(text: &[u8], config: &EnforcementConfig) -> usize {
+    judge_named(text, config) + judge_own(text, config)
 }
 
 /// The same where a proxy names it.
-pub(crate) fn judge_named(text: &[u8], options: &Options) -> usize {
+pub(crate) fn judge_named(text: &[u8], config: &EnforcementConfig) -> usize {
     let mut public = 0;
-    for name in ORIGINALS {
+    for name in TARGET_HEADERS {
         let Ok(value) = HeaderValue::from_bytes(text) else { continue };
         let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value)]);
-        if auth::is_public(&headers, None, options) {
+        if forward_auth::is_public(&headers, None, config) {
             public += 1;
             let target = behind_host(text);
             let before = &text[..text.len() - target.len()];
@@ -73,7 +72,7 @@ pub(crate) fn judge_named(text: &[u8], options: &Options) -> usize {
     }
     if let Ok(text) = std::str::from_utf8(text) {
         let headers = HeaderMap::new();
-        if auth::is_public(&headers, Some(Appended::Whole(text)), options) {
+        if forward_auth::is_public(&headers, Some(AppendedTarget::Whole(text)), config) {
             public += 1;
             hold("appended", text.as_bytes());
         }
@@ -82,16 +81,16 @@ pub(crate) fn judge_named(text: &[u8], options: &Options) -> usize {
 }
 
 /// The same where it is the request's own target.
-fn judge_own(text: &[u8], options: &Options) -> usize {
+fn judge_own(text: &[u8], config: &EnforcementConfig) -> usize {
     let mut public = 0;
-    if options.is_public(text) {
+    if config.is_public(text) {
         public += 1;
         hold("as octets", text);
     }
     // In proxy mode what was parsed is judged and goes on. A `#` has been refused before.
     if !text.contains(&b'#')
         && let Ok(uri) = Uri::try_from(text)
-        && options.is_public_uri(&uri)
+        && config.is_public_uri(&uri)
     {
         public += 1;
         hold("parsed", uri.path_and_query().map_or(&b""[..], |target| target.as_str().as_bytes()));

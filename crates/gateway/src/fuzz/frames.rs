@@ -1,12 +1,14 @@
 //! The reader of frames beside one that has all bytes at once.
 
-use super::pieces;
-use crate::frames::{BrokenFrame, CLOSE, Frames, Head, close_frame, masked_close_frame};
+use super::input::pieces;
+use crate::proxy::websocket::frame::{
+    CLOSE, FrameHeader, FrameParser, InvalidFrameLength, close_frame, masked_close_frame,
+};
 
 /// A frame, and where its header and the whole of it end; beyond the bytes where they do not reach so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    pub(super) head: Head,
+    pub(super) head: FrameHeader,
     pub(super) begins: u64,
     pub(super) end: u64,
 }
@@ -30,7 +32,7 @@ pub(super) fn read(bytes: &[u8]) -> (Vec<Found>, bool) {
             return (found, true);
         }
         let (fin, reserved, masked) = (first & 128 != 0, first & 112 != 0, second & 128 != 0);
-        let head = Head { fin, reserved, opcode: first & 15, masked, length };
+        let head = FrameHeader { fin, reserved, opcode: first & 15, masked, length };
         let begins = (at + 2 + extended) as u64;
         let end = begins + if masked { 4 } else { 0 } + length;
         found.push(Found { head, begins, end });
@@ -50,7 +52,7 @@ pub fn frames(bytes: &[u8]) -> usize {
     let Some((seed, bytes)) = bytes.split_first() else { return 0 };
     let (wanted, broken) = read(bytes);
     for seed in [0, 1, *seed] {
-        let mut frames = Frames::new();
+        let mut frames = FrameParser::new();
         let mut found = Vec::new();
         let mut at = 0;
         let outcome = pieces(bytes, seed).try_for_each(|piece| {
@@ -59,7 +61,7 @@ pub fn frames(bytes: &[u8]) -> usize {
             ends_with_it(&frames, at as u64, &wanted);
             Ok(())
         });
-        assert_eq!(outcome, if broken { Err(BrokenFrame) } else { Ok(()) });
+        assert_eq!(outcome, if broken { Err(InvalidFrameLength) } else { Ok(()) });
         assert!(found.iter().eq(wanted.iter().map(|frame| &frame.head)), "{found:?} instead of {wanted:?}");
     }
     closes(bytes, seed % 2 == 0);
@@ -67,13 +69,17 @@ pub fn frames(bytes: &[u8]) -> usize {
 }
 
 /// What is said to belong to the frame under way does so.
-fn ends_with_it(frames: &Frames, at: u64, wanted: &[Found]) {
+fn ends_with_it(frames: &FrameParser, at: u64, wanted: &[Found]) {
     let under_way = wanted.iter().find(|frame| frame.end > at);
     let boundary = at == 0 || wanted.iter().any(|frame| frame.end == at);
-    assert_eq!((frames.at_boundary(), frames.wanted() == 0), (boundary, boundary), "at {at} of {wanted:?}");
+    assert_eq!((frames.at_boundary(), frames.remaining() == 0), (boundary, boundary), "at {at} of {wanted:?}");
     if let Some(frame) = under_way {
-        assert!(at + frames.wanted() <= frame.end, "past the frame: {} wanted at {at} of {frame:?}", frames.wanted());
-        assert!(at < frame.begins || at + frames.wanted() == frame.end, "short of the end at {at} of {frame:?}");
+        assert!(
+            at + frames.remaining() <= frame.end,
+            "past the frame: {} wanted at {at} of {frame:?}",
+            frames.remaining()
+        );
+        assert!(at < frame.begins || at + frames.remaining() == frame.end, "short of the end at {at} of {frame:?}");
     }
 }
 

@@ -6,11 +6,12 @@ use http::header::{CONNECTION, COOKIE, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::{fields, plain_options};
-use crate::fields::{HOP_BY_HOP, strip_claims};
-use crate::headers::{Values, set_forwarding, strip_hop_by_hop};
-use crate::options::Options;
-use crate::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::input::fields;
+use crate::enforcement::EnforcementConfig;
+use crate::enforcement::request::header_fields::{HOP_BY_HOP, strip_claims};
+use crate::enforcement::request::headers::{HeaderValues, set_forwarding};
+use crate::enforcement::request::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::proxy::headers::strip_hop_by_hop;
 
 /// Names that no client may use, whatever else than letters and digits it writes among them; some of each kind.
 const CLAIMS: [&str; 12] = [
@@ -46,18 +47,18 @@ pub fn headers(bytes: &[u8]) -> usize {
         (b'K', COOKIE),
     ];
     let headers = fields(bytes, &short);
-    let mut options = plain_options();
-    options.trusted_proxies = "10.0.0.0/8".parse().into_iter().collect();
+    let trusted_proxies = "10.0.0.0/8".parse().into_iter().collect();
+    let config = EnforcementConfig { trusted_proxies, ..EnforcementConfig::default() };
     let remote = if flags & 1 != 0 { IpAddr::from(PROXY) } else { IpAddr::from([203, 0, 113, 9]) };
     let connection = Connection::new((remote, 1).into(), flags & 2 != 0);
     let method = if flags & 4 != 0 { Method::POST } else { Method::GET };
     let mut left = headers.clone();
     strip_hop_by_hop(&mut left);
-    strip_claims(&mut left, &method, &options);
-    only_what_may(&headers, &left, &options);
-    if let Ok(peer) = Peer::of(&connection, &headers, &options) {
-        is_believed(&peer, &connection, &headers, &options);
-        set_forwarding(&mut left, &connection, &peer, &options, &mut Values::new());
+    strip_claims(&mut left, &method, &config);
+    only_what_may(&headers, &left, &config);
+    if let Ok(peer) = Peer::of(&connection, &headers, &config.trusted_proxies) {
+        is_believed(&peer, &connection, &headers, &config);
+        set_forwarding(&mut left, &connection, &peer, &config, &mut HeaderValues::new());
         for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
             let count = left.get_all(&name).iter().count();
             assert!(count == 1 || name == X_FORWARDED_HOST && count == 0 && peer.host.is_none(), "{name}: {left:?}");
@@ -72,7 +73,7 @@ fn folded(name: &HeaderName) -> String {
     name.as_str().chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
 }
 
-fn only_what_may(headers: &HeaderMap, left: &HeaderMap, options: &Options) {
+fn only_what_may(headers: &HeaderMap, left: &HeaderMap, config: &EnforcementConfig) {
     let listed: Vec<String> = headers
         .get_all(CONNECTION)
         .iter()
@@ -87,7 +88,7 @@ fn only_what_may(headers: &HeaderMap, left: &HeaderMap, options: &Options) {
         assert!(!listed.iter().any(|listed| listed == name.as_str()), "{name} is of one connection by its own word");
         let folded = folded(name);
         assert!(!CLAIMS.contains(&&*folded) && !folded.starts_with("xforwarded"), "{name} goes on");
-        assert_ne!(folded, self::folded(&options.user_header), "{name} goes on");
+        assert_ne!(folded, self::folded(&config.user_header), "{name} goes on");
         // In another spelling than this it would be taken for it.
         for own in ["host", "cookie", "authorization", "contentlength", "transferencoding"] {
             assert!(folded != own || name.as_str().replace('-', "") == own, "{name} goes on");
@@ -95,7 +96,7 @@ fn only_what_may(headers: &HeaderMap, left: &HeaderMap, options: &Options) {
     }
 }
 
-fn is_believed(peer: &Peer, connection: &Connection, headers: &HeaderMap, options: &Options) {
+fn is_believed(peer: &Peer, connection: &Connection, headers: &HeaderMap, config: &EnforcementConfig) {
     if let Some(host) = &peer.host {
         let authority = Authority::try_from(host.as_bytes());
         let authority = authority.unwrap_or_else(|error| panic!("{host:?} is no host: {error}"));
@@ -116,7 +117,7 @@ fn is_believed(peer: &Peer, connection: &Connection, headers: &HeaderMap, option
         for value in headers.get_all(X_FORWARDED_FOR) {
             longer.append(X_FORWARDED_FOR, value.clone());
         }
-        let Ok(other) = Peer::of(connection, &longer, options) else { continue };
+        let Ok(other) = Peer::of(connection, &longer, &config.trusted_proxies) else { continue };
         let invented = invented.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let went_on = proxy(peer.address) && other.address == invented;
         assert!(other.address == peer.address || went_on, "{:?} became {:?}", peer.address, other.address);

@@ -3,15 +3,15 @@
 use zeroize::Zeroizing;
 
 use super::frames::{Found, read};
-use super::pieces;
-use crate::frames::{BINARY, BrokenFrame, CLOSE, CONTINUATION, TEXT};
-use crate::messages::{Got, Messages, NoMessage, text_frame};
+use super::input::pieces;
+use crate::proxy::websocket::frame::{BINARY, CLOSE, CONTINUATION, InvalidFrameLength, TEXT};
+use crate::proxy::websocket::message::{Message, MessageError, MessageReader, text_frame};
 
 /// What a stream comes to: what was told, and where it ends in nonsense, or the text of a message not yet whole.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
-    got: Vec<Got>,
-    error: Option<NoMessage>,
+    got: Vec<Message>,
+    error: Option<MessageError>,
     partial: Option<Vec<u8>>,
 }
 
@@ -33,15 +33,15 @@ pub fn messages(bytes: &[u8]) -> usize {
 }
 
 fn outcome<'a>(pieces: impl Iterator<Item = &'a [u8]>, client: bool, room: usize) -> Outcome {
-    let mut messages = if client { Messages::of_client(room) } else { Messages::of_server(room) };
+    let mut messages = if client { MessageReader::of_client(room) } else { MessageReader::of_server(room) };
     let mut outcome = Outcome::default();
     for mut piece in pieces {
         loop {
             match messages.next(&mut piece) {
-                Ok(Some(Got::Text(text))) => {
+                Ok(Some(Message::Text(text))) => {
                     // A vector at most doubles what it needs.
                     assert!(text.len() <= room && text.capacity() <= (2 * room).max(8), "more than {room} kept");
-                    outcome.got.push(Got::Text(text));
+                    outcome.got.push(Message::Text(text));
                 }
                 Ok(Some(got)) => outcome.got.push(got),
                 Ok(None) => break,
@@ -69,13 +69,13 @@ fn expected(bytes: &[u8], client: bool, room: usize) -> Outcome {
             _ => control && head.fin && head.length < 126,
         };
         if head.masked != client {
-            return Outcome { error: Some(NoMessage::Mask), ..outcome };
+            return Outcome { error: Some(MessageError::Mask), ..outcome };
         }
         if head.reserved || !placed {
-            return Outcome { error: Some(NoMessage::Place), ..outcome };
+            return Outcome { error: Some(MessageError::OutOfPlace), ..outcome };
         }
         if head.opcode == CLOSE {
-            outcome.got.push(Got::Close);
+            outcome.got.push(Message::Close);
         }
         if control {
             continue;
@@ -85,14 +85,14 @@ fn expected(bytes: &[u8], client: bool, room: usize) -> Outcome {
         text.truncate(room);
         if head.fin && frame.end <= bytes.len() as u64 {
             let whole = message.take().map(|(opcode, text)| match opcode {
-                TEXT => Got::Text(Zeroizing::new(text)),
-                _ => Got::Binary,
+                TEXT => Message::Text(Zeroizing::new(text)),
+                _ => Message::Binary,
             });
             outcome.got.extend(whole);
         }
     }
     if broken {
-        return Outcome { error: Some(NoMessage::Broken(BrokenFrame)), ..outcome };
+        return Outcome { error: Some(MessageError::Frame(InvalidFrameLength)), ..outcome };
     }
     outcome.partial = message.filter(|(opcode, _)| *opcode == TEXT).map(|(_, text)| text);
     outcome
@@ -124,10 +124,10 @@ fn fragments(text: &[u8], client: bool, room: usize, seed: u8) {
         put(0x89, &part[..part.len().min(9)]);
     }
     put(0x80 | if parts.is_empty() { TEXT } else { CONTINUATION }, b"");
-    let kept = Got::Text(Zeroizing::new(text[..text.len().min(room)].to_vec()));
+    let kept = Message::Text(Zeroizing::new(text[..text.len().min(room)].to_vec()));
     assert_eq!(outcome(pieces(&stream, seed), client, room).got, [kept]);
     if let Ok(text) = std::str::from_utf8(&text) {
-        let whole = Got::Text(Zeroizing::new(text.as_bytes().to_vec()));
+        let whole = Message::Text(Zeroizing::new(text.as_bytes().to_vec()));
         assert_eq!(outcome(pieces(&text_frame(text), seed), false, text.len()).got, [whole]);
     }
 }

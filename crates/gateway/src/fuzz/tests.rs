@@ -142,7 +142,7 @@ const SHOWN: [&[u8]; 28] = [
 
 #[test]
 fn tokens_are_found_where_they_stand_and_go_no_further() {
-    let found = run("credential", 8_000, &SHOWN, credential);
+    let found = run("credential", 8_000, &SHOWN, presented_token);
     assert!(found > 800, "{found} tokens");
 }
 

@@ -4,11 +4,11 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Those of the store, of the listeners, of files and of the runtime.
-const OWN: usize = 48;
+const RESERVED: usize = 48;
 /// Operators' connections at most, and at least.
 const OPERATORS: (usize, usize) = (8, 256);
 /// A limit above this is none.
-const PLENTY: u64 = 1 << 30;
+const UNLIMITED: u64 = 1 << 30;
 
 /// Raises this process's limit of file descriptors to the most that it may have, and says how many that are.
 pub fn raise_descriptor_limit() -> u64 {
@@ -17,24 +17,24 @@ pub fn raise_descriptor_limit() -> u64 {
         // Where the system refuses, what there is has to do.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
     }
-    getrlimit(Resource::Nofile).current.unwrap_or(PLENTY)
+    getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED)
 }
 
 /// How many connections each may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shares {
+pub(super) struct DescriptorShares {
     pub(super) clients: usize,
     pub(super) operators: usize,
     /// Those to the upstream, pooled ones included.
     pub(super) upstream: usize,
 }
 
-impl Shares {
+impl DescriptorShares {
     /// Divides what this process may have. Clients get no more than `most`.
-    pub(super) fn now(most: usize, has_upstream: bool) -> Self {
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(PLENTY).min(PLENTY);
-        let shares = Self::of(usize::try_from(limit).unwrap_or(usize::MAX), most, has_upstream);
-        if shares.clients < most {
+    pub(super) fn now(max_line: usize, has_upstream: bool) -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED).min(UNLIMITED);
+        let shares = Self::of(usize::try_from(limit).unwrap_or(usize::MAX), max_line, has_upstream);
+        if shares.clients < max_line {
             tracing::warn!(
                 descriptors = limit,
                 clients = shares.clients,
@@ -45,11 +45,11 @@ impl Shares {
         shares
     }
 
-    fn of(limit: usize, most: usize, has_upstream: bool) -> Self {
+    fn of(limit: usize, max_line: usize, has_upstream: bool) -> Self {
         let operators = (limit / 16).clamp(OPERATORS.0, OPERATORS.1);
-        let left = limit.saturating_sub(OWN + operators).max(2);
+        let left = limit.saturating_sub(RESERVED + operators).max(2);
         // A client's connection takes one to the upstream with it; with HTTP/2 more, which wait for each other.
-        let clients = most.min(if has_upstream { left / 2 } else { left });
+        let clients = max_line.min(if has_upstream { left / 2 } else { left });
         Self { clients, operators, upstream: left - clients.min(left - 1) }
     }
 }
@@ -62,14 +62,18 @@ mod tests {
     fn what_there_is_does_for_all_of_them() {
         for limit in [64, 128, 256, 1_024, 4_096, 65_536, 1 << 20] {
             for has_upstream in [false, true] {
-                let Shares { clients, operators, upstream } = Shares::of(limit, 16_384, has_upstream);
+                let DescriptorShares { clients, operators, upstream } =
+                    DescriptorShares::of(limit, 16_384, has_upstream);
                 assert!(clients >= 1 && operators >= 8 && upstream >= 1, "{limit}");
-                let used = clients + operators + if has_upstream { upstream } else { 0 };
-                assert!(limit < 128 || used + OWN <= limit, "{limit}: {used}");
+                let usage = clients + operators + if has_upstream { upstream } else { 0 };
+                assert!(limit < 128 || usage + RESERVED <= limit, "{limit}: {usage}");
             }
         }
-        assert_eq!(Shares::of(256, 16_384, true), Shares { clients: 96, operators: 16, upstream: 96 });
-        assert_eq!(Shares::of(1 << 20, 16_384, true).clients, 16_384);
-        assert_eq!(Shares::of(1 << 20, 100, true).clients, 100);
+        assert_eq!(
+            DescriptorShares::of(256, 16_384, true),
+            DescriptorShares { clients: 96, operators: 16, upstream: 96 }
+        );
+        assert_eq!(DescriptorShares::of(1 << 20, 16_384, true).clients, 16_384);
+        assert_eq!(DescriptorShares::of(1 << 20, 100, true).clients, 100);
     }
 }

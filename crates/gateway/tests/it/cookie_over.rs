@@ -36,7 +36,7 @@ async fn show(site: &Site, cookie: &str, from: u8, over: bool) {
         let reply = site.ask(method, path, &lines, "").await;
         assert_eq!((reply.status, is_cleared(&reply)), (status, over), "{method} {path} {cookie}: {reply:?}");
     }
-    let app = axum::Router::new().fallback(async || "in").layer(TenureLayer::new(site.gate.clone()));
+    let app = axum::Router::new().fallback(async || "in").layer(TenureLayer::new(site.gateway.enforcer().clone()));
     let request = http::Request::builder().uri("/").header("cookie", cookie);
     let response = app.oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers().contains_key("set-cookie")), (401, over), "{cookie}");
@@ -85,7 +85,7 @@ async fn a_session_that_ends_while_its_request_waits_takes_its_cookie_along() {
     let line = format!("cookie: tenure={token}");
     let lines = [&*line];
     let (reply, ()) = tokio::join!(site.get("/", &lines), async {
-        until("the request", async || site.gate.live().counts().connections == 1).await;
+        until("the request", async || site.gateway.enforcer().connections().counts().connections == 1).await;
         site.revoke(&issued).await;
     });
     assert_eq!((reply.status, is_cleared(&reply)), (401, true), "{reply:?}");

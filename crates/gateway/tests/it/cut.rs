@@ -80,7 +80,7 @@ async fn rest(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 async fn watched(site: &Site, count: usize) {
-    until("the watch", async || site.gate.live().counts().connections == count).await;
+    until("the watch", async || site.gateway.enforcer().connections().counts().connections == count).await;
 }
 
 /// How a session may end.

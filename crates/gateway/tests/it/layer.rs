@@ -35,7 +35,7 @@ fn app(site: &Site) -> Router {
         .route("/", get(whoami))
         .route("/open", get(open))
         .route("/endless", get(endless))
-        .layer(TenureLayer::new(site.gate.clone()))
+        .layer(TenureLayer::new(site.gateway.enforcer().clone()))
 }
 
 fn request(path: &str, token: Option<&str>) -> Request {
@@ -80,7 +80,7 @@ async fn a_service_is_told_nothing_that_a_client_made_up() {
         names.sort_unstable();
         names.join("\n")
     };
-    let app = Router::new().fallback(tell).layer(TenureLayer::new(site.gate.clone()));
+    let app = Router::new().fallback(tell).layer(TenureLayer::new(site.gateway.enforcer().clone()));
     let (_, token) = site.issue("laptop").await;
     for from in [None, Some("203.0.113.7"), Some("10.0.0.1")] {
         for path in ["/", "/open"] {
@@ -157,7 +157,8 @@ async fn a_request_whose_body_lasts_is_cut_when_its_session_ends() {
         });
         Body::from_stream(stream::pending::<Result<Bytes, std::convert::Infallible>>()).into_response()
     };
-    let app = Router::new().route("/", axum::routing::post(upload)).layer(TenureLayer::new(site.gate.clone()));
+    let app =
+        Router::new().route("/", axum::routing::post(upload)).layer(TenureLayer::new(site.gateway.enforcer().clone()));
     let (chunks, body) = tokio::sync::mpsc::channel::<Result<Bytes, std::convert::Infallible>>(1);
     let body = stream::unfold(body, async |mut body| body.recv().await.map(|chunk| (chunk, body)));
     let mut request = request("/", Some(&token));
@@ -166,7 +167,7 @@ async fn a_request_whose_body_lasts_is_cut_when_its_session_ends() {
     let _unread = app.oneshot(request).await.unwrap();
     chunks.send(Ok(Bytes::from_static(b"first"))).await.unwrap();
     assert_eq!(arrives.recv().await.unwrap().unwrap(), "first");
-    until("the watch", async || site.gate.live().counts().connections == 1).await;
+    until("the watch", async || site.gateway.enforcer().connections().counts().connections == 1).await;
     site.revoke(&issued).await;
     let cut = tokio::time::timeout(crate::site::PATIENCE, arrives.recv()).await.expect("a cut").unwrap();
     assert!(cut.unwrap_err().contains("revoked"));

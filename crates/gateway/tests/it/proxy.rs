@@ -276,7 +276,7 @@ async fn a_long_poll_is_answered_when_its_session_ends() {
     let site = Site::before(ticking().await).await;
     let (issued, token) = site.issue("laptop").await;
     let mut poll = open(&site, "/poll", &token).await;
-    until("the watch", async || site.gate.live().counts().connections == 1).await;
+    until("the watch", async || site.gateway.enforcer().connections().counts().connections == 1).await;
     site.revoke(&issued).await;
     let mut text = String::new();
     while !text.contains("}") {
@@ -287,7 +287,7 @@ async fn a_long_poll_is_answered_when_its_session_ends() {
     }
     Reply::parse(&text).is_problem(401, "revoked");
     drop(poll);
-    until("the end of the watch", async || site.gate.live().counts().connections == 0).await;
+    until("the end of the watch", async || site.gateway.enforcer().connections().counts().connections == 0).await;
     site.stop().await;
 }
 
@@ -297,9 +297,9 @@ async fn a_client_that_leaves_takes_its_request_with_it() {
     let (_, token) = site.issue("laptop").await;
     let mut events = open(&site, "/events", &token).await;
     read_until(&mut events, "data: tick").await;
-    until("the watch", async || site.gate.live().counts().connections == 1).await;
+    until("the watch", async || site.gateway.enforcer().connections().counts().connections == 1).await;
     drop(events);
-    until("the end of the watch", async || site.gate.live().counts().connections == 0).await;
+    until("the end of the watch", async || site.gateway.enforcer().connections().counts().connections == 0).await;
     site.stop().await;
 }
 

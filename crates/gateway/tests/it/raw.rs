@@ -205,7 +205,8 @@ async fn clients_that_leave_at_any_moment_leave_nothing_behind() {
             stream.set_zero_linger().unwrap();
         }
     }
-    until("the end of all that was watched", async || site.gate.live().counts().connections == 0).await;
+    until("the end of all that was watched", async || site.gateway.enforcer().connections().counts().connections == 0)
+        .await;
     // Waits for every connection.
     site.stop().await;
 }
@@ -259,8 +260,8 @@ async fn a_client_that_does_not_read_holds_its_upstream_back_and_is_cut() {
     let mut stream = TcpStream::connect(site.address).await.unwrap();
     let request = format!("GET / HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    until("the answer", async || site.gate.live().counts().connections == 1).await;
-    until("the cut", async || site.gate.live().counts().connections == 0).await;
+    until("the answer", async || site.gateway.enforcer().connections().counts().connections == 1).await;
+    until("the cut", async || site.gateway.enforcer().connections().counts().connections == 0).await;
     let sent = sent.load(Ordering::SeqCst);
     assert!(sent < 64 << 20, "{sent} bytes were taken from the upstream for a client that takes none");
     drop(stream);

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tenure_domain::{Policy, Token};
-use tenure_gateway::{Enrolment, PublicPath, SharedSecret, TlsFiles};
+use tenure_gateway::{EnrolmentOptions, PublicPath, SharedSecret, TlsFiles};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::site::{Site, echo};
@@ -64,7 +64,7 @@ async fn no_token_and_no_secret_is_logged_at_the_finest_level() {
     for tls in [false, true] {
         let site = Site::with(Some(echo().await), Policy::default(), |options| {
             options.public_paths = vec![PublicPath("/open/".to_owned())];
-            options.enrolment = Some(Enrolment {
+            options.enrolment = Some(EnrolmentOptions {
                 secret: SharedSecret::new(ENROL).unwrap(),
                 subject: tenure_domain::Subject::new("alice").unwrap(),
             });

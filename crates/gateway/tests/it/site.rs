@@ -12,7 +12,7 @@ use axum::routing::any;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
-use tenure_gateway::{Gate, Options, Server, SharedSecret, Upstream};
+use tenure_gateway::{Gateway, Options, Server, SharedSecret, Upstream};
 use tenure_service::{IssueRequest, Issued, Sessions, Target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,7 +29,7 @@ pub(crate) struct Site {
     pub(crate) memory: Arc<Memory>,
     pub(crate) clock: TestClock,
     pub(crate) sessions: Arc<Sessions>,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) gateway: Arc<Gateway>,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -55,14 +55,14 @@ impl Site {
             authority: address.to_string().parse().unwrap(),
         });
         change(&mut options);
-        let gate = Gate::new(sessions.clone(), options);
-        let server = Server::bind(gate.clone()).await.unwrap();
+        let gateway = Gateway::new(sessions.clone(), options);
+        let server = Server::bind(gateway.clone()).await.unwrap();
         let (address, admin) = (server.client_addr(), server.admin_addr());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move {
             server.run(async move { drop(stopped.await) }).await.unwrap();
         });
-        Self { memory, clock, sessions, gate, address, admin, stop: Some(stop), running }
+        Self { memory, clock, sessions, gateway, address, admin, stop: Some(stop), running }
     }
 
     /// A session, and its token's text.

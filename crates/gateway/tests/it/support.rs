@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
-use tenure_gateway::{Enrolment, Gate, Options, Peer, SharedSecret};
+use tenure_gateway::{EnrolmentOptions, Gateway, Options, Peer, SharedSecret};
 use tenure_service::{IssueRequest, Issued, Sessions};
 use tower::ServiceExt as _;
 
@@ -146,11 +146,13 @@ impl House {
         let entropy = Arc::new(Counting(AtomicU64::new(1)));
         let sessions = Arc::new(Sessions::new(memory.clone(), Arc::new(clock.clone()), entropy, policy));
         let mut options = Options::new(SharedSecret::new(ADMIN).unwrap());
-        options.enrolment =
-            Some(Enrolment { secret: SharedSecret::new(ENROL).unwrap(), subject: Subject::new("alice").unwrap() });
+        options.enrolment = Some(EnrolmentOptions {
+            secret: SharedSecret::new(ENROL).unwrap(),
+            subject: Subject::new("alice").unwrap(),
+        });
         change(&mut options);
-        let gate = Gate::new(sessions.clone(), options);
-        let (api, admin) = (tenure_gateway::api::router(gate.clone()), tenure_gateway::admin::router(gate));
+        let gateway = Gateway::new(sessions.clone(), options);
+        let (api, admin) = (tenure_gateway::api::router(gateway.clone()), tenure_gateway::admin::router(gateway));
         Self { memory, clock, sessions, api, admin }
     }
 

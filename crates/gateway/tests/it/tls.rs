@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tenure_domain::Policy;
-use tenure_gateway::{Gate, Options, ServeError, Server, SharedSecret, TlsFiles};
+use tenure_gateway::{Gateway, Options, ServeError, Server, SharedSecret, TlsFiles};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -104,7 +104,7 @@ async fn what_keeps_a_gateway_from_starting_is_named() {
     let mut options = Options::new(SharedSecret::new("x").unwrap());
     options.listen = taken.local_addr().unwrap();
     options.admin_listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let error = Server::bind(Gate::new(site.sessions.clone(), options.clone())).await.unwrap_err();
+    let error = Server::bind(Gateway::new(site.sessions.clone(), options.clone())).await.unwrap_err();
     let address = options.listen;
     assert_eq!(
         error.to_string(),
@@ -114,7 +114,7 @@ async fn what_keeps_a_gateway_from_starting_is_named() {
     );
     options.listen = options.admin_listen;
     options.tls = Some(files.clone());
-    let error = Server::bind(Gate::new(site.sessions.clone(), options)).await.unwrap_err();
+    let error = Server::bind(Gateway::new(site.sessions.clone(), options)).await.unwrap_err();
     assert!(matches!(error, ServeError::Tls(_)), "{error:?}");
     assert!(error.to_string().starts_with(&format!("{}: not a private key", files.key.display())), "{error}");
     site.stop().await;

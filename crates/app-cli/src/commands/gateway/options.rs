@@ -7,8 +7,8 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tenure_domain::Subject;
-use tenure_gateway::fields::can_be_set;
-use tenure_gateway::{CookieName, Enrolment, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
+use tenure_gateway::header_fields::can_be_set;
+use tenure_gateway::{CookieName, EnrolmentOptions, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
 
 use super::secrets;
 use crate::error::CliError;
@@ -107,13 +107,13 @@ fn network(text: &str) -> Result<IpNet, CliError> {
         .map_err(|_| SettingsError::one(format!("gateway.trusted_proxies has {text}, which is not a network")).into())
 }
 
-fn enrolment(settings: &Settings, out: Output) -> Result<Option<Enrolment>, CliError> {
+fn enrolment(settings: &Settings, out: Output) -> Result<Option<EnrolmentOptions>, CliError> {
     let Some(file) = settings.text("gateway.enrol_secret_file") else {
         return Ok(None);
     };
     let secret = secrets::of_tenure("gateway.enrol_secret_file", Path::new(&file), out)?;
     let subject = settings.text("gateway.enrol_subject").ok_or_else(|| unset("gateway.enrol_subject"))?;
-    Ok(Some(Enrolment { secret, subject: Subject::new(&subject)? }))
+    Ok(Some(EnrolmentOptions { secret, subject: Subject::new(&subject)? }))
 }
 
 fn upstream_auth(settings: &Settings, out: Output) -> Result<Option<UpstreamAuth>, CliError> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tenure_gateway::{Gate, Options};
+use tenure_gateway::{Gateway, Options};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{GatewayArgs, options};
@@ -34,13 +34,13 @@ const FIXED: [&str; 11] = [
 
 /// Takes over new settings for as long as it is polled. Settings that cannot be used change nothing. What changes counts
 /// from the call on, and so does SIGHUP, which would end the process before. To be called inside of a runtime.
-pub(super) fn keep(args: GatewayArgs, global: Global, gate: Arc<Gate>, out: Output) -> impl Future<Output = ()> {
+pub(super) fn keep(args: GatewayArgs, global: Global, gateway: Arc<Gateway>, out: Output) -> impl Future<Output = ()> {
     let hangup = signal(SignalKind::hangup());
     let settings = args.settings(&global);
     let seen = settings.as_ref().map(|settings| stamps(&global, settings)).unwrap_or_default();
     async move {
         match (hangup, settings) {
-            (Ok(hangup), Ok(settings)) => follow(hangup, settings, seen, (args, global, gate, out)).await,
+            (Ok(hangup), Ok(settings)) => follow(hangup, settings, seen, (args, global, gateway, out)).await,
             _ => out.warn("changed settings will not be noticed: restart the gateway to apply them"),
         }
     }
@@ -50,7 +50,7 @@ async fn follow(
     mut hangup: Signal,
     mut settings: Settings,
     mut seen: Stamps,
-    (args, global, gate, out): (GatewayArgs, Global, Arc<Gate>, Output),
+    (args, global, gateway, out): (GatewayArgs, Global, Arc<Gateway>, Output),
 ) {
     loop {
         let asked = tokio::select! {
@@ -62,7 +62,7 @@ async fn follow(
             continue;
         }
         seen = now;
-        match take_over(&args, &global, &settings, &gate, out) {
+        match take_over(&args, &global, &settings, &gateway, out) {
             Ok(new) => {
                 // Another file may be named now.
                 seen = stamps(&global, &new);
@@ -77,12 +77,12 @@ fn take_over(
     args: &GatewayArgs,
     global: &Global,
     before: &Settings,
-    gate: &Gate,
+    gateway: &Gateway,
     out: Output,
 ) -> Result<Settings, CliError> {
     let settings = args.settings(global)?;
     let new = options::of(&settings, out)?;
-    let old = gate.options();
+    let old = gateway.options();
     let fixed = Options {
         listen: old.listen,
         admin_listen: old.admin_listen,
@@ -91,8 +91,8 @@ fn take_over(
         limits: old.limits,
         ..new
     };
-    gate.set_options(fixed);
-    gate.sessions().set_policy(settings.policy());
+    gateway.set_options(fixed);
+    gateway.sessions().set_policy(settings.policy());
     let changed: Vec<&str> =
         KEYS.iter().map(|key| key.name).filter(|name| settings.text(name) != before.text(name)).collect();
     let late = |name: &&str| FIXED.contains(name) || !(name.starts_with("session.") || name.starts_with("gateway."));

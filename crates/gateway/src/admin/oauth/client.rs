@@ -6,28 +6,28 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
-use crate::exchange::{self, Form};
+use crate::endpoint::extract::{self, Form};
 
 /// A client that gives itself no name.
 const UNNAMED: &str = "oauth2";
 
 /// A client's name for itself, and the secret that it presents.
-type Presented = (String, Zeroizing<String>);
+type ClientCredentials = (String, Zeroizing<String>);
 
 /// What a client presents in the header, which may be nothing that makes sense; `None` where there is none.
-pub(super) fn in_header(headers: &HeaderMap) -> Option<Option<Presented>> {
+pub(super) fn in_header(headers: &HeaderMap) -> Option<Option<ClientCredentials>> {
     headers.contains_key(AUTHORIZATION).then(|| from_header(headers))
 }
 
 /// What a client presents in the form.
-pub(super) fn in_form(form: &Form) -> Option<Presented> {
+pub(super) fn in_form(form: &Form) -> Option<ClientCredentials> {
     let secret = form.get("client_secret")?;
     let name = form.get("client_id").unwrap_or(UNNAMED).to_owned();
     Some((name, Zeroizing::new(secret.to_owned())))
 }
 
-fn from_header(headers: &HeaderMap) -> Option<Presented> {
-    if let Some(bearer) = exchange::bearer(headers) {
+fn from_header(headers: &HeaderMap) -> Option<ClientCredentials> {
+    if let Some(bearer) = extract::bearer(headers) {
         return Some((UNNAMED.to_owned(), Zeroizing::new(bearer.to_owned())));
     }
     let mut values = headers.get_all(AUTHORIZATION).iter();

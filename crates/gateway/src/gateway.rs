@@ -1,0 +1,73 @@
+//! The state that both listeners of a gateway share.
+
+mod readiness;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tenure_ports::StoreError;
+use tenure_service::Sessions;
+use tokio_util::sync::CancellationToken;
+
+use crate::enforcement::Enforcer;
+use crate::options::Options;
+
+use readiness::Readiness;
+
+/// A gateway: the enforcer, the options of the server around it, and the signal to shut down.
+pub struct Gateway {
+    enforcer: Arc<Enforcer>,
+    options: ArcSwap<Options>,
+    readiness: Readiness,
+    closing: CancellationToken,
+}
+
+impl Gateway {
+    /// Makes a gateway over these use cases.
+    #[must_use]
+    pub fn new(sessions: Arc<Sessions>, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            enforcer: Enforcer::new(sessions, options.enforcement()),
+            options: ArcSwap::from_pointee(options),
+            readiness: Readiness::default(),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// The enforcer.
+    #[must_use]
+    pub const fn enforcer(&self) -> &Arc<Enforcer> {
+        &self.enforcer
+    }
+
+    /// The use cases that the gateway was made over.
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        self.enforcer.sessions()
+    }
+
+    /// The options in force.
+    #[must_use]
+    pub fn options(&self) -> Arc<Options> {
+        self.options.load_full()
+    }
+
+    /// Replaces the options, as far as they can change while the gateway runs. Requests that have begun keep the old ones.
+    pub fn set_options(&self, options: Options) {
+        self.enforcer.set_config(options.enforcement());
+        self.options.store(Arc::new(options));
+    }
+
+    /// Checks whether the store answers and would take a change.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it would not.
+    pub(crate) async fn check_ready(&self) -> Result<(), StoreError> {
+        self.readiness.check(self.sessions()).await
+    }
+
+    /// The signal that is cancelled when the gateway shuts down, so that whatever lasts ends.
+    pub(crate) const fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+}

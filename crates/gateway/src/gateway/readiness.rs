@@ -1,0 +1,32 @@
+//! Whether the store answers, asked seldom however often somebody wants to know.
+
+use std::time::{Duration, Instant};
+
+use tenure_ports::StoreError;
+use tenure_service::Sessions;
+use tokio::sync::Mutex;
+
+/// How long an answer of the store is believed: whoever asks more often, without a secret, burdens nobody.
+const CACHE_TIME: Duration = Duration::from_millis(500);
+
+/// The latest answer of the store, and when it came.
+#[derive(Default)]
+pub(crate) struct Readiness(Mutex<Option<(Instant, Result<(), StoreError>)>>);
+
+impl Readiness {
+    /// Whether the store answers and would take a change.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it would not.
+    pub(crate) async fn check(&self, sessions: &Sessions) -> Result<(), StoreError> {
+        let mut latest = self.0.lock().await;
+        match &*latest {
+            Some((at, answer)) if at.elapsed() < CACHE_TIME => answer.clone(),
+            _ => {
+                let answer = sessions.check_writable().await;
+                *latest = Some((Instant::now(), answer.clone()));
+                answer
+            }
+        }
+    }
+}

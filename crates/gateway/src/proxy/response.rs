@@ -1,0 +1,75 @@
+//! The upstream's response on its way to the client.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONTENT_LENGTH, SET_COOKIE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use super::headers::strip_hop_by_hop;
+use super::upstream::UpstreamConnection;
+use crate::enforcement::Problem;
+use crate::enforcement::request::cookie::CookieName;
+use crate::enforcement::request::header_fields::TENURE_ROTATE;
+use crate::enforcement::request::presented_token::sets_token_cookie;
+use crate::enforcement::response_guard::Exchange;
+use crate::enforcement::response_guard::body::{GuardedBody, is_event_stream};
+
+/// The upstream's answer as the client gets it.
+///
+/// # Errors
+/// [`Problem::BadGateway`] where it is not clear where the answer ends.
+pub(super) fn pass_on(
+    answer: http::Response<Incoming>,
+    end: &CancellationToken,
+    name: &CookieName,
+    exchange: Arc<Exchange<UpstreamConnection>>,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = answer.into_parts();
+    check_framing(&parts.headers)?;
+    parts.extensions.clear();
+    parts.version = Version::HTTP_11;
+    strip_hop_by_hop(&mut parts.headers);
+    strip_own_fields(&mut parts.headers, name);
+    let endless = is_event_stream(&parts.headers);
+    if body.is_end_stream() {
+        return Ok(Response::from_parts(parts, Body::new(body)));
+    }
+    Ok(Response::from_parts(parts, Body::new(GuardedBody::new(body, exchange, Some(end), endless))))
+}
+
+/// Whether every server finds the end of an answer in the same place (RFC 9112 section 6.3), which is framed anew here.
+fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let (coding, codings) = (codings.next(), codings.next().is_some());
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let (length, lengths) = (lengths.next(), lengths.next().is_some());
+    let what = if codings || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        "in a transfer coding other than one chunked"
+    } else if lengths || length.is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit)) {
+        "with more than one Content-Length"
+    } else if coding.is_some() && length.is_some() {
+        "with a Content-Length and a Transfer-Encoding"
+    } else {
+        return Ok(());
+    };
+    tracing::warn!("the upstream answered {what}");
+    Err(Problem::BadGateway(format!("the upstream answered {what}")))
+}
+
+/// Removes from an answer what only the gateway says: that a token is due, and its cookies.
+pub(super) fn strip_own_fields(headers: &mut HeaderMap, name: &CookieName) {
+    headers.remove(TENURE_ROTATE);
+    let ours = |value: &HeaderValue| sets_token_cookie(value, name);
+    if headers.get_all(SET_COOKIE).iter().any(ours) {
+        let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|value| !ours(value)).cloned().collect();
+        headers.remove(SET_COOKIE);
+        for value in kept {
+            headers.append(SET_COOKIE, value);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! WebSockets: the handshake with the upstream, then bytes as they are, both ways, for as long as the session is valid.
+
+pub(crate) mod close;
+pub(crate) mod frame;
+pub(crate) mod handshake;
+pub(crate) mod message;
+pub(crate) mod tunnel;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use crate::enforcement::{CloseReason, ConnectionGuard, Enforcer, Problem};
+
+use handshake::{HandshakeOutcome, handshake};
+use tunnel::{Tunnel, TunnelEnd};
+
+/// What came of a handshake.
+pub(crate) enum WebSocketOutcome {
+    /// The answer that lets the client switch; what comes after is relayed.
+    Switched(Response<Body>),
+    /// The upstream answers something else, for the client to see, for as long as the guard holds.
+    Declined(Response<Incoming>, Option<ConnectionGuard>),
+}
+
+/// Opens the WebSocket that `request` asks for on `io`, a connection to the upstream, and relays it until either side
+/// is gone or the guard's session no longer holds. The request's headers are those that the upstream is to see; what
+/// a proxy removes as belonging to one connection is set again.
+///
+/// # Errors
+/// [`Problem`]: the upstream does not answer or talks nonsense, or the session ended meanwhile.
+pub(crate) async fn open<I>(
+    enforcer: &Arc<Enforcer>,
+    request: Request<Body>,
+    io: I,
+    guard: ConnectionGuard,
+) -> Result<WebSocketOutcome, Problem>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let outcome = tokio::select! {
+        biased;
+        reason = guard.closed() => return Err(close_problem(reason)),
+        outcome = handshake(request, io) => outcome?,
+    };
+    let (switching, response) = match outcome {
+        HandshakeOutcome::Declined(response) => return Ok(WebSocketOutcome::Declined(response, Some(guard))),
+        HandshakeOutcome::Switching(switching, response) => (switching, response),
+    };
+    let open = OpenWebSocket::new(enforcer);
+    enforcer.tasks().spawn(async move {
+        let _open = open;
+        match switching.finish().await {
+            Ok((client, upstream)) => run(Tunnel::new(client, upstream), &guard).await,
+            Err(problem) => tracing::debug!(?problem, "a WebSocket was given up before it began"),
+        }
+    });
+    Ok(WebSocketOutcome::Switched(response))
+}
+
+/// What is told to a client whose connection must end before it began.
+fn close_problem(reason: CloseReason) -> Problem {
+    match reason {
+        CloseReason::Ended(refusal) => refusal.into(),
+        CloseReason::StoreLost | CloseReason::Shutdown => Problem::Store(reason.reason().to_owned()),
+    }
+}
+
+/// Counts a WebSocket while it is open.
+pub(crate) struct OpenWebSocket(Arc<Enforcer>);
+
+impl OpenWebSocket {
+    pub(crate) fn new(enforcer: &Arc<Enforcer>) -> Self {
+        enforcer.metrics().websocket_opened();
+        Self(Arc::clone(enforcer))
+    }
+}
+
+impl Drop for OpenWebSocket {
+    fn drop(&mut self) {
+        self.0.metrics().websocket_closed();
+    }
+}
+
+/// Relays, and closes as the end asks for.
+pub(crate) async fn run(mut tunnel: Tunnel, guard: &ConnectionGuard) {
+    let end = tunnel.relay(Some(guard), guard.closed()).await;
+    finish(tunnel, end).await;
+}
+
+/// The same where there is no session that could end, only the gateway.
+pub(crate) async fn run_unguarded(mut tunnel: Tunnel, closing: &CancellationToken) {
+    let stops = async {
+        closing.cancelled().await;
+        CloseReason::Shutdown
+    };
+    let end = tunnel.relay(None, stops).await;
+    finish(tunnel, end).await;
+}
+
+async fn finish(tunnel: Tunnel, end: TunnelEnd) {
+    // Apart, so that a connection that only idles does not carry the room that its end takes.
+    match end {
+        TunnelEnd::Closed(reason) => Box::pin(close::close(tunnel, None, reason.close_code(), reason.reason())).await,
+        TunnelEnd::InvalidFrame => Box::pin(close::close(tunnel, None, 1002, "a frame of impossible length")).await,
+        TunnelEnd::Finished => {}
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

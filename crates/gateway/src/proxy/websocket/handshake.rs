@@ -1,0 +1,140 @@
+//! The handshake of a WebSocket with the upstream.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::tunnel::UpgradedStream;
+use crate::enforcement::Problem;
+use crate::enforcement::request::list::{list_contains, split};
+use crate::proxy::upstream::MAX_RESPONSE_FIELDS;
+
+/// A subprotocol for clients that must be answered with one (browsers) and have none but their token's: it is the
+/// gateway's own, and goes no further.
+const OWN_PROTOCOL: &str = "tenure";
+/// How long the upstream may take to answer a handshake.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long either side may take to switch once the answer is given.
+const SWITCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether a request asks for a WebSocket. HTTP/1.0 cannot (RFC 9110 section 7.8), and HTTP/2 in this way neither.
+pub(crate) fn is_upgrade<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && list_contains(headers, &CONNECTION, "upgrade")
+        && list_contains(headers, &UPGRADE, "websocket")
+        && headers.contains_key(SEC_WEBSOCKET_KEY)
+        && headers.contains_key(SEC_WEBSOCKET_VERSION)
+}
+
+/// What the upstream answered.
+pub(crate) enum HandshakeOutcome {
+    Switching(PendingSwitch, Response<Body>),
+    Declined(Response<Incoming>),
+}
+
+/// A connection of which both sides are about to switch to WebSocket frames.
+pub(crate) struct PendingSwitch {
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+}
+
+impl PendingSwitch {
+    /// Waits for both sides. The client's switches once it has got its answer.
+    pub(crate) async fn finish(self) -> Result<(UpgradedStream, UpgradedStream), Problem> {
+        let late = |_| Problem::GatewayTimeout("the connection did not switch to WebSocket in time".to_owned());
+        let both = async { tokio::try_join!(self.client, self.upstream) };
+        let (client, upstream) = timeout(SWITCH_TIMEOUT, both).await.map_err(late)?.map_err(handshake_failed)?;
+        Ok((TokioIo::new(client), TokioIo::new(upstream)))
+    }
+}
+
+fn handshake_failed(error: hyper::Error) -> Problem {
+    tracing::warn!(%error, "the upstream's WebSocket handshake failed");
+    Problem::BadGateway("the upstream's WebSocket handshake failed".to_owned())
+}
+
+/// Sends the handshake to the upstream and checks its answer.
+pub(crate) async fn handshake<I>(mut request: Request<Body>, io: I) -> Result<HandshakeOutcome, Problem>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let client = hyper::upgrade::on(&mut request);
+    let mut builder = hyper::client::conn::http1::Builder::new();
+    let handshake = builder.max_headers(MAX_RESPONSE_FIELDS).handshake(TokioIo::new(io));
+    let (mut sender, connection) = handshake.await.map_err(handshake_failed)?;
+    tokio::spawn(async move {
+        // What goes wrong is told to whoever waits for the answer.
+        let _ = connection.with_upgrades().await;
+    });
+    let (head, own_protocol) = upstream_request(request);
+    let late = |_| Problem::GatewayTimeout("the upstream did not answer the WebSocket handshake in time".to_owned());
+    let answer = timeout(ANSWER_TIMEOUT, sender.send_request(head)).await.map_err(late)?;
+    let mut answer = answer.map_err(handshake_failed)?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(HandshakeOutcome::Declined(answer));
+    }
+    if !list_contains(answer.headers(), &UPGRADE, "websocket") || !answer.headers().contains_key(SEC_WEBSOCKET_ACCEPT) {
+        tracing::warn!("the upstream switched to a protocol other than WebSocket");
+        return Err(Problem::BadGateway("the upstream switched to a protocol other than WebSocket".to_owned()));
+    }
+    let upstream = hyper::upgrade::on(&mut answer);
+    let mut headers = std::mem::take(answer.headers_mut());
+    if own_protocol && !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(OWN_PROTOCOL));
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    Ok(HandshakeOutcome::Switching(PendingSwitch { client, upstream }, response))
+}
+
+/// The handshake as the upstream sees it, and whether the client offered the gateway's own subprotocol.
+fn upstream_request(request: Request<Body>) -> (Request<Empty<Bytes>>, bool) {
+    let (mut head, _) = request.into_parts();
+    let own = remove_own_protocol(&mut head.headers);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    // A body would be the first frames of another request.
+    head.headers.remove(http::header::CONTENT_LENGTH);
+    head.headers.remove(http::header::TRANSFER_ENCODING);
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let mut upstream = Request::new(Empty::new());
+    *upstream.headers_mut() = head.headers;
+    // What was the path of a request is one again.
+    *upstream.uri_mut() = path.parse().unwrap_or_default();
+    (upstream, own)
+}
+
+fn remove_own_protocol(headers: &mut HeaderMap) -> bool {
+    if !list_contains(headers, &SEC_WEBSOCKET_PROTOCOL, OWN_PROTOCOL) {
+        return false;
+    }
+    let left: Vec<&[u8]> = headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .flat_map(|value| split(value.as_bytes(), b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.eq_ignore_ascii_case(OWN_PROTOCOL.as_bytes()))
+        .collect();
+    match HeaderValue::from_bytes(&left.join(&b", "[..])) {
+        Ok(left) if !left.is_empty() => headers.insert(SEC_WEBSOCKET_PROTOCOL, left),
+        _ => headers.remove(SEC_WEBSOCKET_PROTOCOL),
+    };
+    true
+}
+
+#[cfg(test)]
+mod tests;

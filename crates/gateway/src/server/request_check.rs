@@ -1,0 +1,40 @@
+//! The check that every request passes before anything else reads it.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Version};
+
+use crate::enforcement::Problem;
+use crate::enforcement::request::peer::normalize_host;
+
+/// Shapes that two servers could read differently, or that make no sense here. Others do not get here: hyper refuses
+/// two lengths that differ, a coding that does not end with chunked, bad names, too much of anything, and what it would
+/// pass over is refused before (`server::heads`).
+///
+/// # Errors
+/// [`Problem::BadRequest`].
+pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
+    let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
+    let headers = request.headers();
+    if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) && request.uri().authority().is_none() {
+        return bad("a request must have exactly one Host");
+    }
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return bad("a request must have only one Content-Length");
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some_and(|first| !chunked(first) || codings.next().is_some()) {
+        return bad("the only supported Transfer-Encoding is chunked");
+    }
+    if *request.method() == Method::CONNECT {
+        return bad("this is not a forward proxy: CONNECT is not supported");
+    }
+    // What answers it sends the request back, with what the gateway set in it: identity, and the upstream's own secret.
+    if matches!(request.method().as_str(), "TRACE" | "TRACK") {
+        return Err(Problem::MethodNotAllowed);
+    }
+    if !request.uri().path().starts_with('/') {
+        return bad("the path of a request must start with a slash");
+    }
+    normalize_host(request)
+}
