@@ -1,4 +1,5 @@
-//! The claims of docs/security.md: each names the tests that show it, and those are there.
+//! The claims of docs/security.md and the invariants of ARCHITECTURE.md: each names the tests that show it, and those
+//! are there.
 
 use std::fs;
 use std::path::Path;
@@ -7,6 +8,10 @@ use crate::Result;
 use crate::cargo::root;
 
 const PAGE: &str = "docs/security.md";
+/// The page whose numbered invariants are claims too.
+const ARCHITECTURE: &str = "ARCHITECTURE.md";
+/// What shows an invariant that no test can.
+const LAYERS: &str = "cargo xtask layers";
 /// Where tests are.
 const SOURCES: &[&str] = &["crates", "tests", "xtask"];
 /// The heading of the column that names the tests.
@@ -26,21 +31,62 @@ impl Test {
 
 /// Fails if a claim names no test, or one that is not there or does not run in ci.
 pub(crate) fn check() -> Result<()> {
-    let path = root().join(PAGE);
-    let page = fs::read_to_string(&path).map_err(|error| format!("could not read {}: {error}", path.display()))?;
+    let read = |page: &str| {
+        let path = root().join(page);
+        fs::read_to_string(&path).map_err(|error| format!("could not read {}: {error}", path.display()))
+    };
     let mut tests = Vec::new();
     for source in SOURCES {
         collect(&root().join(source), &[], &mut tests)?;
     }
-    let (named, wrong) = examine(&page, &tests);
-    if wrong.is_empty() {
-        println!("{PAGE}: {named} tests named, all of {} looked through", tests.len());
-        return Ok(());
+    let mut failed = Vec::new();
+    for (page, (named, wrong)) in
+        [(PAGE, examine(&read(PAGE)?, &tests)), (ARCHITECTURE, examine_invariants(&read(ARCHITECTURE)?, &tests))]
+    {
+        for line in &wrong {
+            println!("{page}:{line}");
+        }
+        if wrong.is_empty() {
+            println!("{page}: {named} tests named, all of {} looked through", tests.len());
+        } else {
+            failed.push(format!("{page} claims what no test shows, in {} places: name one, or write it", wrong.len()));
+        }
     }
-    for line in &wrong {
-        println!("{PAGE}:{line}");
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+}
+
+/// How many names of tests the section of invariants has, and what is wrong with it, each with its line.
+fn examine_invariants(page: &str, tests: &[Test]) -> (usize, Vec<String>) {
+    let (mut named, mut wrong) = (0, Vec::new());
+    let lines = (1..).zip(page.lines()).skip_while(|(_, line)| *line != "## Invariants").skip(1);
+    let section: Vec<(usize, &str)> = lines.take_while(|(_, line)| !line.starts_with("## ")).collect();
+    // Where each begins, and how much shows it.
+    let mut invariants: Vec<(usize, &str, usize)> = Vec::new();
+    for (number, line) in section {
+        if line
+            .split_once(". ")
+            .is_some_and(|(count, _)| !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit()))
+        {
+            invariants.push((number, line, 0));
+        }
+        let Some((_, _, shown)) = invariants.last_mut() else { continue };
+        for code in line.split('`').skip(1).step_by(2) {
+            if code == LAYERS {
+                *shown += 1;
+            } else if is_test_name(code) {
+                (named, *shown) = (named + 1, *shown + 1);
+                if !tests.iter().any(|test| test.is(code)) {
+                    wrong.push(format!("{number}: there is no test `{code}` that ci runs"));
+                }
+            }
+        }
     }
-    Err(format!("{PAGE} claims what no test shows, in {} places: name one, or write it", wrong.len()))
+    if invariants.is_empty() {
+        wrong.push("0: there are no numbered invariants below `## Invariants`".to_owned());
+    }
+    let unshown = invariants.iter().filter(|(_, _, shown)| *shown == 0);
+    wrong.extend(unshown.map(|(number, line, _)| format!("{number}: names neither a test nor `{LAYERS}`: {line}")));
+    (named, wrong)
 }
 
 /// How many names of tests a page has, and what is wrong with it, each with its line.
@@ -118,6 +164,10 @@ fn tests_in(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let (mut test, mut ignored) = (false, false);
     for line in source.lines().map(str::trim) {
+        // A promise of the conformance suite, of which `conformance!` makes a test for each store.
+        if line.starts_with("pub async fn ") && line.ends_with("(fixture: &StoreFixture) {") {
+            test = true;
+        }
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             test = true;
         } else if line.starts_with("#[ignore") {
@@ -140,7 +190,7 @@ fn tests_in(source: &str) -> Vec<String> {
 
 /// The name of the function that begins in a line.
 fn function(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("pub(crate) ").unwrap_or(line);
+    let rest = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
     let rest = rest.strip_prefix("async ").unwrap_or(rest).strip_prefix("fn ")?;
     rest.split_once(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(|(name, _)| name)
 }
@@ -160,6 +210,18 @@ mod tests {
     }
 
     const TABLE: &str = "| # | | how | shown by |\n|---|---|---|---|\n";
+
+    #[test]
+    fn an_invariant_without_a_test_or_with_one_that_is_not_there_is_told() {
+        let tests = [Test(vec!["cut".to_owned(), "it_ends".to_owned()])];
+        let page = "# A\n\n1. not one\n\n## Invariants\n\n1. Shown over\n   lines by `cut::it_ends`.\n2. By `cargo xtask layers`.\n\n## B\n\n3. Not one\n";
+        assert_eq!(examine_invariants(page, &tests), (1, Vec::new()));
+        let (_, wrong) = examine_invariants(&page.replace("it_ends", "it_does_not"), &tests);
+        assert_eq!(wrong, ["8: there is no test `cut::it_does_not` that ci runs"]);
+        let (_, wrong) = examine_invariants(&page.replace("By `cargo xtask layers`", "By nothing"), &tests);
+        assert_eq!(wrong, ["9: names neither a test nor `cargo xtask layers`: 2. By nothing."]);
+        assert!(!examine_invariants("# A\n", &tests).1.is_empty());
+    }
 
     #[test]
     fn a_claim_with_its_test_passes() {

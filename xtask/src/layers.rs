@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::cargo::{capture, cargo, root};
 use crate::source::Sources;
-use crate::{Result, circles, dependencies, names};
+use crate::{Result, circles, dependencies, names, rules};
 
 /// What one package of the workspace may depend on.
 struct Rule {
@@ -170,6 +170,7 @@ pub(crate) fn run() -> Result<()> {
             circles::violations(&root, &crates(&metadata)?, &sources)?,
             "move what both need into a file of its own, or to where it is decided",
         ),
+        ("rules in the domain alone", rules::violations(&root, &sources)?, "ask the domain"),
         ("no old names", names::violations(&root, &sources)?, "use the new name"),
         ("no unused dependencies", dependencies::violations(&root, &metadata, &sources)?, "remove them"),
     ];

@@ -16,6 +16,7 @@ mod names;
 mod openclaw;
 mod proxies;
 mod report;
+mod rules;
 mod semver;
 mod source;
 mod tools;
