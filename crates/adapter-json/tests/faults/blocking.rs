@@ -39,7 +39,7 @@ impl Readers {
     }
 
     /// How many reads there were since the last call: by the main thread, and by others.
-    fn take(&self) -> (usize, usize) {
+    fn drain_counts(&self) -> (usize, usize) {
         let seen = std::mem::take(&mut *self.seen.lock().unwrap());
         let own = seen.iter().filter(|reader| **reader == self.main).count();
         (own, seen.len() - own)
@@ -124,10 +124,10 @@ fn a_task_applies_a_little_itself_and_leaves_much_to_a_thread() {
         let time = Time::new();
         let (writer, reader, readers, fs) = pair(&time);
         let size = || fs.content(&path()).unwrap().len();
-        readers.take();
+        readers.drain_counts();
         let first = issue(&writer, "d", 1).await.session.id;
         assert!(reader.find(first, FindOptions::EXACT).await.unwrap().is_some());
-        let (own, others) = readers.take();
+        let (own, others) = readers.drain_counts();
         assert!(own > 0 && others == 0, "{own} {others}");
 
         let (before, mut last, mut n) = (size(), first, 2);
@@ -136,13 +136,13 @@ fn a_task_applies_a_little_itself_and_leaves_much_to_a_thread() {
             n += 1;
         }
         assert!(reader.find(last, FindOptions::EXACT).await.unwrap().is_some());
-        let (own, others) = readers.take();
+        let (own, others) = readers.drain_counts();
         assert!(own == 0 && others > 0, "{own} {others}");
         // A file that was restored is read from its beginning.
         let bytes = fs.content(&path()).unwrap();
         fs.put(&path(), &bytes);
         assert!(reader.find(first, FindOptions::EXACT).await.unwrap().is_some());
-        let (own, others) = readers.take();
+        let (own, others) = readers.drain_counts();
         assert!(own == 0 && others > 0, "{own} {others}");
     });
 }
