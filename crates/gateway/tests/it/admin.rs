@@ -1,5 +1,8 @@
 //! The admin listener.
 
+mod admin_events;
+mod admin_oauth;
+
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -7,11 +10,11 @@ use serde_json::{Value, json};
 use tenure_domain::{Millis, Policy, PolicySettings};
 use tenure_gateway::SharedSecret;
 
-use crate::support::{ADMIN, Ask, House, ask, wear_out};
+use crate::support::{ADMIN, ApiFixture, Ask, ask, lock_out};
 
 #[tokio::test]
 async fn what_needs_the_secret_is_refused_without_it() {
-    let house = House::new();
+    let house = ApiFixture::new();
     for (method, path) in [
         (Method::GET, "/api/v1/sessions"),
         (Method::GET, "/api/v1/sessions/k3f9"),
@@ -31,7 +34,7 @@ async fn what_needs_the_secret_is_refused_without_it() {
 
 #[tokio::test]
 async fn introspection_tells_a_token_that_holds_from_one_that_does_not() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (issued, token) = house.issue("laptop", "alice").await;
     let introspect = |token: &str| ask(Method::POST, "/oauth2/introspect").bearer(ADMIN).form(&[("token", token)]);
     let answer = introspect(&token).send(&house.admin).await;
@@ -60,7 +63,7 @@ fn devices(page: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_foreign_name_or_another_sites_page_is_let_in_nowhere() {
-    let house = House::new();
+    let house = ApiFixture::new();
     for path in ["/api/v1/sessions", "/", "/healthz", "/openapi.json", "/nothing"] {
         for host in ["evil.test:8471", "localhost.evil.test", ""] {
             let answer = Ask::of(Method::GET, path).header("host", host).bearer(ADMIN).send(&house.admin).await;
@@ -87,7 +90,7 @@ async fn a_foreign_name_or_another_sites_page_is_let_in_nowhere() {
 
 #[tokio::test]
 async fn sessions_are_filtered_sorted_and_paged_to_the_last() {
-    let house = House::new();
+    let house = ApiFixture::new();
     for n in 0..23 {
         house.clock.advance(1_000);
         house.issue(&format!("device-{n:02}"), if n % 2 == 0 { "alice" } else { "bob" }).await;
@@ -136,7 +139,7 @@ async fn sessions_are_filtered_sorted_and_paged_to_the_last() {
 #[tokio::test]
 async fn each_state_is_listed_under_its_name_and_idle_stays_so() {
     let settings = PolicySettings { idle_timeout: Some(Millis::minutes(5)), ..PolicySettings::default() };
-    let house = House::with(Policy::new(&settings).unwrap(), |_| {});
+    let house = ApiFixture::with(Policy::new(&settings).unwrap(), |_| {});
     let (idle, token) = house.issue("idle", "alice").await;
     house.clock.advance(5 * 60_000);
     let (revoked, _) = house.issue("revoked", "alice").await;
@@ -167,7 +170,7 @@ async fn each_state_is_listed_under_its_name_and_idle_stays_so() {
 
 #[tokio::test]
 async fn a_session_is_shown_by_a_start_of_its_id_that_no_other_has() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (one, _) = house.issue("laptop", "alice").await;
     let (two, _) = house.issue("laptop", "alice").await;
     let (one, two) = (one.session.id.to_string(), two.session.id.to_string());
@@ -183,7 +186,7 @@ async fn a_session_is_shown_by_a_start_of_its_id_that_no_other_has() {
 
 #[tokio::test]
 async fn sessions_are_ended_by_device_by_subject_all_or_none_at_all() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let mut kept = String::new();
     for (device, subject) in [("laptop", "alice"), ("laptop", "alice"), ("phone", "alice"), ("tablet", "carol")] {
         kept = house.issue(device, subject).await.0.session.id.to_string();
@@ -220,7 +223,7 @@ async fn sessions_are_ended_by_device_by_subject_all_or_none_at_all() {
 
 #[tokio::test]
 async fn readiness_follows_the_store_and_health_does_not() {
-    let house = House::new();
+    let house = ApiFixture::new();
     assert_eq!(ask(Method::GET, "/readyz").send(&house.admin).await.text, "ready\n");
     house.memory.set_down(true);
     until(async || ask(Method::GET, "/readyz").send(&house.admin).await.status == 503).await;
@@ -245,7 +248,7 @@ async fn until(is_so: impl AsyncFn() -> bool) {
 
 #[tokio::test]
 async fn counters_tell_outcomes_and_nothing_that_a_client_chose() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (issued, token) = house.issue("laptop", "alice").await;
     for (token, status) in [(token.as_str(), 200), ("tnr_nonsense", 401)] {
         let answer = ask(Method::GET, "/_tenure/v1/sessions?limit=1").bearer(token).send(&house.api).await;
@@ -268,7 +271,7 @@ async fn counters_tell_outcomes_and_nothing_that_a_client_chose() {
 
 #[tokio::test]
 async fn the_page_is_a_shell_that_runs_only_its_own_script() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let page = ask(Method::GET, "/").send(&house.admin).await;
     let policy = page.header("content-security-policy");
     for part in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
@@ -290,8 +293,8 @@ async fn after_ten_failures_wrong_secrets_have_to_wait_and_the_right_one_does_no
         |secret| ask(Method::POST, "/oauth2/introspect").form(&[("token", "x"), ("client_secret", secret)]),
     ];
     for way in ways {
-        let house = House::new();
-        wear_out(&house.admin, || way("wrong")).await;
+        let house = ApiFixture::new();
+        lock_out(&house.admin, || way("wrong")).await;
         assert_eq!(way(ADMIN).send(&house.admin).await.status, 200);
         let elsewhere = "198.51.100.1".parse().unwrap();
         assert_eq!(way("wrong").from(elsewhere).send(&house.admin).await.status, 401);
@@ -302,8 +305,8 @@ async fn after_ten_failures_wrong_secrets_have_to_wait_and_the_right_one_does_no
 
 #[tokio::test]
 async fn whoever_guesses_tokens_locks_no_operator_out() {
-    let house = House::new();
-    wear_out(&house.api, || ask(Method::GET, "/_tenure/v1/sessions").bearer("tnr_wrong")).await;
+    let house = ApiFixture::new();
+    lock_out(&house.api, || ask(Method::GET, "/_tenure/v1/sessions").bearer("tnr_wrong")).await;
     let metrics = operator(Method::GET, "/metrics").send(&house.admin).await.text;
     for line in [
         "requests_total{outcome=\"refused\"} 10",
@@ -318,7 +321,7 @@ async fn whoever_guesses_tokens_locks_no_operator_out() {
 #[tokio::test]
 async fn a_scrapers_secret_opens_the_counters_and_nothing_else() {
     let scraper = "the secret of the scraper";
-    let house = House::with(Policy::default(), |options| options.metrics_secret = SharedSecret::new(scraper));
+    let house = ApiFixture::with(Policy::default(), |options| options.metrics_secret = SharedSecret::new(scraper));
     for secret in [scraper, ADMIN] {
         assert_eq!(ask(Method::GET, "/metrics").bearer(secret).send(&house.admin).await.status, 200);
     }
@@ -335,16 +338,16 @@ async fn a_scrapers_secret_opens_the_counters_and_nothing_else() {
     assert_eq!(introspect.send(&house.admin).await.status, 401);
     ask(Method::GET, "/metrics").bearer("wrong").send(&house.admin).await.is_problem(401, "secret_required");
     ask(Method::GET, "/metrics").send(&house.admin).await.is_problem(401, "secret_required");
-    let house = House::new();
+    let house = ApiFixture::new();
     ask(Method::GET, "/metrics").bearer(scraper).send(&house.admin).await.is_problem(401, "secret_required");
 }
 
 #[tokio::test]
 async fn names_that_are_set_are_answered_to_and_no_others() {
-    let house = House::with(Policy::default(), |options| options.admin_hosts = vec!["tenure".to_owned()]);
+    let house = ApiFixture::with(Policy::default(), |options| options.admin_hosts = vec!["tenure".to_owned()]);
     let named = |host: &str| Ask::of(Method::GET, "/healthz").header("host", host);
     for (host, status) in [("tenure:8471", 200), ("TENURE", 200), ("localhost", 200), ("tenure.evil.test", 403)] {
         assert_eq!(named(host).send(&house.admin).await.status, status, "{host}");
     }
-    named("tenure:8471").send(&House::new().admin).await.is_problem(403, "forbidden");
+    named("tenure:8471").send(&ApiFixture::new().admin).await.is_problem(403, "forbidden");
 }

@@ -1,14 +1,18 @@
 //! `/_tenure/v1`: what clients ask of their own sessions.
 
+mod api_login;
+mod enrolment;
+mod lockouts;
+
 use http::Method;
 use serde_json::json;
 use tenure_domain::{Policy, PolicySettings};
 
-use crate::support::{ADMIN, ENROL, House, ask};
+use crate::support::{ADMIN, ApiFixture, ENROL, ask};
 
 #[tokio::test]
 async fn a_client_enrols_rotates_lists_and_logs_out() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let body = json!({"deviceId": "laptop", "clientInfo": {"id": "cli", "platform": "linux"}, "ttl": "90m"});
     let enrolled = ask(Method::POST, "/_tenure/v1/sessions")
         .bearer(ENROL)
@@ -51,7 +55,7 @@ async fn a_client_enrols_rotates_lists_and_logs_out() {
 
 #[tokio::test]
 async fn a_store_that_is_down_is_a_503_that_says_nothing_of_its_place() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
     house.memory.set_down(true);
     for ask in [
@@ -69,7 +73,7 @@ async fn a_store_that_is_down_is_a_503_that_says_nothing_of_its_place() {
 
 #[tokio::test]
 async fn a_token_that_may_hold_comes_with_the_error() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
     house.memory.set_unsafe();
     let rotated = ask(Method::POST, "/_tenure/v1/token/rotate").bearer(&token).send(&house.api).await;
@@ -89,7 +93,7 @@ async fn a_token_that_may_hold_comes_with_the_error() {
 
 #[tokio::test]
 async fn what_a_body_gets_wrong_is_named() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let wrong = [
         (json!({}), "deviceId"),
         (json!({"deviceId": ""}), "deviceId"),
@@ -122,7 +126,7 @@ async fn what_a_body_gets_wrong_is_named() {
 
 #[tokio::test]
 async fn enrolling_needs_its_own_secret_and_is_off_without_one() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
     let body = json!({"deviceId": "laptop"});
     for presented in ["wrong", ADMIN, &token] {
@@ -131,7 +135,7 @@ async fn enrolling_needs_its_own_secret_and_is_off_without_one() {
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"tenure\"");
     }
     ask(Method::POST, "/_tenure/v1/sessions").json(&body).send(&house.api).await.is_problem(401, "secret_required");
-    let off = House::with(Policy::default(), |options| options.enrolment = None);
+    let off = ApiFixture::with(Policy::default(), |options| options.enrolment = None);
     ask(Method::POST, "/_tenure/v1/sessions")
         .bearer(ENROL)
         .json(&body)
@@ -143,7 +147,7 @@ async fn enrolling_needs_its_own_secret_and_is_off_without_one() {
 #[tokio::test]
 async fn the_cap_holds_for_whoever_enrols_and_says_whom_it_displaced() {
     let settings = PolicySettings { max_sessions_per_device: Some(2), ..PolicySettings::default() };
-    let house = House::with(Policy::new(&settings).unwrap(), |_| {});
+    let house = ApiFixture::with(Policy::new(&settings).unwrap(), |_| {});
     let mut ids = Vec::new();
     for n in 0..3 {
         house.clock.advance(1);
@@ -157,7 +161,7 @@ async fn the_cap_holds_for_whoever_enrols_and_says_whom_it_displaced() {
 #[tokio::test]
 async fn who_enrols_displaces_nobody_else_and_does_not_learn_whom() {
     let settings = PolicySettings { max_sessions_per_device: Some(1), ..PolicySettings::default() };
-    let house = House::with(Policy::new(&settings).unwrap(), |_| {});
+    let house = ApiFixture::with(Policy::new(&settings).unwrap(), |_| {});
     let (bobs, _) = house.issue("laptop", "bob").await;
     let enrol = || ask(Method::POST, "/_tenure/v1/sessions").bearer(ENROL).json(&json!({"deviceId": "laptop"}));
     let refused = enrol().send(&house.api).await;
@@ -178,7 +182,7 @@ async fn who_enrols_displaces_nobody_else_and_does_not_learn_whom() {
 
 #[tokio::test]
 async fn a_foreign_session_is_as_good_as_none() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (own, token) = house.issue("laptop", "alice").await;
     let (second, _) = house.issue("phone", "alice").await;
     let (foreign, _) = house.issue("tablet", "bob").await;
@@ -206,7 +210,7 @@ async fn a_foreign_session_is_as_good_as_none() {
 
 #[tokio::test]
 async fn revoke_others_leaves_the_one_that_asks_and_other_subjects() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (own, token) = house.issue("laptop", "alice").await;
     for device in ["laptop", "phone", "tablet"] {
         house.issue(device, "alice").await;
@@ -231,7 +235,7 @@ async fn revoke_others_leaves_the_one_that_asks_and_other_subjects() {
 
 #[tokio::test]
 async fn a_cookie_alone_changes_nothing_that_another_site_asks_for() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (issued, token) = house.issue("laptop", "alice").await;
     let cookie = format!("tenure={token}");
     house.clock.advance(1_000);
@@ -265,7 +269,7 @@ async fn a_cookie_alone_changes_nothing_that_another_site_asks_for() {
 
 #[tokio::test]
 async fn of_many_rotations_of_one_token_one_is_made() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
     let rotations = (0..16).map(|_| ask(Method::POST, "/_tenure/v1/token/rotate").bearer(&token).send(&house.api));
     let mut codes: Vec<_> = futures_util::future::join_all(rotations).await.iter().map(|a| a.status.as_u16()).collect();
@@ -275,7 +279,7 @@ async fn of_many_rotations_of_one_token_one_is_made() {
 
 #[tokio::test]
 async fn a_session_that_asks_too_fast_is_told_to_wait() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
     let (_, other) = house.issue("laptop", "alice").await;
     let mut limited = None;
@@ -295,7 +299,7 @@ async fn a_session_that_asks_too_fast_is_told_to_wait() {
 
 #[tokio::test]
 async fn what_is_not_there_and_what_is_ambiguous_is_said_as_a_problem() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (_, one) = house.issue("laptop", "alice").await;
     let (_, two) = house.issue("laptop", "alice").await;
     ask(Method::GET, "/_tenure/v1/nothing").send(&house.api).await.is_problem(404, "not_found");
@@ -311,7 +315,7 @@ async fn what_is_not_there_and_what_is_ambiguous_is_said_as_a_problem() {
 
 #[tokio::test]
 async fn that_a_rotation_is_due_is_said_in_a_header() {
-    let house = House::new();
+    let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
     for (advance, due) in [(0, ""), (22 * 3_600_000 - 1, ""), (1, "due")] {
         house.clock.advance(advance);
@@ -322,12 +326,12 @@ async fn that_a_rotation_is_due_is_said_in_a_header() {
 
 #[tokio::test]
 async fn health_is_told_without_a_token_and_without_a_look_at_the_store() {
-    let house = House::new();
+    let house = ApiFixture::new();
     house.memory.set_down(true);
     let health = ask(Method::GET, "/_tenure/healthz").send(&house.api).await;
     assert_eq!((health.status.as_u16(), health.text.as_str()), (200, "ok\n"));
     ask(Method::GET, "/_tenure/readyz").send(&house.api).await.is_problem(503, "store_unavailable");
-    let house = House::new();
+    let house = ApiFixture::new();
     let ready = ask(Method::GET, "/_tenure/readyz").send(&house.api).await;
     assert_eq!((ready.status.as_u16(), ready.text.as_str()), (200, "ready\n"));
 }

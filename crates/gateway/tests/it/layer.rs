@@ -12,13 +12,14 @@ use tenure_domain::Policy;
 use tenure_gateway::{CurrentSession, PublicPath, TenureLayer};
 use tower::ServiceExt as _;
 
-use crate::site::{Site, until};
+use crate::support::site::{GatewayFixture, until};
 
-async fn site() -> Site {
-    Site::with(None, Policy::default(), |options| options.public_paths = vec![PublicPath("/open".to_owned())]).await
+async fn site() -> GatewayFixture {
+    GatewayFixture::with(None, Policy::default(), |options| options.public_paths = vec![PublicPath("/open".to_owned())])
+        .await
 }
 
-fn app(site: &Site) -> Router {
+fn app(site: &GatewayFixture) -> Router {
     let whoami = async |current: CurrentSession, headers: HeaderMap| {
         assert!(headers.get("authorization").is_none() && headers.get("x-forwarded-user").is_none(), "{headers:?}");
         current.session().subject.to_string()
@@ -70,7 +71,7 @@ async fn a_service_sees_the_session_and_not_the_token() {
 
 #[tokio::test]
 async fn a_service_is_told_nothing_that_a_client_made_up() {
-    let site = Site::with(None, Policy::default(), |options| {
+    let site = GatewayFixture::with(None, Policy::default(), |options| {
         options.public_paths = vec![PublicPath("/open".to_owned())];
         options.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
     })
@@ -85,7 +86,7 @@ async fn a_service_is_told_nothing_that_a_client_made_up() {
     for from in [None, Some("203.0.113.7"), Some("10.0.0.1")] {
         for path in ["/", "/open"] {
             let mut request = Request::builder().uri(format!("http://tenure.test{path}"));
-            for claim in crate::claims::CLAIMS {
+            for claim in crate::forwarding::claims::CLAIMS {
                 let (name, value) = claim.split_once(": ").unwrap();
                 // The layer's upstream has no secret.
                 if !name.to_ascii_lowercase().contains("api") && !name.to_ascii_lowercase().starts_with("sm") {
@@ -130,7 +131,7 @@ async fn a_response_that_lasts_is_cut_when_its_session_ends() {
     let mut body = response.into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "tick");
     site.revoke(&issued).await;
-    let cut = tokio::time::timeout(crate::site::PATIENCE, async {
+    let cut = tokio::time::timeout(crate::support::site::TEST_TIMEOUT, async {
         loop {
             if let Err(error) = body.frame().await.expect("no end") {
                 return error.to_string();
@@ -169,7 +170,7 @@ async fn a_request_whose_body_lasts_is_cut_when_its_session_ends() {
     assert_eq!(arrives.recv().await.unwrap().unwrap(), "first");
     until("the watch", async || site.gateway.enforcer().connections().counts().connections == 1).await;
     site.revoke(&issued).await;
-    let cut = tokio::time::timeout(crate::site::PATIENCE, arrives.recv()).await.expect("a cut").unwrap();
+    let cut = tokio::time::timeout(crate::support::site::TEST_TIMEOUT, arrives.recv()).await.expect("a cut").unwrap();
     assert!(cut.unwrap_err().contains("revoked"));
     for _ in 0..28 {
         let _ = chunks.send(Ok(Bytes::from_static(b"later"))).await;

@@ -1,5 +1,11 @@
 //! What reaches the upstream, and what comes back.
 
+mod cut;
+mod openclaw;
+mod raw;
+mod robust;
+mod upstreams;
+
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +19,7 @@ use tenure_gateway::{PublicPath, UpstreamAuth};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::site::{PATIENCE, Reply, Site, echo, serve, until};
+use crate::support::site::{GatewayFixture, Reply, TEST_TIMEOUT, echo, serve, until};
 
 fn bearer(token: &str) -> String {
     format!("authorization: Bearer {token}")
@@ -21,7 +27,7 @@ fn bearer(token: &str) -> String {
 
 #[tokio::test]
 async fn a_token_opens_the_way_and_stays_behind() {
-    let site = Site::with(Some(echo().await), Policy::default(), |options| {
+    let site = GatewayFixture::with(Some(echo().await), Policy::default(), |options| {
         options.upstream_auth = Some(UpstreamAuth {
             header: http::header::AUTHORIZATION,
             value: HeaderValue::from_static("Bearer static"),
@@ -54,7 +60,7 @@ async fn a_token_opens_the_way_and_stays_behind() {
 
 #[tokio::test]
 async fn without_a_token_that_holds_nothing_reaches_the_upstream() {
-    let site = Site::before(echo().await).await;
+    let site = GatewayFixture::before(echo().await).await;
     let (issued, token) = site.issue("laptop").await;
     site.get("/", &[]).await.is_problem(401, "token_required");
     site.get("/", &["authorization: Bearer tnr_nonsense"]).await.is_problem(401, "malformed");
@@ -74,7 +80,7 @@ async fn without_a_token_that_holds_nothing_reaches_the_upstream() {
 
 #[tokio::test]
 async fn a_public_path_needs_no_token_and_lends_nobody_anything() {
-    let site = Site::with(Some(echo().await), Policy::default(), |options| {
+    let site = GatewayFixture::with(Some(echo().await), Policy::default(), |options| {
         options.public_paths = vec![PublicPath("/open/".to_owned())];
         options.upstream_auth = Some(UpstreamAuth {
             header: http::header::AUTHORIZATION,
@@ -97,7 +103,7 @@ async fn a_public_path_needs_no_token_and_lends_nobody_anything() {
 async fn forwarding_headers_are_believed_of_trusted_proxies_only() {
     let lines = ["x-forwarded-for: 9.9.9.9, 203.0.113.7", "x-forwarded-proto: https", "x-request-id: given-1"];
     let upstream = echo().await;
-    let site = Site::before(upstream).await;
+    let site = GatewayFixture::before(upstream).await;
     let (_, token) = site.issue("laptop").await;
     let told = site.get("/", &[&bearer(&token), lines[0], lines[1], lines[2]]).await.json();
     assert_eq!(told["headers"]["x-forwarded-for"], "127.0.0.1");
@@ -105,7 +111,7 @@ async fn forwarding_headers_are_believed_of_trusted_proxies_only() {
     assert_ne!(told["headers"]["x-request-id"], "given-1");
     site.stop().await;
 
-    let site = Site::with(Some(upstream), Policy::default(), |options| {
+    let site = GatewayFixture::with(Some(upstream), Policy::default(), |options| {
         options.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     })
     .await;
@@ -138,7 +144,7 @@ async fn headers_of_one_connection_do_not_travel() {
         response
     })))
     .await;
-    let site = Site::before(upstream).await;
+    let site = GatewayFixture::before(upstream).await;
     let (_, token) = site.issue("laptop").await;
     let lines = ["te: trailers", "connection: x-mine", "x-mine: 1", "upgrade: h2c", "keep-alive: timeout=5"];
     let reply = site.get("/", &[&bearer(&token), lines[0], lines[1], lines[2], lines[3], lines[4]]).await;
@@ -156,9 +162,9 @@ async fn headers_of_one_connection_do_not_travel() {
 
 #[tokio::test]
 async fn guesses_are_slowed_down_and_a_token_that_holds_is_not() {
-    let site = Site::before(echo().await).await;
+    let site = GatewayFixture::before(echo().await).await;
     let (_, token) = site.issue("laptop").await;
-    let (_, guess) = { Site::before(site.address).await.issue("other").await };
+    let (_, guess) = { GatewayFixture::before(site.address).await.issue("other").await };
     for _ in 0..10 {
         site.get("/", &[&bearer(&guess)]).await.is_problem(401, "unknown");
     }
@@ -176,13 +182,13 @@ async fn an_upstream_that_is_gone_is_a_502_and_one_that_sleeps_a_504() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         listener.local_addr().unwrap()
     };
-    let site = Site::before(gone).await;
+    let site = GatewayFixture::before(gone).await;
     let (_, token) = site.issue("laptop").await;
     site.get("/", &[&bearer(&token)]).await.is_problem(502, "bad_gateway");
     site.stop().await;
 
     let asleep = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let site = Site::with(Some(asleep.local_addr().unwrap()), Policy::default(), |options| {
+    let site = GatewayFixture::with(Some(asleep.local_addr().unwrap()), Policy::default(), |options| {
         options.limits.response = Duration::from_millis(200);
     })
     .await;
@@ -192,7 +198,7 @@ async fn an_upstream_that_is_gone_is_a_502_and_one_that_sleeps_a_504() {
     site.stop().await;
 
     let rude = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let site = Site::before(rude.local_addr().unwrap()).await;
+    let site = GatewayFixture::before(rude.local_addr().unwrap()).await;
     let (_, token) = site.issue("laptop").await;
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = rude.accept().await {
@@ -220,7 +226,7 @@ async fn ticking() -> std::net::SocketAddr {
     serve(Router::new().route("/events", get(tick)).route("/poll", get(never))).await
 }
 
-async fn open(site: &Site, path: &str, token: &str) -> TcpStream {
+async fn open(site: &GatewayFixture, path: &str, token: &str) -> TcpStream {
     let mut stream = TcpStream::connect(site.address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{}\r\n\r\n", bearer(token));
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -229,7 +235,7 @@ async fn open(site: &Site, path: &str, token: &str) -> TcpStream {
 
 async fn rest(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut text)).await.expect("an end");
+    let _ = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut text)).await.expect("an end");
     String::from_utf8_lossy(&text).into_owned()
 }
 
@@ -237,7 +243,7 @@ async fn read_until(stream: &mut TcpStream, end: &str) {
     let mut text = String::new();
     while !text.contains(end) {
         let mut some = [0; 1024];
-        let n = tokio::time::timeout(PATIENCE, stream.read(&mut some)).await.expect("more").unwrap();
+        let n = tokio::time::timeout(TEST_TIMEOUT, stream.read(&mut some)).await.expect("more").unwrap();
         assert_ne!(n, 0, "ended after {text:?}");
         text += &String::from_utf8_lossy(&some[..n]);
     }
@@ -245,7 +251,7 @@ async fn read_until(stream: &mut TcpStream, end: &str) {
 
 #[tokio::test]
 async fn events_come_as_they_happen_and_are_cut_when_the_session_ends() {
-    let site = Site::before(ticking().await).await;
+    let site = GatewayFixture::before(ticking().await).await;
     let (issued, token) = site.issue("laptop").await;
     let mut events = open(&site, "/events", &token).await;
     for _ in 0..3 {
@@ -260,7 +266,7 @@ async fn events_come_as_they_happen_and_are_cut_when_the_session_ends() {
 #[tokio::test]
 async fn events_are_cut_when_their_session_expires() {
     let policy = PolicySettings { token_ttl: Some(Millis::new(60_000)), ..PolicySettings::default() };
-    let site = Site::with(Some(ticking().await), Policy::new(&policy).unwrap(), |_| {}).await;
+    let site = GatewayFixture::with(Some(ticking().await), Policy::new(&policy).unwrap(), |_| {}).await;
     let (_, token) = site.issue("laptop").await;
     let mut events = open(&site, "/events", &token).await;
     for _ in 0..5 {
@@ -273,7 +279,7 @@ async fn events_are_cut_when_their_session_expires() {
 
 #[tokio::test]
 async fn a_long_poll_is_answered_when_its_session_ends() {
-    let site = Site::before(ticking().await).await;
+    let site = GatewayFixture::before(ticking().await).await;
     let (issued, token) = site.issue("laptop").await;
     let mut poll = open(&site, "/poll", &token).await;
     until("the watch", async || site.gateway.enforcer().connections().counts().connections == 1).await;
@@ -281,7 +287,7 @@ async fn a_long_poll_is_answered_when_its_session_ends() {
     let mut text = String::new();
     while !text.contains("}") {
         let mut some = [0; 1024];
-        let n = tokio::time::timeout(PATIENCE, poll.read(&mut some)).await.expect("an answer").unwrap();
+        let n = tokio::time::timeout(TEST_TIMEOUT, poll.read(&mut some)).await.expect("an answer").unwrap();
         assert_ne!(n, 0, "{text}");
         text += &String::from_utf8_lossy(&some[..n]);
     }
@@ -293,7 +299,7 @@ async fn a_long_poll_is_answered_when_its_session_ends() {
 
 #[tokio::test]
 async fn a_client_that_leaves_takes_its_request_with_it() {
-    let site = Site::before(ticking().await).await;
+    let site = GatewayFixture::before(ticking().await).await;
     let (_, token) = site.issue("laptop").await;
     let mut events = open(&site, "/events", &token).await;
     read_until(&mut events, "data: tick").await;
@@ -315,7 +321,7 @@ async fn a_stop_lets_a_request_end_and_events_too() {
             "done"
         }
     };
-    let mut site = Site::before(serve(Router::new().route("/slow", get(slow))).await).await;
+    let mut site = GatewayFixture::before(serve(Router::new().route("/slow", get(slow))).await).await;
     let (_, token) = site.issue("laptop").await;
     let mut request = open(&site, "/slow", &token).await;
     begins.recv().await.unwrap();
@@ -326,7 +332,7 @@ async fn a_stop_lets_a_request_end_and_events_too() {
     assert_eq!((reply.status, &*reply.body), (200, "done"));
     site.stop().await;
 
-    let mut site = Site::before(ticking().await).await;
+    let mut site = GatewayFixture::before(ticking().await).await;
     let (_, token) = site.issue("laptop").await;
     let mut events = open(&site, "/events", &token).await;
     read_until(&mut events, "data: tick").await;
@@ -337,7 +343,7 @@ async fn a_stop_lets_a_request_end_and_events_too() {
 
 #[tokio::test]
 async fn activity_is_written_at_a_clean_stop_at_the_latest() {
-    let site = Site::before(echo().await).await;
+    let site = GatewayFixture::before(echo().await).await;
     let (issued, token) = site.issue("laptop").await;
     site.clock.advance(5_000);
     assert_eq!(site.get("/", &[&bearer(&token)]).await.status, 200);
@@ -350,7 +356,7 @@ async fn activity_is_written_at_a_clean_stop_at_the_latest() {
 
 #[tokio::test]
 async fn a_person_is_sent_to_the_login_page() {
-    let site = Site::before(echo().await).await;
+    let site = GatewayFixture::before(echo().await).await;
     let reply = site.get("/chat?a=b", &["accept: text/html,*/*"]).await;
     assert_eq!((reply.status, reply.header("location")), (303, Some("/_tenure/login?return=%2Fchat%3Fa%3Db")));
     let page = site.get("/_tenure/login?return=%2Fchat%3Fa%3Db", &["accept: text/html,*/*"]).await;

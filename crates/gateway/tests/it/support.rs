@@ -1,5 +1,10 @@
 //! A gateway's routers over a store in memory.
 
+pub(crate) mod memory;
+pub(crate) mod programs;
+pub(crate) mod site;
+pub(crate) mod witness;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,12 +19,12 @@ use tenure_gateway::{EnrolmentOptions, Gateway, Options, Peer, SharedSecret};
 use tenure_service::{IssueRequest, Issued, Sessions};
 use tower::ServiceExt as _;
 
-use crate::memory::{Counting, Memory, TestClock};
+use crate::support::memory::{Counting, Memory, TestClock};
 
 pub(crate) const ADMIN: &str = "the admin secret of the house";
 pub(crate) const ENROL: &str = "the enrolment secret of the house";
 
-pub(crate) struct House {
+pub(crate) struct ApiFixture {
     pub(crate) memory: Arc<Memory>,
     pub(crate) clock: TestClock,
     pub(crate) sessions: Arc<Sessions>,
@@ -135,7 +140,7 @@ impl Ask {
     }
 }
 
-impl House {
+impl ApiFixture {
     pub(crate) fn new() -> Self {
         Self::with(Policy::default(), |_| {})
     }
@@ -174,7 +179,7 @@ impl House {
 }
 
 /// Shows something wrong so often that its address must wait.
-pub(crate) async fn wear_out(router: &Router, wrong: impl Fn() -> Ask) {
+pub(crate) async fn lock_out(router: &Router, wrong: impl Fn() -> Ask) {
     for n in 1..=11 {
         let answer = wrong().send(router).await;
         assert_eq!(answer.status.as_u16(), if n <= 10 { 401 } else { 429 }, "failure {n}: {answer:?}");
