@@ -47,7 +47,7 @@ impl FromRef<Arc<Admin>> for SharedGateway {
 }
 
 impl Admin {
-    /// ConnectionCounts a wrong secret. How long whoever showed it is locked out, if it is.
+    /// Counts a wrong secret. How long whoever showed it is locked out, if it is.
     fn record_wrong_secret(&self, peer: &Peer) -> Option<Duration> {
         self.failures.record(peer.remote, None).locked()
     }

@@ -70,7 +70,7 @@ pub struct Limits {
     pub connect: Duration,
     /// The upstream may take so long to begin its answer, counted from the last piece of the request's body (120 s).
     pub response: Duration,
-    /// Requests under way may take so long to end at shutdown (20 s).
+    /// Requests in progress may take so long to end at shutdown (20 s).
     pub drain: Duration,
     /// So many connections may clients have at once, as far as the limit of file descriptors allows (16,384).
     pub connections: usize,

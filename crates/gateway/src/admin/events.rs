@@ -24,7 +24,7 @@ const STREAMS: usize = 64;
 /// How often a comment shows that the stream is alive, where nothing else does.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// ConnectionLimit for streams.
+/// The limit on streams.
 pub(crate) struct Streams(Arc<Semaphore>);
 
 impl Default for Streams {

@@ -176,7 +176,7 @@ impl Enforcer {
         verified.map_err(|error| Problem::from(error).with_cookie(presented.in_cookie))
     }
 
-    /// ConnectionCounts a refused token where it may be a guess, and returns what its client is told.
+    /// Counts a refused token where it may be a guess, and returns what its client is told.
     fn count_guess(
         &self,
         problem: Problem,

@@ -128,7 +128,7 @@ struct SessionEntry {
     closed: CancellationToken,
     /// From this instant (milliseconds) on nothing passes until it was looked at again.
     deadline: AtomicU64,
-    /// RelayEvent after each look.
+    /// Notified after each recheck.
     rechecked: Notify,
     connections: AtomicUsize,
     /// When activity was last noted (milliseconds).
@@ -395,7 +395,7 @@ impl ConnectionGuard {
         }
     }
 
-    /// ConnectionCounts use of the session; at most once a second, however often it is called. Only after [`ConnectionGuard::check_open`].
+    /// Counts use of the session; at most once a second, however often it is called. Only after [`ConnectionGuard::check_open`].
     pub fn note_activity(&self) {
         let now = self.shared.sessions.now().as_millis();
         let activity_noted = self.entry.activity_noted.load(Ordering::Relaxed);

@@ -123,7 +123,7 @@ impl Enforcer {
         }
     }
 
-    /// ConnectionCounts a refused token where it may be a guess, and returns what its client is told. The same `fingerprint` again
+    /// Counts a refused token where it may be a guess, and returns what its client is told. The same `fingerprint` again
     /// is no other guess.
     pub(crate) fn count_refusal(
         &self,

@@ -78,7 +78,7 @@ impl GuessCounter {
         }
     }
 
-    /// ConnectionCounts a guess. How long whoever made it is locked out, if it is. The same `print` again is no other guess.
+    /// Counts a guess. How long whoever made it is locked out, if it is. The same `print` again is no other guess.
     pub(crate) fn record(&self, peer: &Peer, fingerprint: Option<u32>) -> Option<Duration> {
         match self.clients.record(peer.address, fingerprint) {
             FailureOutcome::Duplicate => None,
@@ -149,7 +149,7 @@ impl FailureCounter {
         Self::with_limit(MAX_FAILURES)
     }
 
-    /// ConnectionCounts a failure, unless one with the same `print` has been counted.
+    /// Counts a failure, unless one with the same `print` has been counted.
     pub(crate) fn record(&self, address: IpAddr, fingerprint: Option<u32>) -> FailureOutcome {
         self.record_at(address, fingerprint, Instant::now())
     }

@@ -171,12 +171,12 @@ impl Metrics {
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(VERIFY.to_owned()), &BUCKETS)
     }
 
-    /// ConnectionCounts a request that was let through.
+    /// Counts a request that was let through.
     pub fn record_request(&self, outcome: Outcome) {
         self.requests[outcome as usize].increment(1);
     }
 
-    /// ConnectionCounts a request that was answered with a problem.
+    /// Counts a request that was answered with a problem.
     pub fn record_problem(&self, problem: &Problem) {
         self.record_request(Outcome::of(problem));
         match problem {
@@ -196,12 +196,12 @@ impl Metrics {
         }
     }
 
-    /// ConnectionCounts a token that was refused, where the answer says something else: that there were too many.
+    /// Counts a token that was refused, where the answer says something else: that there were too many.
     pub fn record_refusal(&self, refusal: Refusal) {
         self.refusals[index(refusal)].increment(1);
     }
 
-    /// ConnectionCounts a failure of the store that no request saw: a flush, a look at an open connection.
+    /// Counts a failure of the store that no request saw: a flush, a look at an open connection.
     pub fn record_store_failure(&self) {
         self.store_failures.increment(1);
     }
@@ -211,7 +211,7 @@ impl Metrics {
         self.verify.record(took);
     }
 
-    /// ConnectionCounts a WebSocket that is open from now on, until [`Metrics::closed`].
+    /// Counts a WebSocket that is open from now on, until [`Metrics::closed`].
     pub fn websocket_opened(&self) {
         self.websockets.increment(1);
     }
@@ -227,7 +227,7 @@ impl Metrics {
         self.connections.set(connections as f64);
     }
 
-    /// ConnectionCounts the touches that a flush wrote, and sorts the latencies since the last one into their buckets: called
+    /// Counts the touches that a flush wrote, and sorts the latencies since the last one into their buckets: called
     /// every second or so, it bounds what is held in between.
     pub fn record_flush(&self, touches: usize) {
         self.touches.increment(touches as u64);

@@ -68,7 +68,7 @@ pub fn frames(bytes: &[u8]) -> usize {
     wanted.len()
 }
 
-/// What is said to belong to the frame under way does so.
+/// What is said to belong to the frame in progress does so.
 fn ends_with_it(frames: &FrameParser, at: u64, wanted: &[Found]) {
     let under_way = wanted.iter().find(|frame| frame.end > at);
     let boundary = at == 0 || wanted.iter().any(|frame| frame.end == at);

@@ -36,7 +36,7 @@ const MAX_IDLE: usize = 512;
 /// Fields of an answer at most.
 pub(crate) const MAX_RESPONSE_FIELDS: usize = 1024;
 
-/// PooledStream connections. A request that is sent again has no body.
+/// Pooled connections. A request that is sent again has no body.
 pub(crate) type Pool = Client<Connector, Either<GuardedUpload<Incoming, UpstreamConnection>, Empty<Bytes>>>;
 
 /// Connections for requests. With more fields than hyper expects (100), each answer takes 64 KiB of its own, and that a

@@ -35,7 +35,7 @@ pub(super) fn close_problem(reason: CloseReason) -> Option<Problem> {
         CloseReason::StoreLost => {
             Some(Problem::Store("the sessions cannot be read at the moment: try again".to_owned()))
         }
-        // Requests under way may end.
+        // Requests in progress may end.
         CloseReason::Shutdown => None,
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn serve_tls(
 
 /// What both protocols' connections can do.
 trait ServedConnection: Future<Output = hyper::Result<()>> {
-    /// Shutdown after the requests under way.
+    /// Ends after the requests in progress.
     fn finish(self: Pin<&mut Self>);
 }
 
@@ -169,7 +169,7 @@ enum Phase {
     Open,
     /// The gateway stops, and nothing is asked here: a request may be on its way.
     Lingering,
-    /// RelayEvent to end after the requests under way.
+    /// Told to end after the requests in progress.
     Ending,
 }
 
@@ -254,7 +254,7 @@ async fn answer(
     Ok(response.map(|body| Body::new(TrackedBody { body, _under_way: in_progress })))
 }
 
-/// The body of an answer under way.
+/// The body of an answer in progress.
 struct TrackedBody {
     body: Body,
     _under_way: RequestInProgress,

@@ -1,4 +1,4 @@
-//! ConnectionLimit for the connections of one listener: so many in all and from one address. Where there is none left, who asks
+//! The limit on the connections of one listener: so many in all and from one address. Where it is reached, who asks
 //! nothing makes way for who does.
 
 use std::collections::{BTreeMap, HashMap};
@@ -95,7 +95,7 @@ impl ConnectionLimit {
         Ok(ConnectionSlot { limit: self.clone(), parse_number, counted })
     }
 
-    /// Shutdown those that would be missed least.
+    /// Closes those that would be missed least.
     fn evict(&self) {
         let table = self.table.lock();
         let mut close: Vec<(Usage, &Arc<ConnectionState>)> = Vec::new();

@@ -121,7 +121,7 @@ impl ConnectionState {
         Some(Problem::BadRequest(ambiguous.text.to_owned()))
     }
 
-    /// Ready where a request is under way, or more have begun than so many. Asked whenever the connection moved: it wakes
+    /// Ready where a request is in progress, or more have begun than so many. Asked whenever the connection moved: it wakes
     /// nobody by itself.
     pub(super) async fn has_request(&self, begun: u64) {
         poll_fn(|_| {
@@ -132,7 +132,7 @@ impl ConnectionState {
     }
 }
 
-/// A request under way, to the last byte of its answer.
+/// A request in progress, to the last byte of its answer.
 pub(super) struct RequestInProgress(Arc<ConnectionState>);
 
 impl RequestInProgress {

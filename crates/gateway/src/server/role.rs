@@ -17,7 +17,7 @@ pub(super) const LINGER: Duration = Duration::from_millis(100);
 /// How connections are told to end.
 #[derive(Clone)]
 pub(super) struct Shutdown {
-    /// End after the request under way.
+    /// End after the request in progress.
     pub(super) graceful: CancellationToken,
     /// End now.
     pub(super) forced: CancellationToken,

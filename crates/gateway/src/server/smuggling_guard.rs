@@ -49,7 +49,7 @@ struct HeadScanner {
     line_length: usize,
     /// So long may a line be.
     max_line: usize,
-    /// Bytes of the head under way.
+    /// Bytes of the head in progress.
     size: usize,
     /// How many heads have begun.
     heads: u64,
@@ -281,7 +281,7 @@ struct PartialHead {
 }
 
 impl PartialHead {
-    /// ConnectionCounts the head under way anew; false where all of them together hold too much for it to grow.
+    /// Counts the head in progress anew; false where all of them together hold too much for it to grow.
     fn update(&mut self, size: usize) -> bool {
         let size = if size > SMALL_HEAD { size } else { 0 };
         if size == self.counted {

@@ -1,4 +1,4 @@
-//! The task that looks at sessions with live connections, and the one that listens for news of them.
+//! The task that rechecks sessions with open connections, and the one that follows the store's events about them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{CloseReason, RecheckState, Shared, State, deadline_of};
 
-/// A session is looked at again this long after the last time, and up to half as long again: by its id, so that those
-/// looked at together do not stay together. With a look's own length it is within 5 s.
+/// A session is rechecked this long after the last time, and up to half as long again: by its id, so that those
+/// rechecked together do not stay together. With the recheck's own duration it is within 5 s.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(3);
-/// It is not looked at more often than this, however short the grace.
+/// The shortest interval between two rechecks of a session, however short the grace.
 const MIN_RECHECK_INTERVAL: Duration = Duration::from_millis(300);
-/// How soon a session is looked at again after the store could not be read.
+/// How soon a session is rechecked after the store could not be read.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// A look that takes longer has failed.
+/// A recheck that takes longer has failed.
 const RECHECK_TIMEOUT: Duration = Duration::from_secs(3);
-/// So many looks are under way at once,
+/// The most rechecks that run at once.
 const CONCURRENCY: usize = 256;
-/// and so many while the store does not answer.
+/// The most rechecks that run at once while the store does not answer.
 const CONCURRENCY_WHILE_DOWN: usize = 4;
 /// A session past its expiry is looked at, since it may have been rotated; without an answer after this long its last
 /// known expiry stands.
@@ -34,10 +34,10 @@ const EXPIRY_RECHECK_WAIT: Millis = Millis::new(40);
 const IDLE_UNKNOWN_WINDOW: Millis = Millis::new(500);
 /// The longest sleep, so that a store's clock that is set forward is noticed.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
-/// How long to wait before listening again after the news broke off, at first and at most.
+/// How long to wait before subscribing again after the events broke off, at first and at most.
 const RESUBSCRIBE_DELAY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// What came of looking at one session.
+/// The result of rechecking one session.
 struct Recheck {
     id: SessionId,
     began: Instant,
@@ -65,7 +65,7 @@ impl Drop for CloseAllOnDrop {
     }
 }
 
-/// Turns news into looks, for as long as anybody is watched.
+/// Turns store events into rechecks, for as long as a session is registered.
 async fn follow_events(shared: Arc<Shared>) {
     let mut delay = RESUBSCRIBE_DELAY.0;
     loop {
@@ -123,7 +123,7 @@ impl RecheckLoop {
         }
     }
 
-    /// Starts every look that is due, ends what needs none, and says when to come again.
+    /// Starts every recheck that is due, ends what needs none, and says when to come again.
     fn run_due(&mut self) -> Instant {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock();
@@ -148,7 +148,7 @@ impl RecheckLoop {
         now + by_clock.min(by_check).min(MAX_SLEEP) + Duration::from_millis(1)
     }
 
-    /// Sessions that the clock may have ended.
+    /// Rechecks the sessions that the clock may have ended.
     fn process_deadlines(&mut self, state: &mut State) {
         let now = self.shared.sessions.now();
         while let Some(&(deadline, id)) = state.deadlines.first().filter(|(deadline, _)| *deadline <= now) {
@@ -167,7 +167,7 @@ impl RecheckLoop {
         }
     }
 
-    /// Sessions that were not looked at for a while.
+    /// Rechecks the sessions that have not been rechecked for a while.
     fn process_rechecks(&mut self, state: &mut State) {
         let now = Instant::now();
         let grace = self.grace();

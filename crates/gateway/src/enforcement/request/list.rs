@@ -1,4 +1,4 @@
-//! HeaderValues of header fields, read as lists.
+//! Values of header fields, read as lists.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName};

@@ -55,7 +55,7 @@ where
             return Poll::Ready(None);
         }
         let allowed = match exchange.poll_closed(Waiter::RequestBody, cx) {
-            // Requests under way may end.
+            // Requests in progress may end.
             Poll::Pending | Poll::Ready(CloseReason::Shutdown) => ready!(exchange.poll_check(check, cx)),
             Poll::Ready(reason) => Err(reason),
         };

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::frame::{close_frame, masked_close_frame};
 use super::tunnel::{Direction, Tunnel, UpgradedStream};
 
-/// How long the rest of the frame under way, and the close frame after it, may take.
+/// How long the rest of the frame in progress, and the close frame after it, may take.
 const FRAME_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long the client may take to answer the close frame. A connection dropped with unread data in it would be reset,
 /// and the close frame lost with it.
@@ -19,7 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const GOING_AWAY: u16 = 1001;
 const READ_SIZE_ON_CLOSE: usize = 4 * 1024;
 
-/// Closes both sides. To the client goes at most the rest of the frame under way, then the last word (a frame) where
+/// Closes both sides. To the client goes at most the rest of the frame in progress, then the last word (a frame) where
 /// there is one, and then a close frame with this code and reason; to the upstream nothing but a close frame, where it stands between two frames.
 pub(crate) async fn close(tunnel: Tunnel, final_frame: Option<Vec<u8>>, code: u16, reason: &str) {
     let Tunnel { mut client, mut upstream, up, mut down, .. } = tunnel;

@@ -68,7 +68,7 @@ impl FrameParser {
         self.header_bytes == 0 && self.left == 0
     }
 
-    /// How many bytes certainly belong to the frame under way; zero at a boundary. More may follow after a header.
+    /// How many bytes certainly belong to the frame in progress; zero at a boundary. More may follow after a header.
     pub(crate) fn remaining(&self) -> u64 {
         if self.header_bytes > 0 { (self.header_length() - self.header_bytes) as u64 } else { self.left }
     }
@@ -92,7 +92,7 @@ impl FrameParser {
         Ok(())
     }
 
-    /// Goes on to the end of the header or the frame under way, or to that of the bytes; says by how many bytes, of
+    /// Goes on to the end of the header or the frame in progress, or to that of the bytes; says by how many bytes, of
     /// which there must be some.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl FrameParser {
         Ok((bytes.len(), FrameStep::PartialHeader))
     }
 
-    /// How long the header under way is without its key, as far as can be told by now.
+    /// How long the header in progress is without its key, as far as can be told by now.
     fn header_length(&self) -> u8 {
         match (self.header_bytes, self.header[1] & 0x7f) {
             (0 | 1, _) => 2,

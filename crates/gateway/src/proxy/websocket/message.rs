@@ -33,12 +33,12 @@ pub(crate) struct MessageReader {
     frames: FrameParser,
     /// Whether this side has to mask.
     must_mask: bool,
-    /// The frame under way.
+    /// The frame in progress.
     frame: Option<FrameHeader>,
     key: [u8; 4],
     /// Bytes of the frame after its header that have come.
     offset: usize,
-    /// The message under way: whether it is text.
+    /// The message in progress: whether it is text.
     text: Option<bool>,
     payload: Zeroizing<Vec<u8>>,
     /// So much of a message is kept; the rest is read over.

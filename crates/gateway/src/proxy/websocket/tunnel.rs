@@ -23,7 +23,7 @@ const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// One side of a WebSocket.
 pub(crate) type UpgradedStream = TokioIo<Upgraded>;
 
-/// Both sides and what is under way between them.
+/// Both sides and what is in progress between them.
 pub(crate) struct Tunnel {
     pub(crate) client: UpgradedStream,
     pub(crate) upstream: UpgradedStream,

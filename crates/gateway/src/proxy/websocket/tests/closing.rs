@@ -62,7 +62,7 @@ async fn at_shutdown_everybody_is_told() {
 async fn the_rest_of_a_frame_goes_before_the_close_frame_and_nothing_else_does() {
     let upstream = ScriptedUpstream::new().await;
     let message = text_frame(&"x".repeat(100));
-    // CloseReason within the header, just after it, and within the payload.
+    // Cut within the header, just after it, and within the payload.
     for cut in [1, 2, 50] {
         let harness = Harness::new(upstream.address, HOUR).await;
         let (mut client, (mut server, _)) = tokio::join!(harness.connect_raw(), upstream.switch(""));
