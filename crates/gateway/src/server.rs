@@ -110,7 +110,7 @@ impl Server {
     }
 
     /// Answers until `stop` is ready. Then takes the connections that wait to be accepted and no more, lets requests
-    /// in progress end within [`Limits::drain`], closes connections on which nothing is asked and WebSockets (with 1001),
+    /// in progress end within [`Limits::drain`](crate::Limits::drain), closes connections on which nothing is asked and WebSockets (with 1001),
     /// and writes the activity noted so far.
     ///
     /// # Errors

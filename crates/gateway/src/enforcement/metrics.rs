@@ -211,7 +211,7 @@ impl Metrics {
         self.verify.record(took);
     }
 
-    /// Counts a WebSocket that is open from now on, until [`Metrics::closed`].
+    /// Counts a WebSocket that is open from now on, until [`Metrics::websocket_closed`].
     pub fn websocket_opened(&self) {
         self.websockets.increment(1);
     }
