@@ -25,20 +25,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("crates/adapter-redis/src/tls.rs", "crates/adapter-redis/src/secrets.rs"),
     ("crates/adapter-redis/src/tracking.rs", "crates/adapter-redis/src/store.rs"),
     ("crates/adapter-redis/src/wire.rs", "crates/adapter-redis/src/errand.rs"),
-    ("crates/app-cli/src/commands/completions.rs", "crates/app-cli/src/cli.rs"),
-    ("crates/app-cli/src/commands/config.rs", "crates/app-cli/src/cli.rs"),
-    ("crates/app-cli/src/commands/doctor.rs", "crates/app-cli/src/cli.rs"),
-    ("crates/app-cli/src/commands/gateway.rs", "crates/app-cli/src/cli.rs"),
-    ("crates/app-cli/src/commands/man.rs", "crates/app-cli/src/cli.rs"),
-    ("crates/app-cli/src/commands/sessions.rs", "crates/app-cli/src/cli.rs"),
-    ("crates/app-cli/src/commands/sessions/moltbot.rs", "crates/app-cli/src/commands/sessions/import.rs"),
-    ("crates/app-cli/src/commands/token.rs", "crates/app-cli/src/cli.rs"),
-    ("crates/app-cli/src/output.rs", "crates/app-cli/src/error.rs"),
-    ("crates/app-cli/src/settings.rs", "crates/app-cli/src/cli.rs"),
-    ("crates/app-cli/src/backends.rs", "crates/app-cli/src/cli.rs"),
-    ("crates/service/src/error.rs", "crates/service/src/issue.rs"),
-    ("crates/service/src/error.rs", "crates/service/src/revoke.rs"),
-    ("crates/service/src/error.rs", "crates/service/src/rotate.rs"),
 ];
 
 /// Every circle of the crates that begin with these files, one text each, and every known import that closes none any more.

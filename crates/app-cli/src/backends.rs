@@ -7,9 +7,9 @@ use tempfile::TempDir;
 use tenure_ports::{Backend, Diagnosis, Severity, StoreError};
 use tenure_service::Sessions;
 
-use crate::cli::Global;
 use crate::diagnosis::{diagnosis, masked};
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::Output;
 use crate::settings::{self, Settings};
 use crate::signals;

@@ -1,10 +1,9 @@
 //! The command line as a whole.
 
-use std::path::PathBuf;
-
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::commands::{completions, config, doctor, gateway, man, sessions, token};
+use crate::global::Global;
 
 /// Expiring, rotating, revocable sessions per device, in place of one static token.
 #[derive(Parser)]
@@ -26,40 +25,6 @@ Examples:
 Exit codes:
   0 done   1 failure   2 wrong usage or settings   3 no such session
   4 token refused   5 store unavailable   6 store corrupt   130 interrupted";
-
-/// Options of every command.
-// No `Debug` here nor around it: a URL may hold a password.
-#[derive(Clone, clap::Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// Which store keeps the sessions [env: TENURE_BACKEND] [default: json]
-    #[arg(long, global = true, value_name = "NAME", value_parser = ["json", "redis"])]
-    pub(crate) backend: Option<String>,
-    /// The file of the json backend [env: TENURE_STORE] [default: $XDG_STATE_HOME/tenure/sessions.jsonl]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) store: Option<String>,
-    /// The Redis server, Sentinels or cluster [env: TENURE_REDIS_URL] [default: redis://127.0.0.1:6379]
-    #[arg(long, global = true, value_name = "URL")]
-    pub(crate) redis_url: Option<String>,
-    /// When redis acknowledges a change: once the server has it, or a replica too [default: local]
-    #[arg(long, global = true, value_name = "WHEN", value_parser = ["local", "replicated"])]
-    pub(crate) durability: Option<String>,
-    /// Settings file [env: TENURE_CONFIG] [default: $XDG_CONFIG_HOME/tenure/config.toml]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Print JSON on standard output
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// When to use colours (NO_COLOR and CLICOLOR_FORCE are respected)
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"])]
-    color: String,
-    /// Log what happens to standard error; repeat for more
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub(crate) verbose: u8,
-    /// Print only errors to standard error
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-}
 
 /// What to do.
 #[derive(Subcommand)]

@@ -1,8 +1,6 @@
 //! What can come of a command, and the exit code of each.
 
-use std::process::ExitCode;
-
-use tenure_domain::{EndReason, PolicyError, Refusal, TextError};
+use tenure_domain::{PolicyError, Refusal, TextError};
 use tenure_ports::{RandomSourceError, StoreError};
 use tenure_service::{ExportError, IssueError, ReplaceError, ResolveError, RotateError, VerifyError, WriteError};
 
@@ -62,7 +60,7 @@ pub(crate) enum CliError {
 
 impl CliError {
     /// The one place that gives out exit codes.
-    fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::OutputClosed => 0,
             Self::Failed(_) | Self::Partly => 1,
@@ -82,7 +80,7 @@ impl CliError {
         }
     }
 
-    fn is_said_already(&self) -> bool {
+    pub(crate) fn is_said_already(&self) -> bool {
         match self {
             Self::OutputClosed | Self::RefusedAsAnswered(_) | Self::Partly | Self::NoStore => true,
             Self::LookedIn { failure, .. } => failure.is_said_already(),
@@ -99,34 +97,6 @@ impl CliError {
             | Self::RefusedAsAnswered(Refusal::Unknown) => Self::LookedIn { place, failure: Box::new(self) },
             other => other,
         }
-    }
-}
-
-/// Says what went wrong, and turns it into the exit code.
-pub(crate) fn report(outcome: Result<(), CliError>) -> ExitCode {
-    let Err(failure) = outcome else {
-        return ExitCode::SUCCESS;
-    };
-    if !failure.is_said_already() {
-        crate::output::errors(&failure.to_string());
-    }
-    match &failure {
-        CliError::Refused(refusal) => advice(*refusal).into_iter().for_each(crate::output::hint),
-        CliError::LookedIn { place, .. } => crate::output::hint(&format!("looked in {place}")),
-        _ => {}
-    }
-    ExitCode::from(failure.code())
-}
-
-/// What the owner of a refused token can do, where that is not plain.
-const fn advice(refusal: Refusal) -> Option<&'static str> {
-    match refusal {
-        Refusal::Malformed => Some("tenure token inspect shows what is wrong with it"),
-        Refusal::Rotated => Some("a newer token has replaced it"),
-        Refusal::Ended(EndReason::Replayed) => {
-            Some("a replaced token was used again, so somebody has a copy: the session has ended for everybody")
-        }
-        Refusal::Unknown | Refusal::Expired | Refusal::Ended(_) => None,
     }
 }
 

@@ -8,12 +8,14 @@ mod commands;
 mod diagnosis;
 mod error;
 mod format;
+mod global;
 mod input;
 mod logging;
 mod masking;
 mod moltbot;
 mod output;
 mod progress;
+mod report;
 mod settings;
 mod signals;
 mod system;
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         clap::ColorChoice::Auto => {}
     }
     if let Err(failure) = arguments::refuse_token(&arguments) {
-        return error::report(Err(failure));
+        return report::report(Err(failure));
     }
     let parsed = Cli::command().color(color).try_get_matches_from(arguments::for_help(arguments));
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    error::report(run(cli))
+    report::report(run(cli))
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
@@ -65,9 +67,9 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Gateway(args) => commands::gateway::run(&args, &global, out),
         Command::Config(command) => commands::config::run(command, &global, out),
         Command::Doctor(args) => commands::doctor::run(&args, &global, out),
-        Command::Completions(args) => commands::completions::run(&args, out),
-        Command::Man(args) => commands::man::run(&args, out),
-        Command::Generate(GenerateCommand::CliReference) => commands::reference::run(out),
+        Command::Completions(args) => commands::completions::run(&args, Cli::command(), out),
+        Command::Man(args) => commands::man::run(&args, Cli::command(), out),
+        Command::Generate(GenerateCommand::CliReference) => commands::reference::run(Cli::command(), out),
         Command::Generate(GenerateCommand::HeaderTable) => commands::fields::run(out),
         Command::Generate(GenerateCommand::Openapi) => commands::openapi::run(out),
     }

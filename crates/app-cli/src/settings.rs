@@ -1,6 +1,7 @@
 //! Settings: one schema for file, environment and flags; a flag beats the environment beats the file beats the default.
 
 mod edit;
+mod error;
 mod layers;
 mod masked;
 mod schema;
@@ -14,6 +15,7 @@ use etcetera::BaseStrategy;
 use tenure_domain::{Millis, Policy, PolicySettings};
 
 pub(crate) use edit::{set, unset};
+pub(crate) use error::SettingsError;
 pub(crate) use layers::{Source, unknown_key};
 pub(crate) use masked::masked;
 pub(crate) use schema::{KEYS, Key, find};
@@ -23,19 +25,8 @@ pub(crate) use value::Value;
 use layers::{Problems, Setting};
 use schema::Fallback;
 
-use crate::cli::Global;
+use crate::global::Global;
 use crate::output::Output;
-
-/// Settings that cannot be used, with all that is wrong with them.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub(crate) struct SettingsError(pub(crate) Problems);
-
-impl SettingsError {
-    pub(crate) fn one(problem: impl Into<String>) -> Self {
-        Self(vec![problem.into()])
-    }
-}
 
 /// Which store sessions are kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,7 +72,7 @@ pub enum IssueError {
     Random(#[from] RandomSourceError),
     /// It was not acknowledged.
     #[error("{}", .0.error)]
-    Write(Unacknowledged<crate::Issued>),
+    Write(Unacknowledged<crate::change::Issued>),
 }
 
 /// Why a token does not hold, or cannot be judged.
@@ -105,7 +105,7 @@ pub enum RotateError {
     Random(#[from] RandomSourceError),
     /// It was not acknowledged.
     #[error("{}", .0.error)]
-    Write(Unacknowledged<crate::Rotated>),
+    Write(Unacknowledged<crate::change::Rotated>),
 }
 
 /// Why a name stands for no one session.
@@ -140,7 +140,7 @@ fn list(ids: &[SessionId]) -> String {
 #[error("{error}")]
 pub struct RevokeError {
     /// What had been done.
-    pub done: crate::Revoked,
+    pub done: crate::change::Revoked,
     /// Why it went no further.
     pub error: WriteError,
 }

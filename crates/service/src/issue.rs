@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tenure_domain::{
-    ClientInfo, Device, DeviceId, EndCause, Family, Issue, Millis, NewSession, RotationSecret, Session, SessionId,
-    Subject, Terms, Timestamp, Token,
+    ClientInfo, Device, DeviceId, EndCause, Family, Issue, Millis, NewSession, RotationSecret, Subject, Terms,
+    Timestamp, Token,
 };
 use tenure_ports::RandomSourceError;
 
 use crate::Sessions;
+use crate::change::Issued;
 use crate::error::{IssueError, Unacknowledged};
 use crate::retry::{DeviceRef, Outcome};
 
@@ -23,19 +24,6 @@ pub struct IssueRequest {
     pub client: ClientInfo,
     /// Another TTL than the policy's.
     pub ttl: Option<Millis>,
-}
-
-/// A session that was issued.
-#[derive(Debug)]
-pub struct Issued {
-    /// The session.
-    pub session: Session,
-    /// Its token: the only time that it is told.
-    pub token: Token,
-    /// The sessions of its own subject that it displaced, oldest first.
-    pub evicted: Vec<SessionId>,
-    /// The sessions of other subjects that it ended by taking the device over.
-    pub revoked: Vec<Session>,
 }
 
 /// An issue that is prepared: its token can be put in a safe place before the session exists.

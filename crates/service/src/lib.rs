@@ -5,6 +5,7 @@
 //! committing the very same again. No rule is here.
 
 mod activity;
+mod change;
 mod error;
 mod issue;
 mod read;
@@ -25,12 +26,13 @@ use tenure_domain::{Millis, Policy, Timestamp};
 use tenure_ports::{Clock, EventStream, RandomSource, SessionRepository, StoreError};
 
 pub use activity::ActivityMode;
+pub use change::{Issued, Revoked, Rotated};
 pub use error::{IssueError, ResolveError, RevokeError, RotateError, Unacknowledged, VerifyError, WriteError};
-pub use issue::{IssueRequest, Issued, PreparedIssue};
+pub use issue::{IssueRequest, PreparedIssue};
 pub use record::{RecordError, SessionRecord};
 pub use replace::{OldCredential, OwnedDevice, ReplaceError, Replacement, ReplacementPlan};
-pub use revoke::{Revoked, Target};
-pub use rotate::{PreparedRotation, Rotated};
+pub use revoke::Target;
+pub use rotate::PreparedRotation;
 pub use transfer::{ExportError, ImportReport, OverCap};
 pub use verify::Verified;
 pub use view::{ClientView, SessionView, TimeError, parse_rfc3339, rfc3339};

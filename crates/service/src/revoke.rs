@@ -8,6 +8,7 @@ use tenure_domain::{
 };
 use tenure_ports::{FindOptions, StoreError};
 
+use crate::change::Revoked;
 use crate::error::{RevokeError, WriteError};
 use crate::retry::{DeviceRef, Outcome};
 use crate::{CONCURRENCY, Sessions};
@@ -26,17 +27,6 @@ pub enum Target {
     Subject(Subject),
     /// All active ones.
     All,
-}
-
-/// What a revocation came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Revoked {
-    /// Ended by it, durably.
-    pub ended: Vec<Session>,
-    /// Over already.
-    pub already_ended: Vec<Session>,
-    /// Unknown.
-    pub unknown: Vec<SessionId>,
 }
 
 impl Sessions {

@@ -1,19 +1,11 @@
 //! Rotating a token.
 
-use tenure_domain::{Decision, Refusal, RotationSecret, Session, Token};
+use tenure_domain::{Decision, Refusal, RotationSecret, Token};
 
 use crate::Sessions;
+use crate::change::Rotated;
 use crate::error::{RotateError, Unacknowledged};
 use crate::retry::{DeviceRef, Outcome};
-
-/// A rotation that was made.
-#[derive(Debug)]
-pub struct Rotated {
-    /// The session with its new expiry.
-    pub session: Session,
-    /// Its new token: the only time that it is told.
-    pub token: Token,
-}
 
 /// A rotation that is prepared: its new token can be put in a safe place before the old one stops working.
 #[derive(Debug)]

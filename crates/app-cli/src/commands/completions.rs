@@ -1,9 +1,8 @@
 //! `tenure completions`
 
-use clap::CommandFactory as _;
+use clap::Command;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::error::CliError;
 use crate::output::Output;
 
@@ -16,8 +15,8 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &CompletionsArgs, out: Output) -> Result<(), CliError> {
+pub(crate) fn run(args: &CompletionsArgs, mut command: Command, out: Output) -> Result<(), CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "tenure", &mut script);
+    clap_complete::generate(args.shell, &mut command, "tenure", &mut script);
     out.data(&String::from_utf8_lossy(&script))
 }

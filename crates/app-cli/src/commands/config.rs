@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Map, json};
 
-use crate::cli::Global;
 use crate::commands::doctor;
 use crate::diagnosis;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::masking::masked;
 use crate::output::{DIM, Output, styled};
 use crate::settings::{self, ConfigPath, Effective, Key, Settings, SettingsError, Source, Value};

@@ -9,9 +9,9 @@ use tenure_ports::{Clock, Diagnosis, Severity};
 use tenure_service::rfc3339;
 
 use crate::backends::{self, Repair};
-use crate::cli::Global;
 use crate::diagnosis::{self, diagnosis};
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{BAD, CAREFUL, GOOD, Output, styled};
 use crate::settings::{ConfigPath, Settings};
 use crate::system::SystemClock;

@@ -11,8 +11,8 @@ use serde_json::json;
 use tenure_gateway::{Gateway, Options, Server};
 
 use crate::backends::{self, IfMissing};
-use crate::cli::Global;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::{BOLD, Output, styled};
 use crate::settings::{FlagValue, Settings};
 use crate::signals;

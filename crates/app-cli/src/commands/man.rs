@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 
-use crate::cli::Cli;
 use crate::error::CliError;
 use crate::output::Output;
 
@@ -17,8 +16,7 @@ pub(crate) struct ManArgs {
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &ManArgs, out: Output) -> Result<(), CliError> {
-    let mut command = Cli::command();
+pub(crate) fn run(args: &ManArgs, mut command: Command, out: Output) -> Result<(), CliError> {
     command.build();
     match &args.dir {
         None => out.data(&String::from_utf8_lossy(&page(&command, "tenure")?)),

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory as _};
+use clap::{Arg, Command};
 
-use crate::cli::Cli;
 use crate::error::CliError;
 use crate::output::Output;
 
@@ -13,8 +12,7 @@ const HEADER: &str = "\
 # The `tenure` command
 ";
 
-pub(crate) fn run(out: Output) -> Result<(), CliError> {
-    let mut command = Cli::command();
+pub(crate) fn run(mut command: Command, out: Output) -> Result<(), CliError> {
     command.build();
     let mut text = HEADER.to_owned();
     section(&mut text, &command, "tenure", 1);

@@ -7,6 +7,7 @@ mod kind;
 mod list;
 mod moltbot;
 mod names;
+mod over_cap;
 mod revoke;
 mod show;
 mod watch;
@@ -14,8 +15,8 @@ mod watch;
 use clap::Subcommand;
 
 use crate::backends::{IfMissing, Store, with_store};
-use crate::cli::Global;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::Output;
 
 /// List, show, revoke, clean up and move sessions.

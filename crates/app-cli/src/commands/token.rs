@@ -11,8 +11,8 @@ use tenure_domain::Token;
 use tenure_service::{ActivityMode, SessionView, Sessions, VerifyError};
 
 use crate::backends::{IfMissing, Store, with_store};
-use crate::cli::Global;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::Output;
 use crate::{format, input};
 

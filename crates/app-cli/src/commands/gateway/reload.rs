@@ -9,8 +9,8 @@ use tenure_gateway::{Gateway, Options};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{GatewayArgs, options};
-use crate::cli::Global;
 use crate::error::CliError;
+use crate::global::Global;
 use crate::output::Output;
 use crate::settings::{ConfigPath, KEYS, Settings};
 

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use tenure_domain::Session;
-use tenure_service::{ImportReport, OldCredential, OverCap, SessionRecord, Sessions};
+use tenure_service::{ImportReport, OldCredential, SessionRecord, Sessions};
 
 use super::kind::{self, Kind};
 use super::moltbot;
+use super::over_cap::{name_over_cap, over_cap_json};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -108,7 +109,9 @@ pub(super) async fn run(
         );
     }
     match incoming {
-        Incoming::Moltbot(incoming) => moltbot::run(args, incoming, sessions, out).await,
+        Incoming::Moltbot(incoming) => {
+            moltbot::run(args.tokens_out.as_deref(), args.dry_run, incoming, sessions, out).await
+        }
         Incoming::Export(incoming) => export(incoming, args.dry_run, sessions, out).await,
     }
 }
@@ -162,20 +165,4 @@ fn print(report: &ImportReport, dry_run: bool, out: Output) -> Result<(), CliErr
         report.already_present,
         report.not_retained
     ))
-}
-
-/// Devices that were refused, for scripts.
-pub(super) fn over_cap_json(devices: &[OverCap]) -> serde_json::Value {
-    let device = |over: &OverCap| json!({ "deviceId": over.device.as_str(), "active": over.active, "cap": over.cap });
-    devices.iter().map(device).collect()
-}
-
-/// Devices that were refused, by name.
-pub(super) fn name_over_cap(devices: &[OverCap]) {
-    for OverCap { device, active, cap } in devices {
-        crate::output::errors(&format!(
-            "device {device}: not imported, because it would have {active} active sessions and may have {cap}; revoke \
-             some, or raise session.max_sessions_per_device"
-        ));
-    }
 }

@@ -7,21 +7,22 @@ use tenure_domain::Subject;
 use tenure_service::{OldCredential, OwnedDevice, Replacement, ReplacementPlan, Sessions};
 use zeroize::Zeroizing;
 
-use super::import::{ImportArgs, name_over_cap, over_cap_json};
+use super::over_cap::{name_over_cap, over_cap_json};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::{atomic_file, format, signals};
 
 pub(super) async fn run(
-    args: &ImportArgs,
+    tokens_out: Option<&Path>,
+    dry_run: bool,
     incoming: Vec<OldCredential>,
     sessions: &Sessions,
     out: Output,
 ) -> Result<(), CliError> {
     let ReplacementPlan { replacements, expired, over_cap, owned } = sessions.prepare_replacements(incoming).await?;
     let total = replacements.len();
-    if let Some(place) = args.tokens_out.as_deref().filter(|_| !args.dry_run && total > 0) {
+    if let Some(place) = tokens_out.filter(|_| !dry_run && total > 0) {
         atomic_file::create(place, tokens(&replacements)?.as_bytes())?;
         issue(replacements, place, sessions, out).await?;
     }
@@ -31,14 +32,14 @@ pub(super) async fn run(
             "expired": expired,
             "overCap": over_cap_json(&over_cap),
             "otherOwner": owned_json(&owned),
-            "dryRun": args.dry_run,
+            "dryRun": dry_run,
         }))?;
     } else {
-        let verb = if args.dry_run { "would issue" } else { "issued" };
+        let verb = if dry_run { "would issue" } else { "issued" };
         let count = format::sessions(total);
         out.data(&format!("{verb} {count} to replace old ones; {expired} expired ones skipped\n"))?;
     }
-    if let Some(place) = args.tokens_out.as_deref().filter(|_| !args.dry_run && total > 0) {
+    if let Some(place) = tokens_out.filter(|_| !dry_run && total > 0) {
         out.note(format_args!("the new tokens are in {}; hand them out and remove it", place.display()));
     }
     name_over_cap(&over_cap);

@@ -1,0 +1,35 @@
+//! How a command ends: an error in words, and the exit code.
+
+use std::process::ExitCode;
+
+use tenure_domain::{EndReason, Refusal};
+
+use crate::error::CliError;
+
+/// Says what went wrong, and turns it into the exit code.
+pub(crate) fn report(outcome: Result<(), CliError>) -> ExitCode {
+    let Err(failure) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    if !failure.is_said_already() {
+        crate::output::errors(&failure.to_string());
+    }
+    match &failure {
+        CliError::Refused(refusal) => advice(*refusal).into_iter().for_each(crate::output::hint),
+        CliError::LookedIn { place, .. } => crate::output::hint(&format!("looked in {place}")),
+        _ => {}
+    }
+    ExitCode::from(failure.code())
+}
+
+/// What the owner of a refused token can do, where that is not plain.
+const fn advice(refusal: Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::Malformed => Some("tenure token inspect shows what is wrong with it"),
+        Refusal::Rotated => Some("a newer token has replaced it"),
+        Refusal::Ended(EndReason::Replayed) => {
+            Some("a replaced token was used again, so somebody has a copy: the session has ended for everybody")
+        }
+        Refusal::Unknown | Refusal::Expired | Refusal::Ended(_) => None,
+    }
+}
