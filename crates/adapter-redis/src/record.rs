@@ -27,6 +27,45 @@ const HAS_END: u8 = 16;
 const HAS_END_TEXT: u8 = 32;
 const HAS_END_ACTOR: u8 = 64;
 
+/// The number that stands for an end reason in a record. It must never change: records of earlier releases have it.
+const fn end_reason_code(reason: EndReason) -> u8 {
+    match reason {
+        EndReason::Revoked => 0,
+        EndReason::Evicted => 1,
+        EndReason::Replayed => 2,
+        EndReason::LoggedOut => 3,
+        EndReason::Idle => 4,
+    }
+}
+
+fn end_reason_from_code(code: u8) -> Option<EndReason> {
+    EndReason::ALL.into_iter().find(|reason| end_reason_code(*reason) == code)
+}
+
+/// The bit that says that a record has a client field. It must never change. Texts are stored in the order of the bits.
+const fn client_field_bit(field: ClientField) -> u8 {
+    match field {
+        ClientField::Id => 1,
+        ClientField::DisplayName => 2,
+        ClientField::Platform => 4,
+        ClientField::Version => 8,
+        ClientField::Address => 16,
+        ClientField::UserAgent => 32,
+        ClientField::DeviceKey => 64,
+    }
+}
+
+/// The client fields in the order in which a record stores them.
+const STORED_CLIENT_FIELDS: [ClientField; 7] = [
+    ClientField::Id,
+    ClientField::DisplayName,
+    ClientField::Platform,
+    ClientField::Version,
+    ClientField::Address,
+    ClientField::UserAgent,
+    ClientField::DeviceKey,
+];
+
 /// Bytes of the checksum at the end.
 pub(crate) const SUM: usize = 4;
 
@@ -75,14 +114,15 @@ pub(crate) fn encode(session: &Session) -> Vec<u8> {
         out.extend(previous.iter().flat_map(|digest| digest.as_bytes()));
     }
     if let Some(end) = end {
-        out.push(EndReason::ALL.iter().position(|reason| *reason == end.reason).unwrap_or_default() as u8);
+        out.push(end_reason_code(end.reason));
         put_number(&mut out, end.at.as_millis());
         end.note.iter().for_each(|text| put_text(&mut out, text.as_str()));
         end.actor.iter().for_each(|actor| put_text(&mut out, actor.as_str()));
     }
-    let fields = session.client.iter().fold(0, |fields, (field, _)| fields | 1 << field as u8);
+    let fields = session.client.iter().fold(0, |fields, (field, _)| fields | client_field_bit(field));
     out.push(fields);
-    session.client.iter().for_each(|(_, text)| put_text(&mut out, text));
+    let texts = STORED_CLIENT_FIELDS.into_iter().filter_map(|field| session.client.get(field));
+    texts.for_each(|text| put_text(&mut out, text));
     let sum = checksum(session.id, &out);
     out.extend(sum);
     out
@@ -167,7 +207,7 @@ fn read(id: SessionId, body: &[u8]) -> Option<SessionParts> {
         None
     };
     let end = if ended {
-        let reason = *EndReason::ALL.get(usize::from(rest.byte()?))?;
+        let reason = end_reason_from_code(rest.byte()?)?;
         let at = rest.time()?;
         let text = if has(HAS_END_TEXT) { Some(Note::new(rest.text()?).ok()?) } else { None };
         let actor = if has(HAS_END_ACTOR) { Some(Actor::new(rest.text()?).ok()?) } else { None };
@@ -177,7 +217,7 @@ fn read(id: SessionId, body: &[u8]) -> Option<SessionParts> {
     };
     let fields = rest.byte()?;
     let mut client = ClientInfo::default();
-    for field in ClientField::ALL.into_iter().filter(|field| fields & 1 << *field as u8 != 0) {
+    for field in STORED_CLIENT_FIELDS.into_iter().filter(|field| fields & client_field_bit(*field) != 0) {
         client = client.with_recorded(field, rest.text()?).ok()?;
     }
     rest.0.is_empty().then(|| SessionParts {
@@ -233,5 +273,109 @@ impl<'a> Reader<'a> {
     fn text(&mut self) -> Option<&'a str> {
         let length = usize::try_from(self.number()?).ok()?;
         std::str::from_utf8(self.take(length)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A session with everything that a record can hold.
+    fn full() -> Session {
+        let text = |field: ClientField| format!("the {}", field.name());
+        let client = ClientField::ALL
+            .into_iter()
+            .fold(ClientInfo::default(), |client, field| client.with_recorded(field, &text(field)).unwrap());
+        Session::from_parts(SessionParts {
+            id: SessionId::from_ascii(b"0123456789abcdefghjk").unwrap(),
+            device: DeviceId::new("laptop").unwrap(),
+            subject: Subject::new("owner").unwrap(),
+            client: Arc::new(client),
+            created_at: Timestamp::from_millis(1_700_000_000_000),
+            order: 7,
+            last_activity: Timestamp::from_millis(1_700_000_200_000),
+            expires_at: Timestamp::from_millis(1_700_003_600_000),
+            generation: 3,
+            rotated_at: Some(Timestamp::from_millis(1_700_000_100_000)),
+            terms: Terms {
+                ttl: Millis::hours(1),
+                idle_timeout: Some(Millis::minutes(30)),
+                max_lifetime: Millis::hours(24),
+                retention: Millis::hours(48),
+            },
+            credential: Credential {
+                current: Digest::from_bytes([1; 32]),
+                family: Digest::from_bytes([2; 32]),
+                replaced: Some(Replaced {
+                    digest: Some(Digest::from_bytes([3; 32])),
+                    stops_at: Timestamp::from_millis(1_700_000_160_000),
+                    tolerance: Millis::seconds(10),
+                }),
+            },
+            end: Some(End {
+                reason: EndReason::LoggedOut,
+                at: Timestamp::from_millis(1_700_000_300_000),
+                note: Some(Note::new("a note").unwrap()),
+                actor: Some(Actor::new("an actor").unwrap()),
+            }),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn end_reason_codes_are_those_of_every_release() {
+        let codes = EndReason::ALL.map(|reason| (reason.code(), end_reason_code(reason)));
+        assert_eq!(
+            BTreeSet::from(codes),
+            BTreeSet::from([("revoked", 0), ("evicted", 1), ("replayed", 2), ("logged_out", 3), ("idle", 4)])
+        );
+        for reason in EndReason::ALL {
+            assert_eq!(end_reason_from_code(end_reason_code(reason)), Some(reason));
+        }
+        assert_eq!(end_reason_from_code(5), None);
+    }
+
+    #[test]
+    fn client_field_bits_are_those_of_every_release() {
+        let bits = STORED_CLIENT_FIELDS.map(|field| (field.name(), client_field_bit(field)));
+        assert_eq!(
+            bits,
+            [
+                ("id", 1),
+                ("displayName", 2),
+                ("platform", 4),
+                ("version", 8),
+                ("address", 16),
+                ("userAgent", 32),
+                ("deviceKey", 64)
+            ]
+        );
+        assert_eq!(BTreeSet::from(STORED_CLIENT_FIELDS), BTreeSet::from(ClientField::ALL), "one would not be stored");
+    }
+
+    #[test]
+    fn presence_flags_are_those_of_every_release() {
+        let flags = [HAS_ROTATED, HAS_IDLE, HAS_REPLACED, HAS_PREVIOUS, HAS_END, HAS_END_TEXT, HAS_END_ACTOR];
+        assert_eq!(flags, [1, 2, 4, 8, 16, 32, 64]);
+        assert_eq!([VERSION, ACTIVE, ENDED], *b"1ae");
+    }
+
+    #[test]
+    fn a_record_is_the_same_bytes_as_in_every_release() {
+        let session = full();
+        let record = encode(&session);
+        let hex: String = record.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = concat!(
+            "3165018bcfe87540000600056c6170746f706f776e65727f80d095ffbc310780adf180bd310380dddb0180b8992980f0",
+            "b252a0dd9bffbc31c0ee6d01010101010101010101010101010101010101010101010101010101010101010202020202",
+            "02020202020202020202020202020202020202020202020202020280b29fffbc31904e03030303030303030303030303",
+            "0303030303030303030303030303030303030303e0f7a7ffbc310661206e6f746508616e206163746f727f0674686520",
+            "69640f74686520646973706c61794e616d650c74686520706c6174666f726d0b7468652076657273696f6e0b74686520",
+            "616464726573730d74686520757365724167656e740d746865206465766963654b6579c043319b",
+        );
+        assert_eq!(hex, expected);
+        assert_eq!(decode(session.id, &record, None), Ok(session));
     }
 }
