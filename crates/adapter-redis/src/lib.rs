@@ -25,6 +25,7 @@ mod role;
 mod scripts;
 mod secrets;
 mod sentinel;
+mod setting_error;
 mod slot;
 mod store;
 mod target;
@@ -43,7 +44,7 @@ mod write;
 use async_trait::async_trait;
 pub use names::Names;
 pub use options::{Durability, Options};
-pub use secrets::check_password_file;
+pub use setting_error::SettingError;
 pub use store::RedisStore;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,

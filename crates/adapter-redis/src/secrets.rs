@@ -7,11 +7,9 @@ use redis::RedisConnectionInfo;
 use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
+use crate::setting_error::SettingError;
 use crate::tls::{self, TlsFiles};
 use crate::trouble::Trouble;
-
-/// What is wrong with a setting: its name, and the problem.
-pub(crate) type Problem = (&'static str, String);
 
 /// Where what it takes to be let in is kept. Has no `Debug`: it may hold a password.
 #[derive(Clone, Default)]
@@ -40,15 +38,14 @@ impl Secrets {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`Problem`] that never repeats what a file holds.
-    pub(crate) fn read(&self) -> Result<Entry, Problem> {
+    /// [`SettingError`] that never repeats what a file holds.
+    pub(crate) fn read(&self) -> Result<Entry, SettingError> {
         // The name of a library is nothing that a server has to know, nor a right that a user has to have.
         let mut sign_in = RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
         if let Some(username) = &self.username {
             sign_in = sign_in.set_username(username);
         }
-        let read = |(setting, file): &(_, PathBuf)| read_password(file).map_err(|message| (*setting, message));
-        let from_file = self.password_file.as_ref().map(read).transpose()?;
+        let from_file = self.password_file.as_ref().map(|(setting, file)| read_password(setting, file)).transpose()?;
         if let Some(password) = from_file.as_ref().or(self.password.as_ref()) {
             sign_in = sign_in.set_password(password.as_str());
         }
@@ -61,29 +58,28 @@ impl Secrets {
         let secrets = self.clone();
         let read = tokio::task::spawn_blocking(move || secrets.read()).await;
         let read = read.map_err(|error| Trouble::Unsent(format!("the settings' files could not be read: {error}")))?;
-        read.map_err(|(setting, message)| Trouble::Unsent(format!("{setting}: {message}")))
+        read.map_err(|error| Trouble::Unsent(error.to_string()))
     }
 }
 
-/// Checks that a file holds a password: its first line.
-///
-/// # Errors
-/// What is wrong with the file, without what it holds.
-pub fn check_password_file(file: &Path) -> Result<(), String> {
-    read_password(file).map(drop)
-}
-
-fn read_password(file: &Path) -> Result<Zeroizing<String>, String> {
-    let text = std::fs::read_to_string(file).map(Zeroizing::new);
-    let text = text.map_err(|error| format!("could not read {}: {error}", file.display()))?;
+/// Reads the password, which is the first line of the file.
+fn read_password(setting: &'static str, file: &Path) -> Result<Zeroizing<String>, SettingError> {
+    let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|error| {
+        SettingError::new(setting, format!("could not read {}: {error}", file.display())).with_source(error)
+    })?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Zeroizing::new(line.to_owned())),
-        _ => Err(format!("{}: its first line is empty; write the password there", file.display())),
+        _ => {
+            let message = format!("{}: its first line is empty; write the password there", file.display());
+            Err(SettingError::new(setting, message))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
 
     #[test]
@@ -101,9 +97,14 @@ mod tests {
         }
         for bad in [&b""[..], b"\nhunter2\n", b"hunter2\xff\n"] {
             std::fs::write(&file, bad).unwrap();
-            let (setting, message) = secrets.read().err().unwrap();
-            assert_eq!(setting, "redis.password_file");
+            let error = secrets.read().err().unwrap();
+            assert_eq!(error.setting, "redis.password_file");
+            let message = error.to_string();
             assert!(message.contains("password") && !message.contains("hunter2"), "{message}");
         }
+        std::fs::remove_file(&file).unwrap();
+        let error = secrets.read().err().unwrap();
+        let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+        assert_eq!(source.map(std::io::Error::kind), Some(std::io::ErrorKind::NotFound));
     }
 }

@@ -13,6 +13,7 @@ use crate::keys::Keys;
 use crate::nears::Nears;
 use crate::options::{Durability, Options};
 use crate::replicate::Replicator;
+use crate::setting_error::SettingError;
 use crate::target::{Limits, Target};
 use crate::time::{FleetClock, steady};
 use crate::wire::Wire;
@@ -60,15 +61,26 @@ impl RedisStore {
         Self::connect_with(options, Arc::clone(&clock), Some(clock)).await
     }
 
+    /// Checks the settings without connecting: their form, and the files that they name.
+    ///
+    /// # Errors
+    /// [`SettingError`] for the first setting that cannot be used.
+    pub fn check_options(options: &Options) -> Result<(), SettingError> {
+        Self::keys(options)?;
+        Target::new(options).map(drop)
+    }
+
+    fn keys(options: &Options) -> Result<Keys, SettingError> {
+        let message = "it takes 1 to 64 characters without spaces, braces and wildcards";
+        Keys::new(&options.prefix).ok_or_else(|| SettingError::new("redis.prefix", message))
+    }
+
     async fn connect_with(
         options: Options,
         wall: Arc<dyn Clock>,
         own_time: Option<Arc<dyn Clock>>,
     ) -> Result<Arc<Self>, StoreError> {
-        let keys = Keys::new(&options.prefix).ok_or_else(|| StoreError::Unavailable {
-            location: "redis.prefix".to_owned(),
-            message: "it takes 1 to 64 characters without spaces, braces and wildcards".to_owned(),
-        })?;
+        let keys = Self::keys(&options)?;
         let target = Target::new(&options)?;
         let wire = Wire::new(&target);
         let fleet = Arc::new(FleetClock::default());

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_ports::StoreError;
-
 use crate::dial::Access;
 use crate::options::Options;
 use crate::secrets::Secrets;
+use crate::setting_error::SettingError;
 use crate::tls::TlsFiles;
 use crate::url::{self, Topology, URL_FORMS};
 
@@ -42,17 +41,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(options: &Options) -> Result<Self, StoreError> {
-        let refuse = |setting: &str, message| StoreError::Unavailable { location: setting.to_owned(), message };
+    pub(crate) fn new(options: &Options) -> Result<Self, SettingError> {
         let parsed = url::parse(&options.url).map_err(|message| {
             let message = if message.is_empty() { message } else { format!("{message}; ") };
-            refuse("redis.url", format!("{message}it takes {URL_FORMS}"))
+            SettingError::new("redis.url", format!("{message}it takes {URL_FORMS}"))
         })?;
         let tls = TlsFiles { ca: options.tls_ca.clone(), cert: options.tls_cert.clone(), key: options.tls_key.clone() };
         if !parsed.tls && (tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some()) {
-            let message =
-                "it asks for no TLS, but redis.tls_ca, tls_cert or tls_key is set: write rediss://".to_owned();
-            return Err(refuse("redis.url", message));
+            let message = "it asks for no TLS, but redis.tls_ca, tls_cert or tls_key is set: write rediss://";
+            return Err(SettingError::new("redis.url", message));
         }
         let secrets = Secrets {
             username: options.username.clone().or(parsed.username),
@@ -65,8 +62,7 @@ impl Target {
         let sentinel_password = sentinel_password.map(|file| ("redis.sentinel_password_file", file));
         // What is wrong with a file from the start is told at the start, by the name of its setting.
         let of_sentinels = Secrets { password_file: sentinel_password.clone(), ..Secrets::default() };
-        let read = secrets.read().and_then(|_| of_sentinels.read());
-        read.map_err(|(setting, message)| refuse(setting, message))?;
+        secrets.read().and_then(|_| of_sentinels.read())?;
         let location = location(&parsed.topology);
         let access = Access {
             secrets,

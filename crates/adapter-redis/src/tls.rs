@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::secrets::Problem;
+use crate::setting_error::SettingError;
 
 /// The files (PEM) that say whom to trust, and who to be.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub(crate) struct TlsFiles {
 }
 
 /// What the files hold now.
-pub(crate) fn config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Problem> {
+pub(crate) fn config(files: &TlsFiles) -> Result<Arc<ClientConfig>, SettingError> {
     let roots = match &files.ca {
         Some(file) => given(file)?,
         None => system()?,
@@ -27,59 +27,65 @@ pub(crate) fn config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Problem> {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(ring)
         .with_safe_default_protocol_versions()
-        .map_err(|error| ("redis.url", format!("TLS cannot be set up: {error}")))?
+        .map_err(|error| SettingError::new("redis.url", format!("TLS cannot be set up: {error}")))?
         .with_root_certificates(roots);
     let config = match (&files.cert, &files.key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(certificate), Some(key)) => {
             let chain = certificates("redis.tls_cert", certificate)?;
             let read = PrivateKeyDer::from_pem_file(key);
-            let read = read.map_err(|error| ("redis.tls_key", unreadable(key, "private key", &error)))?;
+            let read = read.map_err(|error| unreadable("redis.tls_key", key, "private key", error))?;
             builder.with_client_auth_cert(chain, read).map_err(|error| {
-                ("redis.tls_key", format!("{}: it is no key for redis.tls_cert: {error}", key.display()))
+                let message = format!("{}: it is no key for redis.tls_cert: {error}", key.display());
+                SettingError::new("redis.tls_key", message)
             })?
         }
-        (Some(_), None) => return Err(("redis.tls_key", "it is missing: redis.tls_cert needs its key".to_owned())),
-        (None, Some(_)) => return Err(("redis.tls_cert", "it is missing: redis.tls_key is set".to_owned())),
+        (Some(_), None) => {
+            return Err(SettingError::new("redis.tls_key", "it is missing: redis.tls_cert needs its key"));
+        }
+        (None, Some(_)) => return Err(SettingError::new("redis.tls_cert", "it is missing: redis.tls_key is set")),
     };
     Ok(Arc::new(config))
 }
 
-fn given(file: &Path) -> Result<RootCertStore, Problem> {
+fn given(file: &Path) -> Result<RootCertStore, SettingError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("redis.tls_ca", file)? {
         roots.add(certificate).map_err(|error| {
-            ("redis.tls_ca", format!("{}: a certificate in it is of no use: {error}", file.display()))
+            let message = format!("{}: a certificate in it is of no use: {error}", file.display());
+            SettingError::new("redis.tls_ca", message)
         })?;
     }
     Ok(roots)
 }
 
-fn system() -> Result<RootCertStore, Problem> {
+fn system() -> Result<RootCertStore, SettingError> {
     let mut roots = RootCertStore::empty();
     let (taken, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if taken == 0 {
-        let message = "this system trusts no certificate authorities; name the server's in it".to_owned();
-        return Err(("redis.tls_ca", message));
+        let message = "this system trusts no certificate authorities; name the server's in it";
+        return Err(SettingError::new("redis.tls_ca", message));
     }
     Ok(roots)
 }
 
-fn certificates(setting: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+fn certificates(setting: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, SettingError> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|error| (setting, unreadable(file, "certificate", &error)))?;
+    let found = read.map_err(|error| unreadable(setting, file, "certificate", error))?;
     if found.is_empty() {
-        return Err((setting, format!("{}: it holds no certificate (PEM)", file.display())));
+        return Err(SettingError::new(setting, format!("{}: it holds no certificate (PEM)", file.display())));
     }
     Ok(found)
 }
 
-fn unreadable(file: &Path, what: &str, error: &rustls::pki_types::pem::Error) -> String {
+fn unreadable(setting: &'static str, file: &Path, what: &str, error: rustls::pki_types::pem::Error) -> SettingError {
     use rustls::pki_types::pem::Error;
     match error {
-        Error::Io(error) => format!("could not read {}: {error}", file.display()),
-        Error::NoItemsFound => format!("{}: it holds no {what} (PEM)", file.display()),
-        // The error may repeat a line of the file.
-        _ => format!("{}: it is no {what} (PEM)", file.display()),
+        Error::Io(error) => {
+            SettingError::new(setting, format!("could not read {}: {error}", file.display())).with_source(error)
+        }
+        Error::NoItemsFound => SettingError::new(setting, format!("{}: it holds no {what} (PEM)", file.display())),
+        // The error may repeat a line of the file, so it is neither told nor kept as the source.
+        _ => SettingError::new(setting, format!("{}: it is no {what} (PEM)", file.display())),
     }
 }

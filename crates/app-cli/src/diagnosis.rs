@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tenure_ports::{Diagnosis, Severity};
 
 use crate::masking;
+use crate::settings::SettingsError;
 
 /// A diagnosis whose texts show no secret.
 pub(crate) fn diagnosis(severity: Severity, finding: impl Into<String>, advice: impl Into<String>) -> Diagnosis {
@@ -14,6 +15,12 @@ pub(crate) fn diagnosis(severity: Severity, finding: impl Into<String>, advice: 
 pub(crate) fn masked(diagnosis: Diagnosis) -> Diagnosis {
     let safe = |text: String| masking::masked(&text).into_owned();
     Diagnosis { finding: safe(diagnosis.finding), advice: safe(diagnosis.advice), ..diagnosis }
+}
+
+/// The diagnoses for settings that cannot be used, one for each problem.
+pub(crate) fn settings_failures(error: &SettingsError) -> impl Iterator<Item = Diagnosis> {
+    let advice = "correct it (tenure config set, or an editor); until then no command runs";
+    error.0.iter().map(move |problem| diagnosis(Severity::Failure, problem.as_str(), advice))
 }
 
 /// The stable code: `ok`, `warn` or `fail`.

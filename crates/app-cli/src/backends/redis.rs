@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tenure_adapter_redis::{Durability, Options, RedisStore, check_password_file};
+use tenure_adapter_redis::{Durability, Options, RedisStore};
 pub(crate) use tenure_adapter_redis::{URL_FORMS, check_url};
 use tenure_domain::Millis;
 use tenure_ports::{Backend as _, Diagnosis};
 
 use super::OpenBackend;
+use crate::diagnosis::settings_failures;
 use crate::error::CliError;
 use crate::settings::{Settings, SettingsError};
 use crate::system::SystemClock;
@@ -31,23 +32,26 @@ pub(super) async fn open(settings: &Settings) -> Result<OpenBackend, CliError> {
     Ok(OpenBackend { backend: store, _temporary: None })
 }
 
-/// Connects and examines the server.
-///
-/// # Errors
-/// [`CliError::Settings`].
-pub(super) async fn diagnose(settings: &Settings) -> Result<Vec<Diagnosis>, CliError> {
-    match RedisStore::connect(options(settings)?, Arc::new(SystemClock)).await {
-        Ok(store) => Ok(store.diagnose().await),
-        Err(error) => Ok(vec![Diagnosis::failure(error.to_string(), "start it, or correct redis.url")]),
+/// Connects and examines the server. Settings that cannot be used are among the findings.
+pub(super) async fn diagnose(settings: &Settings) -> Vec<Diagnosis> {
+    let options = match options(settings) {
+        Ok(options) => options,
+        Err(error) => return settings_failures(&error).collect(),
+    };
+    match RedisStore::connect(options, Arc::new(SystemClock)).await {
+        Ok(store) => store.diagnose().await,
+        Err(error) => vec![Diagnosis::failure(error.to_string(), "start it, or correct redis.url")],
     }
 }
 
-fn options(settings: &Settings) -> Result<Options, CliError> {
+/// The options of the Redis store, checked with the files that they name: a file that cannot be used is an error in the
+/// settings, and not a store that cannot be reached.
+fn options(settings: &Settings) -> Result<Options, SettingsError> {
     let text = |name| settings.text(name);
     let path = |name| settings.text(name).map(PathBuf::from);
     let mut options = Options::new(&text("redis.url").unwrap_or_default());
-    options.password_file = password_file(settings, "redis.password_file")?;
-    options.sentinel_password_file = password_file(settings, "redis.sentinel_password_file")?;
+    options.password_file = path("redis.password_file");
+    options.sentinel_password_file = path("redis.sentinel_password_file");
     options.prefix = text("redis.prefix").unwrap_or(options.prefix);
     options.tls_ca = path("redis.tls_ca");
     options.tls_cert = path("redis.tls_cert");
@@ -61,14 +65,6 @@ fn options(settings: &Settings) -> Result<Options, CliError> {
     options.response_timeout = span("redis.response_timeout", options.response_timeout);
     options.connect_timeout = span("redis.connect_timeout", options.connect_timeout);
     options.operation_timeout = span("redis.operation_timeout", options.operation_timeout);
+    RedisStore::check_options(&options).map_err(|error| SettingsError::one(error.to_string()))?;
     Ok(options)
-}
-
-/// A file with a password, which the store reads again for each connection.
-fn password_file(settings: &Settings, name: &str) -> Result<Option<PathBuf>, CliError> {
-    let Some(file) = settings.text(name).map(PathBuf::from) else {
-        return Ok(None);
-    };
-    check_password_file(&file).map_err(|problem| SettingsError::one(format!("{name}: {problem}")))?;
-    Ok(Some(file))
 }

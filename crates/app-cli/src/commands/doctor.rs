@@ -65,8 +65,7 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(),
             is_there = exists;
         }
         Err(error) => {
-            let advice = "correct it (tenure config set, or an editor); until then no command runs";
-            findings.extend(error.0.iter().map(|problem| diagnosis(Severity::Failure, problem.as_str(), advice)));
+            findings.extend(diagnosis::settings_failures(&error));
         }
     }
     print(&findings, done.as_ref(), out)?;

@@ -201,9 +201,37 @@ fn a_redis_that_became_a_replica_is_5_and_told_what_to_do() {
     assert!(ran.err.contains(&format!("redis at 127.0.0.1:{}", server.port())), "{ran:?}");
     home.run(&["doctor"]).fails(1, "");
     assert!(home.run(&["doctor"]).out.contains(&told));
-    let file = home.path("password");
-    home.set("TENURE_REDIS__SENTINEL_PASSWORD_FILE", &file.display().to_string());
-    home.run(&["sessions", "list"]).fails(2, "redis.sentinel_password_file: could not read");
+}
+
+#[test]
+fn a_redis_setting_whose_file_cannot_be_used_is_2_before_any_server_is_asked() {
+    let files = ["password_file", "sentinel_password_file", "tls_ca", "tls_cert"];
+    let url = format!("rediss://user:geheim@127.0.0.1:{}", free_port());
+    for (name, text, message) in [("gone", None, "could not read"), ("empty", Some(""), "it holds no|is empty")] {
+        for setting in files {
+            let mut home = Home::json();
+            let file = text.map_or_else(|| home.path(name), |text| home.write(name, text));
+            home.set("TENURE_BACKEND", "redis");
+            home.set("TENURE_REDIS_URL", &url);
+            home.set(&format!("TENURE_REDIS__{}", setting.to_uppercase()), &file.display().to_string());
+            if setting == "tls_cert" {
+                home.set("TENURE_REDIS__TLS_KEY", &file.display().to_string());
+            }
+            let ran = home.run(&["sessions", "list"]);
+            ran.fails(2, &format!("redis.{setting}: "));
+            assert!(message.split('|').any(|message| ran.err.contains(message)), "{ran:?}");
+            assert!(ran.err.contains(&file.display().to_string()) && !ran.err.contains("geheim"), "{ran:?}");
+            // A diagnosis goes on: the setting is one of its findings.
+            let found = home.run(&["doctor"]);
+            assert_eq!(found.code, Some(1), "{found:?}");
+            assert!(found.out.contains(&format!("redis.{setting}: ")), "{found:?}");
+            assert!(found.out.contains("until then no command runs"), "{found:?}");
+        }
+    }
+    let mut home = Home::json();
+    home.set("TENURE_BACKEND", "redis");
+    home.set("TENURE_REDIS__TLS_CA", "/nowhere/ca.pem");
+    home.run(&["sessions", "list"]).fails(2, "redis.url: it asks for no TLS");
 }
 
 #[test]
