@@ -4,48 +4,19 @@
 //! Verification is one plain read. Every call has a deadline. What may live no longer than a session expires by
 //! itself, so nothing leaks where every process dies.
 
-mod cluster;
-mod dial;
-mod ends;
-mod errand;
-mod examine;
-mod feed;
-mod keys;
-mod link;
-mod names;
-mod near;
-mod nears;
+mod cache;
+mod client;
 mod options;
-mod overheard;
-mod purge;
-mod read;
-mod record;
-mod replicate;
-mod role;
-mod scripts;
-mod secrets;
-mod sentinel;
+mod repository;
 mod setting_error;
-mod slot;
-mod store;
-mod target;
 #[cfg(feature = "test-server")]
 pub mod test_server;
-mod time;
-mod tls;
-mod tracking;
-mod trouble;
-mod url;
-mod walk;
-mod way;
-mod wire;
-mod write;
 
 use async_trait::async_trait;
-pub use names::Names;
+pub use client::resolver::Resolver;
 pub use options::{Durability, Options};
+pub use repository::RedisStore;
 pub use setting_error::SettingError;
-pub use store::RedisStore;
 use tenure_domain::{
     Commit, Device, DeviceId, Filter, IdPrefix, Revision, Session, SessionId, SortKey, Timestamp, Touch,
 };
@@ -54,7 +25,7 @@ use tenure_ports::{
     SessionRepository, SessionUpkeep, StoreError,
 };
 
-pub use url::{URL_FORMS, check_url};
+pub use client::url::{URL_FORMS, check_url};
 
 #[async_trait]
 impl SessionCommits for RedisStore {
@@ -82,7 +53,7 @@ impl SessionCommits for RedisStore {
 #[async_trait]
 impl SessionQueries for RedisStore {
     async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
-        self.ids_starting_with(prefix, limit).await
+        self.read_ids_with_prefix(prefix, limit).await
     }
 
     async fn page(
@@ -92,7 +63,7 @@ impl SessionQueries for RedisStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        self.page_of(filter, now, after, limit).await
+        self.read_page(filter, now, after, limit).await
     }
 
     async fn list_sorted(
@@ -102,7 +73,7 @@ impl SessionQueries for RedisStore {
         sort: SortKey,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError> {
-        self.top_of(filter, now, sort, limit).await
+        self.read_sorted(filter, now, sort, limit).await
     }
 
     async fn subscribe(&self) -> Result<EventStream, StoreError> {
@@ -113,7 +84,7 @@ impl SessionQueries for RedisStore {
 #[async_trait]
 impl SessionUpkeep for RedisStore {
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
-        self.purge_some(purge, after).await
+        self.purge_part(purge, after).await
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
@@ -123,6 +94,6 @@ impl SessionUpkeep for RedisStore {
 
 impl SessionRepository for RedisStore {
     fn cache(&self) -> Option<&dyn SessionCache> {
-        self.near.as_deref().map(|near| near as &dyn SessionCache)
+        self.cache.as_deref().map(|cache| cache as &dyn SessionCache)
     }
 }

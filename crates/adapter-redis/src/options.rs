@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tenure_domain::Millis;
 
-use crate::names::Names;
+use crate::client::resolver::Resolver;
 
 /// When a commit counts as durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct Options {
     /// What the server lists the connection as.
     pub client_name: String,
     /// How the addresses of a host are found.
-    pub names: Names,
+    pub names: Resolver,
 }
 
 impl Options {
@@ -71,7 +71,7 @@ impl Options {
             connect_timeout: Millis::new(500),
             operation_timeout: Millis::seconds(1),
             client_name: "tenure".to_owned(),
-            names: Names::default(),
+            names: Resolver::default(),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod client_cache;
 mod cluster;
 mod connection;
 mod contract;
 mod damage;
 mod durability;
+mod events;
 mod expiry;
-mod feed;
-mod near;
 mod rights;
 mod role;
 mod secrets;

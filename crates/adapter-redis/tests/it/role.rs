@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::test_server::{BUSY, Cluster, Sentinels, Server, free_port, patient};
-use tenure_adapter_redis::{Durability, Names, Options, RedisStore};
+use tenure_adapter_redis::{Durability, Options, RedisStore, Resolver};
 use tenure_domain::{Policy, Session, SessionId};
 use tenure_ports::{CommitError, FindOptions, StoreError, StoreEvent, prelude::*};
 use tokio::net::TcpListener;
@@ -252,7 +252,7 @@ async fn a_server_whose_name_leads_elsewhere_is_left() {
     let at = |server: &Server| SocketAddr::from(([127, 0, 0, 1], server.port()));
     let leads_to = Arc::new(Mutex::new(vec![at(&old)]));
     let names = Arc::clone(&leads_to);
-    let names = Names::new(move |host, _| {
+    let names = Resolver::new(move |host, _| {
         assert_eq!(host, "db.example");
         Ok(names.lock().unwrap().clone())
     });
@@ -292,7 +292,7 @@ async fn the_addresses_of_a_name_are_tried_in_turn() {
     demote(&replica);
     let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let all = vec![at(free_port()), silent.local_addr().unwrap(), at(replica.port()), at(server.port())];
-    let names = Names::new(move |_, _| Ok(all.clone()));
+    let names = Resolver::new(move |_, _| Ok(all.clone()));
     let store = open(Options { near_cache: true, names, ..brief("redis://db.example") }).await;
     let mut feed = store.subscribe().await.unwrap();
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
@@ -300,10 +300,10 @@ async fn the_addresses_of_a_name_are_tried_in_turn() {
     keep(&store, session.id).await;
     // What a server said is told, and by which address, rather than that another is silent.
     let bad = vec![at(free_port()), at(replica.port())];
-    let names = Names::new(move |_, _| Ok(bad.clone()));
+    let names = Resolver::new(move |_, _| Ok(bad.clone()));
     let told = refusal(Options { names, ..brief("redis://db.example") }).await;
     assert!(told.contains(&format!("127.0.0.1:{}: the server is a replica", replica.port())), "{told}");
-    let names = Names::new(|_, _| Err(std::io::Error::other("no such name")));
+    let names = Resolver::new(|_, _| Err(std::io::Error::other("no such name")));
     let told = refusal(Options { names, ..brief("redis://db.example") }).await;
     assert!(told.contains("db.example could not be found: no such name"), "{told}");
 }

@@ -7,62 +7,62 @@ use tenure_domain::{Device, DeviceId, Revision, RevocationWatermark, Session, Se
 use tenure_ports::StoreError;
 use tokio::time::{Instant, timeout_at};
 
-use crate::record;
-use crate::scripts::LOAD;
-use crate::store::RedisStore;
-use crate::trouble::{NO_ANSWER, Trouble, corrupt};
-use crate::wire::{Invocation, Request};
+use crate::client::request_error::{NO_ANSWER, RequestError, corrupt};
+use crate::client::{Invocation, Request};
+use crate::repository::RedisStore;
+use crate::repository::record;
+use crate::repository::scripts::LOAD;
 
 impl RedisStore {
     /// One plain read of two strings; only where there is no record, one more to tell absence from damage.
     pub(crate) async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let Some(nears) = &self.near else {
-            return Ok(self.find_plainly(id).await?.map(|session| self.ends.correct(session)));
+        let Some(cache) = &self.cache else {
+            return Ok(self.find_plainly(id).await?.map(|session| self.recent_ends.correct(session)));
         };
         let deadline = Instant::now() + self.limits.operation;
-        if let Some(near) = nears.of(id)
-            && let Some(found) = self.find_and_keep(&near, id).await
+        if let Some(cache) = cache.of(id)
+            && let Some(found) = self.find_and_cache(&cache, id).await
         {
-            return found.map(|session| Some(self.ends.correct(session)));
+            return found.map(|session| Some(self.recent_ends.correct(session)));
         }
-        let late = |_| Err(self.wire.fail(Trouble::Lost(NO_ANSWER.to_owned()), String::new));
+        let late = |_| Err(self.client.fail(RequestError::OutcomeUnknown(NO_ANSWER.to_owned()), String::new));
         let found = timeout_at(deadline, self.find_plainly(id)).await.unwrap_or_else(late)?;
-        Ok(found.map(|session| self.ends.correct(session)))
+        Ok(found.map(|session| self.recent_ends.correct(session)))
     }
 
     /// One plain read: of the record alone, until a session shows up that also needs its activity.
     pub(crate) async fn find_session_for_use(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        if self.near.is_some() || self.idle_seen.load(Ordering::Relaxed) {
+        if self.cache.is_some() || self.idle_seen.load(Ordering::Relaxed) {
             return self.find_session(id).await;
         }
         let key = self.keys.session(id);
         let mut command = redis::cmd("GET");
         command.arg(&key);
-        let answer = self.wire.read(&Request::Plain(command)).await;
-        let session = match answer.map_err(|trouble| self.wire.fail(trouble, || key))? {
+        let answer = self.client.send_repeatable(&Request::Plain(command)).await;
+        let session = match answer.map_err(|failure| self.client.fail(failure, || key))? {
             Value::BulkString(record) => self.decode(id, &record, &Value::Nil)?,
             Value::Nil => return Ok(None),
-            _ => return Err(self.strange()),
+            _ => return Err(self.unexpected_reply()),
         };
         if session.depends_on_activity() {
             self.idle_seen.store(true, Ordering::Relaxed);
             return self.find_session(id).await;
         }
-        Ok(Some(self.ends.correct(session)))
+        Ok(Some(self.recent_ends.correct(session)))
     }
 
     async fn find_plainly(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         let key = self.keys.session(id);
         let mut command = redis::cmd("MGET");
         command.arg(&key).arg(self.keys.activity(id));
-        let answer = self.wire.read(&Request::Plain(command)).await;
-        match answer.map_err(|trouble| self.wire.fail(trouble, || key.clone()))? {
+        let answer = self.client.send_repeatable(&Request::Plain(command)).await;
+        match answer.map_err(|failure| self.client.fail(failure, || key.clone()))? {
             Value::Array(values) => match <[Value; 2]>::try_from(values) {
                 Ok([Value::BulkString(record), activity]) => self.decode(id, &record, &activity).map(Some),
                 Ok([Value::Nil, _]) => self.absent(key).await.map(|()| None),
-                _ => Err(self.strange()),
+                _ => Err(self.unexpected_reply()),
             },
-            _ => Err(self.strange()),
+            _ => Err(self.unexpected_reply()),
         }
     }
 
@@ -70,12 +70,12 @@ impl RedisStore {
     async fn absent(&self, key: String) -> Result<(), StoreError> {
         let mut command = redis::cmd("STRLEN");
         command.arg(&key);
-        let answer = self.wire.read(&Request::Plain(command)).await;
-        answer.map(drop).map_err(|trouble| self.wire.fail(trouble, || key))
+        let answer = self.client.send_repeatable(&Request::Plain(command)).await;
+        answer.map(drop).map_err(|failure| self.client.fail(failure, || key))
     }
 
     pub(crate) fn decode(&self, id: SessionId, record: &[u8], activity: &Value) -> Result<Session, StoreError> {
-        let damaged = |key: String, message: &str| corrupt(&self.wire.location, &key, message);
+        let damaged = |key: String, message: &str| corrupt(&self.client.location, &key, message);
         let activity = match activity {
             Value::Nil => None,
             Value::BulkString(text) if text.is_empty() => None,
@@ -84,7 +84,7 @@ impl RedisStore {
                 let millis = millis.ok_or_else(|| damaged(self.keys.activity(id), "it holds no time"))?;
                 Some(Timestamp::from_millis(millis))
             }
-            _ => return Err(self.strange()),
+            _ => return Err(self.unexpected_reply()),
         };
         record::decode(id, record, activity).map_err(|message| damaged(self.keys.session(id), &message))
     }
@@ -111,10 +111,10 @@ impl RedisStore {
     }
 
     async fn restore_ends_of(&self, device: &Device) -> Result<bool, StoreError> {
-        let forgotten = device.sessions().iter().filter(|session| self.ends.contradict(session));
+        let forgotten = device.sessions().iter().filter(|session| self.recent_ends.contradict(session));
         let forgotten: Vec<SessionId> = forgotten.map(|session| session.id).collect();
         for id in &forgotten {
-            self.restore_end(*id).await?;
+            self.reassert_end(*id).await?;
         }
         Ok(!forgotten.is_empty())
     }
@@ -123,9 +123,9 @@ impl RedisStore {
         let key = self.keys.device(device);
         let mut call = Invocation::new(&LOAD, vec![key.clone()]);
         call.arg(self.keys.base(tenure_domain::Bucket::of(device))).arg("");
-        let answer = self.wire.read(&Request::Script(call)).await;
-        let values = answer.map_err(|trouble| self.wire.fail(trouble, || format!("{key} or one of its sessions")))?;
-        let loaded = self.loaded(values)?.ok_or_else(|| self.strange())?;
+        let answer = self.client.send_repeatable(&Request::Script(call)).await;
+        let values = answer.map_err(|failure| self.client.fail(failure, || format!("{key} or one of its sessions")))?;
+        let loaded = self.loaded(values)?.ok_or_else(|| self.unexpected_reply())?;
         Ok(loaded.into_device(device.clone()))
     }
 
@@ -133,43 +133,43 @@ impl RedisStore {
         let key = self.keys.session(id);
         let mut call = Invocation::new(&LOAD, vec![key.clone()]);
         call.arg(self.keys.base(id.bucket())).arg(id.to_ascii());
-        let answer = self.wire.read(&Request::Script(call)).await;
-        let values = answer.map_err(|trouble| self.wire.fail(trouble, || format!("{key} or one of its device")))?;
+        let answer = self.client.send_repeatable(&Request::Script(call)).await;
+        let values = answer.map_err(|failure| self.client.fail(failure, || format!("{key} or one of its device")))?;
         let Some(loaded) = self.loaded(values)? else {
             return Ok(None);
         };
         let device = loaded.sessions.iter().find(|session| session.id == id).map(|session| session.device.clone());
-        Ok(Some(loaded.into_device(device.ok_or_else(|| self.strange())?)))
+        Ok(Some(loaded.into_device(device.ok_or_else(|| self.unexpected_reply())?)))
     }
 
     fn loaded(&self, value: Value) -> Result<Option<Loaded>, StoreError> {
         let values = match value {
             Value::Nil => return Ok(None),
             Value::Array(values) => values,
-            _ => return Err(self.strange()),
+            _ => return Err(self.unexpected_reply()),
         };
         let [Value::BulkString(revision), Value::BulkString(watermark), rest @ ..] = &values[..] else {
-            return Err(self.strange());
+            return Err(self.unexpected_reply());
         };
         let mut sessions = Vec::with_capacity(rest.len() / 3);
         for entry in rest.chunks(3) {
             let [Value::BulkString(id), Value::BulkString(record), activity] = entry else {
-                return Err(self.strange());
+                return Err(self.unexpected_reply());
             };
-            let id = SessionId::from_ascii(id).map_err(|_| self.strange())?;
+            let id = SessionId::from_ascii(id).map_err(|_| self.unexpected_reply())?;
             sessions.push(self.decode(id, record, activity)?);
         }
         Ok(Some(Loaded {
-            revision: Revision::new(number(revision).ok_or_else(|| self.strange())?),
-            watermark: watermark_of(watermark).map_err(|()| self.strange())?,
+            revision: Revision::new(number(revision).ok_or_else(|| self.unexpected_reply())?),
+            watermark: watermark_of(watermark).map_err(|()| self.unexpected_reply())?,
             sessions,
         }))
     }
 
     /// An answer that no script and no command of ours gives.
-    pub(crate) fn strange(&self) -> StoreError {
+    pub(crate) fn unexpected_reply(&self) -> StoreError {
         StoreError::Corrupt {
-            location: self.wire.location.clone(),
+            location: self.client.location.clone(),
             message: format!(
                 "the keys below {} hold what tenure did not write; give it a prefix or a database of its own",
                 self.options.prefix

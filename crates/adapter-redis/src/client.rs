@@ -1,5 +1,21 @@
 //! Requests: plain commands and scripts, one or many, over whatever servers there are.
 
+pub(crate) mod cluster;
+pub(crate) mod config;
+pub(crate) mod connector;
+mod greeting_capture;
+pub(crate) mod managed_connection;
+pub(crate) mod request_error;
+pub(crate) mod resolver;
+pub(crate) mod retry;
+pub(crate) mod role;
+mod secrets;
+mod sentinel;
+pub(crate) mod slot;
+mod tls;
+pub(crate) mod topology;
+pub(crate) mod url;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -8,12 +24,11 @@ use redis::{Arg, Cmd, Pipeline, Value};
 use tenure_ports::StoreError;
 use tokio::time::Instant;
 
-use crate::errand::{Errand, Tail};
-use crate::scripts::Script;
-use crate::slot;
-use crate::target::{Limits, Target};
-use crate::trouble::Trouble;
-use crate::way::Way;
+use crate::client::config::{Config, Limits};
+use crate::client::request_error::RequestError;
+use crate::client::retry::{FollowUp, RequestExecutor};
+use crate::client::topology::Topology;
+use crate::repository::scripts::Script;
 
 /// Commands in one go; more would make others on the connection wait.
 const BATCH: usize = 256;
@@ -96,16 +111,20 @@ impl Request {
 }
 
 /// The way to the servers.
-pub(crate) struct Wire {
-    pub(crate) way: Arc<Way>,
+pub(crate) struct Client {
+    pub(crate) topology: Arc<Topology>,
     pub(crate) limits: Limits,
     pub(crate) location: String,
 }
 
-impl Wire {
+impl Client {
     /// Connects when there is something to send.
-    pub(crate) fn new(target: &Target) -> Self {
-        Self { way: Arc::new(Way::new(target)), limits: target.access.limits, location: target.location.clone() }
+    pub(crate) fn new(target: &Config) -> Self {
+        Self {
+            topology: Arc::new(Topology::new(target)),
+            limits: target.access.limits,
+            location: target.location.clone(),
+        }
     }
 
     /// When a call that begins now must have ended.
@@ -114,39 +133,39 @@ impl Wire {
     }
 
     /// Sends what changes nothing, or changes the same however often it is sent.
-    pub(crate) async fn read(&self, request: &Request) -> Result<Value, Trouble> {
-        let errand = Errand::new(&self.way, std::slice::from_ref(request), self.deadline());
-        errand.repeatable().run_one().await
+    pub(crate) async fn send_repeatable(&self, request: &Request) -> Result<Value, RequestError> {
+        let executor = RequestExecutor::new(&self.topology, std::slice::from_ref(request), self.deadline());
+        executor.repeatable().run_one().await
     }
 
     /// Sends what must not be done twice: again only where it certainly was not done.
-    pub(crate) async fn write(&self, invocation: Invocation) -> Result<Value, Trouble> {
+    pub(crate) async fn send_once(&self, invocation: Invocation) -> Result<Value, RequestError> {
         let request = Request::Script(invocation);
-        Errand::new(&self.way, std::slice::from_ref(&request), self.deadline()).run_one().await
+        RequestExecutor::new(&self.topology, std::slice::from_ref(&request), self.deadline()).run_one().await
     }
 
     /// The same, and right after it a command over the same connection, in one go with it; that command's answer is
     /// the second. A script that was refused has no second answer.
-    pub(crate) async fn write_then(
+    pub(crate) async fn send_once_then(
         &self,
         invocation: Invocation,
         then: &Cmd,
-    ) -> Result<(Value, Result<Value, Trouble>), Trouble> {
+    ) -> Result<(Value, Result<Value, RequestError>), RequestError> {
         let request = Request::Script(invocation);
-        let tail = Tail::new(then);
-        let errand = Errand::new(&self.way, std::slice::from_ref(&request), self.deadline());
-        let value = errand.followed_by(&tail).run_one().await?;
-        Ok((value, tail.answer()))
+        let follow_up = FollowUp::new(then);
+        let executor = RequestExecutor::new(&self.topology, std::slice::from_ref(&request), self.deadline());
+        let value = executor.followed_by(&follow_up).run_one().await?;
+        Ok((value, follow_up.answer()))
     }
 
     /// Sends several in one go and one command behind them, where there is one server for all: the answers, and that
     /// of the command. `None` where there are more servers.
-    pub(crate) async fn write_all_then(
+    pub(crate) async fn send_all_once_then(
         &self,
         invocations: &[Invocation],
         then: &Cmd,
-    ) -> Option<Result<Vec<Result<Value, Trouble>>, Trouble>> {
-        let Way::One(link) = &*self.way else {
+    ) -> Option<Result<Vec<Result<Value, RequestError>>, RequestError>> {
+        let Topology::One(link) = &*self.topology else {
             return None;
         };
         let mut pipeline = Pipeline::with_capacity(invocations.len() + 1);
@@ -158,24 +177,27 @@ impl Wire {
     }
 
     /// Sends many requests, each of which may be sent again.
-    pub(crate) async fn read_all(&self, requests: &[Request]) -> Result<Vec<Value>, Trouble> {
+    pub(crate) async fn send_all_repeatable(&self, requests: &[Request]) -> Result<Vec<Value>, RequestError> {
         let mut values = Vec::with_capacity(requests.len());
         for batch in requests.chunks(BATCH) {
             // Each batch has the time of a whole operation: a walk is as long as what it walks through.
-            values.extend(Errand::new(&self.way, batch, self.deadline()).repeatable().run().await?);
+            values.extend(RequestExecutor::new(&self.topology, batch, self.deadline()).repeatable().run().await?);
         }
         Ok(values)
     }
 
     /// Sends the same to every primary there is: one, or each of a cluster's.
-    pub(crate) async fn read_each(&self, command: &Cmd) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
+    pub(crate) async fn send_to_each_primary(
+        &self,
+        command: &Cmd,
+    ) -> Result<Vec<Result<Value, RequestError>>, RequestError> {
         let deadline = self.deadline();
-        let links = self.way.links(deadline).await?;
+        let links = self.topology.links(deadline).await?;
         Ok(join_all(links.iter().map(|link| link.send(command, deadline))).await)
     }
 
     /// A failed request as the port's error.
-    pub(crate) fn fail(&self, trouble: Trouble, key: impl FnOnce() -> String) -> StoreError {
-        trouble.into_store_error(&self.location, key)
+    pub(crate) fn fail(&self, failure: RequestError, key: impl FnOnce() -> String) -> StoreError {
+        failure.into_store_error(&self.location, key)
     }
 }

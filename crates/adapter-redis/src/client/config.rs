@@ -4,12 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dial::Access;
+use crate::client::resolver::Resolver;
+use crate::client::secrets::Secrets;
+use crate::client::tls::TlsFiles;
+use crate::client::url::{self, TopologyConfig, URL_FORMS};
 use crate::options::Options;
-use crate::secrets::Secrets;
 use crate::setting_error::SettingError;
-use crate::tls::TlsFiles;
-use crate::url::{self, Topology, URL_FORMS};
+
+/// What a connection needs, whichever server it is to.
+#[derive(Clone)]
+pub(crate) struct ConnectConfig {
+    pub(crate) secrets: Secrets,
+    pub(crate) names: Resolver,
+    /// What the server lists the connection as.
+    pub(crate) name: String,
+    pub(crate) limits: Limits,
+}
 
 /// The longest waits.
 #[derive(Clone, Copy, Debug)]
@@ -31,16 +41,16 @@ impl Limits {
 
 /// The servers to connect to.
 #[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) topology: Topology,
-    pub(crate) access: Arc<Access>,
+pub(crate) struct Config {
+    pub(crate) topology: TopologyConfig,
+    pub(crate) access: Arc<ConnectConfig>,
     /// A file with the password of the sentinels, where it is another than the servers', and the setting that names it.
     pub(crate) sentinel_password: Option<(&'static str, PathBuf)>,
     /// How messages name them: never with a password.
     pub(crate) location: String,
 }
 
-impl Target {
+impl Config {
     pub(crate) fn new(options: &Options) -> Result<Self, SettingError> {
         let parsed = url::parse(&options.url).map_err(|message| {
             let message = if message.is_empty() { message } else { format!("{message}; ") };
@@ -64,7 +74,7 @@ impl Target {
         let of_sentinels = Secrets { password_file: sentinel_password.clone(), ..Secrets::default() };
         secrets.read().and_then(|_| of_sentinels.read())?;
         let location = location(&parsed.topology);
-        let access = Access {
+        let access = ConnectConfig {
             secrets,
             names: options.names.clone(),
             name: options.client_name.clone(),
@@ -74,11 +84,13 @@ impl Target {
     }
 }
 
-fn location(topology: &Topology) -> String {
+fn location(topology: &TopologyConfig) -> String {
     let list = |addresses: &[url::Address]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match topology {
-        Topology::One(address) => format!("redis at {address}"),
-        Topology::Sentinel { sentinels, service } => format!("redis service {service} (sentinels {})", list(sentinels)),
-        Topology::Cluster(nodes) => format!("redis cluster at {}", list(nodes)),
+        TopologyConfig::One(address) => format!("redis at {address}"),
+        TopologyConfig::Sentinel { sentinels, service } => {
+            format!("redis service {service} (sentinels {})", list(sentinels))
+        }
+        TopologyConfig::Cluster(nodes) => format!("redis cluster at {}", list(nodes)),
     }
 }

@@ -8,9 +8,9 @@ use redis::{Cmd, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::target::Limits;
-use crate::trouble::{NO_ANSWER, Trouble};
-use crate::wire::{Invocation, Wire};
+use crate::client::config::Limits;
+use crate::client::request_error::{NO_ANSWER, RequestError};
+use crate::client::{Client, Invocation};
 
 /// Commits in one round.
 const ROUND: usize = 64;
@@ -19,9 +19,9 @@ const QUEUE: usize = 1_024;
 
 /// What came of a script and its replication.
 pub(crate) struct Replicated {
-    pub(crate) answer: Result<Value, Trouble>,
+    pub(crate) answer: Result<Value, RequestError>,
     /// Whether a replica has it, and all that was written before.
-    pub(crate) durable: Result<bool, Trouble>,
+    pub(crate) durable: Result<bool, RequestError>,
 }
 
 struct Job {
@@ -36,50 +36,50 @@ pub(crate) struct Replicator {
 }
 
 impl Replicator {
-    pub(crate) fn new(wire: Wire) -> Self {
-        let limits = wire.limits;
+    pub(crate) fn new(client: Client) -> Self {
+        let limits = client.limits;
         let (queue, jobs) = mpsc::channel(QUEUE);
-        tokio::spawn(run(wire, jobs));
+        tokio::spawn(run(client, jobs));
         Self { queue, limits }
     }
 
     /// Runs a script once.
     pub(crate) async fn write(&self, call: Invocation) -> Replicated {
-        let none = |message: &str, trouble: fn(String) -> Trouble| Replicated {
-            answer: Err(trouble(message.to_owned())),
+        let none = |message: &str, failure: fn(String) -> RequestError| Replicated {
+            answer: Err(failure(message.to_owned())),
             durable: Ok(false),
         };
         let (done, answer) = oneshot::channel();
         let sent = timeout(self.limits.operation, self.queue.send(Job { call, done })).await;
         if !matches!(sent, Ok(Ok(()))) {
-            return none("too many changes wait for the replicas", Trouble::Unsent);
+            return none("too many changes wait for the replicas", RequestError::NotSent);
         }
         match timeout(self.limits.operation, answer).await {
             Ok(Ok(replicated)) => replicated,
-            _ => none(NO_ANSWER, Trouble::Lost),
+            _ => none(NO_ANSWER, RequestError::OutcomeUnknown),
         }
     }
 }
 
-async fn run(wire: Wire, mut queue: mpsc::Receiver<Job>) {
+async fn run(client: Client, mut queue: mpsc::Receiver<Job>) {
     let mut wait = redis::cmd("WAIT");
     // Leaves the answer some time for its way.
-    wait.arg(1).arg(u64::try_from(wire.limits.response.mul_f64(0.8).as_millis()).unwrap_or(1).max(1));
+    wait.arg(1).arg(u64::try_from(client.limits.response.mul_f64(0.8).as_millis()).unwrap_or(1).max(1));
     let mut jobs = Vec::with_capacity(ROUND);
     while queue.recv_many(&mut jobs, ROUND).await > 0 {
         let (calls, waiting): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.call, job.done)).unzip();
-        for (replicated, done) in round(&wire, calls, &wait).await.into_iter().zip(waiting) {
+        for (replicated, done) in round(&client, calls, &wait).await.into_iter().zip(waiting) {
             // Whoever asked may have given up.
             let _ = done.send(replicated);
         }
     }
 }
 
-async fn round(wire: &Wire, calls: Vec<Invocation>, wait: &Cmd) -> Vec<Replicated> {
-    let shared = if calls.len() > 1 { wire.write_all_then(&calls, wait).await } else { None };
+async fn round(client: &Client, calls: Vec<Invocation>, wait: &Cmd) -> Vec<Replicated> {
+    let shared = if calls.len() > 1 { client.send_all_once_then(&calls, wait).await } else { None };
     let mut answers = match shared {
-        None => return join_all(calls.into_iter().map(|call| one(wire, call, wait))).await,
-        Some(Err(trouble)) => calls.iter().map(|_| Err(trouble.clone())).chain([Ok(Value::Nil)]).collect(),
+        None => return join_all(calls.into_iter().map(|call| one(client, call, wait))).await,
+        Some(Err(failure)) => calls.iter().map(|_| Err(failure.clone())).chain([Ok(Value::Nil)]).collect(),
         Some(Ok(answers)) => answers,
     };
     let durable = answers.pop().unwrap_or(Ok(Value::Nil)).map(|value| has_replica(&value));
@@ -88,9 +88,12 @@ async fn round(wire: &Wire, calls: Vec<Invocation>, wait: &Cmd) -> Vec<Replicate
         async move {
             match answer {
                 // Certainly not done: by itself it may find its server, or bring its script along.
-                Err(Trouble::NoScript | Trouble::Unsent(_) | Trouble::Elsewhere(_) | Trouble::Later(_)) => {
-                    one(wire, call, wait).await
-                }
+                Err(
+                    RequestError::NoScript
+                    | RequestError::NotSent(_)
+                    | RequestError::WrongServer(_)
+                    | RequestError::RetryLater(_),
+                ) => one(client, call, wait).await,
                 answer => Replicated { answer, durable },
             }
         }
@@ -98,10 +101,10 @@ async fn round(wire: &Wire, calls: Vec<Invocation>, wait: &Cmd) -> Vec<Replicate
     join_all(outcomes).await
 }
 
-async fn one(wire: &Wire, call: Invocation, wait: &Cmd) -> Replicated {
-    match wire.write_then(call, wait).await {
+async fn one(client: &Client, call: Invocation, wait: &Cmd) -> Replicated {
+    match client.send_once_then(call, wait).await {
         Ok((value, waited)) => Replicated { answer: Ok(value), durable: waited.map(|value| has_replica(&value)) },
-        Err(trouble) => Replicated { answer: Err(trouble), durable: Ok(false) },
+        Err(failure) => Replicated { answer: Err(failure), durable: Ok(false) },
     }
 }
 

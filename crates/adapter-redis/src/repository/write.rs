@@ -6,11 +6,11 @@ use redis::Value;
 use tenure_domain::{Bucket, Change, Commit, Revision, Touch};
 use tenure_ports::{ChangeKind, CommitError, StoreError};
 
-use crate::record;
-use crate::scripts::{BARRIER, COMMIT, COMMIT_ALWAYS, PROBE, TOUCH};
-use crate::store::RedisStore;
-use crate::trouble::{Trouble, corrupt};
-use crate::wire::{Invocation, Request};
+use crate::client::request_error::{RequestError, corrupt};
+use crate::client::{Invocation, Request};
+use crate::repository::RedisStore;
+use crate::repository::record;
+use crate::repository::scripts::{BARRIER, COMMIT, COMMIT_ALWAYS, PROBE, TOUCH};
 
 /// Touches in one call of the script.
 const TOUCHES: usize = 100;
@@ -19,11 +19,11 @@ impl RedisStore {
     pub(crate) async fn apply(&self, commit: &Commit) -> Result<Revision, CommitError> {
         let outcome = self.submit(commit).await;
         // This process sees its own changes at once, whatever became of them.
-        if let Some(near) = &self.near {
-            commit.changes.iter().for_each(|change| near.forget(change.session().id));
+        if let Some(cache) = &self.cache {
+            commit.changes.iter().for_each(|change| cache.forget(change.session().id));
         }
         if matches!(outcome, Ok(_) | Err(CommitError::NotDurable { .. })) {
-            self.ends.keep(commit);
+            self.recent_ends.keep(commit);
         }
         outcome
     }
@@ -32,14 +32,14 @@ impl RedisStore {
     pub(crate) async fn submit(&self, commit: &Commit) -> Result<Revision, CommitError> {
         let call = self.invocation(commit);
         let Some(replicator) = &self.replicator else {
-            return self.outcome(commit, self.wire.write(call).await);
+            return self.outcome(commit, self.client.send_once(call).await);
         };
         let replicated = replicator.write(call).await;
         match self.outcome(commit, replicated.answer) {
             Ok(revision) => match self.certain(replicated.durable) {
                 Ok(()) => Ok(revision),
                 Err(message) => Err(CommitError::NotDurable {
-                    location: self.wire.location.clone(),
+                    location: self.client.location.clone(),
                     message: format!("the change was made, but {message}; until then a failover can undo it"),
                 }),
             },
@@ -58,24 +58,24 @@ impl RedisStore {
             return Ok(());
         };
         let replicated = replicator.write(Invocation::new(&BARRIER, vec![self.keys.counter(bucket)])).await;
-        replicated.answer.map_err(|trouble| self.wire.fail(trouble, || self.keys.counter(bucket)))?;
+        replicated.answer.map_err(|failure| self.client.fail(failure, || self.keys.counter(bucket)))?;
         self.certain(replicated.durable).map_err(|message| StoreError::Unavailable {
-            location: self.wire.location.clone(),
+            location: self.client.location.clone(),
             message: format!("what the server shows may not last: {message}"),
         })
     }
 
     /// Why no replica is known to have it.
-    fn certain(&self, durable: Result<bool, Trouble>) -> Result<(), String> {
+    fn certain(&self, durable: Result<bool, RequestError>) -> Result<(), String> {
         match durable {
             Ok(true) => Ok(()),
             Ok(false) => Err("no replica confirmed it in time; check that one is connected (tenure doctor)".to_owned()),
-            Err(trouble) => Err(self.wire.fail(trouble, String::new).to_string()),
+            Err(failure) => Err(self.client.fail(failure, String::new).to_string()),
         }
     }
 
-    fn outcome(&self, commit: &Commit, answer: Result<Value, Trouble>) -> Result<Revision, CommitError> {
-        let location = || self.wire.location.clone();
+    fn outcome(&self, commit: &Commit, answer: Result<Value, RequestError>) -> Result<Revision, CommitError> {
+        let location = || self.client.location.clone();
         match answer {
             Ok(Value::BulkString(text)) => match &text[..] {
                 b"conflict" => Err(CommitError::Conflict),
@@ -87,17 +87,17 @@ impl RedisStore {
                 }
                 revision => {
                     let number = std::str::from_utf8(revision).ok().and_then(|text| text.parse().ok());
-                    Ok(Revision::new(number.ok_or_else(|| self.strange())?))
+                    Ok(Revision::new(number.ok_or_else(|| self.unexpected_reply())?))
                 }
             },
-            Ok(_) => Err(self.strange().into()),
-            Err(Trouble::Lost(message)) => Err(CommitError::OutcomeUnknown {
+            Ok(_) => Err(self.unexpected_reply().into()),
+            Err(RequestError::OutcomeUnknown(message)) => Err(CommitError::OutcomeUnknown {
                 location: location(),
                 message: format!("{message}; the change may have been made or may yet be: look before you try again"),
             }),
-            Err(trouble) => {
+            Err(failure) => {
                 let key = || format!("{} or one that belongs to it", self.keys.device(&commit.device));
-                Err(self.wire.fail(trouble, key).into())
+                Err(self.client.fail(failure, key).into())
             }
         }
     }
@@ -173,13 +173,13 @@ impl RedisStore {
                 Request::Script(call)
             })
             .collect();
-        let answer = self.wire.read_all(&calls).await;
-        answer.map(drop).map_err(|trouble| self.wire.fail(trouble, || "of one of the sessions used".to_owned()))
+        let answer = self.client.send_all_repeatable(&calls).await;
+        answer.map(drop).map_err(|failure| self.client.fail(failure, || "of one of the sessions used".to_owned()))
     }
 
     /// A script that writes nothing, where only a server that would take a write runs it.
     pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
-        let answer = self.wire.read(&Request::Script(Invocation::new(&PROBE, Vec::new()))).await;
-        answer.map(drop).map_err(|trouble| self.wire.fail(trouble, String::new))
+        let answer = self.client.send_repeatable(&Request::Script(Invocation::new(&PROBE, Vec::new()))).await;
+        answer.map(drop).map_err(|failure| self.client.fail(failure, String::new))
     }
 }

@@ -10,13 +10,13 @@ use tenure_ports::{ChangeKind, EventStream, StoreError, StoreEvent};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::dial::Connection;
-use crate::link::jittered;
-use crate::store::RedisStore;
-use crate::target::Limits;
-use crate::trouble::{NO_ANSWER, Trouble};
-use crate::url::Address;
-use crate::way::Way;
+use crate::client::config::Limits;
+use crate::client::connector::Connection;
+use crate::client::managed_connection::with_jitter;
+use crate::client::request_error::{NO_ANSWER, RequestError};
+use crate::client::topology::Topology;
+use crate::client::url::Address;
+use crate::repository::RedisStore;
 
 /// News that a slow reader may have waiting before it misses some.
 const BACKLOG: usize = 4_096;
@@ -26,8 +26,12 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 impl RedisStore {
     pub(crate) async fn feed(&self) -> Result<EventStream, StoreError> {
-        let source = Source { way: Arc::clone(&self.wire.way), channel: self.keys.channel(), limits: self.wire.limits };
-        let connected = source.connect().await.map_err(|trouble| self.wire.fail(trouble, String::new))?;
+        let source = Source {
+            topology: Arc::clone(&self.client.topology),
+            channel: self.keys.channel(),
+            limits: self.client.limits,
+        };
+        let connected = source.connect().await.map_err(|failure| self.client.fail(failure, String::new))?;
         let (sender, receiver) = broadcast::channel(BACKLOG);
         tokio::spawn(source.run(connected, sender));
         Ok(Box::pin(stream::unfold(receiver, |mut receiver| async move {
@@ -42,7 +46,7 @@ impl RedisStore {
 
 /// Where news comes from: on a cluster, any of its nodes tells what was announced on another.
 struct Source {
-    way: Arc<Way>,
+    topology: Arc<Topology>,
     channel: String,
     limits: Limits,
 }
@@ -54,15 +58,15 @@ struct Connected {
 }
 
 impl Source {
-    async fn connect(&self) -> Result<Connected, Trouble> {
+    async fn connect(&self) -> Result<Connected, RequestError> {
         let deadline = Instant::now() + self.limits.operation;
         let (sender, pushes) = mpsc::unbounded_channel();
-        let (mut connection, address) = self.way.dial(Arc::new(sender), deadline).await?;
+        let (mut connection, address) = self.topology.dial(Arc::new(sender), deadline).await?;
         let until = deadline.min(Instant::now() + self.limits.response);
         match timeout_at(until, connection.subscribe(&self.channel)).await {
             Ok(Ok(())) => Ok(Connected { connection, address, pushes }),
-            Ok(Err(error)) => Err(Trouble::of(&error, false)),
-            Err(_) => Err(Trouble::Unsent(NO_ANSWER.to_owned())),
+            Ok(Err(error)) => Err(RequestError::of(&error, false)),
+            Err(_) => Err(RequestError::NotSent(NO_ANSWER.to_owned())),
         }
     }
 
@@ -76,10 +80,10 @@ impl Source {
                 }
                 match self.connect().await {
                     Ok(connected) => break connected,
-                    Err(trouble) => {
-                        tracing::debug!(?trouble, "no news from the server");
-                        self.way.reconsider(Instant::now() + self.limits.operation).await;
-                        tokio::time::sleep(jittered(PAUSE)).await;
+                    Err(failure) => {
+                        tracing::debug!(?failure, "no news from the server");
+                        self.topology.reconsider(Instant::now() + self.limits.operation).await;
+                        tokio::time::sleep(with_jitter(PAUSE)).await;
                     }
                 }
             };
@@ -109,7 +113,7 @@ impl Source {
                 Err(_) => {
                     asked = Instant::now();
                     // A server that another has taken the place of answers on, and hears no more news.
-                    if sender.receiver_count() == 0 || !self.way.serves(&connected.address) {
+                    if sender.receiver_count() == 0 || !self.topology.serves(&connected.address) {
                         return;
                     }
                     // Nor does a primary that has become a replica, while it has lost its primary.

@@ -20,9 +20,9 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tenure_domain::{Session, SessionId};
 
-use crate::dial::Connection;
-use crate::role::LEASE;
-use crate::time::steady;
+use crate::client::connector::Connection;
+use crate::client::role::LEASE;
+use crate::repository::clock::monotonic_micros;
 
 /// Which reads are under way.
 #[derive(Default)]
@@ -40,7 +40,7 @@ struct Pending {
 }
 
 /// The sessions kept by the news of one server.
-pub(crate) struct Near {
+pub(crate) struct ClientCache {
     sessions: Cache<SessionId, Session>,
     // Also held while sessions are stored and removed, so that the two cannot pass each other.
     reads: Mutex<Reads>,
@@ -52,12 +52,12 @@ pub(crate) struct Near {
 
 /// The right to store what a read brings, unless it is spoilt meanwhile.
 pub(crate) struct Ticket<'a> {
-    near: &'a Near,
+    cache: &'a ClientCache,
     session: SessionId,
     number: u64,
 }
 
-impl Near {
+impl ClientCache {
     /// Room for so many sessions.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
@@ -69,13 +69,13 @@ impl Near {
     }
 
     /// A session, if it is kept and may be used now.
-    pub(crate) fn recall(&self, id: SessionId) -> Option<Session> {
+    pub(crate) fn get(&self, id: SessionId) -> Option<Session> {
         if self.is_usable() { self.sessions.get(&id) } else { None }
     }
 
     /// Whether what is kept may be used now.
     pub(crate) fn is_usable(&self) -> bool {
-        steady() <= self.usable_until.load(Ordering::Acquire)
+        monotonic_micros() <= self.usable_until.load(Ordering::Acquire)
     }
 
     /// A ticket for a read that is sent after this, and the connection to send it on; `None` while what it brings
@@ -96,7 +96,7 @@ impl Near {
         reads.next += 1;
         let pending = reads.by_session.entry(session).or_insert(Pending { clean_from: 0, outstanding: 0 });
         pending.outstanding += 1;
-        Ticket { near: self, session, number }
+        Ticket { cache: self, session, number }
     }
 
     /// Forgets a session, and spoils the reads of it that are under way.
@@ -144,17 +144,17 @@ impl Near {
 impl Ticket<'_> {
     /// Stores what the read brought, if nothing changed since the ticket was taken.
     pub(crate) fn store(self, session: Session) {
-        let reads = self.near.reads.lock();
+        let reads = self.cache.reads.lock();
         let clean_from = reads.by_session.get(&self.session).map_or(u64::MAX, |pending| pending.clean_from);
         if self.number >= clean_from.max(reads.cleared) {
-            self.near.sessions.insert(self.session, session);
+            self.cache.sessions.insert(self.session, session);
         }
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut reads = self.near.reads.lock();
+        let mut reads = self.cache.reads.lock();
         if let Some(pending) = reads.by_session.get_mut(&self.session) {
             pending.outstanding -= 1;
             if pending.outstanding == 0 {

@@ -12,17 +12,17 @@ pub(crate) const MAX_CLIENTS: &str = "max number of clients reached";
 
 /// Why a request has no answer. The text never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum RequestError {
     /// Not sent: nothing can have happened.
-    Unsent(String),
+    NotSent(String),
     /// Sent, and the answer was lost: it may have been done, or may yet be.
-    Lost(String),
+    OutcomeUnknown(String),
     /// The server refused it and did nothing.
     Refused(String),
     /// The server is not one for requests, or not yet: another one may be. It did nothing.
-    Elsewhere(String),
+    WrongServer(String),
     /// The server refuses now what it will take later; it did nothing.
-    Later(String),
+    RetryLater(String),
     /// Another node of the cluster serves this slot. Nothing was done.
     Moved(Redirect),
     /// The slot is on its way to another node, which is to be asked this once. Nothing was done.
@@ -55,7 +55,7 @@ impl Redirect {
     }
 }
 
-impl Trouble {
+impl RequestError {
     /// What the server's own words mean.
     pub(crate) fn of_server(error: &ServerError) -> Self {
         // A server in protected mode goes on with a page of advice.
@@ -69,23 +69,23 @@ impl Trouble {
                 "the server is out of memory; raise its maxmemory, or remove sessions with `tenure sessions cleanup`"
                     .to_owned(),
             ),
-            "LOADING" => Self::Elsewhere("the server is loading its data; try again shortly".to_owned()),
-            "READONLY" => Self::Elsewhere(
+            "LOADING" => Self::WrongServer("the server is loading its data; try again shortly".to_owned()),
+            "READONLY" => Self::WrongServer(
                 "the server is a replica and takes no writes; name the primary, or use redis+sentinel://".to_owned(),
             ),
-            "MASTERDOWN" => Self::Elsewhere(
+            "MASTERDOWN" => Self::WrongServer(
                 "the server is a replica that lost its primary; name the primary in redis.url, or use redis+sentinel://"
                     .to_owned(),
             ),
-            "CLUSTERDOWN" => Self::Later("the cluster does not serve all its slots; see CLUSTER INFO".to_owned()),
+            "CLUSTERDOWN" => Self::RetryLater("the cluster does not serve all its slots; see CLUSTER INFO".to_owned()),
             "TRYAGAIN" => Self::TryAgain,
             "MOVED" | "ASK" => match (Redirect::of(detail), error.code()) {
                 (Some(redirect), "MOVED") => Self::Moved(redirect),
                 (Some(redirect), _) => Self::Ask(redirect),
-                (None, _) => Self::Later(told("the cluster moves its slots; try again shortly")),
+                (None, _) => Self::RetryLater(told("the cluster moves its slots; try again shortly")),
             },
             "CROSSSLOT" => Self::Refused("the server is part of a cluster; use redis+cluster://".to_owned()),
-            "BUSY" => Self::Later("the server is busy with a script; try again shortly".to_owned()),
+            "BUSY" => Self::RetryLater("the server is busy with a script; try again shortly".to_owned()),
             "MISCONF" => Self::Refused(
                 "the server takes no writes because it cannot save to disk; see its log and its free disk space"
                     .to_owned(),
@@ -99,7 +99,7 @@ impl Trouble {
             "DENIED" => Self::Refused(told(
                 "set a password on the server (requirepass, or ACL SETUSER) and name it in redis.password_file",
             )),
-            _ if detail.contains(MAX_CLIENTS) => Self::Elsewhere(told(
+            _ if detail.contains(MAX_CLIENTS) => Self::WrongServer(told(
                 "raise its maxclients, or find out with CLIENT LIST who holds so many connections",
             )),
             _ if detail.contains("without any password configured") => Self::Refused(told(
@@ -129,25 +129,25 @@ impl Trouble {
             () if error.is_connection_dropped() => "the connection was lost; is the server still running?".to_owned(),
             () => error.to_string(),
         };
-        if sent { Self::Lost(message) } else { Self::Unsent(message) }
+        if sent { Self::OutcomeUnknown(message) } else { Self::NotSent(message) }
     }
 
     /// Whether the connection is no longer worth keeping.
     pub(crate) const fn ends_connection(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::Unsent(_) | Self::Elsewhere(_))
+        matches!(self, Self::OutcomeUnknown(_) | Self::NotSent(_) | Self::WrongServer(_))
     }
 
     /// The same, saying which of several servers it was.
     pub(crate) fn at(self, server: &dyn std::fmt::Display) -> Self {
         let told = |message: String| format!("{server}: {message}");
         match self {
-            Self::Unsent(message) => Self::Unsent(told(message)),
-            Self::Lost(message) => Self::Lost(told(message)),
+            Self::NotSent(message) => Self::NotSent(told(message)),
+            Self::OutcomeUnknown(message) => Self::OutcomeUnknown(told(message)),
             Self::Refused(message) => Self::Refused(told(message)),
-            Self::Elsewhere(message) => Self::Elsewhere(told(message)),
-            Self::Later(message) => Self::Later(told(message)),
+            Self::WrongServer(message) => Self::WrongServer(told(message)),
+            Self::RetryLater(message) => Self::RetryLater(told(message)),
             Self::Full(message) => Self::Full(told(message)),
-            trouble => trouble,
+            failure => failure,
         }
     }
 
@@ -155,11 +155,11 @@ impl Trouble {
     pub(crate) fn into_store_error(self, location: &str, key: impl FnOnce() -> String) -> StoreError {
         let location = location.to_owned();
         match self {
-            Self::Unsent(message)
-            | Self::Lost(message)
+            Self::NotSent(message)
+            | Self::OutcomeUnknown(message)
             | Self::Refused(message)
-            | Self::Elsewhere(message)
-            | Self::Later(message) => StoreError::Unavailable { location, message },
+            | Self::WrongServer(message)
+            | Self::RetryLater(message) => StoreError::Unavailable { location, message },
             Self::Moved(_) | Self::Ask(_) => StoreError::Unavailable {
                 location,
                 message: "the server is part of a cluster that keeps this elsewhere; use redis+cluster://".to_owned(),

@@ -12,11 +12,11 @@ use redis::{Pipeline, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use crate::dial::Access;
-use crate::link::{Link, Route};
-use crate::slot::SLOTS;
-use crate::trouble::{Redirect, Trouble};
-use crate::url::Address;
+use crate::client::config::ConnectConfig;
+use crate::client::managed_connection::{ManagedConnection, Route};
+use crate::client::request_error::{Redirect, RequestError};
+use crate::client::slot::SLOTS;
+use crate::client::url::Address;
 
 /// How long the other nodes have once the first has answered: one of them may know better.
 const GRACE: Duration = Duration::from_millis(50);
@@ -30,11 +30,11 @@ const ASKED: usize = 6;
 const NOBODY: u16 = u16::MAX;
 
 pub(crate) struct Cluster {
-    access: Arc<Access>,
+    access: Arc<ConnectConfig>,
     seeds: Vec<Address>,
     map: RwLock<Map>,
     /// One link for each node that was ever asked and is still part of the cluster.
-    links: Mutex<HashMap<Address, Arc<Link>>>,
+    links: Mutex<HashMap<Address, Arc<ManagedConnection>>>,
     /// When the map was last read; held while it is being read.
     read_at: tokio::sync::Mutex<Option<Instant>>,
     outdated: Notify,
@@ -43,18 +43,18 @@ pub(crate) struct Cluster {
 
 struct Map {
     owners: Vec<u16>,
-    primaries: Vec<(Address, Arc<Link>)>,
+    primaries: Vec<(Address, Arc<ManagedConnection>)>,
 }
 
 /// What one node says: ranges of slots and their primaries. The order is that of news.
-struct Said {
+struct TopologyReply {
     epoch: u64,
     covered: usize,
     ranges: Vec<(u16, u16, Address)>,
 }
 
 impl Cluster {
-    pub(crate) fn new(seeds: Vec<Address>, access: Arc<Access>) -> Arc<Self> {
+    pub(crate) fn new(seeds: Vec<Address>, access: Arc<ConnectConfig>) -> Arc<Self> {
         let map = Map { owners: vec![NOBODY; usize::from(SLOTS)], primaries: Vec::new() };
         let cluster = Arc::new(Self {
             access,
@@ -70,18 +70,23 @@ impl Cluster {
     }
 
     /// The link to the primary of a slot; for no slot, to any. Reads the map where it has none.
-    pub(crate) async fn find(&self, slot: Option<u16>, deadline: Instant) -> Result<Arc<Link>, Trouble> {
+    pub(crate) async fn find(
+        &self,
+        slot: Option<u16>,
+        deadline: Instant,
+    ) -> Result<Arc<ManagedConnection>, RequestError> {
         if let Some(link) = self.link(slot) {
             return Ok(link);
         }
         // Many requests may find the same: one reads, and who waited for it has no need to.
         let recent = Instant::now().checked_sub(GRACE).unwrap_or_else(Instant::now);
         self.refresh(recent, deadline).await?;
-        let unserved = || Trouble::Later("no node of the cluster serves this slot; see CLUSTER INFO".to_owned());
+        let unserved =
+            || RequestError::RetryLater("no node of the cluster serves this slot; see CLUSTER INFO".to_owned());
         self.link(slot).ok_or_else(unserved)
     }
 
-    fn link(&self, slot: Option<u16>) -> Option<Arc<Link>> {
+    fn link(&self, slot: Option<u16>) -> Option<Arc<ManagedConnection>> {
         let map = self.map.read();
         match slot {
             Some(slot) => {
@@ -98,14 +103,18 @@ impl Cluster {
     }
 
     /// Looks at the link to the primary of a slot, where it is known.
-    pub(crate) fn with_link<T>(&self, slot: u16, look: impl FnOnce(&Link) -> Option<T>) -> Option<T> {
+    pub(crate) fn with_connection<T>(
+        &self,
+        slot: u16,
+        look: impl FnOnce(&ManagedConnection) -> Option<T>,
+    ) -> Option<T> {
         let map = self.map.read();
         let owner = map.owners.get(usize::from(slot))?;
         look(&map.primaries.get(usize::from(*owner))?.1)
     }
 
     /// All primaries.
-    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+    pub(crate) fn links(&self) -> Vec<Arc<ManagedConnection>> {
         self.map.read().primaries.iter().map(|(_, link)| Arc::clone(link)).collect()
     }
 
@@ -115,34 +124,34 @@ impl Cluster {
     }
 
     /// The link to where a node sent us from `asked`.
-    pub(crate) fn link_to(&self, redirect: &Redirect, asked: &Link) -> Arc<Link> {
+    pub(crate) fn redirect_target(&self, redirect: &Redirect, asked: &ManagedConnection) -> Arc<ManagedConnection> {
         let host = match (&redirect.host[..], asked.address().as_deref()) {
             ("" | "?", Some(Address::Tcp { host, .. })) => host.clone(),
             (host, _) => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
         };
-        self.link_at(&Address::Tcp { host, port: redirect.port })
+        self.connection_to(&Address::Tcp { host, port: redirect.port })
     }
 
     /// Learns that another node serves a slot, at once for this slot and soon for the rest.
-    pub(crate) fn moved(&self, redirect: &Redirect, asked: &Link) {
-        let link = self.link_to(redirect, asked);
+    pub(crate) fn moved(&self, redirect: &Redirect, asked: &ManagedConnection) {
+        let link = self.redirect_target(redirect, asked);
         if let Route::Fixed { address, .. } = link.route() {
             self.map.write().set(redirect.slot, redirect.slot, address, &link);
         }
         self.outdated.notify_one();
     }
 
-    fn link_at(&self, address: &Address) -> Arc<Link> {
+    fn connection_to(&self, address: &Address) -> Arc<ManagedConnection> {
         let new = || {
             let route = Route::Fixed { access: Arc::clone(&self.access), address: address.clone(), node: true };
-            Arc::new(Link::new(route, self.access.limits))
+            Arc::new(ManagedConnection::new(route, self.access.limits))
         };
         Arc::clone(self.links.lock().entry(address.clone()).or_insert_with(new))
     }
 
     /// Reads the map again, unless that was done since `since`.
-    pub(crate) async fn refresh(&self, since: Instant, deadline: Instant) -> Result<(), Trouble> {
-        let late = |_| Trouble::Unsent("no node of the cluster answers in time; are they running?".to_owned());
+    pub(crate) async fn refresh(&self, since: Instant, deadline: Instant) -> Result<(), RequestError> {
+        let late = |_| RequestError::NotSent("no node of the cluster answers in time; are they running?".to_owned());
         let mut read_at = timeout_at(deadline, self.read_at.lock()).await.map_err(late)?;
         if read_at.is_some_and(|at| at >= since) {
             return Ok(());
@@ -156,7 +165,7 @@ impl Cluster {
         };
         let mut map = Map { owners: vec![NOBODY; usize::from(SLOTS)], primaries: Vec::new() };
         for (first, last, address) in &said.ranges {
-            map.set(*first, *last, address, &self.link_at(address));
+            map.set(*first, *last, address, &self.connection_to(address));
         }
         self.links.lock().retain(|address, _| map.primaries.iter().any(|(primary, _)| primary == address));
         *self.map.write() = map;
@@ -165,22 +174,22 @@ impl Cluster {
     }
 
     /// Asks several nodes at once, and believes the one that knows of the latest change.
-    async fn ask(&self, nodes: Vec<&Address>, deadline: Instant) -> Result<Said, Trouble> {
+    async fn ask(&self, nodes: Vec<&Address>, deadline: Instant) -> Result<TopologyReply, RequestError> {
         let mut asked: FuturesUnordered<_> = nodes.into_iter().map(|node| self.ask_one(node, deadline)).collect();
-        let mut best: Option<Said> = None;
-        let mut last = Trouble::Unsent("no node of the cluster answers in time; are they running?".to_owned());
+        let mut best: Option<TopologyReply> = None;
+        let mut last = RequestError::NotSent("no node of the cluster answers in time; are they running?".to_owned());
         let mut until = deadline;
         loop {
             tokio::select! {
                 said = asked.next() => match said {
                     Some(Ok(said)) => {
                         until = until.min(Instant::now() + GRACE);
-                        let news = |said: &Said| (said.epoch, said.covered);
+                        let news = |said: &TopologyReply| (said.epoch, said.covered);
                         if best.as_ref().is_none_or(|best| news(best) < news(&said)) {
                             best = Some(said);
                         }
                     }
-                    Some(Err(trouble)) => last = trouble,
+                    Some(Err(failure)) => last = failure,
                     None => break,
                 },
                 () = sleep_until(until) => break,
@@ -189,27 +198,27 @@ impl Cluster {
         best.ok_or(last)
     }
 
-    async fn ask_one(&self, node: &Address, deadline: Instant) -> Result<Said, Trouble> {
+    async fn ask_one(&self, node: &Address, deadline: Instant) -> Result<TopologyReply, RequestError> {
         let mut questions = Pipeline::new();
         questions.cmd("CLUSTER").arg("INFO");
         questions.cmd("CLUSTER").arg("SLOTS");
         let until = deadline.min(Instant::now() + self.access.limits.connect);
-        let answers = self.link_at(node).ask_all(&questions, until).await?;
-        let [info, slots] =
-            <[_; 2]>::try_from(answers).map_err(|_| Trouble::Refused("the server sent too few answers".to_owned()))?;
+        let answers = self.connection_to(node).ask_all(&questions, until).await?;
+        let [info, slots] = <[_; 2]>::try_from(answers)
+            .map_err(|_| RequestError::Refused("the server sent too few answers".to_owned()))?;
         let info: String = redis::from_redis_value(info?).unwrap_or_default();
         let epoch = info.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
         let ranges = ranges(slots?, node);
         let covered = ranges.iter().map(|(first, last, _)| usize::from(last - first) + 1).sum();
         if covered == 0 {
-            return Err(Trouble::Later("the node serves a cluster without slots".to_owned()).at(node));
+            return Err(RequestError::RetryLater("the node serves a cluster without slots".to_owned()).at(node));
         }
-        Ok(Said { epoch: epoch.and_then(|epoch| epoch.trim().parse().ok()).unwrap_or(0), covered, ranges })
+        Ok(TopologyReply { epoch: epoch.and_then(|epoch| epoch.trim().parse().ok()).unwrap_or(0), covered, ranges })
     }
 }
 
 impl Map {
-    fn set(&mut self, first: u16, last: u16, address: &Address, link: &Arc<Link>) {
+    fn set(&mut self, first: u16, last: u16, address: &Address, link: &Arc<ManagedConnection>) {
         let known = self.primaries.iter().position(|(primary, _)| primary == address);
         let at = known.unwrap_or_else(|| {
             self.primaries.push((address.clone(), Arc::clone(link)));
@@ -261,8 +270,8 @@ async fn keep_map(cluster: Weak<Cluster>) {
         if outdated {
             tracing::debug!("slots have moved; the map of the cluster is read again");
         }
-        if let Err(trouble) = held.refresh(since, since + held.access.limits.operation).await {
-            tracing::debug!(?trouble, "the map of the cluster could not be read");
+        if let Err(failure) = held.refresh(since, since + held.access.limits.operation).await {
+            tracing::debug!(?failure, "the map of the cluster could not be read");
         }
         drop(held);
         sleep(REST).await;

@@ -7,9 +7,9 @@ use redis::RedisConnectionInfo;
 use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
+use crate::client::request_error::RequestError;
+use crate::client::tls::{self, TlsFiles};
 use crate::setting_error::SettingError;
-use crate::tls::{self, TlsFiles};
-use crate::trouble::Trouble;
 
 /// Where what it takes to be let in is kept. Has no `Debug`: it may hold a password.
 #[derive(Clone, Default)]
@@ -26,7 +26,7 @@ pub(crate) struct Secrets {
 
 /// What it takes to be let in, as it was just read.
 pub(crate) struct Entry {
-    pub(crate) sign_in: RedisConnectionInfo,
+    pub(crate) authenticate: RedisConnectionInfo,
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
@@ -41,24 +41,25 @@ impl Secrets {
     /// [`SettingError`] that never repeats what a file holds.
     pub(crate) fn read(&self) -> Result<Entry, SettingError> {
         // The name of a library is nothing that a server has to know, nor a right that a user has to have.
-        let mut sign_in = RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
+        let mut authenticate = RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
         if let Some(username) = &self.username {
-            sign_in = sign_in.set_username(username);
+            authenticate = authenticate.set_username(username);
         }
         let from_file = self.password_file.as_ref().map(|(setting, file)| read_password(setting, file)).transpose()?;
         if let Some(password) = from_file.as_ref().or(self.password.as_ref()) {
-            sign_in = sign_in.set_password(password.as_str());
+            authenticate = authenticate.set_password(password.as_str());
         }
         let tls = self.tls.as_ref().map(tls::config).transpose()?;
-        Ok(Entry { sign_in, tls })
+        Ok(Entry { authenticate, tls })
     }
 
     /// Reads the files beside other work.
-    pub(crate) async fn read_again(&self) -> Result<Entry, Trouble> {
+    pub(crate) async fn read_again(&self) -> Result<Entry, RequestError> {
         let secrets = self.clone();
         let read = tokio::task::spawn_blocking(move || secrets.read()).await;
-        let read = read.map_err(|error| Trouble::Unsent(format!("the settings' files could not be read: {error}")))?;
-        read.map_err(|error| Trouble::Unsent(error.to_string()))
+        let read =
+            read.map_err(|error| RequestError::NotSent(format!("the settings' files could not be read: {error}")))?;
+        read.map_err(|error| RequestError::NotSent(error.to_string()))
     }
 }
 
@@ -93,7 +94,7 @@ mod tests {
         };
         for (text, password) in [("one\n", "one"), ("two words\r\nmore\n", "two words"), ("three", "three")] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(secrets.read().ok().unwrap().sign_in.password(), Some(password));
+            assert_eq!(secrets.read().ok().unwrap().authenticate.password(), Some(password));
         }
         for bad in [&b""[..], b"\nhunter2\n", b"hunter2\xff\n"] {
             std::fs::write(&file, bad).unwrap();

@@ -14,14 +14,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::names::{Names, first};
-use crate::overheard::{Overheard, Words};
-use crate::role::{self, ASK_EVERY, Belief, LEASE, Question};
-use crate::secrets::{Entry, Secrets};
-use crate::target::Limits;
-use crate::time::steady;
-use crate::trouble::Trouble;
-use crate::url::Address;
+use crate::client::config::ConnectConfig;
+use crate::client::greeting_capture::{GreetingCapture, ServerGreeting};
+use crate::client::request_error::RequestError;
+use crate::client::resolver::{Resolver, first};
+use crate::client::role::{self, ASK_EVERY, LEASE, PrimaryLease, RoleQuery};
+use crate::client::secrets::Entry;
+use crate::client::url::Address;
+use crate::repository::clock::monotonic_micros;
 
 /// Requests that may wait for the socket.
 const QUEUE: usize = 1024;
@@ -40,16 +40,6 @@ pub(crate) enum Peer {
     Sentinel,
 }
 
-/// What it takes to get in, whichever server it is.
-#[derive(Clone)]
-pub(crate) struct Access {
-    pub(crate) secrets: Secrets,
-    pub(crate) names: Names,
-    /// What the server lists the connection as.
-    pub(crate) name: String,
-    pub(crate) limits: Limits,
-}
-
 /// A connection for any number of requests at once. The socket is closed when the last clone is dropped, whatever is
 /// still under way then.
 #[derive(Clone)]
@@ -59,8 +49,8 @@ pub(crate) struct Connection {
 }
 
 struct Shared {
-    belief: Arc<Belief>,
-    question: Question,
+    lease: Arc<PrimaryLease>,
+    question: RoleQuery,
     driver: Task,
     /// Asks the server for its role, and looks whether its name still leads to it.
     _watch: Task,
@@ -94,21 +84,21 @@ impl Connection {
     /// Whether nothing new is to be sent over it: the other side is known to have closed it, is the primary no more, or
     /// its name leads elsewhere now.
     pub(crate) fn is_closed(&self) -> bool {
-        self.shared.driver.0.is_finished() || self.shared.belief.is_left()
+        self.shared.driver.0.is_finished() || self.shared.lease.is_left()
     }
 
     /// Whether the server said within the [`LEASE`] that it is the primary.
     pub(crate) fn is_of_primary(&self) -> bool {
-        self.shared.belief.holds()
+        self.shared.lease.holds()
     }
 
     /// Asks the server whether it is the primary; no deadline but the caller's.
-    pub(crate) async fn confirm_primary(&mut self) -> Result<(), Trouble> {
-        role::ask(&mut self.calls, self.shared.question, &self.shared.belief).await
+    pub(crate) async fn confirm_primary(&mut self) -> Result<(), RequestError> {
+        role::ask(&mut self.calls, self.shared.question, &self.shared.lease).await
     }
 }
 
-impl Access {
+impl ConnectConfig {
     /// Connects and signs in by `deadline`, and within the time for connecting. With `pushes` it speaks RESP3, and
     /// what the server says unasked goes there.
     pub(crate) async fn dial(
@@ -117,7 +107,7 @@ impl Access {
         peer: Peer,
         pushes: Option<Pushes>,
         deadline: Instant,
-    ) -> Result<Connection, Trouble> {
+    ) -> Result<Connection, RequestError> {
         let until = deadline.min(Instant::now() + self.limits.connect);
         let running = if self.secrets.tls.is_some() {
             "no connection in time; is the server running, and does it speak TLS on this port?"
@@ -126,134 +116,134 @@ impl Access {
         };
         timeout_at(until, self.connect(address, peer, pushes))
             .await
-            .unwrap_or_else(|_| Err(Trouble::Unsent(running.to_owned())))
+            .unwrap_or_else(|_| Err(RequestError::NotSent(running.to_owned())))
     }
 
-    async fn connect(&self, address: &Address, peer: Peer, pushes: Option<Pushes>) -> Result<Connection, Trouble> {
+    async fn connect(&self, address: &Address, peer: Peer, pushes: Option<Pushes>) -> Result<Connection, RequestError> {
         let entry = &self.secrets.read_again().await?;
         let (host, port) = match address {
             Address::Unix(path) => {
                 let socket = UnixStream::connect(path).await.map_err(|error| refused(&error))?;
-                return self.sign_in(Box::new(socket), entry, peer, pushes, None).await;
+                return self.authenticate(Box::new(socket), entry, peer, pushes, None).await;
             }
             Address::Tcp { host, port } => (host.as_str(), *port),
         };
         let addresses = self.names.look_up(host, port).await.map_err(|error| {
-            Trouble::Unsent(format!("the address of {host} could not be found: {error}; check the name, and DNS"))
+            RequestError::NotSent(format!("the address of {host} could not be found: {error}; check the name, and DNS"))
         })?;
         // What a connection that comes too late says unasked is meant for nobody.
         let chosen = Arc::new(AtomicBool::new(false));
         let pushes = pushes.map(|pushes| gated(pushes, Arc::clone(&chosen)));
-        let reach = |at| self.reach((host, at), entry, peer, pushes.clone());
-        let connection = first(addresses, self.limits.connect, reach).await?;
+        let open_stream = |at| self.open_stream((host, at), entry, peer, pushes.clone());
+        let connection = first(addresses, self.limits.connect, open_stream).await?;
         chosen.store(true, Ordering::Release);
         Ok(connection)
     }
 
-    async fn reach(
+    async fn open_stream(
         &self,
         at: (&str, SocketAddr),
         entry: &Entry,
         peer: Peer,
         pushes: Option<Pushes>,
-    ) -> Result<Connection, Trouble> {
+    ) -> Result<Connection, RequestError> {
         let stream = stream(at, entry).await?;
-        self.sign_in(stream, entry, peer, pushes, Some(at)).await
+        self.authenticate(stream, entry, peer, pushes, Some(at)).await
     }
 
-    async fn sign_in(
+    async fn authenticate(
         &self,
         stream: Box<dyn Stream>,
         entry: &Entry,
         peer: Peer,
         pushes: Option<Pushes>,
         reached: Option<(&str, SocketAddr)>,
-    ) -> Result<Connection, Trouble> {
-        let (stream, words) = Overheard::new(stream);
-        let mut sign_in = entry.sign_in.clone();
+    ) -> Result<Connection, RequestError> {
+        let (stream, words) = GreetingCapture::new(stream);
+        let mut authenticate = entry.authenticate.clone();
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
         if let Some(pushes) = pushes {
-            sign_in = sign_in.set_protocol(ProtocolVersion::RESP3);
+            authenticate = authenticate.set_protocol(ProtocolVersion::RESP3);
             config = config.set_push_sender(pushes);
         }
-        let made = MultiplexedConnection::new_with_config(&sign_in, stream, config).await;
-        let (mut calls, driver) = made.map_err(|error| self.turned_away(&error, &words))?;
+        let made = MultiplexedConnection::new_with_config(&authenticate, stream, config).await;
+        let (mut calls, driver) = made.map_err(|error| self.rejection(&error, &words))?;
         let driver = Task(tokio::spawn(driver));
-        let (question, belief) = self.introduce(&mut calls, peer, &words).await?;
+        let (question, lease) = self.handshake(&mut calls, peer, &words).await?;
         let moved = match reached {
             Some((host, at)) if host.parse::<std::net::IpAddr>().is_err() => {
                 Some((self.names.clone(), host.to_owned(), at))
             }
             _ => None,
         };
-        let watch = watch(calls.clone(), peer, question, Arc::clone(&belief), moved);
+        let watch = watch(calls.clone(), peer, question, Arc::clone(&lease), moved);
         let watch = Task(tokio::spawn(watch));
-        Ok(Connection { calls, shared: Arc::new(Shared { belief, question, driver, _watch: watch }) })
+        Ok(Connection { calls, shared: Arc::new(Shared { lease, question, driver, _watch: watch }) })
     }
 
     /// Tells who calls, and asks who answers.
-    async fn introduce(
+    async fn handshake(
         &self,
         calls: &mut MultiplexedConnection,
         peer: Peer,
-        words: &Words,
-    ) -> Result<(Question, Arc<Belief>), Trouble> {
-        let belief = Arc::new(Belief::default());
+        words: &ServerGreeting,
+    ) -> Result<(RoleQuery, Arc<PrimaryLease>), RequestError> {
+        let lease = Arc::new(PrimaryLease::default());
         let mut greeting = Pipeline::with_capacity(2);
         greeting.cmd("CLIENT").arg("SETNAME").arg(&self.name);
         if peer != Peer::Sentinel {
-            greeting.add_command(Question::Info.command());
+            greeting.add_command(RoleQuery::Info.command());
         }
-        let asked = steady();
+        let asked = monotonic_micros();
         let answers = calls.send_packed_commands(&greeting, 0, greeting.len()).await;
-        let mut answers = answers.map_err(|error| self.turned_away(&error, words))?.into_iter();
+        let mut answers = answers.map_err(|error| self.rejection(&error, words))?.into_iter();
         // A name is a convenience; a user who may not set one connects without.
         if let Some(Value::ServerError(error)) = answers.next()
             && role::is_about_the_connection(&error)
         {
-            return Err(Trouble::of_server(&error));
+            return Err(RequestError::of_server(&error));
         }
         let Some(answer) = answers.next() else {
-            return Ok((Question::Info, belief));
+            return Ok((RoleQuery::Info, lease));
         };
-        let settled = Question::settle(answer, calls).await;
-        let (question, answer) = settled.map_err(|error| self.turned_away(&error, words))?;
-        match question.judge(answer) {
-            Ok(()) => belief.renew(asked),
-            Err(Trouble::Elsewhere(_)) if peer == Peer::Node => {}
-            Err(trouble) => return Err(trouble),
+        let settled = RoleQuery::settle(answer, calls).await;
+        let (question, answer) = settled.map_err(|error| self.rejection(&error, words))?;
+        match question.close_if_broken(answer) {
+            Ok(()) => lease.renew(asked),
+            Err(RequestError::WrongServer(_)) if peer == Peer::Node => {}
+            Err(failure) => return Err(failure),
         }
-        Ok((question, belief))
+        Ok((question, lease))
     }
 
     /// A server that ends the connection before the first answer either says why, or could not make sense of it.
-    fn turned_away(&self, error: &RedisError, words: &Words) -> Trouble {
+    fn rejection(&self, error: &RedisError, words: &ServerGreeting) -> RequestError {
         if let Some(refusal) = words.refusal() {
             return refusal;
         }
         if let Some(alert) = words.alert() {
-            return Trouble::Refused(format!("{alert}; check redis.tls_cert and redis.tls_key"));
+            return RequestError::Refused(format!("{alert}; check redis.tls_cert and redis.tls_key"));
         }
-        match (&self.secrets.tls, Trouble::of(error, false)) {
-            (None, Trouble::Unsent(_)) if error.is_connection_dropped() => Trouble::Unsent(
+        match (&self.secrets.tls, RequestError::of(error, false)) {
+            (None, RequestError::NotSent(_)) if error.is_connection_dropped() => RequestError::NotSent(
                 "the server ended the connection at once; if it speaks TLS on this port, write rediss://".to_owned(),
             ),
-            (_, trouble) => trouble,
+            (_, failure) => failure,
         }
     }
 }
 
-async fn stream((host, at): (&str, SocketAddr), entry: &Entry) -> Result<Box<dyn Stream>, Trouble> {
+async fn stream((host, at): (&str, SocketAddr), entry: &Entry) -> Result<Box<dyn Stream>, RequestError> {
     let socket = TcpStream::connect(at).await.map_err(|error| refused(&error))?;
     socket.set_nodelay(true).map_err(|error| refused(&error))?;
     let Some(tls) = &entry.tls else {
         return Ok(Box::new(socket));
     };
     let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| Trouble::Refused(format!("{host} is no name that a certificate can have")))?;
+        .map_err(|_| RequestError::Refused(format!("{host} is no name that a certificate can have")))?;
     match TlsConnector::from(Arc::clone(tls)).connect(name, socket).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(distrust(&error)),
@@ -271,14 +261,14 @@ fn gated(pushes: Pushes, chosen: Arc<AtomicBool>) -> Pushes {
 async fn watch(
     calls: MultiplexedConnection,
     peer: Peer,
-    question: Question,
-    belief: Arc<Belief>,
-    reached: Option<(Names, String, SocketAddr)>,
+    question: RoleQuery,
+    lease: Arc<PrimaryLease>,
+    reached: Option<(Resolver, String, SocketAddr)>,
 ) {
     let demoted = async {
         match peer {
             Peer::Sentinel => std::future::pending().await,
-            Peer::Primary | Peer::Node => watch_role(calls, peer, question, &belief).await,
+            Peer::Primary | Peer::Node => watch_role(calls, peer, question, &lease).await,
         }
     };
     let moved = async {
@@ -291,18 +281,24 @@ async fn watch(
         why = demoted => tracing::warn!(server = ?reached.as_ref().map(|(_, _, at)| at), ?why, "the server is left"),
         () = moved => tracing::warn!(server = ?reached.as_ref().map(|(_, _, at)| at), "the name leads elsewhere now; the server is left"),
     }
-    belief.leave();
+    lease.leave();
 }
 
 /// Ends, with what it said, when the server is found to be a replica; a node of a cluster may be one.
-async fn watch_role(mut calls: MultiplexedConnection, peer: Peer, question: Question, belief: &Belief) -> Trouble {
+async fn watch_role(
+    mut calls: MultiplexedConnection,
+    peer: Peer,
+    question: RoleQuery,
+    lease: &PrimaryLease,
+) -> RequestError {
     loop {
         sleep(ASK_EVERY).await;
         // Where no answer comes, whoever has a call under way finds out.
-        if let Ok(Err(trouble @ Trouble::Elsewhere(_))) = timeout(LEASE, role::ask(&mut calls, question, belief)).await
+        if let Ok(Err(failure @ RequestError::WrongServer(_))) =
+            timeout(LEASE, role::ask(&mut calls, question, lease)).await
             && peer == Peer::Primary
         {
-            return trouble;
+            return failure;
         }
     }
 }
@@ -310,8 +306,8 @@ async fn watch_role(mut calls: MultiplexedConnection, peer: Peer, question: Ques
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-fn refused(error: &io::Error) -> Trouble {
-    Trouble::Unsent(match error.kind() {
+fn refused(error: &io::Error) -> RequestError {
+    RequestError::NotSent(match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused; is the server running?".to_owned(),
         io::ErrorKind::NotFound => "there is no such socket; is the server running?".to_owned(),
         _ => error.to_string(),
@@ -319,15 +315,15 @@ fn refused(error: &io::Error) -> Trouble {
 }
 
 /// A failed handshake. Only what certificates are about is worth a person's time; the rest may pass by itself.
-fn distrust(error: &io::Error) -> Trouble {
+fn distrust(error: &io::Error) -> RequestError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error @ rustls::Error::InvalidCertificate(_)) => {
-            Trouble::Refused(format!("the server's certificate is not trusted: {error}; check redis.tls_ca"))
+            RequestError::Refused(format!("the server's certificate is not trusted: {error}; check redis.tls_ca"))
         }
-        Some(rustls::Error::AlertReceived(alert)) => Trouble::Refused(format!(
+        Some(rustls::Error::AlertReceived(alert)) => RequestError::Refused(format!(
             "the server refuses the TLS connection ({alert:?}); check redis.tls_cert and redis.tls_key"
         )),
-        Some(error) => Trouble::Unsent(format!("{error}; does the server speak TLS on this port?")),
-        None => Trouble::Unsent(format!("{error}; does the server speak TLS on this port?")),
+        Some(error) => RequestError::NotSent(format!("{error}; does the server speak TLS on this port?")),
+        None => RequestError::NotSent(format!("{error}; does the server speak TLS on this port?")),
     }
 }

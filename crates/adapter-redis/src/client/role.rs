@@ -9,8 +9,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, ServerError, Value};
 
-use crate::time::steady;
-use crate::trouble::{MAX_CLIENTS, Trouble};
+use crate::client::request_error::{MAX_CLIENTS, RequestError};
+use crate::repository::clock::monotonic_micros;
 
 /// How long after it was asked a server's word that it is the primary holds.
 pub(crate) const LEASE: Duration = Duration::from_millis(500);
@@ -21,14 +21,14 @@ const REPLICA: &str = "the server is a replica";
 
 /// How a server is asked for its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Question {
+pub(crate) enum RoleQuery {
     /// `INFO replication`.
     Info,
     /// `HELLO`, which every user may send, where `INFO` is not allowed.
     Hello,
 }
 
-impl Question {
+impl RoleQuery {
     pub(crate) fn command(self) -> Cmd {
         match self {
             Self::Info => redis::cmd("INFO").arg("replication").clone(),
@@ -49,12 +49,12 @@ impl Question {
     /// Whether the answer is that of a primary.
     ///
     /// # Errors
-    /// [`Trouble::Elsewhere`] for a replica.
-    pub(crate) fn judge(self, answer: Value) -> Result<(), Trouble> {
+    /// [`RequestError::WrongServer`] for a replica.
+    pub(crate) fn close_if_broken(self, answer: Value) -> Result<(), RequestError> {
         let answer = match answer {
             Value::ServerError(error) => {
-                let trouble = Trouble::of_server(&error);
-                return Err(if is_about_the_connection(&error) { trouble } else { unseen(trouble) });
+                let failure = RequestError::of_server(&error);
+                return Err(if is_about_the_connection(&error) { failure } else { unseen(failure) });
             }
             answer => answer,
         };
@@ -64,11 +64,11 @@ impl Question {
         };
         match role.as_deref() {
             Some("master" | "primary") => Ok(()),
-            Some(_) => Err(Trouble::Elsewhere(format!(
+            Some(_) => Err(RequestError::WrongServer(format!(
                 "{REPLICA}{of}, which may lag behind; name the primary in redis.url, or use \
                  redis+sentinel:// or redis+cluster://"
             ))),
-            None => Err(Trouble::Refused(
+            None => Err(RequestError::Refused(
                 "the server does not say whether it is the primary; is it a Redis server?".to_owned(),
             )),
         }
@@ -82,16 +82,16 @@ pub(crate) fn is_about_the_connection(error: &ServerError) -> bool {
 }
 
 /// Whether a server says that it is a replica.
-pub(crate) fn is_of_replica(trouble: &Trouble) -> bool {
-    matches!(trouble, Trouble::Elsewhere(message) if message.starts_with(REPLICA))
+pub(crate) fn is_of_replica(failure: &RequestError) -> bool {
+    matches!(failure, RequestError::WrongServer(message) if message.starts_with(REPLICA))
 }
 
-fn unseen(trouble: Trouble) -> Trouble {
-    match trouble {
-        Trouble::Refused(message) => Trouble::Refused(format!(
+fn unseen(failure: RequestError) -> RequestError {
+    match failure {
+        RequestError::Refused(message) => RequestError::Refused(format!(
             "whether the server is the primary cannot be seen: {message}; give the user +info or +hello"
         )),
-        trouble => trouble,
+        failure => failure,
     }
 }
 
@@ -127,17 +127,17 @@ pub(crate) fn field(value: Value, name: &str) -> Option<String> {
 
 /// What is believed of the server at the other end of a connection.
 #[derive(Default)]
-pub(crate) struct Belief {
+pub(crate) struct PrimaryLease {
     /// Until when it counts as the primary, on the steady clock in microseconds.
     primary_until: AtomicU64,
     /// Whether nothing new is to be asked over this connection.
     left: AtomicBool,
 }
 
-impl Belief {
+impl PrimaryLease {
     /// Whether the server counts as the primary now.
     pub(crate) fn holds(&self) -> bool {
-        steady() <= self.primary_until.load(Ordering::Acquire)
+        monotonic_micros() <= self.primary_until.load(Ordering::Acquire)
     }
 
     /// It said that it is, when asked at this reading of the steady clock.
@@ -161,17 +161,22 @@ impl Belief {
 }
 
 /// Asks once, and remembers what was said.
-pub(crate) async fn ask(calls: &mut MultiplexedConnection, question: Question, belief: &Belief) -> Result<(), Trouble> {
-    let asked = steady();
-    let answer = calls.send_packed_command(&question.command()).await.map_err(|error| Trouble::of(&error, true))?;
-    match question.judge(answer) {
+pub(crate) async fn ask(
+    calls: &mut MultiplexedConnection,
+    question: RoleQuery,
+    lease: &PrimaryLease,
+) -> Result<(), RequestError> {
+    let asked = monotonic_micros();
+    let answer =
+        calls.send_packed_command(&question.command()).await.map_err(|error| RequestError::of(&error, true))?;
+    match question.close_if_broken(answer) {
         Ok(()) => {
-            belief.renew(asked);
+            lease.renew(asked);
             Ok(())
         }
-        Err(trouble) => {
-            belief.refute();
-            Err(trouble)
+        Err(failure) => {
+            lease.refute();
+            Err(failure)
         }
     }
 }
@@ -180,8 +185,8 @@ pub(crate) async fn ask(calls: &mut MultiplexedConnection, question: Question, b
 mod tests {
     use super::*;
 
-    fn info(text: &str) -> Result<(), Trouble> {
-        Question::Info.judge(Value::BulkString(text.as_bytes().to_vec()))
+    fn info(text: &str) -> Result<(), RequestError> {
+        RoleQuery::Info.close_if_broken(Value::BulkString(text.as_bytes().to_vec()))
     }
 
     #[test]
@@ -190,15 +195,15 @@ mod tests {
         let replica = "# Replication\r\nrole:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\nmaster_link_status:";
         for (status, told) in [("up", "replica of 10.0.0.1:6379, "), ("down", "10.0.0.1:6379 that has lost it, ")] {
             match info(&format!("{replica}{status}\r\n")) {
-                Err(Trouble::Elsewhere(message)) => assert!(message.contains(told), "{message}"),
+                Err(RequestError::WrongServer(message)) => assert!(message.contains(told), "{message}"),
                 other => panic!("{other:?}"),
             }
         }
         for other in ["role:replica\r\n", "role:sentinel\r\n", "role:active-replica\r\n"] {
-            assert!(matches!(info(other), Err(Trouble::Elsewhere(_))), "{other}");
+            assert!(matches!(info(other), Err(RequestError::WrongServer(_))), "{other}");
         }
-        assert!(matches!(info("# Server\r\n"), Err(Trouble::Refused(_))));
-        assert!(matches!(Question::Info.judge(Value::Okay), Err(Trouble::Refused(_))));
+        assert!(matches!(info("# Server\r\n"), Err(RequestError::Refused(_))));
+        assert!(matches!(RoleQuery::Info.close_if_broken(Value::Okay), Err(RequestError::Refused(_))));
     }
 
     #[test]
@@ -208,22 +213,22 @@ mod tests {
             let list = Value::Array(vec![text("server"), text("redis"), text("role"), text(role)]);
             let map = Value::Map(vec![(text("server"), text("redis")), (text("role"), text(role))]);
             for answer in [list, map] {
-                assert_eq!(Question::Hello.judge(answer).is_ok(), is_primary);
+                assert_eq!(RoleQuery::Hello.close_if_broken(answer).is_ok(), is_primary);
             }
         }
     }
 
     #[test]
     fn a_word_lapses_and_an_older_one_shortens_nothing() {
-        let belief = Belief::default();
-        assert!(!belief.holds(), "nobody said anything yet");
-        let now = steady();
-        belief.renew(now);
-        belief.renew(now - 400_000);
-        assert!(belief.holds() || steady() > now + 500_000);
-        belief.refute();
-        assert!(!belief.holds());
-        belief.renew(now.saturating_sub(600_000));
-        assert!(!belief.holds(), "what was said too long ago counts no more");
+        let lease = PrimaryLease::default();
+        assert!(!lease.holds(), "nobody said anything yet");
+        let now = monotonic_micros();
+        lease.renew(now);
+        lease.renew(now - 400_000);
+        assert!(lease.holds() || monotonic_micros() > now + 500_000);
+        lease.refute();
+        assert!(!lease.holds());
+        lease.renew(now.saturating_sub(600_000));
+        assert!(!lease.holds(), "what was said too long ago counts no more");
     }
 }

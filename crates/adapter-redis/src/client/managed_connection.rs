@@ -8,12 +8,13 @@ use parking_lot::RwLock;
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::dial::{Access, Connection, Peer, Pushes};
-use crate::near::Near;
-use crate::sentinel::Sentinels;
-use crate::target::Limits;
-use crate::trouble::{NO_ANSWER, Trouble};
-use crate::url::Address;
+use crate::cache::client_cache::ClientCache;
+use crate::client::config::ConnectConfig;
+use crate::client::config::Limits;
+use crate::client::connector::{Connection, Peer, Pushes};
+use crate::client::request_error::{NO_ANSWER, RequestError};
+use crate::client::sentinel::Sentinels;
+use crate::client::url::Address;
 
 /// The first pause after a failed attempt, and the longest: a server that came back is found within it.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -22,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 /// How the server is found.
 pub(crate) enum Route {
     /// It is always there; `node` where it is one of a cluster, so that messages must say which.
-    Fixed { access: Arc<Access>, address: Address, node: bool },
+    Fixed { access: Arc<ConnectConfig>, address: Address, node: bool },
     /// Sentinels say where it is.
     Sentinel(Arc<Sentinels>),
 }
@@ -34,13 +35,13 @@ impl Route {
         &self,
         pushes: Option<Pushes>,
         deadline: Instant,
-    ) -> Result<(Connection, Address), Trouble> {
+    ) -> Result<(Connection, Address), RequestError> {
         match self {
             Self::Fixed { access, address, node } => {
                 let peer = if *node && pushes.is_none() { Peer::Node } else { Peer::Primary };
                 match access.dial(address, peer, pushes, deadline).await {
                     Ok(connection) => Ok((connection, address.clone())),
-                    Err(trouble) => Err(if *node { trouble.at(address) } else { trouble }),
+                    Err(failure) => Err(if *node { failure.at(address) } else { failure }),
                 }
             }
             Self::Sentinel(sentinels) => sentinels.dial(pushes, deadline).await,
@@ -48,7 +49,7 @@ impl Route {
     }
 
     /// Whether the server at this address is still the one to ask, as far as is known.
-    pub(crate) fn leads_right(&self, address: &Address) -> bool {
+    pub(crate) fn is_current_primary(&self, address: &Address) -> bool {
         match self {
             Self::Fixed { .. } => true,
             Self::Sentinel(sentinels) => sentinels.is_primary(address),
@@ -57,7 +58,7 @@ impl Route {
 }
 
 #[derive(Clone)]
-struct Live {
+struct ActiveConnection {
     connection: Connection,
     number: u64,
     address: Arc<Address>,
@@ -67,21 +68,21 @@ struct Live {
 #[derive(Default)]
 struct Attempts {
     failed: u32,
-    last: Option<(Instant, Trouble)>,
+    last: Option<(Instant, RequestError)>,
 }
 
-pub(crate) struct Link {
+pub(crate) struct ManagedConnection {
     route: Route,
     limits: Limits,
-    live: RwLock<Option<Live>>,
+    live: RwLock<Option<ActiveConnection>>,
     made: AtomicU64,
     // One attempt at a time; whoever waited for it shares what came of it.
     attempts: tokio::sync::Mutex<Attempts>,
     /// What is kept in memory by this server's news.
-    near: OnceLock<Arc<Near>>,
+    cache: OnceLock<Arc<ClientCache>>,
 }
 
-impl Link {
+impl ManagedConnection {
     pub(crate) fn new(route: Route, limits: Limits) -> Self {
         Self {
             route,
@@ -89,7 +90,7 @@ impl Link {
             live: RwLock::new(None),
             made: AtomicU64::new(0),
             attempts: tokio::sync::Mutex::default(),
-            near: OnceLock::new(),
+            cache: OnceLock::new(),
         }
     }
 
@@ -99,12 +100,12 @@ impl Link {
     }
 
     /// What is kept in memory by this server's news, where the settings ask for it.
-    pub(crate) fn near(&self) -> Option<&Arc<Near>> {
-        self.near.get()
+    pub(crate) fn cache(&self) -> Option<&Arc<ClientCache>> {
+        self.cache.get()
     }
 
-    pub(crate) fn keep_near(&self, near: Arc<Near>) {
-        self.near.get_or_init(|| near);
+    pub(crate) fn set_cache(&self, cache: Arc<ClientCache>) {
+        self.cache.get_or_init(|| cache);
     }
 
     pub(crate) const fn route(&self) -> &Route {
@@ -112,18 +113,18 @@ impl Link {
     }
 
     /// Sends one command and waits for its answer, which counts only where it is that of a primary.
-    pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Trouble> {
+    pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, RequestError> {
         let mut live = self.live(deadline).await?;
         let until = deadline.min(Instant::now() + self.limits.response);
         let answer = match timeout_at(until, live.connection.send(command)).await {
-            Ok(Ok(Value::ServerError(error))) => Err(Trouble::of_server(&error)),
+            Ok(Ok(Value::ServerError(error))) => Err(RequestError::of_server(&error)),
             Ok(Ok(value)) if live.connection.is_of_primary() => return Ok(value),
-            Ok(Ok(value)) => self.vouch(&mut live, deadline).await.map(|()| value),
-            Ok(Err(error)) => Err(Trouble::of(&error, true)),
-            Err(_) => Err(Trouble::Lost(NO_ANSWER.to_owned())),
+            Ok(Ok(value)) => self.confirm_primary_after(&mut live, deadline).await.map(|()| value),
+            Ok(Err(error)) => Err(RequestError::of(&error, true)),
+            Err(_) => Err(RequestError::OutcomeUnknown(NO_ANSWER.to_owned())),
         };
-        self.judge(&live, answer.as_ref().err());
-        answer.map_err(|trouble| self.named(&live, trouble))
+        self.close_if_broken(&live, answer.as_ref().err());
+        answer.map_err(|failure| self.named(&live, failure))
     }
 
     /// Sends many commands in one go; each has an answer of its own. They count only where they are those of a primary.
@@ -131,15 +132,15 @@ impl Link {
         &self,
         commands: &Pipeline,
         deadline: Instant,
-    ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
+    ) -> Result<Vec<Result<Value, RequestError>>, RequestError> {
         let mut live = self.live(deadline).await?;
         let answers = self.exchange(&mut live, commands, deadline).await?;
         if answers.iter().any(Result::is_ok)
             && !live.connection.is_of_primary()
-            && let Err(trouble) = self.vouch(&mut live, deadline).await
+            && let Err(failure) = self.confirm_primary_after(&mut live, deadline).await
         {
-            self.judge(&live, Some(&trouble));
-            return Err(self.named(&live, trouble));
+            self.close_if_broken(&live, Some(&failure));
+            return Err(self.named(&live, failure));
         }
         Ok(answers)
     }
@@ -149,46 +150,48 @@ impl Link {
         &self,
         questions: &Pipeline,
         deadline: Instant,
-    ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
+    ) -> Result<Vec<Result<Value, RequestError>>, RequestError> {
         let mut live = self.live(deadline).await?;
         self.exchange(&mut live, questions, deadline).await
     }
 
     async fn exchange(
         &self,
-        live: &mut Live,
+        live: &mut ActiveConnection,
         commands: &Pipeline,
         deadline: Instant,
-    ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
+    ) -> Result<Vec<Result<Value, RequestError>>, RequestError> {
         let until = deadline.min(Instant::now() + self.limits.operation);
         let answers = match timeout_at(until, live.connection.send_all(commands)).await {
             Ok(Ok(values)) if values.len() == commands.len() => Ok(values),
-            Ok(Ok(_)) => Err(Trouble::Lost("the server sent too few answers".to_owned())),
-            Ok(Err(error)) => Err(Trouble::of(&error, true)),
-            Err(_) => Err(Trouble::Lost(NO_ANSWER.to_owned())),
+            Ok(Ok(_)) => Err(RequestError::OutcomeUnknown("the server sent too few answers".to_owned())),
+            Ok(Err(error)) => Err(RequestError::of(&error, true)),
+            Err(_) => Err(RequestError::OutcomeUnknown(NO_ANSWER.to_owned())),
         };
-        self.judge(live, answers.as_ref().err());
+        self.close_if_broken(live, answers.as_ref().err());
         let single = |value| match value {
             Value::ServerError(error) => {
-                let trouble = Trouble::of_server(&error);
-                self.judge(live, Some(&trouble));
-                Err(self.named(live, trouble))
+                let failure = RequestError::of_server(&error);
+                self.close_if_broken(live, Some(&failure));
+                Err(self.named(live, failure))
             }
             value => Ok(value),
         };
-        let answers = answers.map_err(|trouble| self.named(live, trouble))?;
+        let answers = answers.map_err(|failure| self.named(live, failure))?;
         Ok(answers.into_iter().map(single).collect())
     }
 
     /// Makes sure that what was just answered was answered by a primary: it says behind it that it is one.
-    async fn vouch(&self, live: &mut Live, deadline: Instant) -> Result<(), Trouble> {
+    async fn confirm_primary_after(&self, live: &mut ActiveConnection, deadline: Instant) -> Result<(), RequestError> {
         let until = deadline.min(Instant::now() + self.limits.response);
         match timeout_at(until, live.connection.confirm_primary()).await {
             Ok(Ok(())) => Ok(()),
             // What was written to a replica is lost with the next word of its primary.
-            Ok(Err(Trouble::Elsewhere(message) | Trouble::Refused(message))) => Err(Trouble::Lost(message)),
-            Ok(Err(trouble)) => Err(trouble),
-            Err(_) => Err(Trouble::Lost(NO_ANSWER.to_owned())),
+            Ok(Err(RequestError::WrongServer(message) | RequestError::Refused(message))) => {
+                Err(RequestError::OutcomeUnknown(message))
+            }
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(RequestError::OutcomeUnknown(NO_ANSWER.to_owned())),
         }
     }
 
@@ -203,23 +206,23 @@ impl Link {
     }
 
     /// Gives the connection up if it does not lead where it should.
-    pub(crate) fn leave_unless(&self, right: impl FnOnce(&Address) -> bool) {
+    pub(crate) fn disconnect_unless(&self, right: impl FnOnce(&Address) -> bool) {
         let mut live = self.live.write();
         if live.as_ref().is_some_and(|live| !right(&live.address)) {
             *live = None;
         }
     }
 
-    fn named(&self, used: &Live, trouble: Trouble) -> Trouble {
+    fn named(&self, used: &ActiveConnection, failure: RequestError) -> RequestError {
         match self.route {
-            Route::Fixed { node: false, .. } => trouble,
-            _ => trouble.at(&used.address),
+            Route::Fixed { node: false, .. } => failure,
+            _ => failure.at(&used.address),
         }
     }
 
     /// Gives a connection up where it failed; calls under way on it go on.
-    fn judge(&self, used: &Live, trouble: Option<&Trouble>) {
-        if trouble.is_some_and(Trouble::ends_connection) {
+    fn close_if_broken(&self, used: &ActiveConnection, failure: Option<&RequestError>) {
+        if failure.is_some_and(RequestError::ends_connection) {
             let mut live = self.live.write();
             if live.as_ref().is_some_and(|live| live.number == used.number) {
                 *live = None;
@@ -228,24 +231,24 @@ impl Link {
     }
 
     /// The connection, unless it is known to be closed: then nothing could have been done over it.
-    fn present(&self) -> Option<Live> {
+    fn present(&self) -> Option<ActiveConnection> {
         self.live.read().as_ref().filter(|live| !live.connection.is_closed()).cloned()
     }
 
-    async fn live(&self, deadline: Instant) -> Result<Live, Trouble> {
+    async fn live(&self, deadline: Instant) -> Result<ActiveConnection, RequestError> {
         if let Some(live) = self.present() {
             return Ok(live);
         }
         let began = Instant::now();
-        let late = |_| Trouble::Unsent("no connection in time; is the server running?".to_owned());
+        let late = |_| RequestError::NotSent("no connection in time; is the server running?".to_owned());
         let mut attempts = timeout_at(deadline, self.attempts.lock()).await.map_err(late)?;
         if let Some(live) = self.present() {
             return Ok(live);
         }
-        if let Some((at, trouble)) = &attempts.last
+        if let Some((at, failure)) = &attempts.last
             && *at >= began
         {
-            return Err(trouble.clone());
+            return Err(failure.clone());
         }
         if let Some((at, _)) = &attempts.last {
             sleep_until(deadline.min(*at + pause(attempts.failed))).await;
@@ -254,14 +257,14 @@ impl Link {
             Ok((connection, address)) => {
                 *attempts = Attempts::default();
                 let number = self.made.fetch_add(1, Ordering::Relaxed);
-                let live = Live { connection, number, address: Arc::new(address) };
+                let live = ActiveConnection { connection, number, address: Arc::new(address) };
                 *self.live.write() = Some(live.clone());
                 Ok(live)
             }
-            Err(trouble) => {
+            Err(failure) => {
                 attempts.failed += 1;
-                attempts.last = Some((Instant::now(), trouble.clone()));
-                Err(trouble)
+                attempts.last = Some((Instant::now(), failure.clone()));
+                Err(failure)
             }
         }
     }
@@ -269,11 +272,11 @@ impl Link {
 
 /// The pause before the next attempt: longer each time.
 fn pause(failed: u32) -> Duration {
-    jittered(FIRST_PAUSE.saturating_mul(1 << failed.min(8)).min(LONGEST_PAUSE))
+    with_jitter(FIRST_PAUSE.saturating_mul(1 << failed.min(8)).min(LONGEST_PAUSE))
 }
 
 /// Between half of a pause and all of it, different for each caller of each process of a fleet.
-pub(crate) fn jittered(pause: Duration) -> Duration {
+pub(crate) fn with_jitter(pause: Duration) -> Duration {
     static TURN: AtomicU64 = AtomicU64::new(0);
     let turn = TURN.fetch_add(1, Ordering::Relaxed) << 32 | u64::from(std::process::id());
     let dice = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;

@@ -10,54 +10,54 @@ use parking_lot::Mutex;
 use redis::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::trouble::Trouble;
+use crate::client::request_error::RequestError;
 
 /// How much is kept.
 const KEPT: usize = 1_024;
 
 /// What a server said first, and how reading from it failed.
 #[derive(Clone, Default)]
-pub(crate) struct Words(Arc<Mutex<Heard>>);
+pub(crate) struct ServerGreeting(Arc<Mutex<CapturedBytes>>);
 
 #[derive(Default)]
-struct Heard {
+struct CapturedBytes {
     text: Vec<u8>,
     failure: Option<String>,
 }
 
-impl Words {
+impl ServerGreeting {
     /// The alert with which a server ended a connection over TLS.
     pub(crate) fn alert(&self) -> Option<String> {
         self.0.lock().failure.clone().filter(|failure| failure.contains("alert"))
     }
 
     /// The first refusal among them.
-    pub(crate) fn refusal(&self) -> Option<Trouble> {
+    pub(crate) fn refusal(&self) -> Option<RequestError> {
         let heard = self.0.lock();
         let line = heard.text.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"-"))?;
         let line = [line.strip_suffix(b"\r").unwrap_or(line), b"\r\n"].concat();
         match redis::parse_redis_value(&line) {
-            Ok(Value::ServerError(error)) => Some(Trouble::of_server(&error)),
+            Ok(Value::ServerError(error)) => Some(RequestError::of_server(&error)),
             _ => None,
         }
     }
 }
 
 /// A stream whose first words are kept.
-pub(crate) struct Overheard<S> {
+pub(crate) struct GreetingCapture<S> {
     stream: S,
-    words: Words,
+    words: ServerGreeting,
     room: usize,
 }
 
-impl<S> Overheard<S> {
-    pub(crate) fn new(stream: S) -> (Self, Words) {
-        let words = Words::default();
+impl<S> GreetingCapture<S> {
+    pub(crate) fn new(stream: S) -> (Self, ServerGreeting) {
+        let words = ServerGreeting::default();
         (Self { stream, words: words.clone(), room: KEPT }, words)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for GreetingCapture<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
@@ -75,7 +75,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for GreetingCapture<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }

@@ -15,9 +15,9 @@ use tenure_ports::{Clock, CommitError, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::record;
-use crate::store::RedisStore;
-use crate::wire::Request;
+use crate::client::Request;
+use crate::repository::RedisStore;
+use crate::repository::record;
 
 /// How long an end is kept: longer than a failover takes, and a restart.
 const KEPT_FOR: Duration = Duration::from_secs(3_600);
@@ -30,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An end, and what its commit said beside it.
 #[derive(Clone)]
-struct Ending {
+struct RecentEnd {
     session: Session,
     retain: usize,
     watermark: Option<RevocationWatermark>,
@@ -38,12 +38,12 @@ struct Ending {
 
 #[derive(Default)]
 struct Kept {
-    by_session: HashMap<SessionId, Ending>,
+    by_session: HashMap<SessionId, RecentEnd>,
     order: VecDeque<(Instant, SessionId)>,
 }
 
 /// The ends kept.
-pub(crate) struct Ends {
+pub(crate) struct RecentEnds {
     /// The store's time: an end is told for as long as its record is, and no longer.
     clock: Arc<dyn Clock>,
     kept: Mutex<Kept>,
@@ -51,7 +51,7 @@ pub(crate) struct Ends {
     contradicted: Notify,
 }
 
-impl Ends {
+impl RecentEnds {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, kept: Mutex::default(), count: AtomicUsize::new(0), contradicted: Notify::new() }
     }
@@ -62,7 +62,7 @@ impl Ends {
         let mut kept = self.kept.lock();
         let now = Instant::now();
         for session in ended {
-            let ending = Ending { session: session.clone(), retain: commit.retain, watermark: commit.watermark };
+            let ending = RecentEnd { session: session.clone(), retain: commit.retain, watermark: commit.watermark };
             if kept.by_session.insert(session.id, ending).is_none() {
                 kept.order.push_back((now, session.id));
             }
@@ -75,7 +75,7 @@ impl Ends {
         self.count.store(kept.order.len(), Ordering::Release);
     }
 
-    fn get(&self, id: SessionId) -> Option<Ending> {
+    fn get(&self, id: SessionId) -> Option<RecentEnd> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
@@ -92,7 +92,7 @@ impl Ends {
 
     /// The end of a session that the server shows as active. Of what is over there by itself nothing was forgotten
     /// that matters: it may have been imported again since.
-    fn forgotten(&self, found: &Session) -> Option<Ending> {
+    fn forgotten(&self, found: &Session) -> Option<RecentEnd> {
         let ending = self.get(found.id)?;
         found.inactive_since(self.clock.now()).is_none().then_some(ending)
     }
@@ -116,31 +116,31 @@ impl Ends {
 
 impl RedisStore {
     /// Looks at what is kept whenever the server may be another than before, or was found to have forgotten.
-    pub(crate) async fn uphold_ends(store: std::sync::Weak<Self>) {
+    pub(crate) async fn reassert_ends(store: std::sync::Weak<Self>) {
         let mut seen = None;
         loop {
             let Some(held) = store.upgrade() else {
                 return;
             };
             // Connections are made again after every restart and every failover.
-            let made = held.wire.way.connections();
+            let made = held.client.topology.connections();
             if seen != Some(made) {
-                match held.restore_ends().await {
+                match held.reassert_all().await {
                     Ok(()) => seen = Some(made),
                     Err(error) => tracing::debug!(%error, "recent ends could not be looked after yet"),
                 }
             }
-            let ends = Arc::clone(&held.ends);
+            let recent_ends = Arc::clone(&held.recent_ends);
             drop(held);
-            if tokio::time::timeout(LOOK_EVERY, ends.contradicted.notified()).await.is_ok() {
+            if tokio::time::timeout(LOOK_EVERY, recent_ends.contradicted.notified()).await.is_ok() {
                 seen = None;
             }
         }
     }
 
     /// Ends again what the server shows as active.
-    async fn restore_ends(&self) -> Result<(), StoreError> {
-        let ids = self.ends.ids();
+    async fn reassert_all(&self) -> Result<(), StoreError> {
+        let ids = self.recent_ends.ids();
         let heads: Vec<Request> = ids
             .iter()
             .map(|id| {
@@ -149,28 +149,29 @@ impl RedisStore {
                 Request::Plain(command)
             })
             .collect();
-        let answers = self.wire.read_all(&heads).await.map_err(|trouble| self.wire.fail(trouble, String::new))?;
+        let answers =
+            self.client.send_all_repeatable(&heads).await.map_err(|failure| self.client.fail(failure, String::new))?;
         for (id, answer) in ids.into_iter().zip(answers) {
             if matches!(answer, Value::BulkString(head) if record::is_active(&head)) {
-                self.restore_end(id).await?;
+                self.reassert_end(id).await?;
             }
         }
         Ok(())
     }
 
     /// Ends a session again, if the server shows it as active and this process has ended it.
-    pub(crate) async fn restore_end(&self, id: SessionId) -> Result<(), StoreError> {
+    pub(crate) async fn reassert_end(&self, id: SessionId) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
             let Some(device) = self.read_device_of(id).await? else {
                 return Ok(());
             };
-            let Some(ending) = device.session(id).and_then(|session| self.ends.forgotten(session)) else {
+            let Some(ending) = device.session(id).and_then(|session| self.recent_ends.forgotten(session)) else {
                 return Ok(());
             };
             let commit = ending.again(device.revision(), device.revocation_watermark());
             match self.submit(&commit).await {
                 Ok(_) | Err(CommitError::NotDurable { .. }) => {
-                    tracing::warn!(session = %id, server = %self.wire.location, "the server had forgotten an end; it has it again");
+                    tracing::warn!(session = %id, server = %self.client.location, "the server had forgotten an end; it has it again");
                     return Ok(());
                 }
                 Err(CommitError::Store(error)) => return Err(error),
@@ -179,13 +180,13 @@ impl RedisStore {
             }
         }
         Err(StoreError::Unavailable {
-            location: self.wire.location.clone(),
+            location: self.client.location.clone(),
             message: format!("session {id} was ended and the server has forgotten it; it could not be ended again yet"),
         })
     }
 }
 
-impl Ending {
+impl RecentEnd {
     fn again(&self, expected: Revision, known: Option<RevocationWatermark>) -> Commit {
         let watermark = match (self.watermark, known) {
             (Some(a), Some(b)) => {

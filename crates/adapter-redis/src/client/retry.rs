@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{Instant, sleep_until};
 
-use crate::link::{Link, jittered};
-use crate::trouble::{Redirect, Trouble};
-use crate::way::Way;
-use crate::wire::Request;
+use crate::client::Request;
+use crate::client::managed_connection::{ManagedConnection, with_jitter};
+use crate::client::request_error::{Redirect, RequestError};
+use crate::client::topology::Topology;
 
 /// How often something is sent whose answers get lost.
 const LOST_TRIES: u32 = 3;
@@ -23,28 +23,28 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(60);
 
 /// A command that goes right behind a script, over the same connection.
-pub(crate) struct Tail<'a> {
+pub(crate) struct FollowUp<'a> {
     command: &'a Cmd,
-    answer: Mutex<Option<Result<Value, Trouble>>>,
+    answer: Mutex<Option<Result<Value, RequestError>>>,
 }
 
-impl<'a> Tail<'a> {
+impl<'a> FollowUp<'a> {
     pub(crate) fn new(command: &'a Cmd) -> Self {
         Self { command, answer: Mutex::default() }
     }
 
-    pub(crate) fn answer(&self) -> Result<Value, Trouble> {
-        self.answer.lock().take().unwrap_or_else(|| Err(too_few()))
+    pub(crate) fn answer(&self) -> Result<Value, RequestError> {
+        self.answer.lock().take().unwrap_or_else(|| Err(missing_reply()))
     }
 }
 
 /// Some requests, and what may be done to have them answered.
-pub(crate) struct Errand<'a> {
-    way: &'a Way,
+pub(crate) struct RequestExecutor<'a> {
+    topology: &'a Topology,
     requests: &'a [Request],
     deadline: Instant,
     repeatable: bool,
-    tail: Option<&'a Tail<'a>>,
+    follow_up: Option<&'a FollowUp<'a>>,
 }
 
 /// A request without an answer yet.
@@ -54,7 +54,7 @@ struct Pending {
     /// Whether a script goes whole.
     whole: bool,
     /// The node to ask instead of the slot's own, this once.
-    instead: Option<Arc<Link>>,
+    instead: Option<Arc<ManagedConnection>>,
     lost: u32,
     turns: u32,
 }
@@ -70,23 +70,23 @@ struct Round {
     rest: bool,
     /// Whether the map of the cluster may be old.
     doubt: bool,
-    last: Option<Trouble>,
+    last: Option<RequestError>,
 }
 
 impl Round {
-    fn again(&mut self, pending: Pending, why: Trouble) {
+    fn again(&mut self, pending: Pending, why: RequestError) {
         self.left.push(pending);
         self.last = Some(why);
     }
 }
 
-fn too_few() -> Trouble {
-    Trouble::Lost("the server sent too few answers".to_owned())
+fn missing_reply() -> RequestError {
+    RequestError::OutcomeUnknown("the server sent too few answers".to_owned())
 }
 
-impl<'a> Errand<'a> {
-    pub(crate) fn new(way: &'a Way, requests: &'a [Request], deadline: Instant) -> Self {
-        Self { way, requests, deadline, repeatable: false, tail: None }
+impl<'a> RequestExecutor<'a> {
+    pub(crate) fn new(topology: &'a Topology, requests: &'a [Request], deadline: Instant) -> Self {
+        Self { topology, requests, deadline, repeatable: false, follow_up: None }
     }
 
     /// What may have been done may be done again.
@@ -95,17 +95,17 @@ impl<'a> Errand<'a> {
     }
 
     /// For a single request only.
-    pub(crate) fn followed_by(self, tail: &'a Tail<'a>) -> Self {
-        Self { tail: Some(tail), ..self }
+    pub(crate) fn followed_by(self, follow_up: &'a FollowUp<'a>) -> Self {
+        Self { follow_up: Some(follow_up), ..self }
     }
 
     /// The answer to the first request.
-    pub(crate) async fn run_one(&self) -> Result<Value, Trouble> {
+    pub(crate) async fn run_one(&self) -> Result<Value, RequestError> {
         let pending = Pending::default();
-        let asked = self.way.link(self.requests[0].slot(), self.deadline).await;
+        let asked = self.topology.link(self.requests[0].slot(), self.deadline).await;
         let outcome = match &asked {
             Ok(link) => self.send_one(link, &pending).await,
-            Err(trouble) => Err(trouble.clone()),
+            Err(failure) => Err(failure.clone()),
         };
         if outcome.is_ok() {
             return outcome;
@@ -113,20 +113,20 @@ impl<'a> Errand<'a> {
         let (mut round, mut values) = (Round::default(), vec![None]);
         self.take(&mut round, &mut values, pending, outcome, asked.as_deref().ok())?;
         self.go_on(round, &mut values).await?;
-        values.pop().flatten().ok_or_else(too_few)
+        values.pop().flatten().ok_or_else(missing_reply)
     }
 
     /// The answers to all requests.
-    pub(crate) async fn run(&self) -> Result<Vec<Value>, Trouble> {
+    pub(crate) async fn run(&self) -> Result<Vec<Value>, RequestError> {
         let mut values = vec![None; self.requests.len()];
         let all = (0..self.requests.len()).map(|at| Pending { at, ..Pending::default() }).collect();
         let round = self.send(all, &mut values).await?;
         self.go_on(round, &mut values).await?;
-        values.into_iter().collect::<Option<_>>().ok_or_else(too_few)
+        values.into_iter().collect::<Option<_>>().ok_or_else(missing_reply)
     }
 
     /// Sends what is left until nothing is.
-    async fn go_on(&self, mut round: Round, values: &mut [Option<Value>]) -> Result<(), Trouble> {
+    async fn go_on(&self, mut round: Round, values: &mut [Option<Value>]) -> Result<(), RequestError> {
         let mut pause = FIRST_PAUSE;
         let mut said = None;
         loop {
@@ -137,14 +137,14 @@ impl<'a> Errand<'a> {
                 return Ok(());
             };
             if round.doubt {
-                self.way.reconsider(self.deadline).await;
+                self.topology.reconsider(self.deadline).await;
             }
             if round.rest {
-                sleep_until(self.deadline.min(Instant::now() + jittered(pause))).await;
+                sleep_until(self.deadline.min(Instant::now() + with_jitter(pause))).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             // What a server said tells more than that none answered in what was left of the time.
-            if !matches!(last, Trouble::Unsent(_)) {
+            if !matches!(last, RequestError::NotSent(_)) {
                 said = Some(last.clone());
             }
             if Instant::now() >= self.deadline {
@@ -155,17 +155,17 @@ impl<'a> Errand<'a> {
     }
 
     /// Sends each request to where it belongs, those for one server in one go.
-    async fn send(&self, pending: Vec<Pending>, values: &mut [Option<Value>]) -> Result<Round, Trouble> {
+    async fn send(&self, pending: Vec<Pending>, values: &mut [Option<Value>]) -> Result<Round, RequestError> {
         let mut round = Round::default();
-        let mut groups: Vec<(Arc<Link>, Vec<Pending>)> = Vec::new();
+        let mut groups: Vec<(Arc<ManagedConnection>, Vec<Pending>)> = Vec::new();
         for mut pending in pending {
             let link = match pending.instead.clone() {
                 Some(link) => link,
-                None => match self.way.link(self.requests[pending.at].slot(), self.deadline).await {
+                None => match self.topology.link(self.requests[pending.at].slot(), self.deadline).await {
                     Ok(link) => link,
-                    Err(trouble) => {
+                    Err(failure) => {
                         pending.instead = None;
-                        self.take(&mut round, values, pending, Err(trouble), None)?;
+                        self.take(&mut round, values, pending, Err(failure), None)?;
                         continue;
                     }
                 },
@@ -185,7 +185,7 @@ impl<'a> Errand<'a> {
         Ok(round)
     }
 
-    async fn send_group(&self, link: &Link, group: &[Pending]) -> Vec<Result<Value, Trouble>> {
+    async fn send_group(&self, link: &ManagedConnection, group: &[Pending]) -> Vec<Result<Value, RequestError>> {
         if let [pending] = group {
             return vec![self.send_one(link, pending).await];
         }
@@ -201,17 +201,17 @@ impl<'a> Errand<'a> {
                 let mut answers = answers.into_iter();
                 let answer = |pending: &Pending| {
                     let answer = if pending.instead.is_some() { answers.nth(1) } else { answers.next() };
-                    answer.unwrap_or_else(|| Err(too_few()))
+                    answer.unwrap_or_else(|| Err(missing_reply()))
                 };
                 group.iter().map(answer).collect()
             }
-            Err(trouble) => group.iter().map(|_| Err(trouble.clone())).collect(),
+            Err(failure) => group.iter().map(|_| Err(failure.clone())).collect(),
         }
     }
 
-    async fn send_one(&self, link: &Link, pending: &Pending) -> Result<Value, Trouble> {
+    async fn send_one(&self, link: &ManagedConnection, pending: &Pending) -> Result<Value, RequestError> {
         let command = self.requests[pending.at].command(pending.whole);
-        if pending.instead.is_none() && self.tail.is_none() {
+        if pending.instead.is_none() && self.follow_up.is_none() {
             return link.send(&command, self.deadline).await;
         }
         let mut pipeline = Pipeline::with_capacity(3);
@@ -219,15 +219,15 @@ impl<'a> Errand<'a> {
             pipeline.cmd("ASKING");
         }
         pipeline.add_command(command.into_owned());
-        if let Some(tail) = self.tail {
-            pipeline.add_command(tail.command.clone());
+        if let Some(follow_up) = self.follow_up {
+            pipeline.add_command(follow_up.command.clone());
         }
         let mut answers = link.send_all(&pipeline, self.deadline).await?.into_iter();
         let answer = if pending.instead.is_some() { answers.nth(1) } else { answers.next() };
-        if let Some(tail) = self.tail {
-            *tail.answer.lock() = answers.next();
+        if let Some(follow_up) = self.follow_up {
+            *follow_up.answer.lock() = answers.next();
         }
-        answer.unwrap_or_else(|| Err(too_few()))
+        answer.unwrap_or_else(|| Err(missing_reply()))
     }
 
     /// Decides what is to be done about an answer, or about none.
@@ -236,54 +236,54 @@ impl<'a> Errand<'a> {
         round: &mut Round,
         values: &mut [Option<Value>],
         mut pending: Pending,
-        outcome: Result<Value, Trouble>,
-        asked: Option<&Link>,
-    ) -> Result<(), Trouble> {
-        let trouble = match outcome {
+        outcome: Result<Value, RequestError>,
+        asked: Option<&ManagedConnection>,
+    ) -> Result<(), RequestError> {
+        let failure = match outcome {
             Ok(value) => {
                 values[pending.at] = Some(value);
                 return Ok(());
             }
-            Err(trouble) => trouble,
+            Err(failure) => failure,
         };
         pending.instead = None;
-        let (script, cluster) = match (&self.requests[pending.at], self.way) {
-            (request, Way::Cluster(cluster)) => (matches!(request, Request::Script(_)), Some(cluster)),
-            (request, Way::One(_)) => (matches!(request, Request::Script(_)), None),
+        let (script, cluster) = match (&self.requests[pending.at], self.topology) {
+            (request, Topology::Cluster(cluster)) => (matches!(request, Request::Script(_)), Some(cluster)),
+            (request, Topology::One(_)) => (matches!(request, Request::Script(_)), None),
         };
-        match &trouble {
-            Trouble::NoScript if !pending.whole => pending.whole = true,
-            Trouble::Moved(redirect) => match (cluster, asked) {
+        match &failure {
+            RequestError::NoScript if !pending.whole => pending.whole = true,
+            RequestError::Moved(redirect) => match (cluster, asked) {
                 (Some(cluster), Some(asked)) => {
                     cluster.moved(redirect, asked);
                     round.rest |= self.turned(&mut pending);
                 }
-                _ => return Err(trouble),
+                _ => return Err(failure),
             },
-            Trouble::Ask(_) | Trouble::TryAgain if self.requests[pending.at].single().is_some() => {
+            RequestError::Ask(_) | RequestError::TryAgain if self.requests[pending.at].single().is_some() => {
                 round.split.push(pending.at);
                 return Ok(());
             }
-            Trouble::Ask(redirect) if !script => match (cluster, asked) {
+            RequestError::Ask(redirect) if !script => match (cluster, asked) {
                 (Some(cluster), Some(asked)) => {
-                    pending.instead = Some(cluster.link_to(redirect, asked));
+                    pending.instead = Some(cluster.redirect_target(redirect, asked));
                     round.rest |= self.turned(&mut pending);
                 }
-                _ => return Err(trouble),
+                _ => return Err(failure),
             },
             // A script reads keys that it does not declare: while they are on two nodes, neither has them all.
-            Trouble::Ask(Redirect { .. }) | Trouble::TryAgain if cluster.is_some() => round.rest = true,
-            Trouble::Later(_) => (round.rest, round.doubt) = (true, true),
-            Trouble::Unsent(_) | Trouble::Elsewhere(_) if self.way.may_change() => {
+            RequestError::Ask(Redirect { .. }) | RequestError::TryAgain if cluster.is_some() => round.rest = true,
+            RequestError::RetryLater(_) => (round.rest, round.doubt) = (true, true),
+            RequestError::NotSent(_) | RequestError::WrongServer(_) if self.topology.may_change() => {
                 (round.rest, round.doubt) = (true, true);
             }
-            Trouble::Lost(_) if self.repeatable && pending.lost + 1 < LOST_TRIES => {
+            RequestError::OutcomeUnknown(_) if self.repeatable && pending.lost + 1 < LOST_TRIES => {
                 pending.lost += 1;
                 round.doubt = true;
             }
-            _ => return Err(trouble),
+            _ => return Err(failure),
         }
-        round.again(pending, trouble);
+        round.again(pending, failure);
         Ok(())
     }
 
@@ -295,11 +295,11 @@ impl<'a> Errand<'a> {
 
     /// Asks for each key of a request by itself, the last one first: an activity before the record that it belongs to,
     /// so that the record is never older.
-    async fn key_by_key(&self, at: usize) -> Result<Value, Trouble> {
-        let mut requests = self.requests[at].single().ok_or(Trouble::TryAgain)?;
+    async fn key_by_key(&self, at: usize) -> Result<Value, RequestError> {
+        let mut requests = self.requests[at].single().ok_or(RequestError::TryAgain)?;
         requests.reverse();
-        let errand = Errand::new(self.way, &requests, self.deadline).repeatable();
-        let mut values = Box::pin(errand.run()).await?;
+        let executor = RequestExecutor::new(self.topology, &requests, self.deadline).repeatable();
+        let mut values = Box::pin(executor.run()).await?;
         values.reverse();
         Ok(Value::Array(values))
     }

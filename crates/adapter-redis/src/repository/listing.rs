@@ -4,8 +4,8 @@ use redis::Value;
 use tenure_domain::{Bucket, Filter, IdPrefix, Session, SessionId, SortKey, Subject, Timestamp};
 use tenure_ports::{Cursor, Page, StoreError};
 
-use crate::store::RedisStore;
-use crate::wire::Request;
+use crate::client::Request;
+use crate::repository::RedisStore;
 
 /// Buckets whose index is read in one round, at first and at most.
 const FIRST_ROUND: usize = 32;
@@ -23,7 +23,7 @@ struct Ids {
 }
 
 impl RedisStore {
-    pub(crate) async fn page_of(
+    pub(crate) async fn read_page(
         &self,
         filter: &Filter,
         now: Timestamp,
@@ -31,7 +31,7 @@ impl RedisStore {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let after = match after {
-            Some(Cursor(number)) => Some(SessionId::from_u128(number).ok_or_else(|| self.strange())?),
+            Some(Cursor(number)) => Some(SessionId::from_u128(number).ok_or_else(|| self.unexpected_reply())?),
             None => None,
         };
         let want = limit.clamp(FEWEST, MOST);
@@ -49,7 +49,7 @@ impl RedisStore {
         Ok(Page { sessions, next })
     }
 
-    pub(crate) async fn top_of(
+    pub(crate) async fn read_sorted(
         &self,
         filter: &Filter,
         now: Timestamp,
@@ -74,7 +74,11 @@ impl RedisStore {
         }
     }
 
-    pub(crate) async fn ids_starting_with(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
+    pub(crate) async fn read_ids_with_prefix(
+        &self,
+        prefix: IdPrefix,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, StoreError> {
         let (first, last) = (*prefix.range().start(), *prefix.range().end());
         let mut found = Vec::new();
         let mut from = format!("[{first}");
@@ -94,7 +98,11 @@ impl RedisStore {
                     Request::Plain(command)
                 })
                 .collect();
-            let answers = self.wire.read_all(&checks).await.map_err(|trouble| self.wire.fail(trouble, String::new))?;
+            let answers = self
+                .client
+                .send_all_repeatable(&checks)
+                .await
+                .map_err(|failure| self.client.fail(failure, String::new))?;
             let there = ids.iter().zip(answers).filter(|(_, answer)| *answer == Value::Int(1));
             found.extend(there.map(|(id, _)| *id));
             found.truncate(limit);
@@ -156,20 +164,20 @@ impl RedisStore {
                 Request::Plain(command)
             })
             .collect();
-        let answers = self.wire.read_all(&requests).await;
-        let answers = answers.map_err(|trouble| {
-            self.wire.fail(trouble, || format!("{} or that of another bucket", self.keys.index(buckets[0], subject)))
+        let answers = self.client.send_all_repeatable(&requests).await;
+        let answers = answers.map_err(|failure| {
+            self.client.fail(failure, || format!("{} or that of another bucket", self.keys.index(buckets[0], subject)))
         })?;
         answers.into_iter().map(|answer| self.ids_of(answer)).collect()
     }
 
     fn ids_of(&self, value: Value) -> Result<Vec<SessionId>, StoreError> {
         let Value::Array(values) = value else {
-            return Err(self.strange());
+            return Err(self.unexpected_reply());
         };
         let id = |value: Value| match value {
-            Value::BulkString(text) => SessionId::from_ascii(&text).map_err(|_| self.strange()),
-            _ => Err(self.strange()),
+            Value::BulkString(text) => SessionId::from_ascii(&text).map_err(|_| self.unexpected_reply()),
+            _ => Err(self.unexpected_reply()),
         };
         values.into_iter().map(id).collect()
     }
@@ -181,12 +189,12 @@ impl RedisStore {
         let (mut active, mut over) = (redis::cmd("HKEYS"), redis::cmd("ZRANGE"));
         active.arg(self.keys.device(device));
         over.arg(self.keys.over(device)).arg(0).arg(-1);
-        let answers = self.wire.read_all(&[Request::Plain(active), Request::Plain(over)]).await;
-        let answers = answers.map_err(|trouble| self.wire.fail(trouble, || self.keys.device(device)))?;
+        let answers = self.client.send_all_repeatable(&[Request::Plain(active), Request::Plain(over)]).await;
+        let answers = answers.map_err(|failure| self.client.fail(failure, || self.keys.device(device)))?;
         let mut ids = Vec::new();
         for value in answers {
             let Value::Array(values) = value else {
-                return Err(self.strange());
+                return Err(self.unexpected_reply());
             };
             // The other fields of the hash are shorter than any id.
             let text = |value: Value| match value {
@@ -194,7 +202,7 @@ impl RedisStore {
                 _ => None,
             };
             for text in values.into_iter().filter_map(text) {
-                ids.push(SessionId::from_ascii(&text).map_err(|_| self.strange())?);
+                ids.push(SessionId::from_ascii(&text).map_err(|_| self.unexpected_reply())?);
             }
         }
         ids.sort_unstable();
@@ -222,18 +230,22 @@ impl RedisStore {
                 Request::Plain(command)
             })
             .collect();
-        let answers = self.wire.read_all(&requests).await.map_err(|trouble| self.wire.fail(trouble, String::new))?;
+        let answers = self
+            .client
+            .send_all_repeatable(&requests)
+            .await
+            .map_err(|failure| self.client.fail(failure, String::new))?;
         let mut records = Vec::with_capacity(ids.len());
         for (chunk, answer) in chunks.into_iter().zip(answers) {
             let Value::Array(values) = answer else {
-                return Err(self.strange());
+                return Err(self.unexpected_reply());
             };
             let mut values = values.into_iter();
             for id in chunk {
                 match (values.next(), values.next()) {
                     (Some(Value::BulkString(record)), Some(activity)) => records.push((*id, record, activity)),
                     (Some(Value::Nil), Some(_)) => {}
-                    _ => return Err(self.strange()),
+                    _ => return Err(self.unexpected_reply()),
                 }
             }
         }

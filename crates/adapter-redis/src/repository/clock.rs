@@ -20,25 +20,25 @@ const MARGIN: u64 = 100_000;
 const SET_BACK: u64 = 1_000_000;
 
 /// A reading of the steady clock in microseconds.
-pub(crate) fn steady() -> u64 {
+pub(crate) fn monotonic_micros() -> u64 {
     let now = clock_gettime(STEADY);
     now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000
 }
 
 /// How time runs from a reading of the steady clock on: as fast as that clock, but for a span at half its pace.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
-    steady: u64,
+struct ClockSlew {
+    monotonic_micros: u64,
     time: u64,
     slow_from: u64,
     slow_until: u64,
 }
 
-impl Pace {
+impl ClockSlew {
     /// Microseconds since the epoch at a reading of the steady clock.
-    fn at(&self, steady: u64) -> u64 {
-        let slow = steady.min(self.slow_until).saturating_sub(self.slow_from);
-        self.time + steady.saturating_sub(self.steady) - slow / 2
+    fn at(&self, monotonic_micros: u64) -> u64 {
+        let slow = monotonic_micros.min(self.slow_until).saturating_sub(self.slow_from);
+        self.time + monotonic_micros.saturating_sub(self.monotonic_micros) - slow / 2
     }
 }
 
@@ -48,7 +48,7 @@ impl Pace {
 /// to be ahead it runs at half the pace until the server has caught up, so all processes come to agree again.
 #[derive(Default)]
 pub(crate) struct FleetClock {
-    pace: ArcSwapOption<Pace>,
+    pace: ArcSwapOption<ClockSlew>,
 }
 
 impl FleetClock {
@@ -57,7 +57,7 @@ impl FleetClock {
     pub(crate) fn learn(&self, server: u64, asked: u64, answered: u64) -> bool {
         let unsure = answered.saturating_sub(asked) / 2;
         let sampled = asked + unsure;
-        let as_told = Pace { steady: sampled, time: server, slow_from: sampled, slow_until: sampled };
+        let as_told = ClockSlew { monotonic_micros: sampled, time: server, slow_from: sampled, slow_until: sampled };
         let Some(old) = self.pace.load().as_deref().copied() else {
             self.pace.store(Some(Arc::new(as_told)));
             return false;
@@ -76,7 +76,12 @@ impl FleetClock {
         }
         let ahead = expected - server;
         let slow_from = answered + MARGIN;
-        let pace = Pace { steady: answered, time: old.at(answered), slow_from, slow_until: slow_from + 2 * ahead };
+        let pace = ClockSlew {
+            monotonic_micros: answered,
+            time: old.at(answered),
+            slow_from,
+            slow_until: slow_from + 2 * ahead,
+        };
         self.pace.store(Some(Arc::new(pace)));
         ahead > SET_BACK
     }
@@ -84,8 +89,8 @@ impl FleetClock {
     /// Microseconds since the epoch.
     pub(crate) fn micros(&self) -> u64 {
         // Read first: a pace that was current after it holds for it.
-        let steady = steady();
-        self.pace.load().as_deref().map_or(0, |pace| pace.at(steady))
+        let monotonic_micros = monotonic_micros();
+        self.pace.load().as_deref().map_or(0, |pace| pace.at(monotonic_micros))
     }
 }
 
@@ -103,18 +108,18 @@ mod tests {
     /// When the steady clock read zero, the server said so.
     const EPOCH: u64 = 1_700_000_000 * SECOND;
 
-    fn at(clock: &FleetClock, steady: u64) -> u64 {
-        clock.pace.load().as_deref().map_or(0, |pace| pace.at(steady))
+    fn at(clock: &FleetClock, monotonic_micros: u64) -> u64 {
+        clock.pace.load().as_deref().map_or(0, |pace| pace.at(monotonic_micros))
     }
 
     /// Takes a sample each second, as a store does, and holds that time never runs backward meanwhile.
     fn follow(clock: &FleetClock, from: u64, seconds: u64, server: impl Fn(u64) -> u64) -> u64 {
         let mut last = 0;
         for second in 0..seconds {
-            let steady = from + second * SECOND;
-            clock.learn(server(steady + 100), steady, steady + 200);
+            let monotonic_micros = from + second * SECOND;
+            clock.learn(server(monotonic_micros + 100), monotonic_micros, monotonic_micros + 200);
             for part in 0..10 {
-                let now = at(clock, steady + 200 + part * SECOND / 10);
+                let now = at(clock, monotonic_micros + 200 + part * SECOND / 10);
                 assert!(now >= last, "time ran backward by {}", last - now);
                 last = now;
             }
@@ -125,7 +130,7 @@ mod tests {
     #[test]
     fn it_is_the_servers_time_to_within_the_reading() {
         let clock = FleetClock::default();
-        follow(&clock, 0, 10, |steady| EPOCH + steady);
+        follow(&clock, 0, 10, |monotonic_micros| EPOCH + monotonic_micros);
         assert!(at(&clock, 10 * SECOND).abs_diff(EPOCH + 10 * SECOND) <= 100);
         // A slow answer says less than what is known.
         assert!(!clock.learn(EPOCH + 10 * SECOND, 10 * SECOND, 11 * SECOND));
@@ -136,7 +141,9 @@ mod tests {
     fn it_follows_a_server_whose_clock_goes_at_another_rate() {
         for rate in [-200_i64, 200] {
             let clock = FleetClock::default();
-            let server = |steady: u64| EPOCH + steady.saturating_add_signed(steady as i64 * rate / 1_000_000);
+            let server = |monotonic_micros: u64| {
+                EPOCH + monotonic_micros.saturating_add_signed(monotonic_micros as i64 * rate / 1_000_000)
+            };
             let end = follow(&clock, 0, 3_600, server);
             let apart = at(&clock, end).abs_diff(server(end));
             assert!(apart < 1_000, "{apart} microseconds apart after an hour at {rate} in a million");
@@ -146,16 +153,16 @@ mod tests {
     #[test]
     fn a_server_set_forward_is_followed_at_once() {
         let clock = FleetClock::default();
-        let end = follow(&clock, 0, 5, |steady| EPOCH + steady);
-        let end = follow(&clock, end, 2, |steady| EPOCH + steady + 60 * SECOND);
+        let end = follow(&clock, 0, 5, |monotonic_micros| EPOCH + monotonic_micros);
+        let end = follow(&clock, end, 2, |monotonic_micros| EPOCH + monotonic_micros + 60 * SECOND);
         assert!(at(&clock, end).abs_diff(EPOCH + end + 60 * SECOND) <= 200);
     }
 
     #[test]
     fn a_server_set_back_is_waited_for_without_running_backward() {
         let clock = FleetClock::default();
-        let end = follow(&clock, 0, 5, |steady| EPOCH + steady);
-        let back = |steady: u64| EPOCH + steady - 60 * SECOND;
+        let end = follow(&clock, 0, 5, |monotonic_micros| EPOCH + monotonic_micros);
+        let back = |monotonic_micros: u64| EPOCH + monotonic_micros - 60 * SECOND;
         assert!(clock.learn(back(end + 100), end, end + 200), "it is told once");
         assert!(!clock.learn(back(end + SECOND + 100), end + SECOND, end + SECOND + 200));
         let half = follow(&clock, end + 2 * SECOND, 60, back);

@@ -39,7 +39,7 @@ impl fmt::Display for Address {
 
 /// How the servers stand to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Topology {
+pub(crate) enum TopologyConfig {
     /// One server.
     One(Address),
     /// A primary that these sentinels know by the name of the service.
@@ -50,7 +50,7 @@ pub(crate) enum Topology {
 
 /// A URL, read. Has no `Debug`: it may hold a password.
 pub(crate) struct Parsed {
-    pub(crate) topology: Topology,
+    pub(crate) topology: TopologyConfig,
     pub(crate) tls: bool,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Zeroizing<String>>,
@@ -102,7 +102,7 @@ fn single(rest: &str, tls: bool) -> Result<Parsed, String> {
         [number] => database(number)?,
         _ => return Err("more than a database number follows the host".to_owned()),
     };
-    Ok(Parsed { topology: Topology::One(host), tls, username, password, database })
+    Ok(Parsed { topology: TopologyConfig::One(host), tls, username, password, database })
 }
 
 fn sentinel(rest: &str, tls: bool) -> Result<Parsed, String> {
@@ -117,7 +117,7 @@ fn sentinel(rest: &str, tls: bool) -> Result<Parsed, String> {
     if service.is_empty() {
         return Err("it names no service".to_owned());
     }
-    Ok(Parsed { topology: Topology::Sentinel { sentinels, service }, tls, username, password, database })
+    Ok(Parsed { topology: TopologyConfig::Sentinel { sentinels, service }, tls, username, password, database })
 }
 
 fn cluster(rest: &str, tls: bool) -> Result<Parsed, String> {
@@ -125,7 +125,7 @@ fn cluster(rest: &str, tls: bool) -> Result<Parsed, String> {
     if !matches!(path[..], [] | ["0"]) {
         return Err("a cluster has no databases but 0".to_owned());
     }
-    Ok(Parsed { topology: Topology::Cluster(hosts), tls, username, password, database: 0 })
+    Ok(Parsed { topology: TopologyConfig::Cluster(hosts), tls, username, password, database: 0 })
 }
 
 fn unix(rest: &str, tls: bool) -> Result<Parsed, String> {
@@ -137,7 +137,7 @@ fn unix(rest: &str, tls: bool) -> Result<Parsed, String> {
         return Err("the path of a Unix socket starts with /".to_owned());
     }
     let mut parsed = Parsed {
-        topology: Topology::One(Address::Unix(PathBuf::from(decoded(path)?.as_str()))),
+        topology: TopologyConfig::One(Address::Unix(PathBuf::from(decoded(path)?.as_str()))),
         tls,
         username: None,
         password: None,
@@ -227,7 +227,7 @@ fn decoded(text: &str) -> Result<Zeroizing<String>, String> {
 mod tests {
     use super::*;
 
-    fn read(url: &str) -> (Topology, bool, Option<String>, Option<String>, i64) {
+    fn read(url: &str) -> (TopologyConfig, bool, Option<String>, Option<String>, i64) {
         let parsed = parse(url).unwrap_or_else(|message| panic!("{url}: {message}"));
         let password = parsed.password.map(|word| word.to_string());
         (parsed.topology, parsed.tls, parsed.username, password, parsed.database)
@@ -239,15 +239,15 @@ mod tests {
 
     #[test]
     fn every_form_is_read() {
-        let one = |host, port| Topology::One(Address::tcp(host, port));
+        let one = |host, port| TopologyConfig::One(Address::tcp(host, port));
         assert_eq!(read("redis://h"), (one("h", 6379), false, None, None, 0));
         assert_eq!(read("valkey://127.0.0.1:1/"), (one("127.0.0.1", 1), false, None, None, 0));
         assert_eq!(read("rediss://u:p%40%2F@[::1]:2/3"), (one("::1", 2), true, text("u"), text("p@/"), 3));
         assert_eq!(read("redis://:p@ss@[fd00::1]"), (one("fd00::1", 6379), false, None, text("p@ss"), 0));
-        let unix = |path: &str| Topology::One(Address::Unix(PathBuf::from(path)));
+        let unix = |path: &str| TopologyConfig::One(Address::Unix(PathBuf::from(path)));
         assert_eq!(read("unix:///run/r.sock"), (unix("/run/r.sock"), false, None, None, 0));
         assert_eq!(read("redis+unix:///a%20b?db=2&user=u&pass=p"), (unix("/a b"), false, text("u"), text("p"), 2));
-        let service = |hosts: &[(&str, u16)], service: &str| Topology::Sentinel {
+        let service = |hosts: &[(&str, u16)], service: &str| TopologyConfig::Sentinel {
             sentinels: hosts.iter().map(|(host, port)| Address::tcp(host, *port)).collect(),
             service: service.to_owned(),
         };
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(read("redis+sentinel://a:1,b/main"), wanted);
         let wanted = (service(&[("a", 26379)], "main"), true, text("u"), text("p"), 4);
         assert_eq!(read("rediss+sentinel://u:p@a/main/4"), wanted);
-        let nodes = Topology::Cluster(vec![Address::tcp("a", 6379), Address::tcp("::1", 7)]);
+        let nodes = TopologyConfig::Cluster(vec![Address::tcp("a", 6379), Address::tcp("::1", 7)]);
         assert_eq!(read("redis+cluster://:p@a,[::1]:7/0"), (nodes.clone(), false, None, text("p"), 0));
         assert_eq!(read("valkeys+cluster://a,[::1]:7"), (nodes, true, None, None, 0));
     }

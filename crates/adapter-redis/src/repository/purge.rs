@@ -6,10 +6,10 @@ use redis::Value;
 use tenure_domain::{BUCKETS, Bucket, DeviceId};
 use tenure_ports::{Cursor, Purge, Purged, StoreError};
 
-use crate::record::SUM;
-use crate::scripts::PURGE;
-use crate::store::RedisStore;
-use crate::wire::{Invocation, Request};
+use crate::client::{Invocation, Request};
+use crate::repository::RedisStore;
+use crate::repository::record::SUM;
+use crate::repository::scripts::PURGE;
 
 /// Buckets that one step goes through, and the sessions after which it stops sooner.
 const BUCKETS_A_STEP: usize = 64;
@@ -19,8 +19,9 @@ const CHUNK: usize = 8_192;
 
 impl RedisStore {
     /// Whole buckets at a time, since a device's sessions go as one step. The cursor is the number of a bucket.
-    pub(crate) async fn purge_some(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
-        let first = after.map_or(Ok(0), |Cursor(number)| usize::try_from(number).map_err(|_| self.strange()))?;
+    pub(crate) async fn purge_part(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
+        let first =
+            after.map_or(Ok(0), |Cursor(number)| usize::try_from(number).map_err(|_| self.unexpected_reply()))?;
         let buckets: Vec<Bucket> = Bucket::all().skip(first).take(BUCKETS_A_STEP).collect();
         let ranges = self.ranges(&buckets, None, "-", "+", usize::MAX >> 1).await?;
         let (mut ids, mut done) = (Vec::new(), 0);
@@ -67,11 +68,11 @@ impl RedisStore {
                 Request::Script(call)
             })
             .collect();
-        let answers = self.wire.read_all(&calls).await;
-        let answers = answers.map_err(|trouble| self.wire.fail(trouble, || "of one of the sessions".to_owned()))?;
+        let answers = self.client.send_all_repeatable(&calls).await;
+        let answers = answers.map_err(|failure| self.client.fail(failure, || "of one of the sessions".to_owned()))?;
         answers.into_iter().try_fold(0, |sum, answer| match answer {
             Value::Int(removed) => Ok(sum + removed.unsigned_abs()),
-            _ => Err(self.strange()),
+            _ => Err(self.unexpected_reply()),
         })
     }
 }

@@ -1,5 +1,19 @@
 //! The store: what it is made of, and how it is connected.
 
+mod cached_read;
+pub(crate) mod clock;
+mod diagnostics;
+mod events;
+mod keys;
+mod listing;
+mod purge;
+mod read;
+mod recent_ends;
+pub(crate) mod record;
+mod replication;
+pub(crate) mod scripts;
+mod write;
+
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,31 +22,31 @@ use async_trait::async_trait;
 use redis::Value;
 use tenure_ports::{Backend, Clock, Diagnosis, StoreError};
 
-use crate::ends::Ends;
-use crate::keys::Keys;
-use crate::nears::Nears;
+use crate::cache::sharded_cache::ShardedCache;
+use crate::client::Client;
+use crate::client::config::{Config, Limits};
 use crate::options::{Durability, Options};
-use crate::replicate::Replicator;
+use crate::repository::clock::{FleetClock, monotonic_micros};
+use crate::repository::keys::Keys;
+use crate::repository::recent_ends::RecentEnds;
+use crate::repository::replication::Replicator;
 use crate::setting_error::SettingError;
-use crate::target::{Limits, Target};
-use crate::time::{FleetClock, steady};
-use crate::wire::Wire;
 
 /// How often the server is asked for its time.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// Sessions in one Redis, shared by any number of processes.
 pub struct RedisStore {
-    pub(crate) wire: Wire,
+    pub(crate) client: Client,
     pub(crate) keys: Keys,
     pub(crate) options: Options,
     pub(crate) limits: Limits,
     /// How commits go where they must reach a replica.
     pub(crate) replicator: Option<Replicator>,
     /// What this process has ended lately.
-    pub(crate) ends: Arc<Ends>,
+    pub(crate) recent_ends: Arc<RecentEnds>,
     /// Sessions kept in memory, where the settings ask for it.
-    pub(crate) near: Option<Arc<Nears>>,
+    pub(crate) cache: Option<Arc<ShardedCache>>,
     /// Whether a session with an idle timeout was seen: then activity is read together with the record.
     pub(crate) idle_seen: AtomicBool,
     pub(crate) fleet: Arc<FleetClock>,
@@ -67,7 +81,7 @@ impl RedisStore {
     /// [`SettingError`] for the first setting that cannot be used.
     pub fn check_options(options: &Options) -> Result<(), SettingError> {
         Self::keys(options)?;
-        Target::new(options).map(drop)
+        Config::new(options).map(drop)
     }
 
     fn keys(options: &Options) -> Result<Keys, SettingError> {
@@ -81,19 +95,20 @@ impl RedisStore {
         own_time: Option<Arc<dyn Clock>>,
     ) -> Result<Arc<Self>, StoreError> {
         let keys = Self::keys(&options)?;
-        let target = Target::new(&options)?;
-        let wire = Wire::new(&target);
+        let target = Config::new(&options)?;
+        let client = Client::new(&target);
         let fleet = Arc::new(FleetClock::default());
-        let limits = wire.limits;
-        let replicator = (options.durability == Durability::Replicated).then(|| Replicator::new(Wire::new(&target)));
+        let limits = client.limits;
+        let replicator = (options.durability == Durability::Replicated).then(|| Replicator::new(Client::new(&target)));
         let clock = own_time.clone().unwrap_or_else(|| Arc::clone(&fleet) as Arc<dyn Clock>);
-        let ends = Arc::new(Ends::new(clock));
-        let near = options.near_cache.then(|| Nears::start(Arc::clone(&wire.way), limits));
+        let recent_ends = Arc::new(RecentEnds::new(clock));
+        let cache = options.near_cache.then(|| ShardedCache::start(Arc::clone(&client.topology), limits));
         let idle_seen = AtomicBool::new(false);
-        let made = Self { wire, keys, options, limits, replicator, ends, near, idle_seen, fleet, wall, own_time };
+        let made =
+            Self { client, keys, options, limits, replicator, recent_ends, cache, idle_seen, fleet, wall, own_time };
         let store = Arc::new(made);
         store.sample_time().await?;
-        tokio::spawn(Self::uphold_ends(Arc::downgrade(&store)));
+        tokio::spawn(Self::reassert_ends(Arc::downgrade(&store)));
         tokio::spawn(keep_time(Arc::downgrade(&store)));
         Ok(store)
     }
@@ -101,21 +116,21 @@ impl RedisStore {
     /// On a cluster each primary is asked, and the time is that of the clock which is furthest ahead, so that all
     /// processes agree on it.
     async fn sample_time(&self) -> Result<(), StoreError> {
-        let fail = |trouble| self.wire.fail(trouble, String::new);
-        let asked = steady();
-        let answers = self.wire.read_each(&redis::cmd("TIME")).await.map_err(fail)?;
-        let answered = steady();
+        let fail = |failure| self.client.fail(failure, String::new);
+        let asked = monotonic_micros();
+        let answers = self.client.send_to_each_primary(&redis::cmd("TIME")).await.map_err(fail)?;
+        let answered = monotonic_micros();
         let (mut latest, mut failed) = (None, None);
         for answer in answers {
             match answer.map(micros) {
                 Ok(Some(micros)) => latest = latest.max(Some(micros)),
                 Ok(None) => {
                     failed = Some(StoreError::Unavailable {
-                        location: self.wire.location.clone(),
+                        location: self.client.location.clone(),
                         message: "the server does not tell its time; is it a Redis server?".to_owned(),
                     });
                 }
-                Err(trouble) => failed = Some(fail(trouble)),
+                Err(failure) => failed = Some(fail(failure)),
             }
         }
         let Some(latest) = latest else {
@@ -123,7 +138,7 @@ impl RedisStore {
         };
         if self.fleet.learn(latest, asked, answered) {
             tracing::warn!(
-                server = %self.wire.location,
+                server = %self.client.location,
                 "the server's clock was set back; this process runs at half the pace until it has caught up"
             );
         }
@@ -165,7 +180,7 @@ impl Backend for RedisStore {
     }
 
     async fn diagnose(&self) -> Vec<Diagnosis> {
-        self.examine().await
+        self.diagnose_all().await
     }
 
     /// Nothing waits in this process: what was written is with the server.

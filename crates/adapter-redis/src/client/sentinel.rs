@@ -2,27 +2,24 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use redis::{Pipeline, Value};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::dial::{Access, Connection, Peer, Pushes};
-use crate::link::Link;
-use crate::role::{field, is_of_replica};
-use crate::secrets::Secrets;
-use crate::trouble::{NO_ANSWER, Trouble};
-use crate::url::Address;
+use crate::client::config::ConnectConfig;
+use crate::client::connector::{Connection, Peer, Pushes};
+use crate::client::request_error::{NO_ANSWER, RequestError};
+use crate::client::role::{field, is_of_replica};
+use crate::client::secrets::Secrets;
+use crate::client::url::Address;
 
 /// How long the other sentinels have once the first has answered: one of them may know of a later failover.
 const GRACE: Duration = Duration::from_millis(50);
-/// How often the sentinels are asked whether the primary is still the same. A primary that was cut off from them
-/// answers on as if nothing had happened.
-const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// The setting for a password that the servers do not have.
 const SETTING: &str = "redis.sentinel_password_file";
@@ -31,7 +28,7 @@ const SETTING: &str = "redis.sentinel_password_file";
 pub(crate) struct Sentinels {
     addresses: Vec<Address>,
     service: String,
-    servers: Arc<Access>,
+    servers: Arc<ConnectConfig>,
     /// A file with a password of their own, and the setting that names it.
     password: Option<(&'static str, PathBuf)>,
     open: Mutex<HashMap<Address, Connection>>,
@@ -40,7 +37,7 @@ pub(crate) struct Sentinels {
 }
 
 /// What one sentinel says. The order is that of news: a failover makes a larger epoch.
-struct Said {
+struct TopologyReply {
     epoch: u64,
     primary: Address,
 }
@@ -49,10 +46,15 @@ impl Sentinels {
     pub(crate) fn new(
         addresses: Vec<Address>,
         service: String,
-        servers: Arc<Access>,
+        servers: Arc<ConnectConfig>,
         password: Option<(&'static str, PathBuf)>,
     ) -> Self {
         Self { addresses, service, servers, password, open: Mutex::default(), primary: Mutex::default() }
+    }
+
+    /// Asks the sentinels again which server is the primary.
+    pub(crate) async fn refresh(&self) -> Result<(), RequestError> {
+        self.resolve(Instant::now() + self.servers.limits.operation).await.map(drop)
     }
 
     /// Connects to the primary, and makes sure that it is one.
@@ -60,19 +62,19 @@ impl Sentinels {
         &self,
         pushes: Option<Pushes>,
         deadline: Instant,
-    ) -> Result<(Connection, Address), Trouble> {
+    ) -> Result<(Connection, Address), RequestError> {
         let address = self.resolve(deadline).await?;
         let dialed = self.servers.dial(&address, Peer::Primary, pushes, deadline).await;
-        let connection = dialed.map_err(|trouble| match trouble {
-            trouble if is_of_replica(&trouble) => Trouble::Elsewhere(
+        let connection = dialed.map_err(|failure| match failure {
+            failure if is_of_replica(&failure) => RequestError::WrongServer(
                 "the sentinels name it as primary, but it is a replica; try again shortly, or see SENTINEL MASTERS"
                     .to_owned(),
             ),
-            trouble => trouble,
+            failure => failure,
         });
         match connection {
             Ok(connection) => Ok((connection, address)),
-            Err(trouble) => Err(trouble.at(&address)),
+            Err(failure) => Err(failure.at(&address)),
         }
     }
 
@@ -82,11 +84,11 @@ impl Sentinels {
     }
 
     /// Asks all sentinels at once, and believes the one that knows of the latest failover.
-    async fn resolve(&self, deadline: Instant) -> Result<Address, Trouble> {
+    async fn resolve(&self, deadline: Instant) -> Result<Address, RequestError> {
         let mut asked: FuturesUnordered<_> =
             self.addresses.iter().map(|sentinel| self.ask(sentinel, deadline)).collect();
-        let mut best: Option<Said> = None;
-        let mut last = Trouble::Unsent("no sentinel answers in time; are they running?".to_owned());
+        let mut best: Option<TopologyReply> = None;
+        let mut last = RequestError::NotSent("no sentinel answers in time; are they running?".to_owned());
         let mut until = deadline;
         loop {
             tokio::select! {
@@ -97,7 +99,7 @@ impl Sentinels {
                             best = Some(said);
                         }
                     }
-                    Some(Err(trouble)) => last = trouble,
+                    Some(Err(failure)) => last = failure,
                     None => break,
                 },
                 () = sleep_until(until) => break,
@@ -110,8 +112,8 @@ impl Sentinels {
         Ok(best.primary)
     }
 
-    async fn ask(&self, sentinel: &Address, deadline: Instant) -> Result<Said, Trouble> {
-        let at = |trouble: Trouble| trouble.at(&format_args!("sentinel at {sentinel}"));
+    async fn ask(&self, sentinel: &Address, deadline: Instant) -> Result<TopologyReply, RequestError> {
+        let at = |failure: RequestError| failure.at(&format_args!("sentinel at {sentinel}"));
         let open = self.open.lock().get(sentinel).filter(|open| !open.is_closed()).cloned();
         let mut connection = match open {
             Some(open) => open,
@@ -123,8 +125,8 @@ impl Sentinels {
         let until = deadline.min(Instant::now() + self.servers.limits.response);
         let said = match timeout_at(until, connection.send_all(&questions)).await {
             Ok(Ok(answers)) => self.understand(answers),
-            Ok(Err(error)) => Err(Trouble::of(&error, false)),
-            Err(_) => Err(Trouble::Unsent(NO_ANSWER.to_owned())),
+            Ok(Err(error)) => Err(RequestError::of(&error, false)),
+            Err(_) => Err(RequestError::NotSent(NO_ANSWER.to_owned())),
         };
         if said.is_err() {
             self.open.lock().remove(sentinel);
@@ -135,50 +137,36 @@ impl Sentinels {
     }
 
     /// Sentinels often have no password where the servers have one; those that have, and none of their own, take the same.
-    async fn connect(&self, sentinel: &Address, deadline: Instant) -> Result<Connection, Trouble> {
+    async fn connect(&self, sentinel: &Address, deadline: Instant) -> Result<Connection, RequestError> {
         let servers = &self.servers;
         let tls = servers.secrets.tls.clone();
         let secrets = Secrets { password_file: self.password.clone(), tls, ..Secrets::default() };
-        let open = Access { secrets, ..(**servers).clone() };
+        let open = ConnectConfig { secrets, ..(**servers).clone() };
         let outcome = match open.dial(sentinel, Peer::Sentinel, None, deadline).await {
-            Err(Trouble::Refused(_)) if self.password.is_none() && servers.secrets.have_password() => {
+            Err(RequestError::Refused(_)) if self.password.is_none() && servers.secrets.have_password() => {
                 let secrets = Secrets { database: 0, ..servers.secrets.clone() };
-                Access { secrets, ..open }.dial(sentinel, Peer::Sentinel, None, deadline).await
+                ConnectConfig { secrets, ..open }.dial(sentinel, Peer::Sentinel, None, deadline).await
             }
             outcome => outcome,
         };
-        outcome.map_err(|trouble| match trouble {
-            Trouble::Refused(message) => Trouble::Refused(
+        outcome.map_err(|failure| match failure {
+            RequestError::Refused(message) => RequestError::Refused(
                 message
                     .replace("the user in redis.url, and redis.password_file", SETTING)
                     .replace("redis.password_file", SETTING),
             ),
-            trouble => trouble,
+            failure => failure,
         })
     }
 
-    fn understand(&self, answers: Vec<Value>) -> Result<Said, Trouble> {
-        let unknown = || Trouble::Refused(format!("it knows no service {}; check redis.url", self.service));
+    fn understand(&self, answers: Vec<Value>) -> Result<TopologyReply, RequestError> {
+        let unknown = || RequestError::Refused(format!("it knows no service {}; check redis.url", self.service));
         let [address, details] = <[Value; 2]>::try_from(answers).map_err(|_| unknown())?;
         let (host, port): (String, u16) = match address {
-            Value::ServerError(error) => return Err(Trouble::of_server(&error)),
+            Value::ServerError(error) => return Err(RequestError::of_server(&error)),
             address => redis::from_redis_value(address).map_err(|_| unknown())?,
         };
         let epoch = field(details, "config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
-        Ok(Said { epoch, primary: Address::tcp(&host, port) })
-    }
-}
-
-/// Gives the link's connection up when the sentinels name another primary than the one it leads to.
-pub(crate) async fn watch(sentinels: Weak<Sentinels>, link: Weak<Link>) {
-    loop {
-        sleep(ASK_EVERY).await;
-        let (Some(sentinels), Some(link)) = (sentinels.upgrade(), link.upgrade()) else {
-            return;
-        };
-        if let Err(trouble) = sentinels.resolve(Instant::now() + sentinels.servers.limits.operation).await {
-            tracing::debug!(?trouble, "the sentinels do not answer");
-        }
-        link.leave_unless(|address| sentinels.is_primary(address));
+        Ok(TopologyReply { epoch, primary: Address::tcp(&host, port) })
     }
 }

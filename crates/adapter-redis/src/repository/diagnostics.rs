@@ -8,13 +8,13 @@ use tenure_domain::Millis;
 use tenure_ports::{Backend as _, Diagnosis, StoreError};
 use tokio::time::Instant;
 
+use crate::client::Request;
+use crate::client::request_error::RequestError;
+use crate::client::slot::SLOTS;
+use crate::client::topology::Topology;
 use crate::options::Durability;
-use crate::slot::SLOTS;
-use crate::store::RedisStore;
-use crate::time::steady;
-use crate::trouble::Trouble;
-use crate::way::Way;
-use crate::wire::Request;
+use crate::repository::RedisStore;
+use crate::repository::clock::monotonic_micros;
 
 /// The oldest servers that have every command the scripts use.
 const OLDEST_REDIS: (u64, u64) = (7, 0);
@@ -31,21 +31,23 @@ type Info = HashMap<String, String>;
 
 impl RedisStore {
     /// What is to be said of the servers: whether they can be used, and what they should be set to.
-    pub(crate) async fn examine(&self) -> Vec<Diagnosis> {
+    pub(crate) async fn diagnose_all(&self) -> Vec<Diagnosis> {
         let mut findings = match self.latency().await {
             Ok(finding) => vec![finding],
             Err(error) => return vec![Diagnosis::failure(error.to_string(), "start the server, or correct redis.url")],
         };
-        let deadline = self.wire.deadline();
-        let links = self.wire.way.links(deadline).await.unwrap_or_default();
+        let deadline = self.client.deadline();
+        let links = self.client.topology.links(deadline).await.unwrap_or_default();
         for link in &links {
             let found = match link.send(&redis::cmd("INFO"), deadline).await {
-                Ok(answer) => self.examine_server(&info(answer)),
-                Err(Trouble::Refused(message)) => vec![Diagnosis::warning(
+                Ok(answer) => self.diagnose_server(&info(answer)),
+                Err(RequestError::Refused(message)) => vec![Diagnosis::warning(
                     format!("version, persistence, eviction, replicas and memory cannot be seen: {message}"),
                     "give the user +info, or look at INFO as another user",
                 )],
-                Err(trouble) => vec![Diagnosis::failure(self.wire.fail(trouble, String::new).to_string(), "start it")],
+                Err(failure) => {
+                    vec![Diagnosis::failure(self.client.fail(failure, String::new).to_string(), "start it")]
+                }
             };
             let node = link.address().filter(|_| links.len() > 1);
             findings.extend(found.into_iter().map(|found| match &node {
@@ -53,7 +55,7 @@ impl RedisStore {
                 None => found,
             }));
         }
-        if matches!(*self.wire.way, Way::Cluster(_)) {
+        if matches!(*self.client.topology, Topology::Cluster(_)) {
             findings.push(self.coverage().await);
         }
         findings.push(self.clocks());
@@ -67,7 +69,7 @@ impl RedisStore {
         findings
     }
 
-    fn examine_server(&self, info: &Info) -> Vec<Diagnosis> {
+    fn diagnose_server(&self, info: &Info) -> Vec<Diagnosis> {
         let replicated = self.options.durability == Durability::Replicated;
         vec![
             version(info),
@@ -83,10 +85,10 @@ impl RedisStore {
     async fn latency(&self) -> Result<Diagnosis, StoreError> {
         let mut taken = [0; ROUND_TRIPS];
         for taken in &mut taken {
-            let asked = steady();
-            let answer = self.wire.read(&Request::Plain(redis::cmd("TIME"))).await;
-            answer.map_err(|trouble| self.wire.fail(trouble, String::new))?;
-            *taken = steady().saturating_sub(asked);
+            let asked = monotonic_micros();
+            let answer = self.client.send_repeatable(&Request::Plain(redis::cmd("TIME"))).await;
+            answer.map_err(|failure| self.client.fail(failure, String::new))?;
+            *taken = monotonic_micros().saturating_sub(asked);
         }
         taken.sort_unstable();
         let taken = taken[ROUND_TRIPS / 2];
@@ -101,13 +103,13 @@ impl RedisStore {
     async fn coverage(&self) -> Diagnosis {
         let mut command = redis::cmd("CLUSTER");
         command.arg("INFO");
-        match self.wire.read(&Request::Plain(command)).await {
+        match self.client.send_repeatable(&Request::Plain(command)).await {
             Ok(answer) => coverage(&info(answer)),
-            Err(Trouble::Refused(message)) => Diagnosis::warning(
+            Err(RequestError::Refused(message)) => Diagnosis::warning(
                 format!("the state of the cluster cannot be seen: {message}"),
                 "give the user +cluster|info",
             ),
-            Err(trouble) => Diagnosis::failure(self.wire.fail(trouble, String::new).to_string(), "see CLUSTER INFO"),
+            Err(failure) => Diagnosis::failure(self.client.fail(failure, String::new).to_string(), "see CLUSTER INFO"),
         }
     }
 
@@ -123,12 +125,12 @@ impl RedisStore {
     }
 
     async fn tracking(&self) -> Option<Diagnosis> {
-        let near = self.near.as_ref()?;
-        let deadline = self.wire.deadline();
-        while !near.is_usable() && Instant::now() < deadline {
+        let cache = self.cache.as_ref()?;
+        let deadline = self.client.deadline();
+        while !cache.is_usable() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Some(if near.is_usable() {
+        Some(if cache.is_usable() {
             Diagnosis::ok("the server tells of changes, so the near cache can be used")
         } else {
             Diagnosis::warning(

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{sleep, timeout};
 
-use crate::trouble::Trouble;
+use crate::client::request_error::RequestError;
 
 /// The pause before the next address is tried while the last one is silent (RFC 8305 section 8), at most and at least.
 const LONGEST_DELAY: Duration = Duration::from_millis(250);
@@ -24,9 +24,9 @@ type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Finds the addresses of a host.
 #[derive(Clone)]
-pub struct Names(Arc<LookUp>);
+pub struct Resolver(Arc<LookUp>);
 
-impl Names {
+impl Resolver {
     /// By this function, which may block.
     #[must_use]
     pub fn new(look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
@@ -55,14 +55,14 @@ impl Names {
     }
 }
 
-impl Default for Names {
+impl Default for Resolver {
     /// As the system does.
     fn default() -> Self {
         Self::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
     }
 }
 
-impl fmt::Debug for Names {
+impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Names")
     }
@@ -74,16 +74,16 @@ pub(crate) async fn first<T, F>(
     addresses: Vec<SocketAddr>,
     within: Duration,
     attempt: impl Fn(SocketAddr) -> F,
-) -> Result<T, Trouble>
+) -> Result<T, RequestError>
 where
-    F: Future<Output = Result<T, Trouble>>,
+    F: Future<Output = Result<T, RequestError>>,
 {
     let several = addresses.len() > 1;
     let parts = u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
     let delay = (within / parts).clamp(SHORTEST_DELAY, LONGEST_DELAY);
     let mut waiting = alternating(addresses).into_iter();
     let mut tried = FuturesUnordered::new();
-    let mut failed: Option<Trouble> = None;
+    let mut failed: Option<RequestError> = None;
     loop {
         if let Some(address) = waiting.next() {
             let outcome = attempt(address);
@@ -95,14 +95,14 @@ where
         };
         match next {
             Some((_, Ok(made))) => return Ok(made),
-            Some((address, Err(trouble))) => {
-                let trouble = if several { trouble.at(&address) } else { trouble };
+            Some((address, Err(failure))) => {
+                let failure = if several { failure.at(&address) } else { failure };
                 // What a server says tells more than that there is none.
-                if failed.as_ref().is_none_or(|known| matches!(known, Trouble::Unsent(_))) {
-                    failed = Some(trouble);
+                if failed.as_ref().is_none_or(|known| matches!(known, RequestError::NotSent(_))) {
+                    failed = Some(failure);
                 }
             }
-            None => return Err(failed.unwrap_or_else(|| Trouble::Unsent("the name has no address".to_owned()))),
+            None => return Err(failed.unwrap_or_else(|| RequestError::NotSent("the name has no address".to_owned()))),
         }
     }
 }
@@ -162,10 +162,14 @@ mod tests {
             tried.lock().unwrap().push(address);
             let second = address.ip().to_string() == "10.0.0.2";
             async move {
-                Err(if second { Trouble::Refused("no".to_owned()) } else { Trouble::Unsent("refused".to_owned()) })
+                Err(if second {
+                    RequestError::Refused("no".to_owned())
+                } else {
+                    RequestError::NotSent("refused".to_owned())
+                })
             }
         });
-        assert_eq!(outcome.await, Err(Trouble::Refused("10.0.0.2:1: no".to_owned())));
+        assert_eq!(outcome.await, Err(RequestError::Refused("10.0.0.2:1: no".to_owned())));
         assert_eq!(tried.into_inner().unwrap().len(), 3);
     }
 }

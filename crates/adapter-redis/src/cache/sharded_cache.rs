@@ -1,0 +1,82 @@
+//! Which sessions are kept by the news of which server: on a cluster each primary tells of its own slots only.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tenure_domain::{Session, SessionId};
+use tenure_ports::SessionCache;
+
+use crate::cache::client_cache::ClientCache;
+use crate::cache::invalidation::{self, HealthProbe};
+use crate::client::config::Limits;
+use crate::client::managed_connection::ManagedConnection;
+use crate::client::topology::Topology;
+
+/// How many sessions are kept at most by all servers' news together; about 0.7 KiB each. Beyond that the least used go.
+const CAPACITY: usize = 131_072;
+/// How soon a new primary of a cluster is listened to.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The sessions kept in memory.
+pub(crate) struct ShardedCache {
+    topology: Arc<Topology>,
+}
+
+impl ShardedCache {
+    /// Begins to listen to all servers there are and will be.
+    pub(crate) fn start(topology: Arc<Topology>, limits: Limits) -> Arc<Self> {
+        let cache = Arc::new(Self { topology });
+        match &*cache.topology {
+            Topology::One(link) => listen(link, CAPACITY, HealthProbe::Primary, limits),
+            Topology::Cluster(_) => drop(tokio::spawn(listen_to_all(Arc::downgrade(&cache), limits))),
+        }
+        cache
+    }
+
+    /// Where a session is kept, if it is.
+    pub(crate) fn of(&self, id: SessionId) -> Option<Arc<ClientCache>> {
+        self.topology.with_connection(id, |link| link.cache().cloned())
+    }
+
+    /// Forgets a session, and spoils the reads of it that are under way.
+    pub(crate) fn forget(&self, id: SessionId) {
+        // Its slot may have moved since: whoever keeps it has to forget it.
+        for link in self.topology.known() {
+            if let Some(cache) = link.cache() {
+                cache.forget(id);
+            }
+        }
+    }
+
+    /// Whether what is kept may be used now, whichever server it is of.
+    pub(crate) fn is_usable(&self) -> bool {
+        let links = self.topology.known();
+        !links.is_empty() && links.iter().all(|link| link.cache().is_some_and(|cache| cache.is_usable()))
+    }
+}
+
+impl SessionCache for ShardedCache {
+    fn find_cached(&self, id: SessionId) -> Option<Session> {
+        self.topology.with_connection(id, |link| link.cache()?.get(id))
+    }
+}
+
+fn listen(link: &Arc<ManagedConnection>, capacity: usize, sign: HealthProbe, limits: Limits) {
+    if link.cache().is_none() {
+        let cache = Arc::new(ClientCache::new(capacity));
+        let (kept, server) = (Arc::downgrade(&cache), Arc::downgrade(link));
+        link.set_cache(cache);
+        tokio::spawn(invalidation::keep(kept, server, sign, limits));
+    }
+}
+
+async fn listen_to_all(cache: Weak<ShardedCache>, limits: Limits) {
+    while let Some(kept) = cache.upgrade() {
+        let links = kept.topology.known();
+        for link in &links {
+            listen(link, CAPACITY / links.len(), HealthProbe::WholeCluster, limits);
+        }
+        drop((kept, links));
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
