@@ -67,5 +67,5 @@ pub enum StoreEvent {
 }
 
 /// The news since a subscription, in the store's order. A hint and no guarantee: it can be late and say
-/// [`StoreEvent::Missed`], so whoever must know re-verifies. Activity is no news. Ends only with the repository.
+/// [`StoreEvent::Lagged`], so whoever must know re-verifies. Activity is no news. Ends only with the repository.
 pub type EventStream = Pin<Box<dyn Stream<Item = StoreEvent> + Send>>;

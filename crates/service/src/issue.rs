@@ -86,7 +86,7 @@ impl Sessions {
     /// Draws what an issue needs. Changes nothing.
     ///
     /// # Errors
-    /// [`IssueError::Policy`], [`IssueError::RandomSource`].
+    /// [`IssueError::Policy`], [`IssueError::Random`].
     pub fn prepare_issue(&self, request: IssueRequest) -> Result<PreparedIssue, IssueError> {
         let terms = self.policy().terms(request.ttl)?;
         Ok(self.prepare(request, terms)?)

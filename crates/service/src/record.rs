@@ -170,7 +170,8 @@ fn hex(digest: &Digest) -> String {
 
 fn digest(text: &str) -> Result<Digest, String> {
     let wrong = || "a digest has 64 hexadecimal digits".to_owned();
-    if text.len() != 64 || !text.is_ascii() {
+    // `from_str_radix` alone would take a sign.
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(wrong());
     }
     let mut bytes = [0; 32];
@@ -179,4 +180,17 @@ fn digest(text: &str) -> Result<Digest, String> {
         *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
     }
     Ok(Digest::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_hexadecimal_digits_and_nothing_else() {
+        assert!(digest(&"0f".repeat(32)).is_ok());
+        for text in ["+f".repeat(32), "0f".repeat(31), "0g".repeat(32), " f".repeat(32), "é".repeat(32)] {
+            assert!(digest(&text).is_err(), "{text}");
+        }
+    }
 }

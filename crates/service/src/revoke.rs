@@ -47,7 +47,7 @@ impl Sessions {
             Target::Ids(ids) => self.revoke_ids(ids, except, cause, &mut done).await,
             Target::Device(device) => {
                 let selection = Selection { except, ..Selection::default() };
-                self.revoke_on_device(device, &selection, cause, &mut done).await
+                self.revoke_on_device(DeviceRef::Device(device), &selection, cause, &mut done).await
             }
             Target::Subject(subject) => self.revoke_matching(Some(subject), except, cause, &mut done).await,
             Target::All => self.revoke_matching(None, except, cause, &mut done).await,
@@ -133,6 +133,10 @@ impl Sessions {
         done: &mut Revoked,
     ) -> Result<(), WriteError> {
         let ids: BTreeSet<_> = ids.iter().copied().filter(|id| except != Some(*id)).collect();
+        if ids.len() == 1 {
+            // One round trip fewer: nothing is to be grouped.
+            return self.revoke_ids_of_device(&Vec::from_iter(ids), cause, done).await;
+        }
         let mut devices: BTreeMap<DeviceId, Vec<SessionId>> = BTreeMap::new();
         for id in ids {
             match self.repository.find(id, FindOptions::EXACT).await? {
@@ -140,10 +144,10 @@ impl Sessions {
                 None => done.unknown.push(id),
             }
         }
-        let mut work = stream::iter(devices)
-            .map(|(device, ids)| async move {
+        let mut work = stream::iter(devices.into_values())
+            .map(|ids| async move {
                 let mut part = Revoked::default();
-                let outcome = self.revoke_ids_of(&device, &ids, cause, &mut part).await;
+                let outcome = self.revoke_ids_of_device(&ids, cause, &mut part).await;
                 (part, outcome)
             })
             .buffer_unordered(CONCURRENCY);
@@ -160,20 +164,28 @@ impl Sessions {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Ends these sessions of one device. A device is loaded without its ended sessions, so each of those is loaded by
-    /// its id.
-    async fn revoke_ids_of(
+    /// Ends sessions that are all of one device, in one step.
+    ///
+    /// The device is loaded by the first id. Its other sessions that have ended are not part of what was loaded, so
+    /// each of those is loaded by its own id.
+    async fn revoke_ids_of_device(
         &self,
-        device: &DeviceId,
         ids: &[SessionId],
         cause: &EndCause,
         done: &mut Revoked,
     ) -> Result<(), WriteError> {
+        let Some(&first) = ids.first() else {
+            return Ok(());
+        };
         let selection = Selection { ids: Some(ids.to_vec()), ..Selection::default() };
-        self.revoke_on_device(device, &selection, cause, done).await?;
+        self.revoke_on_device(DeviceRef::Session(first), &selection, cause, done).await?;
         for &id in ids {
             let is = |session: &Session| session.id == id;
             if done.ended.iter().any(is) || done.already_ended.iter().any(is) {
+                continue;
+            }
+            if id == first {
+                done.unknown.push(id);
                 continue;
             }
             // Not by `find`: an end is reported only where it is durable, and a load makes sure of that.
@@ -189,13 +201,13 @@ impl Sessions {
 
     async fn revoke_on_device(
         &self,
-        device: &DeviceId,
+        device: DeviceRef<'_>,
         selection: &Selection,
         cause: &EndCause,
         done: &mut Revoked,
     ) -> Result<(), WriteError> {
         let policy = self.policy();
-        let answer = self.commit_with_retry(DeviceRef::Device(device), |device, now| {
+        let answer = self.commit_with_retry(device, |device, now| {
             let Some(device) = device else {
                 return Outcome::Answer((Vec::new(), Vec::new()));
             };
@@ -246,7 +258,7 @@ impl Sessions {
             let mut work = stream::iter(devices)
                 .map(|device| async move {
                     let mut part = Revoked::default();
-                    let outcome = self.revoke_on_device(&device, selection, cause, &mut part).await;
+                    let outcome = self.revoke_on_device(DeviceRef::Device(&device), selection, cause, &mut part).await;
                     (part, outcome)
                 })
                 .buffer_unordered(CONCURRENCY);

@@ -26,7 +26,7 @@ impl Sessions {
     /// Draws what a rotation of `token` needs. Changes nothing.
     ///
     /// # Errors
-    /// [`RotateError::RandomSource`].
+    /// [`RotateError::Random`].
     pub fn prepare_rotation(&self, token: &Token) -> Result<PreparedRotation, RotateError> {
         Ok(PreparedRotation { old: token.clone(), rotation_secret: RotationSecret::new(self.random_bytes()?) })
     }
