@@ -55,7 +55,8 @@ pub(crate) fn clippy() -> Result<()> {
 }
 
 fn tests(tools: &[(&str, PathBuf)]) -> Result<()> {
-    let mut command = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+    let mut command =
+        cargo(&["test", "--workspace", "--all-features", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]);
     stream(command.envs(tools.iter().cloned()))
 }
 

@@ -30,6 +30,7 @@ const LIBRARIES: &[&str] = &[
     "tenure-service",
     "tenure-adapter-json",
     "tenure-adapter-redis",
+    "tenure-tower",
     "tenure-gateway",
 ];
 
@@ -118,11 +119,19 @@ const RULES: &[Rule] = &[
         because: "the conformance suite is over the port: it may name tenure-domain, tenure-ports and tenure-service, and no adapter",
     },
     Rule {
-        package: "tenure-gateway",
+        package: "tenure-tower",
         may_name: &["tenure-domain", "tenure-ports", "tenure-service"],
         may_test_with: DOUBLES,
+        // A server is the user's.
+        must_not_use: &["hyper", "hyper-util", "metrics", "metrics-exporter-prometheus"],
+        because: "enforcement is handed its store and knows no server: it may name tenure-domain, tenure-ports and tenure-service, and no adapter, and uses no hyper",
+    },
+    Rule {
+        package: "tenure-gateway",
+        may_name: &["tenure-domain", "tenure-ports", "tenure-service", "tenure-tower"],
+        may_test_with: DOUBLES,
         must_not_use: &[],
-        because: "the gateway is handed its store: it may name tenure-domain, tenure-ports and tenure-service, and no adapter",
+        because: "the gateway is handed its store: it may name tenure-domain, tenure-ports, tenure-service and tenure-tower, and no adapter",
     },
     Rule {
         package: "tenure",
@@ -141,6 +150,7 @@ const RULES: &[Rule] = &[
             "tenure-adapter-memory",
             "tenure-adapter-redis",
             "tenure-conformance",
+            "tenure-tower",
             "tenure-gateway",
             "tenure",
         ],
@@ -286,6 +296,9 @@ mod tests {
             ("tenure-adapter-redis", "redis", None),
             ("tenure-adapter-redis", "tenure-ports", None),
             ("tenure-gateway", "tenure-service", None),
+            ("tenure-gateway", "tenure-tower", None),
+            ("tenure-tower", "tenure-adapter-memory", Some("dev")),
+            ("tenure-tower", "hyper", Some("dev")),
             ("tenure", "tenure-adapter-json", None),
             ("tenure", "tenure-gateway", None),
             ("tenure-tests", "tenure-adapter-redis", None),
@@ -317,6 +330,9 @@ mod tests {
             ("tenure-adapter-json", "tenure-service", None),
             ("tenure-gateway", "tenure-adapter-redis", None),
             ("tenure-gateway", "tenure", None),
+            ("tenure-tower", "tenure-gateway", None),
+            ("tenure-tower", "tenure-adapter-memory", None),
+            ("tenure-tower", "hyper", None),
             ("tenure", "tenure-tests", Some("dev")),
             ("tenure-tests", "xtask", None),
             ("tenure-service", "tenure-conformance", None),

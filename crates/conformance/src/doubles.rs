@@ -22,6 +22,14 @@ impl TestClock {
         Arc::new(Self { passed: AtomicU64::new(0) })
     }
 
+    /// A time that stands at this instant.
+    #[must_use]
+    pub fn at(start: Timestamp) -> Arc<Self> {
+        let clock = Self::new();
+        clock.pass_to(start);
+        clock
+    }
+
     /// How much time has passed since [`START`].
     #[must_use]
     pub fn elapsed(&self) -> Millis {
@@ -100,6 +108,24 @@ impl TickingClock {
 impl Clock for TickingClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.fetch_add(1_000, Ordering::SeqCst))
+    }
+}
+
+/// A clock that goes with the tokio runtime, from [`START`] on: paused time moves it (`tokio::time::pause`).
+#[derive(Debug)]
+pub struct RuntimeClock(tokio::time::Instant);
+
+impl RuntimeClock {
+    /// Makes a clock that shows [`START`] now. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(tokio::time::Instant::now()))
+    }
+}
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> Timestamp {
+        START.plus(Millis::new(self.0.elapsed().as_millis() as u64))
     }
 }
 

@@ -28,10 +28,12 @@ mod commits;
 mod concurrency;
 mod doubles;
 mod events;
+mod faulty;
 mod fixture;
 mod lifecycle;
 mod listing;
 mod reading;
+mod sessions_fixture;
 mod support;
 mod system;
 
@@ -40,13 +42,15 @@ use std::panic::AssertUnwindSafe;
 pub use activity::*;
 pub use commits::*;
 pub use concurrency::*;
-pub use doubles::{FailingRandom, START, SeededRandom, TestClock, TickingClock};
+pub use doubles::{FailingRandom, RuntimeClock, START, SeededRandom, TestClock, TickingClock};
 pub use events::*;
+pub use faulty::FaultyStore;
 pub use fixture::StoreFixture;
 use futures_util::FutureExt as _;
 pub use lifecycle::*;
 pub use listing::*;
 pub use reading::*;
+pub use sessions_fixture::SessionsFixture;
 pub use system::{SystemClock, SystemRandom};
 
 /// Whether a promise holds: whether its function ends without a panic.

@@ -23,10 +23,10 @@ use utoipa_axum::routes;
 
 use crate::endpoint::health::{self, SharedGateway};
 use crate::endpoint::html;
-use crate::enforcement::Problem;
-use crate::enforcement::lockout::FailureCounter;
-use crate::enforcement::request::peer::Peer;
 use crate::gateway::Gateway;
+use tenure_tower::Problem;
+use tenure_tower::lockout::FailureCounter;
+use tenure_tower::request::peer::Peer;
 
 pub(crate) use guard::AuthenticatedFlag;
 
@@ -53,7 +53,7 @@ impl Admin {
     }
 }
 
-/// The endpoints of the admin listener. Each request has to carry its [`crate::Peer`] among its extensions.
+/// The endpoints of the admin listener. Each request has to carry its [`tenure_tower::Peer`] among its extensions.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let admin = Arc::new(Admin {
         host_names: guard::HostNames::new(),
@@ -116,9 +116,9 @@ pub(crate) fn oauth_routes() -> OpenApiRouter<Arc<Admin>> {
     responses((status = 200, description = "The counters.", body = String, content_type = "text/plain"))
 )]
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let enforcer = admin.gateway.enforcer();
-    enforcer.metrics().set_connections(enforcer.connections().counts().connections);
-    html::text_file("text/plain; version=0.0.4; charset=utf-8", enforcer.metrics().render())
+    let (enforcer, metrics) = (admin.gateway.enforcer(), admin.gateway.metrics());
+    metrics.set_connections(enforcer.connections().counts().connections);
+    html::text_file("text/plain; version=0.0.4; charset=utf-8", metrics.render())
 }
 
 async fn no_such_endpoint() -> Problem {

@@ -21,13 +21,13 @@ use utoipa_axum::routes;
 
 use crate::endpoint::extract::peer;
 use crate::endpoint::health::{self, SharedGateway};
-use crate::enforcement::Problem;
-use crate::enforcement::admission::Admitted;
-use crate::enforcement::lockout::LockoutScope;
-use crate::enforcement::request::cookie;
-use crate::enforcement::request::peer::Peer;
-use crate::enforcement::request::presented_token::PresentedToken;
 use crate::gateway::Gateway;
+use tenure_tower::Problem;
+use tenure_tower::admission::Admitted;
+use tenure_tower::lockout::LockoutScope;
+use tenure_tower::request::cookie;
+use tenure_tower::request::peer::Peer;
+use tenure_tower::request::presented_token::PresentedToken;
 
 use rate_limit::RateLimit;
 

@@ -9,14 +9,16 @@ use tenure_ports::StoreError;
 use tenure_service::Sessions;
 use tokio_util::sync::CancellationToken;
 
-use crate::enforcement::Enforcer;
+use crate::metrics::Metrics;
 use crate::options::Options;
+use tenure_tower::Enforcer;
 
 use readiness::Readiness;
 
 /// A gateway: the enforcer, the options of the server around it, and the signal to shut down.
 pub struct Gateway {
     enforcer: Arc<Enforcer>,
+    metrics: Arc<Metrics>,
     options: ArcSwap<Options>,
     readiness: Readiness,
     closing: CancellationToken,
@@ -26,8 +28,10 @@ impl Gateway {
     /// Makes a gateway over these use cases.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, options: Options) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new());
         Arc::new(Self {
-            enforcer: Enforcer::new(sessions, options.enforcement()),
+            enforcer: Enforcer::with_observer(sessions, options.enforcement(), metrics.clone()),
+            metrics,
             options: ArcSwap::from_pointee(options),
             readiness: Readiness::default(),
             closing: CancellationToken::new(),
@@ -38,6 +42,12 @@ impl Gateway {
     #[must_use]
     pub const fn enforcer(&self) -> &Arc<Enforcer> {
         &self.enforcer
+    }
+
+    /// The metrics of this gateway.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The use cases that the gateway was made over.

@@ -11,25 +11,18 @@
 pub mod admin;
 pub mod api;
 mod endpoint;
-mod enforcement;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod gateway;
+mod metrics;
 mod options;
 mod proxy;
 mod server;
 mod shared_secret;
 
 pub use admin::openapi;
-pub use enforcement::request::cookie::CookieName;
-pub use enforcement::request::header_fields;
-pub use enforcement::request::peer::{Connection, Peer};
-pub use enforcement::request::presented_token::{PresentedToken, PresentedTokenError};
-pub use enforcement::{
-    CloseReason, ConnectionCounts, ConnectionGuard, ConnectionRegistry, CurrentSession, EnforcementConfig, Enforcer,
-    Metrics, Outcome, Problem, PublicPath, Tenure, TenureLayer, TokenRejection,
-};
 pub use gateway::Gateway;
+pub use metrics::Metrics;
 pub use options::{EnrolmentOptions, Limits, Options, Profile, TlsFiles, Upstream, UpstreamAuth};
 pub use server::tls::TlsError;
 pub use server::{ServeError, Server, raise_descriptor_limit};

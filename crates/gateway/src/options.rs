@@ -9,9 +9,9 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tenure_domain::Subject;
 
-use crate::enforcement::request::cookie::CookieName;
-use crate::enforcement::{EnforcementConfig, PublicPath};
 use crate::shared_secret::SharedSecret;
+use tenure_tower::request::cookie::CookieName;
+use tenure_tower::{EnforcementConfig, PublicPath};
 
 /// How a gateway works.
 #[derive(Clone, Debug)]

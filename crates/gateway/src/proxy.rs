@@ -3,12 +3,13 @@
 mod cookie_rotation;
 pub(crate) mod headers;
 pub(crate) mod openclaw;
-mod request_id;
+pub(crate) mod request_id;
 mod response;
 pub(crate) mod upstream;
 mod upstream_error;
 pub(crate) mod websocket;
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -26,15 +27,15 @@ use hyper_util::client::legacy::connect::capture_connection;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::login_redirect;
-use crate::enforcement::admission::{Admission, AdmissionRequest, Admitted, RequestTarget};
-use crate::enforcement::request::cookie;
-use crate::enforcement::request::header_fields::{TENURE_ROTATE, X_REQUEST_ID, strip_claims};
-use crate::enforcement::request::headers::{HeaderValues, set_forwarding, set_identity, strip_token};
-use crate::enforcement::request::peer::{Connection, Peer};
-use crate::enforcement::response_guard::body::GuardedUpload;
-use crate::enforcement::response_guard::{Exchange, Waiter};
-use crate::enforcement::{ConnectionGuard, EnforcementConfig, Problem};
+use tenure_tower::admission::{Admission, Admitted};
+use tenure_tower::request::header_fields::{TENURE_ROTATE, X_REQUEST_ID};
+use tenure_tower::request::headers::{HeaderValues, set_identity};
+use tenure_tower::request::is_websocket_request;
+use tenure_tower::response_guard::body::GuardedUpload;
+use tenure_tower::response_guard::{Exchange, Waiter};
+use tenure_tower::{AdmittedRequest, ConnectionGuard, EnforcementConfig, Peer, Problem};
+use tower::Service;
+
 use crate::gateway::Gateway;
 use crate::options::{Limits, Options, Upstream};
 
@@ -43,29 +44,16 @@ use response::{pass_on, strip_own_fields};
 use upstream::{Connector, Pools, UpstreamConnection, UpstreamStream};
 use upstream_error::{NoResponse, close_problem, connect_problem, timeout_problem};
 use websocket::WebSocketOutcome;
-use websocket::handshake::{HandshakeOutcome, handshake, is_upgrade};
+use websocket::handshake::{HandshakeOutcome, handshake};
 use websocket::tunnel::Tunnel;
-
-/// How a request got in.
-enum Entry {
-    /// Its path is open to everybody.
-    Public,
-    /// Its token is valid.
-    Admitted(Box<Admitted>),
-    /// Its token is still to come, in the first frame of the WebSocket that it asks for.
-    Deferred,
-}
 
 /// What stays the same while one request is handled.
 struct Context<'a> {
-    connection: &'a Connection,
     /// Ends the client's stream or connection, where the response may not go on and nobody reads it.
-    end: &'a CancellationToken,
+    client_stream: &'a CancellationToken,
     peer: &'a Peer,
-    upstream: &'a Upstream,
     options: &'a Options,
     config: &'a EnforcementConfig,
-    request_id: &'a HeaderValue,
 }
 
 /// Forwards requests to the upstream.
@@ -83,113 +71,84 @@ impl Proxy {
         Self { gateway, pools: Pools::new(connector.clone(), connections), connector, limits }
     }
 
-    /// Answers a request for the upstream. `end` ends the client's stream or connection, where the response may not go
-    /// on and nobody reads it.
-    pub(crate) async fn answer(
-        &self,
-        connection: &Connection,
-        end: &CancellationToken,
-        request: Request<Incoming>,
-        upstream: &Upstream,
-        options: &Options,
-    ) -> Response {
-        let config = &*self.gateway.enforcer().config();
-        let peer = match Peer::of(connection, request.headers(), &config.trusted_proxies) {
-            Ok(peer) => peer,
-            Err(problem) => return self.failed(&problem),
+    /// Forwards a request that got in, and answers with what the upstream answers.
+    async fn forward(&self, service: &ProxyService, mut admitted: AdmittedRequest<Incoming>) -> Response {
+        let mut values = HeaderValues::default();
+        let id = request_id::of(admitted.request.headers(), admitted.peer.trusted, &mut values);
+        let mut response = match self.prepare(service, &mut admitted, &id, &mut values) {
+            Ok(()) => self.send(service, admitted).await,
+            Err(problem) => self.failed(&problem),
         };
-        let mut values = HeaderValues::new();
-        let id = request_id::of(request.headers(), peer.trusted, &mut values);
-        let context = Context { connection, end, peer: &peer, upstream, options, config, request_id: &id };
-        let mut response = match self.admit(&context, &request).await {
-            Ok(entry) => self.forward(&context, request, entry, values).await,
-            Err(problem) => login_redirect::redirect(&request, &problem).unwrap_or_else(|| problem.into_response()),
-        };
-        cookie::clear_if_marked(&mut response, &config.cookie_name, peer.secure);
         response.headers_mut().insert(X_REQUEST_ID, id);
         response
     }
 
-    async fn admit<B>(&self, context: &Context<'_>, request: &Request<B>) -> Result<Entry, Problem> {
-        let admission = AdmissionRequest {
-            config: context.config,
-            peer: Ok(context.peer),
-            method: request.method(),
-            headers: request.headers(),
-            target: RequestTarget::Own(request.uri()),
-            may_defer: context.options.profile.is_some() && is_upgrade(request),
-        };
-        Ok(match self.gateway.enforcer().admit(admission).await? {
-            Admission::Public => Entry::Public,
-            Admission::Session(admitted) => Entry::Admitted(Box::new(admitted)),
-            Admission::Deferred => Entry::Deferred,
-        })
+    /// Makes a request of a client one for the upstream.
+    fn prepare(
+        &self,
+        service: &ProxyService,
+        admitted: &mut AdmittedRequest<Incoming>,
+        request_id: &HeaderValue,
+        values: &mut HeaderValues,
+    ) -> Result<(), Problem> {
+        if is_websocket_request(&admitted.request) && !admitted.request.body().is_end_stream() {
+            return Err(Problem::BadRequest("a request for a WebSocket has no body".to_owned()));
+        }
+        set_upstream_address(&mut admitted.request, &service.upstream)?;
+        strip_hop_by_hop(admitted.request.headers_mut());
+        admitted.sanitize_headers(values);
+        let headers = admitted.request.headers_mut();
+        set_host(headers, &service.upstream.authority);
+        headers.insert(X_REQUEST_ID, request_id.clone());
+        if let Admission::Session(session) = &admitted.admission {
+            set_identity(headers, &session.verified.session, &admitted.config.user_header, values);
+            // A path that is open to everybody does not open what the upstream's own token guards.
+            set_upstream_auth(headers, &service.options);
+        }
+        Ok(())
     }
 
-    /// Forwards a request that got in.
-    async fn forward(
-        &self,
-        context: &Context<'_>,
-        mut request: Request<Incoming>,
-        entry: Entry,
-        mut values: HeaderValues,
-    ) -> Response {
-        let Context { peer, options, config, .. } = *context;
-        let upgrade = is_upgrade(&request);
-        if upgrade && !request.body().is_end_stream() {
-            return self.failed(&Problem::BadRequest("a request for a WebSocket has no body".to_owned()));
-        }
-        let (deferred, admitted) = match entry {
-            Entry::Admitted(admitted) => (false, Some(*admitted)),
-            Entry::Public => (false, None),
-            Entry::Deferred => (true, None),
-        };
-        if let Err(problem) = set_upstream_address(&mut request, context.upstream) {
-            return problem.into_response();
-        }
-        let method = request.method().clone();
-        let headers = request.headers_mut();
-        strip_hop_by_hop(headers);
-        strip_claims(headers, &method, config);
-        strip_token(headers, &config.cookie_name);
-        set_forwarding(headers, context.connection, peer, config, &mut values);
-        set_host(headers, &context.upstream.authority);
-        headers.insert(X_REQUEST_ID, context.request_id.clone());
-        if let Some(admitted) = &admitted {
-            set_identity(headers, &admitted.verified.session, &config.user_header, &mut values);
-            // A path that is open to everybody does not open what the upstream's own token guards.
-            set_upstream_auth(headers, options);
-        }
-        let in_cookie = admitted.as_ref().is_some_and(|admitted| admitted.presented.in_cookie);
-        let (session, due) = match admitted {
-            Some(Admitted { verified, presented }) => {
-                let due = verified.rotation_due.then_some((verified.session.id, presented));
-                (Some(verified.session), due)
-            }
-            None => (None, None),
-        };
+    async fn send(&self, service: &ProxyService, admitted: AdmittedRequest<Incoming>) -> Response {
+        let AdmittedRequest { request, admission, peer, config, .. } = admitted;
+        let ProxyService { client_stream, options, .. } = service;
+        let context = Context { client_stream, peer: &peer, options, config: &config };
+        let upgrade = is_websocket_request(&request);
         let enforcer = self.gateway.enforcer();
-        let outcome = if deferred {
-            self.open_deferred(peer, request).await
-        } else if upgrade {
-            let guard = session.map(|session| enforcer.connections().register(&session));
-            self.upgrade(request, context, guard).await
-        } else {
-            self.send_request(request, context, Exchange::new(enforcer.guards(), session)).await
+        let mut in_cookie = false;
+        let mut due = None;
+        let outcome = match admission {
+            Admission::Deferred => self.open_deferred(&peer, request).await,
+            admission => {
+                let session = match admission {
+                    Admission::Session(Admitted { verified, presented }) => {
+                        in_cookie = presented.in_cookie;
+                        due = verified.rotation_due.then_some((verified.session.id, presented));
+                        Some(verified.session)
+                    }
+                    Admission::Public | Admission::Deferred => None,
+                };
+                if upgrade {
+                    let guard = session.map(|session| enforcer.connections().register(&session));
+                    self.upgrade(request, &context, guard).await
+                } else {
+                    self.send_request(request, &context, Exchange::new(enforcer.guards(), session)).await
+                }
+            }
         };
         let mut response = outcome.unwrap_or_else(|problem| self.failed(&problem.with_cookie(in_cookie)));
         if let Some((session, presented)) = due {
             response.headers_mut().insert(TENURE_ROTATE, HeaderValue::from_static("due"));
-            if options.auto_rotate_cookies && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if context.options.auto_rotate_cookies && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let headers = response.headers_mut();
-                cookie_rotation::rotate_due_cookie(&self.gateway, session, &presented, peer.secure, headers).await;
+                cookie_rotation::rotate_due_cookie(&self.gateway, session, &presented, context.peer.secure, headers)
+                    .await;
             }
         }
         response
     }
 
     fn failed(&self, problem: &Problem) -> Response {
-        self.gateway.enforcer().metrics().record_problem(problem);
+        self.gateway.enforcer().record_problem(problem);
         let mut response = problem.clone().into_response();
         // What is left of the request's body is not read to its end.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -224,7 +183,7 @@ impl Proxy {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Problem::BadGateway("the upstream switched protocols without being asked".to_owned()));
         }
-        pass_on(answer, context.end, &context.config.cookie_name, exchange)
+        pass_on(answer, context.client_stream, &context.config.cookie_name, exchange)
     }
 
     /// Waits for the header of the answer, as long as the request's body moves or the deadline lasts, and the session
@@ -274,14 +233,14 @@ impl Proxy {
         let io = self.connector.connect(request.uri()).await.map_err(|error| connect_problem(&error))?;
         let request = request.map(Body::new);
         let Some(guard) = guard else { return self.upgrade_unguarded(request, context, io).await };
-        match websocket::open(self.gateway.enforcer(), request, io, guard).await? {
+        match websocket::open(&self.gateway, request, io, guard).await? {
             WebSocketOutcome::Switched(mut response) => {
                 strip_own_fields(response.headers_mut(), &context.config.cookie_name);
                 Ok(response)
             }
             WebSocketOutcome::Declined(answer, guard) => {
                 let exchange = Exchange::with_guard(self.gateway.enforcer().guards(), guard);
-                pass_on(answer, context.end, &context.config.cookie_name, exchange)
+                pass_on(answer, context.client_stream, &context.config.cookie_name, exchange)
             }
         }
     }
@@ -302,7 +261,7 @@ impl Proxy {
         let (switching, mut response) = match handshake(request, io).await? {
             HandshakeOutcome::Declined(answer) => {
                 let exchange = Exchange::with_guard(self.gateway.enforcer().guards(), None);
-                return pass_on(answer, context.end, &context.config.cookie_name, exchange);
+                return pass_on(answer, context.client_stream, &context.config.cookie_name, exchange);
             }
             HandshakeOutcome::Switching(switching, response) => (switching, response),
         };
@@ -316,7 +275,43 @@ impl Proxy {
     }
 }
 
-/// Makes a request of a client one for the upstream: its address, and the path as it stands.
+/// The proxy as the inner service of admission, for the requests of one stream or connection of a client.
+#[derive(Clone)]
+pub(crate) struct ProxyService {
+    proxy: Arc<Proxy>,
+    upstream: Upstream,
+    options: Arc<Options>,
+    /// Ends the client's stream or connection, where the response may not go on and nobody reads it.
+    client_stream: CancellationToken,
+}
+
+impl ProxyService {
+    pub(crate) const fn new(
+        proxy: Arc<Proxy>,
+        upstream: Upstream,
+        options: Arc<Options>,
+        client_stream: CancellationToken,
+    ) -> Self {
+        Self { proxy, upstream, options, client_stream }
+    }
+}
+
+impl Service<AdmittedRequest<Incoming>> for ProxyService {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, admitted: AdmittedRequest<Incoming>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(service.proxy.forward(&service, admitted).await) })
+    }
+}
+
+/// Sets the address of a request to the upstream's, and keeps its path as it is.
 fn set_upstream_address(request: &mut Request<Incoming>, upstream: &Upstream) -> Result<(), Problem> {
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let builder = Uri::builder().scheme(upstream.scheme.clone()).authority(upstream.authority.clone());

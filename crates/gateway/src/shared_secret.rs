@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::enforcement::Problem;
-use crate::enforcement::request::peer::Peer;
+use tenure_tower::Problem;
+use tenure_tower::request::peer::Peer;
 
 /// A shared secret. Does not print, is wiped when dropped, and is compared in constant time.
 #[derive(Clone)]

@@ -14,9 +14,10 @@ use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
 use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
-use tenure_gateway::{Gateway, Options, PublicPath, Server, SharedSecret, Upstream};
+use tenure_gateway::{Gateway, Options, Server, SharedSecret, Upstream};
 use tenure_ports::prelude::*;
 use tenure_service::{IssueRequest, Sessions};
+use tenure_tower::PublicPath;
 
 const SESSIONS: usize = 1_000;
 const GIB: usize = 1 << 30;

@@ -4,5 +4,5 @@ use crate::error::CliError;
 use crate::output::Output;
 
 pub(crate) fn run(out: Output) -> Result<(), CliError> {
-    out.data(&tenure_gateway::header_fields::table())
+    out.data(&tenure_tower::request::header_fields::table())
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use tenure_domain::{Millis, Subject};
-use tenure_gateway::CookieName;
+use tenure_tower::CookieName;
 
 use crate::backends;
 

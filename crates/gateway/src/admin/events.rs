@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::Admin;
-use crate::enforcement::problem::{Problem, ProblemBody};
+use tenure_tower::problem::{Problem, ProblemBody};
 
 /// Streams at once.
 const STREAMS: usize = 64;

@@ -11,9 +11,9 @@ use http::Extensions;
 
 use super::Admin;
 use crate::endpoint::extract::{self, peer};
-use crate::enforcement::csrf::{self, RequestOrigin};
-use crate::enforcement::problem::Problem;
 use crate::shared_secret::SharedSecret;
+use tenure_tower::csrf::{self, RequestOrigin};
+use tenure_tower::problem::Problem;
 
 /// The names under which a browser may reach this listener. A page of another site can have its own name point here
 /// (DNS rebinding), but it cannot have that name be an address or one of these.

@@ -5,7 +5,7 @@ use tenure_domain::{DeviceId, Filter, Scope, Session, SortKey, State, Subject, T
 use utoipa::ToSchema;
 
 use super::cursor::Cursor;
-use crate::enforcement::problem::Problem;
+use tenure_tower::problem::Problem;
 
 /// So many sessions are on a page where nobody says.
 const DEFAULT_LIMIT: u32 = 100;

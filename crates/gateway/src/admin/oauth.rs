@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::{Admin, AuthenticatedFlag};
 use crate::endpoint::extract::{Form, peer};
 use crate::endpoint::respond;
-use crate::enforcement::problem::{Problem, ProblemBody};
+use tenure_tower::problem::{Problem, ProblemBody};
 
 /// What each token of ours starts with.
 const PREFIX: &str = "tnr_";

@@ -8,7 +8,7 @@ use utoipa::openapi::{
 use utoipa::openapi::{Content, RefOr};
 
 use crate::api;
-use crate::enforcement::request::cookie::CookieName;
+use tenure_tower::request::cookie::CookieName;
 
 /// The description of both listeners' endpoints (OpenAPI 3.1).
 #[must_use]

@@ -14,7 +14,7 @@ use super::Admin;
 use crate::endpoint::extract::{JsonBody, QueryParams};
 use crate::endpoint::respond;
 use crate::endpoint::revocation::{Ended, partial_revocation};
-use crate::enforcement::problem::{Problem, ProblemBody};
+use tenure_tower::problem::{Problem, ProblemBody};
 
 /// Who ended a session, as its record says.
 const ACTOR: &str = "admin";

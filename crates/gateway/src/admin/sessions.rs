@@ -15,7 +15,7 @@ use super::cursor::Cursor;
 use super::list_request::{ListQuery, ListRequest};
 use crate::endpoint::extract::QueryParams;
 use crate::endpoint::respond;
-use crate::enforcement::problem::{Problem, ProblemBody};
+use tenure_tower::problem::{Problem, ProblemBody};
 
 /// How many sessions are looked at in one step of a walk.
 const PAGE_SIZE: usize = 1_000;

@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 use super::{Api, token};
 use crate::endpoint::extract::{self, JsonBody};
 use crate::endpoint::respond;
-use crate::enforcement::Outcome;
-use crate::enforcement::client_info;
-use crate::enforcement::problem::{Problem, ProblemBody};
+use tenure_tower::Outcome;
+use tenure_tower::client_info;
+use tenure_tower::problem::{Problem, ProblemBody};
 
 /// A request for a session.
 #[derive(Deserialize, ToSchema)]
@@ -87,8 +87,8 @@ pub(crate) struct Enrolled {
 pub(super) async fn enrol(State(api): State<Arc<Api>>, request: axum::extract::Request) -> Result<Response, Problem> {
     let outcome = try_enrol(&api, request).await;
     match &outcome {
-        Ok(_) => api.gateway.enforcer().metrics().record_request(Outcome::Admitted),
-        Err(problem) => api.gateway.enforcer().metrics().record_problem(problem),
+        Ok(_) => api.gateway.enforcer().record_outcome(Outcome::Admitted),
+        Err(problem) => api.gateway.enforcer().record_problem(problem),
     }
     outcome
 }
@@ -122,7 +122,7 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
         Err(IssueError::Write(unacknowledged)) => match unacknowledged.intended {
             Some(issued) => {
                 let problem = token::uncertain("the session", &unacknowledged.error);
-                Ok(problem.with_extension(token::with_token(&issued.token)))
+                Ok(problem.with_extension(token::with_token(&issued.token)).map(axum::body::Body::new))
             }
             None => Err(unacknowledged.error.into()),
         },

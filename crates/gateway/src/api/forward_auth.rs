@@ -8,14 +8,14 @@ use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 
 use super::login_redirect;
-use crate::enforcement::admission::{Admission, AdmissionRequest, RequestTarget};
-use crate::enforcement::forward_auth::{AppendedTarget, client_method};
-use crate::enforcement::request::cookie;
-use crate::enforcement::request::header_fields::TENURE_ROTATE;
-use crate::enforcement::request::headers::{HeaderValues, set_identity};
-use crate::enforcement::request::peer::{Connection, Peer};
-use crate::enforcement::request::target;
-use crate::enforcement::{EnforcementConfig, Enforcer, Problem};
+use tenure_tower::admission::{Admission, AdmissionRequest, RequestTarget};
+use tenure_tower::forward_auth::{AppendedTarget, client_method};
+use tenure_tower::request::cookie;
+use tenure_tower::request::header_fields::TENURE_ROTATE;
+use tenure_tower::request::headers::{HeaderValues, set_identity};
+use tenure_tower::request::peer::{Connection, Peer};
+use tenure_tower::request::target;
+use tenure_tower::{EnforcementConfig, Enforcer, Problem};
 
 /// The path of the endpoint below `/_tenure`.
 const PATH: &str = "/auth";
@@ -66,7 +66,7 @@ async fn decide<B>(
     };
     if let Admission::Session(admitted) = enforcer.admit(admission).await? {
         let session = &admitted.verified.session;
-        set_identity(&mut answer, session, &config.user_header, &mut HeaderValues::new());
+        set_identity(&mut answer, session, &config.user_header, &mut HeaderValues::default());
         if admitted.verified.rotation_due {
             answer.insert(TENURE_ROTATE, HeaderValue::from_static("due"));
         }

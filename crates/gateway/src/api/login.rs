@@ -14,12 +14,12 @@ use super::Api;
 use super::login_redirect::{PATH, REASON, RETURN, is_local, see_other};
 use crate::endpoint::extract::{Form, peer};
 use crate::endpoint::html;
-use crate::enforcement::csrf::{self, RequestOrigin};
-use crate::enforcement::lockout::LockoutScope;
-use crate::enforcement::problem::{Problem, TokenRejection};
-use crate::enforcement::request::cookie;
-use crate::enforcement::request::peer::Peer;
-use crate::enforcement::request::presented_token::PresentedToken;
+use tenure_tower::csrf::{self, RequestOrigin};
+use tenure_tower::lockout::LockoutScope;
+use tenure_tower::problem::{Problem, TokenRejection};
+use tenure_tower::request::cookie;
+use tenure_tower::request::peer::Peer;
+use tenure_tower::request::presented_token::PresentedToken;
 
 /// Nothing but our own style, and forms to this host only.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'none'; form-action 'self'; base-uri 'none'; \
@@ -120,7 +120,7 @@ async fn verify(api: &Api, parts: &Parts, text: &str) -> Result<(Token, Verified
     let peer = peer(&parts.extensions)?;
     let Ok(token) = Token::parse(text) else {
         let problem = api.gateway.enforcer().count_refusal(LockoutScope::LoginForm, &peer, Refusal::Malformed, None);
-        api.gateway.enforcer().metrics().record_problem(&problem);
+        api.gateway.enforcer().record_problem(&problem);
         return Err(problem);
     };
     // As a request that carries it and nothing else.

@@ -4,8 +4,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 
-use crate::enforcement::Problem;
-use crate::enforcement::csrf::is_navigation;
+use tenure_tower::Problem;
+use tenure_tower::csrf::is_navigation;
 
 /// Where the page is.
 pub(crate) const PATH: &str = "/_tenure/login";
@@ -60,7 +60,7 @@ mod tests {
     use tenure_domain::{EndReason, Refusal};
 
     use super::*;
-    use crate::enforcement::TokenRejection;
+    use tenure_tower::TokenRejection;
 
     fn location(method: Method, path: &str, pairs: &[(&'static str, &str)]) -> Option<String> {
         let mut request = Request::builder().method(method).uri(path);

@@ -6,7 +6,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tenure_domain::SessionId;
 
-use crate::enforcement::problem::Problem;
+use tenure_tower::problem::Problem;
 
 /// Calls at once.
 const BURST: NonZeroU32 = NonZeroU32::new(20).expect("20 is not 0");

@@ -15,9 +15,9 @@ use super::{Api, Authenticated};
 use crate::endpoint::extract::QueryParams;
 use crate::endpoint::respond;
 use crate::endpoint::revocation::{Ended, partial_revocation};
-use crate::enforcement::problem::{Problem, ProblemBody};
-use crate::enforcement::request::cookie;
-use crate::enforcement::request::header_fields::TENURE_ROTATE;
+use tenure_tower::problem::{Problem, ProblemBody};
+use tenure_tower::request::cookie;
+use tenure_tower::request::header_fields::TENURE_ROTATE;
 
 /// So many sessions are listed where the client does not say.
 const LISTED: u32 = 100;

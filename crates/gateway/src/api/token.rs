@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 
 use super::{Api, Authenticated};
 use crate::endpoint::respond;
-use crate::enforcement::problem::{Problem, ProblemBody};
-use crate::enforcement::request::cookie;
-use crate::enforcement::request::peer::Peer;
+use tenure_tower::problem::{Problem, ProblemBody};
+use tenure_tower::request::cookie;
+use tenure_tower::request::peer::Peer;
 
 /// A session with its new token.
 #[derive(Serialize, ToSchema)]
@@ -102,7 +102,7 @@ fn interrupted_rotation(
         );
         return response;
     }
-    problem.with_extension(with_token(&rotated.token))
+    problem.with_extension(with_token(&rotated.token)).map(axum::body::Body::new)
 }
 
 /// The members that hand over a token which may hold.

@@ -11,9 +11,9 @@ use http::{Extensions, HeaderMap};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::enforcement::Problem;
-use crate::enforcement::request::list::has_media_type;
-use crate::enforcement::request::peer::Peer;
+use tenure_tower::Problem;
+use tenure_tower::request::list::has_media_type;
+use tenure_tower::request::peer::Peer;
 
 /// The most that a body may have: more than any request to Tenure itself needs.
 pub(crate) const BODY_MAX: usize = 16 * 1024;

@@ -6,9 +6,9 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::html;
-use crate::enforcement::Problem;
-use crate::enforcement::problem::ProblemBody;
 use crate::gateway::Gateway;
+use tenure_tower::Problem;
+use tenure_tower::problem::ProblemBody;
 
 /// The state of either router, as far as the health checks need it.
 #[derive(Clone)]

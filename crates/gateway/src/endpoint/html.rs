@@ -8,7 +8,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::enforcement::Problem;
+use tenure_tower::Problem;
 
 /// A page, under a content security policy of its own.
 pub(crate) fn page(status: StatusCode, template: &impl Template, policy: &'static str) -> Response {

@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::enforcement::Problem;
+use tenure_tower::Problem;
 
 /// An answer in JSON that nobody keeps.
 pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {

@@ -7,7 +7,7 @@ use tenure_domain::{Session, Timestamp};
 use tenure_service::{RevokeError, Revoked, SessionView};
 use utoipa::ToSchema;
 
-use crate::enforcement::Problem;
+use tenure_tower::Problem;
 
 /// So many sessions are named in one answer; the counts are always whole.
 pub(crate) const MAX_LISTED: usize = 1_000;
@@ -41,5 +41,5 @@ pub(crate) fn partial_revocation(error: RevokeError, now: Timestamp) -> Response
     {
         extension = ended;
     }
-    Problem::from(error.error).with_extension(extension)
+    Problem::from(error.error).with_extension(extension).map(axum::body::Body::new)
 }

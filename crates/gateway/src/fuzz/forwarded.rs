@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::resolve;
-use crate::enforcement::forward_auth::{self, AppendedTarget, TARGET_HEADERS};
-use crate::enforcement::{EnforcementConfig, PublicPath};
+use tenure_tower::forward_auth::{self, AppendedTarget, TARGET_HEADERS};
+use tenure_tower::{EnforcementConfig, PublicPath};
 
 /// Reads bytes as a target in every place that one comes in. How often it is public.
 ///
@@ -97,3 +97,6 @@ fn judge_own(text: &[u8], config: &EnforcementConfig) -> usize {
     }
     public
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,11 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::input::fields;
-use crate::enforcement::EnforcementConfig;
-use crate::enforcement::request::header_fields::{HOP_BY_HOP, strip_claims};
-use crate::enforcement::request::headers::{HeaderValues, set_forwarding};
-use crate::enforcement::request::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::proxy::headers::strip_hop_by_hop;
+use tenure_tower::EnforcementConfig;
+use tenure_tower::request::header_fields::{HOP_BY_HOP, strip_claims};
+use tenure_tower::request::headers::{HeaderValues, set_forwarding};
+use tenure_tower::request::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 /// Names that no client may use, whatever else than letters and digits it writes among them; some of each kind.
 const CLAIMS: [&str; 12] = [
@@ -58,7 +58,7 @@ pub fn headers(bytes: &[u8]) -> usize {
     only_what_may(&headers, &left, &config);
     if let Ok(peer) = Peer::of(&connection, &headers, &config.trusted_proxies) {
         is_believed(&peer, &connection, &headers, &config);
-        set_forwarding(&mut left, &connection, &peer, &config, &mut HeaderValues::new());
+        set_forwarding(&mut left, &connection, &peer, &config, &mut HeaderValues::default());
         for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
             let count = left.get_all(&name).iter().count();
             assert!(count == 1 || name == X_FORWARDED_HOST && count == 0 && peer.host.is_none(), "{name}: {left:?}");

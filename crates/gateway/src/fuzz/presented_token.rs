@@ -4,9 +4,9 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, SE
 use tenure_domain::Token;
 
 use super::input::fields;
-use crate::enforcement::request::cookie::CookieName;
-use crate::enforcement::request::headers::strip_token;
-use crate::enforcement::request::presented_token::{PresentedToken, PresentedTokenError, sets_token_cookie};
+use tenure_tower::request::cookie::CookieName;
+use tenure_tower::request::headers::strip_token;
+use tenure_tower::request::presented_token::{PresentedToken, PresentedTokenError, sets_token_cookie};
 
 /// Two tokens, for which one octet each stands in the input.
 const TOKENS: [(u8, &[u8]); 2] = [

@@ -6,9 +6,9 @@ use http::HeaderMap;
 use tenure_domain::SessionId;
 use tenure_service::RotateError;
 
-use crate::enforcement::request::cookie;
-use crate::enforcement::request::presented_token::PresentedToken;
 use crate::gateway::Gateway;
+use tenure_tower::request::cookie;
+use tenure_tower::request::presented_token::PresentedToken;
 
 /// Rotates a due token that came in a cookie, and gives the new one with the answer. Of several requests at once one
 /// does so; the others were let in already and change nothing. What still travels with the old cookie is refused, or

@@ -5,9 +5,9 @@ use http::header::{CONNECTION, HOST, HeaderName};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 
-use crate::enforcement::request::header_fields::{HOP_BY_HOP, NEVER_OF_ONE_CONNECTION, remove_fields};
-use crate::enforcement::request::list::split;
 use crate::options::Options;
+use tenure_tower::request::header_fields::{HOP_BY_HOP, NEVER_OF_ONE_CONNECTION, remove_fields};
+use tenure_tower::request::list::split;
 
 /// Removes what belongs to the connection that the message came by. The names that `Connection` lists go too.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {

@@ -24,10 +24,10 @@ use super::websocket::handshake::{HandshakeOutcome, PendingSwitch, handshake};
 use super::websocket::message::{Message, MessageReader, text_frame};
 use super::websocket::tunnel::{ResponseListener, Tunnel};
 use super::websocket::{self, OpenWebSocket, close};
-use crate::enforcement::lockout::LockoutScope;
-use crate::enforcement::request::peer::Peer;
-use crate::enforcement::{Enforcer, Problem, TokenRejection};
 use crate::gateway::Gateway;
+use tenure_tower::lockout::LockoutScope;
+use tenure_tower::request::peer::Peer;
+use tenure_tower::{Enforcer, Outcome, Problem, TokenRejection};
 
 use connect::Connect;
 use first_message::{FirstMessage, first_message};
@@ -104,7 +104,7 @@ where
         drop(waiting);
         if let Some((tunnel, verified)) = admitted {
             let guard = enforcer.connections().register(&verified.session);
-            let _open = OpenWebSocket::new(enforcer);
+            let _open = OpenWebSocket::new(&shared);
             websocket::run(tunnel, &guard).await;
         }
     });
@@ -154,7 +154,10 @@ async fn await_token(
         let connect =
             Connect::parse(&message).ok_or(EarlyClose::Close(POLICY, "the first message is not a connect request"))?;
         let outcome = verify_connect(enforcer, &connect).await;
-        enforcer.metrics().record_outcome(&outcome);
+        match &outcome {
+            Ok(_) => enforcer.record_outcome(Outcome::Admitted),
+            Err(problem) => enforcer.record_problem(problem),
+        }
         let verified = outcome.map_err(|problem| {
             let problem = match problem {
                 Problem::Unauthorized(TokenRejection::Token(refusal)) => {

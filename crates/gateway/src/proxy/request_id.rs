@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::enforcement::request::header_fields::X_REQUEST_ID;
-use crate::enforcement::request::headers::HeaderValues;
+use tenure_tower::request::header_fields::X_REQUEST_ID;
+use tenure_tower::request::headers::HeaderValues;
 
 /// The longest id that is taken over.
 const MAX_LENGTH: usize = 128;
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn an_id_is_kept_from_a_trusted_proxy_only_and_only_if_it_is_valid() {
         let given = |id: &str| HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::try_from(id).unwrap())]);
-        let of = |headers: &HeaderMap, trusted| of(headers, trusted, &mut HeaderValues::new());
+        let of = |headers: &HeaderMap, trusted| of(headers, trusted, &mut HeaderValues::default());
         assert_eq!(of(&given("abc-1"), true), "abc-1");
         assert_ne!(of(&given("abc-1"), false), "abc-1");
         for odd in ["", "two words", &"x".repeat(129)] {

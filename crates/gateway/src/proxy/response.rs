@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::headers::strip_hop_by_hop;
 use super::upstream::UpstreamConnection;
-use crate::enforcement::Problem;
-use crate::enforcement::request::cookie::CookieName;
-use crate::enforcement::request::header_fields::TENURE_ROTATE;
-use crate::enforcement::request::presented_token::sets_token_cookie;
-use crate::enforcement::response_guard::Exchange;
-use crate::enforcement::response_guard::body::{GuardedBody, is_event_stream};
+use tenure_tower::Problem;
+use tenure_tower::request::cookie::CookieName;
+use tenure_tower::request::header_fields::TENURE_ROTATE;
+use tenure_tower::request::presented_token::sets_token_cookie;
+use tenure_tower::response_guard::Exchange;
+use tenure_tower::response_guard::body::{GuardedBody, is_event_stream};
 
 /// The upstream's answer as the client gets it.
 ///

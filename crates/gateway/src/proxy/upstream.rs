@@ -25,8 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::enforcement::response_guard::Sever;
-use crate::enforcement::response_guard::body::GuardedUpload;
+use tenure_tower::response_guard::Sever;
+use tenure_tower::response_guard::body::GuardedUpload;
 
 /// How long an unused connection is kept: shorter than servers usually do (Node: 5 s), so that they seldom close one
 /// just as a request leaves on it.

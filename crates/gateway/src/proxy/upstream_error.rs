@@ -3,7 +3,7 @@
 use std::io;
 
 use super::upstream;
-use crate::enforcement::{CloseReason, Problem};
+use tenure_tower::{CloseReason, Problem};
 
 /// Why there is no answer to pass on.
 pub(super) enum NoResponse {

@@ -14,7 +14,10 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::enforcement::{CloseReason, ConnectionGuard, Enforcer, Problem};
+use tenure_tower::{CloseReason, ConnectionGuard, Problem};
+
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
 
 use handshake::{HandshakeOutcome, handshake};
 use tunnel::{Tunnel, TunnelEnd};
@@ -34,7 +37,7 @@ pub(crate) enum WebSocketOutcome {
 /// # Errors
 /// [`Problem`]: the upstream does not answer or talks nonsense, or the session ended meanwhile.
 pub(crate) async fn open<I>(
-    enforcer: &Arc<Enforcer>,
+    gateway: &Gateway,
     request: Request<Body>,
     io: I,
     guard: ConnectionGuard,
@@ -51,8 +54,8 @@ where
         HandshakeOutcome::Declined(response) => return Ok(WebSocketOutcome::Declined(response, Some(guard))),
         HandshakeOutcome::Switching(switching, response) => (switching, response),
     };
-    let open = OpenWebSocket::new(enforcer);
-    enforcer.tasks().spawn(async move {
+    let open = OpenWebSocket::new(gateway);
+    gateway.enforcer().tasks().spawn(async move {
         let _open = open;
         match switching.finish().await {
             Ok((client, upstream)) => run(Tunnel::new(client, upstream), &guard).await,
@@ -71,18 +74,18 @@ fn close_problem(reason: CloseReason) -> Problem {
 }
 
 /// Counts a WebSocket while it is open.
-pub(crate) struct OpenWebSocket(Arc<Enforcer>);
+pub(crate) struct OpenWebSocket(Arc<Metrics>);
 
 impl OpenWebSocket {
-    pub(crate) fn new(enforcer: &Arc<Enforcer>) -> Self {
-        enforcer.metrics().websocket_opened();
-        Self(Arc::clone(enforcer))
+    pub(crate) fn new(gateway: &Gateway) -> Self {
+        gateway.metrics().websocket_opened();
+        Self(Arc::clone(gateway.metrics()))
     }
 }
 
 impl Drop for OpenWebSocket {
     fn drop(&mut self) {
-        self.0.metrics().websocket_closed();
+        self.0.websocket_closed();
     }
 }
 

@@ -150,7 +150,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::enforcement::request::peer::Connection;
+    use tenure_tower::request::peer::Connection;
 
     fn state(address: &str) -> Arc<ConnectionState> {
         ConnectionState::new(Connection::new(SocketAddr::new(address.parse().unwrap(), 1), false), false)

@@ -9,8 +9,8 @@ use std::task::Poll;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::AuthenticatedFlag;
-use crate::enforcement::Problem;
-use crate::enforcement::request::peer::Connection;
+use tenure_tower::Problem;
+use tenure_tower::request::peer::Connection;
 
 /// A head that servers may read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

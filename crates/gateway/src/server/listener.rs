@@ -14,7 +14,7 @@ use super::connection;
 use super::connection_limit::{ConnectionLimit, ConnectionSlot, LimitReached};
 use super::connection_state::ConnectionState;
 use super::role::{Role, Shutdown};
-use crate::enforcement::request::peer::{Connection, is_trusted};
+use tenure_tower::request::peer::{Connection, is_trusted};
 
 /// Connections that wait in the kernel until they are accepted.
 pub(super) const BACKLOG: u32 = 4096;

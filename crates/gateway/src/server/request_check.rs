@@ -3,8 +3,8 @@
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Version};
 
-use crate::enforcement::Problem;
-use crate::enforcement::request::peer::normalize_host;
+use tenure_tower::Problem;
+use tenure_tower::request::peer::normalize_host;
 
 /// Shapes that two servers could read differently, or that make no sense here. Others do not get here: hyper refuses
 /// two lengths that differ, a coding that does not end with chunked, bad names, too much of anything, and what it would

@@ -6,17 +6,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tower::{Service as _, ServiceExt as _};
 
 use super::cors;
-use crate::api::forward_auth;
-use crate::enforcement::Problem;
-use crate::enforcement::request::peer::{Connection, Peer};
+use crate::api::{forward_auth, login_redirect};
 use crate::gateway::Gateway;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, ProxyService, request_id};
+use tenure_tower::request::header_fields::X_REQUEST_ID;
+use tenure_tower::request::headers::HeaderValues;
+use tenure_tower::{Admit, Connection, IncomingRequest, Peer, Problem, Reject};
 
 /// Everything below this is Tenure's own and never reaches an upstream.
 const OWN_PREFIX: &str = "/_tenure";
@@ -25,7 +27,7 @@ const OWN_PREFIX: &str = "/_tenure";
 pub(crate) struct ClientRouter {
     gateway: Arc<Gateway>,
     api: Router,
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     /// How long a request to Tenure itself may take, its body included.
     timeout: Duration,
 }
@@ -35,7 +37,7 @@ impl ClientRouter {
     pub(crate) fn new(gateway: Arc<Gateway>, connections: usize) -> Arc<Self> {
         let no_such_page = async || Problem::NotFound("Tenure has no such page".to_owned());
         let api = crate::api::router(gateway.clone()).fallback(no_such_page);
-        let proxy = Proxy::new(gateway.clone(), connections);
+        let proxy = Arc::new(Proxy::new(gateway.clone(), connections));
         let timeout = gateway.options().limits.stall;
         Arc::new(Self { gateway, api, proxy, timeout })
     }
@@ -84,7 +86,15 @@ impl ClientRouter {
             None => {
                 let options = self.gateway.options();
                 match &options.upstream {
-                    Some(upstream) => Box::pin(self.proxy.answer(connection, end, request, upstream, &options)).await,
+                    Some(upstream) => {
+                        let (proxy, upstream) = (self.proxy.clone(), upstream.clone());
+                        let defer_websockets = options.profile.is_some();
+                        let service = ProxyService::new(proxy, upstream, options.clone(), end.clone());
+                        let mut admit = Admit::new(self.gateway.enforcer().clone(), service, ProxyRejections)
+                            .defer_websockets(defer_websockets);
+                        let incoming = IncomingRequest { connection: Some(*connection), request };
+                        admit.call(incoming).await.unwrap_or_else(|never| match never {})
+                    }
                     None => Problem::NotFound(
                         "no upstream is set: this gateway only answers paths below /_tenure/".to_owned(),
                     )
@@ -92,6 +102,25 @@ impl ClientRouter {
                 }
             }
         }
+    }
+}
+
+/// Answers the requests for the upstream that are not let in.
+#[derive(Clone, Copy)]
+struct ProxyRejections;
+
+impl Reject<Incoming, Body> for ProxyRejections {
+    fn reject(&self, request: &Request<Incoming>, peer: Option<&Peer>, problem: &Problem) -> Response {
+        let Some(peer) = peer else {
+            let mut response = problem.clone().into_response();
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        };
+        let id = request_id::of(request.headers(), peer.trusted, &mut HeaderValues::default());
+        let redirect = login_redirect::redirect(request, problem);
+        let mut response = redirect.unwrap_or_else(|| problem.clone().into_response());
+        response.headers_mut().insert(X_REQUEST_ID, id);
+        response
     }
 }
 

@@ -46,7 +46,7 @@ async fn introspection_tells_a_token_that_holds_from_one_that_does_not() {
             "exp": 1_795_086_400, "jti": issued.session.id.to_string(), "device_id": "laptop",
         })
     );
-    house.clock.advance(24 * 3_600_000);
+    house.clock.pass(Millis::new(24 * 3_600_000));
     let answer = introspect(&token).send(&house.admin).await;
     assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "{\"active\":false}"));
 }
@@ -92,7 +92,7 @@ async fn a_foreign_name_or_another_sites_page_is_let_in_nowhere() {
 async fn sessions_are_filtered_sorted_and_paged_to_the_last() {
     let house = ApiFixture::new();
     for n in 0..23 {
-        house.clock.advance(1_000);
+        house.clock.pass(Millis::new(1_000));
         house.issue(&format!("device-{n:02}"), if n % 2 == 0 { "alice" } else { "bob" }).await;
     }
     for (sort, first) in [("created", "device-22"), ("last-activity", "device-22"), ("expires", "device-00")] {
@@ -141,7 +141,7 @@ async fn each_state_is_listed_under_its_name_and_idle_stays_so() {
     let settings = PolicySettings { idle_timeout: Some(Millis::minutes(5)), ..PolicySettings::default() };
     let house = ApiFixture::with(Policy::new(&settings).unwrap(), |_| {});
     let (idle, token) = house.issue("idle", "alice").await;
-    house.clock.advance(5 * 60_000);
+    house.clock.pass(Millis::new(5 * 60_000));
     let (revoked, _) = house.issue("revoked", "alice").await;
     house.issue("active", "alice").await;
     let id = revoked.session.id;
@@ -225,7 +225,7 @@ async fn sessions_are_ended_by_device_by_subject_all_or_none_at_all() {
 async fn readiness_follows_the_store_and_health_does_not() {
     let house = ApiFixture::new();
     assert_eq!(ask(Method::GET, "/readyz").send(&house.admin).await.text, "ready\n");
-    house.memory.set_down(true);
+    house.store.set_down(true);
     until(async || ask(Method::GET, "/readyz").send(&house.admin).await.status == 503).await;
     let answer = ask(Method::GET, "/readyz").send(&house.admin).await;
     answer.is_problem(503, "store_unavailable");
@@ -233,7 +233,7 @@ async fn readiness_follows_the_store_and_health_does_not() {
     assert_eq!(ask(Method::GET, "/healthz").send(&house.admin).await.text, "ok\n");
     operator(Method::GET, "/api/v1/sessions").send(&house.admin).await.is_problem(503, "store_unavailable");
     operator(Method::GET, "/events").send(&house.admin).await.is_problem(503, "store_unavailable");
-    house.memory.set_down(false);
+    house.store.set_down(false);
     until(async || ask(Method::GET, "/readyz").send(&house.admin).await.status == 200).await;
 }
 

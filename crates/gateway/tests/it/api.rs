@@ -6,7 +6,7 @@ mod lockouts;
 
 use http::Method;
 use serde_json::json;
-use tenure_domain::{Policy, PolicySettings};
+use tenure_domain::{Millis, Policy, PolicySettings};
 
 use crate::support::{ADMIN, ApiFixture, ENROL, ask};
 
@@ -57,7 +57,7 @@ async fn a_client_enrols_rotates_lists_and_logs_out() {
 async fn a_store_that_is_down_is_a_503_that_says_nothing_of_its_place() {
     let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
-    house.memory.set_down(true);
+    house.store.set_down(true);
     for ask in [
         ask(Method::GET, "/_tenure/v1/sessions").bearer(&token),
         ask(Method::POST, "/_tenure/v1/token/rotate").bearer(&token),
@@ -75,7 +75,7 @@ async fn a_store_that_is_down_is_a_503_that_says_nothing_of_its_place() {
 async fn a_token_that_may_hold_comes_with_the_error() {
     let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
-    house.memory.set_unsafe();
+    house.store.set_not_durable(true);
     let rotated = ask(Method::POST, "/_tenure/v1/token/rotate").bearer(&token).send(&house.api).await;
     rotated.is_problem(500, "outcome_uncertain");
     let new = rotated.json()["token"].as_str().unwrap().to_owned();
@@ -150,7 +150,7 @@ async fn the_cap_holds_for_whoever_enrols_and_says_whom_it_displaced() {
     let house = ApiFixture::with(Policy::new(&settings).unwrap(), |_| {});
     let mut ids = Vec::new();
     for n in 0..3 {
-        house.clock.advance(1);
+        house.clock.pass(Millis::new(1));
         let body = json!({"deviceId": "laptop"});
         let answer = ask(Method::POST, "/_tenure/v1/sessions").bearer(ENROL).json(&body).send(&house.api).await.json();
         assert_eq!(answer["evicted"], if n < 2 { json!([]) } else { json!([ids[0]]) });
@@ -238,7 +238,7 @@ async fn a_cookie_alone_changes_nothing_that_another_site_asks_for() {
     let house = ApiFixture::new();
     let (issued, token) = house.issue("laptop", "alice").await;
     let cookie = format!("tenure={token}");
-    house.clock.advance(1_000);
+    house.clock.pass(Millis::new(1_000));
     for (method, path) in [
         (Method::POST, "/_tenure/v1/token/rotate"),
         (Method::POST, "/_tenure/v1/sessions/revoke-others"),
@@ -318,7 +318,7 @@ async fn that_a_rotation_is_due_is_said_in_a_header() {
     let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
     for (advance, due) in [(0, ""), (22 * 3_600_000 - 1, ""), (1, "due")] {
-        house.clock.advance(advance);
+        house.clock.pass(Millis::new(advance));
         let answer = ask(Method::GET, "/_tenure/v1/sessions").bearer(&token).send(&house.api).await;
         assert_eq!((answer.status.as_u16(), answer.header("tenure-rotate")), (200, due));
     }
@@ -327,7 +327,7 @@ async fn that_a_rotation_is_due_is_said_in_a_header() {
 #[tokio::test]
 async fn health_is_told_without_a_token_and_without_a_look_at_the_store() {
     let house = ApiFixture::new();
-    house.memory.set_down(true);
+    house.store.set_down(true);
     let health = ask(Method::GET, "/_tenure/healthz").send(&house.api).await;
     assert_eq!((health.status.as_u16(), health.text.as_str()), (200, "ok\n"));
     ask(Method::GET, "/_tenure/readyz").send(&house.api).await.is_problem(503, "store_unavailable");

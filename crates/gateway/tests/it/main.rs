@@ -6,7 +6,6 @@ mod admin;
 mod api;
 mod browsers;
 mod forwarding;
-mod layer;
 mod proxy;
 mod server;
 mod support;

@@ -15,7 +15,8 @@ use axum::routing::{any, get};
 use futures_util::stream;
 use http::HeaderValue;
 use tenure_domain::{ClientField, Millis, Policy, PolicySettings};
-use tenure_gateway::{PublicPath, UpstreamAuth};
+use tenure_gateway::UpstreamAuth;
+use tenure_tower::PublicPath;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -68,11 +69,11 @@ async fn without_a_token_that_holds_nothing_reaches_the_upstream() {
     let (_, other) = site.issue("phone").await;
     let two = site.get("/", &[&bearer(&token), &format!("cookie: tenure={other}")]).await;
     two.is_problem(400, "bad_request");
-    site.memory.set_down(true);
+    site.store.set_down(true);
     let down = site.get("/", &[&bearer(&token)]).await;
     down.is_problem(503, "store_unavailable");
     assert_eq!(down.header("retry-after"), Some("1"));
-    site.memory.set_down(false);
+    site.store.set_down(false);
     site.revoke(&issued).await;
     site.get("/", &[&bearer(&token)]).await.is_problem(401, "revoked");
     site.stop().await;
@@ -272,7 +273,7 @@ async fn events_are_cut_when_their_session_expires() {
     for _ in 0..5 {
         read_until(&mut events, "data: tick").await;
     }
-    site.clock.advance(60_000);
+    site.clock.pass(Millis::new(60_000));
     rest(&mut events).await;
     site.stop().await;
 }
@@ -345,9 +346,9 @@ async fn a_stop_lets_a_request_end_and_events_too() {
 async fn activity_is_written_at_a_clean_stop_at_the_latest() {
     let site = GatewayFixture::before(echo().await).await;
     let (issued, token) = site.issue("laptop").await;
-    site.clock.advance(5_000);
+    site.clock.pass(Millis::new(5_000));
     assert_eq!(site.get("/", &[&bearer(&token)]).await.status, 200);
-    let (memory, id) = (site.memory.clone(), issued.session.id);
+    let (memory, id) = (site.store.clone(), issued.session.id);
     site.stop().await;
     let stored =
         tenure_ports::SessionCommits::find(&*memory, id, tenure_ports::FindOptions::EXACT).await.unwrap().unwrap();

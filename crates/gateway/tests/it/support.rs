@@ -1,32 +1,34 @@
 //! A gateway's routers over a store in memory.
 
-pub(crate) mod memory;
 pub(crate) mod programs;
 pub(crate) mod site;
 pub(crate) mod witness;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::response::Response;
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
-use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
-use tenure_gateway::{EnrolmentOptions, Gateway, Options, Peer, SharedSecret};
+use tenure_adapter_memory::MemoryStore;
+use tenure_conformance::{FaultyStore, SeededRandom, TestClock};
+use tenure_domain::{ClientInfo, DeviceId, Policy, Subject, Timestamp};
+use tenure_gateway::{EnrolmentOptions, Gateway, Options, SharedSecret};
 use tenure_service::{IssueRequest, Issued, Sessions};
+use tenure_tower::Peer;
 use tower::ServiceExt as _;
 
-use crate::support::memory::{Counting, Memory, TestClock};
+/// The time at which every test begins: a day in 2026.
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 
 pub(crate) const ADMIN: &str = "the admin secret of the house";
 pub(crate) const ENROL: &str = "the enrolment secret of the house";
 
 pub(crate) struct ApiFixture {
-    pub(crate) memory: Arc<Memory>,
-    pub(crate) clock: TestClock,
+    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) clock: Arc<TestClock>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) api: Router,
     pub(crate) admin: Router,
@@ -146,10 +148,12 @@ impl ApiFixture {
     }
 
     pub(crate) fn with(policy: Policy, change: impl FnOnce(&mut Options)) -> Self {
-        let clock = TestClock::at(1_795_000_000_000);
-        let memory = Memory::new(clock.clone());
-        let entropy = Arc::new(Counting(AtomicU64::new(1)));
-        let sessions = Arc::new(Sessions::new(memory.clone(), Arc::new(clock.clone()), entropy, policy));
+        let clock = TestClock::at(START);
+        let store = FaultyStore::new(MemoryStore::new(clock.clone()));
+        // Small pages, so that every walk has several steps.
+        store.limit_pages(3);
+        let random = Arc::new(SeededRandom::new(1));
+        let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), random, policy));
         let mut options = Options::new(SharedSecret::new(ADMIN).unwrap());
         options.enrolment = Some(EnrolmentOptions {
             secret: SharedSecret::new(ENROL).unwrap(),
@@ -158,7 +162,7 @@ impl ApiFixture {
         change(&mut options);
         let gateway = Gateway::new(sessions.clone(), options);
         let (api, admin) = (tenure_gateway::api::router(gateway.clone()), tenure_gateway::admin::router(gateway));
-        Self { memory, clock, sessions, api, admin }
+        Self { store, clock, sessions, api, admin }
     }
 
     /// A session, and its token's text.

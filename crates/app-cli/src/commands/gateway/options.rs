@@ -7,8 +7,9 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tenure_domain::Subject;
-use tenure_gateway::header_fields::can_be_set;
-use tenure_gateway::{CookieName, EnrolmentOptions, Options, Profile, PublicPath, TlsFiles, Upstream, UpstreamAuth};
+use tenure_gateway::{EnrolmentOptions, Options, Profile, TlsFiles, Upstream, UpstreamAuth};
+use tenure_tower::request::header_fields::can_be_set;
+use tenure_tower::{CookieName, PublicPath};
 
 use super::secrets;
 use crate::error::CliError;

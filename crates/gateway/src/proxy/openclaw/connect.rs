@@ -10,7 +10,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::json;
 use tenure_domain::{ClientField, ClientInfo, cleaned};
 
-use crate::enforcement::problem::Problem;
+use tenure_tower::problem::Problem;
 
 /// A client's first message.
 #[derive(Deserialize)]

@@ -140,7 +140,7 @@ async fn a_client_connects_and_its_session_shows_it_and_is_cut() {
         assert_eq!(next_json(&mut socket).await["id"], "2");
         let deadline = Instant::now() + TEST_TIMEOUT;
         let client = loop {
-            let client = harness.fixture.record(issued.session.id).client.clone();
+            let client = harness.fixture.record(issued.session.id).await.client.clone();
             if client.get(ClientField::DeviceKey).is_some() {
                 break client;
             }
@@ -196,7 +196,7 @@ async fn a_token_that_does_not_hold_is_answered_with_the_reason_and_reaches_nobo
         assert!(error["message"].as_str().unwrap().starts_with(message), "{error}");
         assert_eq!(next(&mut socket).await, closed(1008, reason));
     }
-    harness.fixture.set_down(true);
+    harness.fixture.store.set_down(true);
     let mut socket = begin(&harness, &connect_with(&text(&rotated))).await;
     let error = &next_json(&mut socket).await["error"];
     assert_eq!((&error["code"], &error["details"]), (&json!("UNAVAILABLE"), &Value::Null), "it should try again");

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -16,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::tunnel::UpgradedStream;
-use crate::enforcement::Problem;
-use crate::enforcement::request::list::{list_contains, split};
 use crate::proxy::upstream::MAX_RESPONSE_FIELDS;
+use tenure_tower::Problem;
+use tenure_tower::request::list::{list_contains, split};
 
 /// A subprotocol for clients that must be answered with one (browsers) and have none but their token's: it is the
 /// gateway's own, and goes no further.
@@ -27,17 +25,6 @@ const OWN_PROTOCOL: &str = "tenure";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long either side may take to switch once the answer is given.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whether a request asks for a WebSocket. HTTP/1.0 cannot (RFC 9110 section 7.8), and HTTP/2 in this way neither.
-pub(crate) fn is_upgrade<B>(request: &Request<B>) -> bool {
-    let headers = request.headers();
-    request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && list_contains(headers, &CONNECTION, "upgrade")
-        && list_contains(headers, &UPGRADE, "websocket")
-        && headers.contains_key(SEC_WEBSOCKET_KEY)
-        && headers.contains_key(SEC_WEBSOCKET_VERSION)
-}
 
 /// What the upstream answered.
 pub(crate) enum HandshakeOutcome {

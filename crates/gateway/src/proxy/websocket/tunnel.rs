@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::frame::{CLOSE, FrameHeader, FrameParser};
-use crate::enforcement::{CloseReason, ConnectionGuard};
+use tenure_tower::{CloseReason, ConnectionGuard};
 
 /// So many bytes are read at once, on the stack.
 const READ_SIZE: usize = 16 * 1024;

@@ -15,9 +15,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::*;
-use crate::enforcement::request::peer::Connection;
 use crate::fuzz::input::pieces;
 use crate::server::request_check::check;
+use tenure_tower::request::peer::Connection;
 
 /// The largest head.
 const MOST: usize = 64 * 1024;

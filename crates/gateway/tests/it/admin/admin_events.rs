@@ -56,10 +56,8 @@ async fn who_reads_too_slowly_is_told_that_something_is_missing() {
     let house = ApiFixture::new();
     let mut follower = Follower::of(&house).await;
     follower.until(": following\n\n").await;
-    // More than the store holds for one who does not read.
-    for _ in 0..20 {
-        house.issue("laptop", "alice").await;
-    }
+    // As a store does that has more events than it holds for one who does not read.
+    house.store.send_lagged();
     follower.until("event: missed\ndata: {}\n\n").await;
 }
 

@@ -111,9 +111,9 @@ async fn of_a_token_that_does_not_hold_nothing_is_told() {
     for token in [&revoked, &rotated, &forged, "nonsense", "eyJhbGciOiJub25lIn0.e30."] {
         is_inactive(&introspect(&house, token).await);
     }
-    house.clock.advance(24 * 3_600_000 - 1);
+    house.clock.pass(Millis::new(24 * 3_600_000 - 1));
     assert_eq!(introspect(&house, &expired).await.json()["active"], true);
-    house.clock.advance(1);
+    house.clock.pass(Millis::new(1));
     is_inactive(&introspect(&house, &expired).await);
 }
 
@@ -121,7 +121,7 @@ async fn of_a_token_that_does_not_hold_nothing_is_told() {
 async fn introspection_counts_as_no_use() {
     let house = ApiFixture::new();
     let (issued, token) = house.issue("laptop", "alice").await;
-    house.clock.advance(60_000);
+    house.clock.pass(Millis::new(60_000));
     assert_eq!(introspect(&house, &token).await.json()["active"], true);
     assert_eq!(house.sessions.flush_activity().await, Ok(0));
     let session = house.sessions.get(issued.session.id).await.unwrap().unwrap();
@@ -133,7 +133,7 @@ async fn a_token_in_its_overlap_is_active_until_the_overlap_ends() {
     let settings = PolicySettings { rotation_overlap: Some(Millis::minutes(2)), ..PolicySettings::default() };
     let house = ApiFixture::with(Policy::new(&settings).unwrap(), |_| {});
     let (issued, old) = house.issue("laptop", "alice").await;
-    house.clock.advance(5_000);
+    house.clock.pass(Millis::new(5_000));
     let rotated = ask(Method::POST, "/_tenure/v1/token/rotate").bearer(&old).send(&house.api).await.json();
     let (new, now) = (rotated["token"].as_str().unwrap(), issued.session.created_at.as_millis() / 1_000 + 5);
     let (of_old, of_new) = (introspect(&house, &old).await.json(), introspect(&house, new).await.json());
@@ -146,7 +146,7 @@ async fn a_token_in_its_overlap_is_active_until_the_overlap_ends() {
 async fn a_store_that_is_down_tells_nothing_of_a_token() {
     let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
-    house.memory.set_down(true);
+    house.store.set_down(true);
     for answer in [introspect(&house, &token).await, revoke(&house, &token).await] {
         answer.is_problem(503, "store_unavailable");
         assert_eq!(answer.header("retry-after"), "1");

@@ -2,6 +2,7 @@
 
 use crate::support::{ApiFixture, Ask, ask};
 use http::Method;
+use tenure_domain::Millis;
 
 const ORIGIN: &str = "http://127.0.0.1:8470";
 
@@ -18,7 +19,7 @@ fn cookie_of(set: &str) -> &str {
 async fn a_pasted_token_becomes_a_cookie_that_logs_out_again() {
     let house = ApiFixture::new();
     let (issued, token) = house.issue("laptop", "alice").await;
-    house.clock.advance(1_500);
+    house.clock.pass(Millis::new(1_500));
     let page = ask(Method::GET, "/_tenure/login?return=/board%3Fa%3D1").send(&house.api).await;
     assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(page.text.contains("value=\"/board?a=1\""), "{}", page.text);
@@ -86,7 +87,7 @@ async fn no_other_site_logs_a_browser_in_or_out() {
 async fn a_token_that_does_not_hold_is_told_why_and_gives_no_cookie() {
     let house = ApiFixture::new();
     let (_, token) = house.issue("laptop", "alice").await;
-    house.clock.advance(24 * 3_600_000);
+    house.clock.pass(Millis::new(24 * 3_600_000));
     for (text, status, why) in
         [(token.as_str(), 401, "token expired"), ("nonsense", 401, "token malformed"), ("", 400, "paste a token first")]
     {
@@ -96,7 +97,7 @@ async fn a_token_that_does_not_hold_is_told_why_and_gives_no_cookie() {
         assert!(answer.all("set-cookie").is_empty());
         assert!(text.is_empty() || !answer.text.contains(text), "what was pasted does not come back");
     }
-    house.memory.set_down(true);
+    house.store.set_down(true);
     let answer = post("/_tenure/login").form(&[("token", &token)]).send(&house.api).await;
     assert_eq!(answer.status, 503);
 }
@@ -106,7 +107,7 @@ async fn a_log_out_with_the_store_down_takes_the_cookie_and_says_that_the_sessio
     let house = ApiFixture::new();
     let (issued, token) = house.issue("laptop", "alice").await;
     let cookie = format!("tenure={token}");
-    house.memory.set_down(true);
+    house.store.set_down(true);
     let answer = post("/_tenure/logout").header("cookie", &cookie).send(&house.api).await;
     assert_eq!(answer.status, 503);
     assert!(answer.all("set-cookie").iter().any(|set| set.starts_with("tenure=; Max-Age=0")), "{answer:?}");
@@ -114,7 +115,7 @@ async fn a_log_out_with_the_store_down_takes_the_cookie_and_says_that_the_sessio
     let api = ask(Method::DELETE, "/_tenure/v1/session").header("origin", ORIGIN).header("cookie", &cookie);
     let answer = api.send(&house.api).await;
     answer.is_problem(503, "store_unavailable");
-    house.memory.set_down(false);
+    house.store.set_down(false);
     let session = house.sessions.get(issued.session.id).await.unwrap().unwrap();
     assert!(session.end.is_none(), "nothing was ended, as was said");
     let again = post("/_tenure/logout").header("cookie", &cookie).send(&house.api).await;

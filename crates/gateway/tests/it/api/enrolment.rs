@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use tenure_domain::{Policy, PolicySettings, Session, Subject};
+use tenure_domain::{Millis, Policy, PolicySettings, Session, Subject};
 
 use crate::support::{Answer, ApiFixture, Ask, ENROL, ask};
 
@@ -29,7 +29,7 @@ async fn house() -> (ApiFixture, String, Vec<String>) {
     let mut ids = Vec::new();
     let mut token = String::new();
     for device in ["desk", "desk", "phone"] {
-        house.clock.advance(1);
+        house.clock.pass(Millis::new(1));
         let (issued, text) = house.issue(device, "bob").await;
         ids.push(issued.session.id.to_string());
         token = text;
@@ -104,7 +104,7 @@ async fn no_device_however_it_is_named_displaces_or_shows_anothers_session() {
         ["Desk", "DESK", "desk\u{441}", "desk/", "desk:bob", "bob", ids[0].as_str(), "*", "../desk", "desk}{desk"];
     for device in near {
         for _ in 0..4 {
-            house.clock.advance(1);
+            house.clock.pass(Millis::new(1));
             is_of_alice(&enrol(PATH, &json!({"deviceId": device})).send(&house.api).await, &ids);
         }
     }

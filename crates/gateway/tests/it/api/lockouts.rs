@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::Method;
 use serde_json::json;
-use tenure_domain::{Family, Policy, RotationSecret, Secret, Token};
+use tenure_domain::{Family, Millis, Policy, RotationSecret, Secret, Token};
 use tenure_service::{Issued, Sessions, Target};
 
 use crate::support::site::{GatewayFixture, echo};
@@ -57,7 +57,7 @@ async fn a_token_that_was_a_sessions_own_is_no_guess_however_often_it_is_shown()
         }
     }
     let (_, expired) = house.issue("expired", "alice").await;
-    house.clock.advance(24 * 3_600_000);
+    house.clock.pass(Millis::new(24 * 3_600_000));
     for _ in 0..30 {
         cookie(sessions(), &expired).send(&house.api).await.is_problem(401, "expired");
         assert_eq!(form(&expired).send(&house.api).await.status, 401);
@@ -94,7 +94,7 @@ async fn a_tab_with_the_cookie_of_a_forgotten_session_makes_one_guess() {
     let house = ApiFixture::new();
     let (_, forgotten) = house.issue("laptop", "alice").await;
     // Its time and the retention are over: nothing is known of it any more.
-    house.clock.advance(49 * 3_600_000);
+    house.clock.pass(Millis::new(49 * 3_600_000));
     let (_, token) = house.issue("laptop", "alice").await;
     for text in [&*forgotten, "someone-elses-cookie"] {
         for _ in 0..50 {

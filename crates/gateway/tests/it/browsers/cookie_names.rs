@@ -1,7 +1,7 @@
 //! Which cookie counts: over TLS only the one that no other host and no clear connection can set.
 
 use tenure_domain::{Millis, Policy, PolicySettings};
-use tenure_gateway::CookieName;
+use tenure_tower::CookieName;
 
 use crate::support::site::{GatewayFixture, Reply, echo, serve};
 
@@ -63,7 +63,7 @@ async fn over_tls_the_plain_cookie_is_expired_when_one_is_given_or_taken() {
     let host = format!("__Host-tenure={token}; Max-Age=120; Path=/; HttpOnly; SameSite=Lax; Secure");
     assert_eq!((entered.status, given(&entered)), (303, vec![&*host, PLAIN_EXPIRED]));
 
-    site.clock.advance(115_000);
+    site.clock.pass(Millis::new(115_000));
     let cookie = format!("cookie: __Host-tenure={token}");
     let renewed = site.get("/", &[TLS, &cookie]).await;
     assert!(given(&renewed)[0].starts_with("__Host-tenure=tnr_"), "{renewed:?}");

@@ -1,7 +1,7 @@
 //! A cookie is taken from the browser once its session is over, and only then.
 
 use tenure_domain::{Family, Millis, Policy, PolicySettings, RotationSecret, Secret, Token};
-use tenure_gateway::TenureLayer;
+use tenure_tower::TenureLayer;
 use tower::ServiceExt as _;
 
 use crate::support::site::{GatewayFixture, Reply, echo, serve, until};
@@ -57,7 +57,7 @@ async fn a_cookie_is_taken_when_its_session_is_over() {
     let (_, expired) = site.issue("expired").await;
     let (other, _) = site.issue("other").await;
     let unknown = Token::new(revoked.session.id, other.token.secret().clone()).to_text().expose().to_owned();
-    site.clock.advance(60_000);
+    site.clock.pass(Millis::new(60_000));
     let ended =
         [("revoked", revoked_token), ("logged_out", out_token), ("evicted", evicted), ("replayed", replayed_token)];
     for (n, (code, token)) in (1..).zip(ended.into_iter().chain([("unknown", unknown)])) {
@@ -65,7 +65,7 @@ async fn a_cookie_is_taken_when_its_session_is_over() {
         site.get("/", &[&line, &format!("x-forwarded-for: 203.0.113.{n}")]).await.is_problem(401, code);
         show(&site, &format!("a=1; tenure={token}"), n, true).await;
     }
-    site.clock.advance(24 * 3_600_000);
+    site.clock.pass(Millis::new(24 * 3_600_000));
     show(&site, &format!("tenure={expired}"), 99, true).await;
     site.stop().await;
 }
@@ -75,7 +75,7 @@ async fn a_session_that_ends_while_its_request_waits_takes_its_cookie_along() {
     let settings = PolicySettings { idle_timeout: Some(Millis::seconds(30)), ..PolicySettings::default() };
     let site = site(Policy::new(&settings).unwrap()).await;
     let (_, idle) = site.issue("idle").await;
-    site.clock.advance(31_000);
+    site.clock.pass(Millis::new(31_000));
     show(&site, &format!("tenure={idle}"), 1, true).await;
     site.stop().await;
 
@@ -107,13 +107,13 @@ async fn a_cookie_stays_where_its_session_may_live_on() {
 
     let (_, token) = site.issue("laptop").await;
     let line = format!("cookie: tenure={token}");
-    site.memory.set_down(true);
+    site.store.set_down(true);
     for (method, path, lines, _) in WAYS {
         let lines: Vec<&str> = lines.iter().copied().chain([&*line]).collect();
         let reply = site.ask(method, path, &lines, "").await;
         assert_eq!((reply.status, is_cleared(&reply)), (503, false), "{method} {path}: {reply:?}");
     }
-    site.memory.set_down(false);
+    site.store.set_down(false);
     // Whoever guesses is told to wait, and what he shows is not judged.
     let mut statuses = Vec::new();
     for n in 0..30 {

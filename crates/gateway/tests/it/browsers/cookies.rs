@@ -33,7 +33,7 @@ async fn a_due_cookie_is_renewed_and_a_due_header_is_only_told() {
     let (_, token) = site.issue("laptop").await;
     let cookie = format!("cookie: tenure={token}");
     assert_eq!(given(&site.get("/", &[&cookie]).await), None, "not due yet");
-    site.clock.advance(115_000);
+    site.clock.pass(Millis::new(115_000));
     let told = site.get("/", &[&format!("authorization: Bearer {token}")]).await;
     assert_eq!((told.header("tenure-rotate"), given(&told)), (Some("due"), None));
     let renewed = site.get("/", &[&cookie]).await;
@@ -49,7 +49,7 @@ async fn of_many_requests_at_once_one_renews_and_none_loses_the_session() {
     for overlap in [0, 30_000] {
         let site = Arc::new(renewing(overlap).await);
         let (_, token) = site.issue("laptop").await;
-        site.clock.advance(115_000);
+        site.clock.pass(Millis::new(115_000));
         let asking: Vec<_> = (0..32)
             .map(|_| {
                 let (site, cookie) = (site.clone(), format!("cookie: tenure={token}"));

@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse as _;
 use axum::routing::any;
 use tenure_domain::Policy;
-use tenure_gateway::PublicPath;
+use tenure_tower::PublicPath;
 
 use crate::support::site::{GatewayFixture, Reply, echo, serve};
 
@@ -91,7 +91,7 @@ async fn a_page_of_a_named_origin_may_ask_with_a_token_and_reads_also_why_not() 
         site.get("/", &[&origin, "authorization: Bearer tnr_wrong"]).await;
     }
     let limited = site.get("/", &[&origin, "authorization: Bearer tnr_wrong"]).await;
-    site.memory.set_down(true);
+    site.store.set_down(true);
     let down = site.get("/", &[&origin, &bearer]).await;
     for (reply, status) in [(limited, 429), (down, 503)] {
         assert_eq!((reply.status, reply.header("access-control-allow-origin")), (status, Some(BOARD)));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tenure_domain::Policy;
-use tenure_gateway::PublicPath;
+use tenure_tower::PublicPath;
 
 use crate::support::site::{GatewayFixture, echo};
 

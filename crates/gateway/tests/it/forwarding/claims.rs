@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use tenure_domain::Policy;
-use tenure_gateway::{Options, PublicPath, UpstreamAuth};
+use tenure_gateway::{Options, UpstreamAuth};
+use tenure_tower::PublicPath;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

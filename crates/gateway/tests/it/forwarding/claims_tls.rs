@@ -6,7 +6,8 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use tenure_domain::Policy;
-use tenure_gateway::{Options, PublicPath};
+use tenure_gateway::Options;
+use tenure_tower::PublicPath;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::forwarding::claims::Recorder;

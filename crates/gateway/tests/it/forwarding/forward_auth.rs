@@ -6,7 +6,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::AUTHORIZATION;
 use serde_json::Value;
 use tenure_domain::{Millis, Policy, PolicySettings};
-use tenure_gateway::PublicPath;
+use tenure_tower::PublicPath;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -35,9 +35,9 @@ async fn an_answer_says_whose_session_it_is_or_why_there_is_none() {
     refused.is_problem(401, "token_required");
     assert_eq!(refused.header("www-authenticate"), Some("Bearer realm=\"tenure\""));
     site.get("/", &[&bearer(&token)]).await.is_problem(404, "not_found");
-    site.memory.set_down(true);
+    site.store.set_down(true);
     site.get("/_tenure/auth", &[&bearer(&token)]).await.is_problem(503, "store_unavailable");
-    site.memory.set_down(false);
+    site.store.set_down(false);
     site.revoke(&issued).await;
     site.get("/_tenure/auth", &[&bearer(&token)]).await.is_problem(401, "revoked");
     site.stop().await;
@@ -74,7 +74,7 @@ async fn a_token_that_is_due_is_said_to_be() {
     let settings = PolicySettings { token_ttl: Some(Millis::new(120_000)), ..PolicySettings::default() };
     let site = GatewayFixture::with(None, Policy::new(&settings).unwrap(), |_| {}).await;
     let (_, token) = site.issue("laptop").await;
-    site.clock.advance(115_000);
+    site.clock.pass(Millis::new(115_000));
     let reply = site.get("/_tenure/auth", &[&bearer(&token)]).await;
     assert_eq!((reply.status, reply.header("tenure-rotate")), (204, Some("due")));
     site.stop().await;
@@ -206,7 +206,7 @@ async fn holds_the_rules(program: Program) {
     let refused = other.get("/", &[&bearer(&token)]).await;
     assert_eq!(refused.status, 401, "{refused:?}");
     assert!(refused.header("www-authenticate").unwrap().contains("token revoked"), "{refused:?}");
-    site.memory.set_down(true);
+    site.store.set_down(true);
     let down = other.get("/", &[&bearer(&token)]).await;
     assert_eq!(down.status, 503, "{name}: {down:?}");
     // Envoy's own answer to every 5xx has no header of Tenure's.

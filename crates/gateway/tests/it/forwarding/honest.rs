@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
-use tenure_gateway::PublicPath;
 use tenure_service::IssueRequest;
+use tenure_tower::PublicPath;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

@@ -3,7 +3,7 @@
 //! give, and nothing without a session outside the public path.
 
 use tenure_domain::Policy;
-use tenure_gateway::PublicPath;
+use tenure_tower::PublicPath;
 
 use crate::support::programs::{Other, Program};
 use crate::support::site::GatewayFixture;

@@ -143,7 +143,7 @@ const KNOWN: [&str; 15] = [
 async fn every_odd_request_comes_to_what_it_should_and_the_upstream_is_asked_one_sound_thing() {
     let upstream = Recorder::new().await;
     let site = GatewayFixture::with(Some(upstream.address), Policy::default(), |options| {
-        options.public_paths = vec![tenure_gateway::PublicPath("/public/".to_owned())];
+        options.public_paths = vec![tenure_tower::PublicPath("/public/".to_owned())];
     })
     .await;
     let (_, token) = site.issue("laptop").await;

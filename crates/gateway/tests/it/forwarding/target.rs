@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::routing::any;
 use tenure_domain::Policy;
-use tenure_gateway::PublicPath;
+use tenure_tower::PublicPath;
 
 use crate::support::site::{GatewayFixture, Reply, send, serve};
 

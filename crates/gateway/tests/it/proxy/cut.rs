@@ -105,9 +105,9 @@ impl Ending {
     async fn happen(self, site: &mut GatewayFixture, issued: &Issued) {
         match self {
             Self::Revoked => site.revoke(issued).await,
-            Self::Expired => site.clock.advance(60_000),
-            Self::Idle => site.clock.advance(30_000),
-            Self::StoreLost => site.memory.set_down(true),
+            Self::Expired => site.clock.pass(Millis::new(60_000)),
+            Self::Idle => site.clock.pass(Millis::new(30_000)),
+            Self::StoreLost => site.store.set_down(true),
             Self::Stopping => {
                 site.begin_stop();
                 until("the listener's end", async || TcpStream::connect(site.address).await.is_err()).await;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tenure_domain::Policy;
-use tenure_gateway::{Profile, PublicPath};
+use tenure_gateway::Profile;
+use tenure_tower::PublicPath;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tenure_domain::Policy;
-use tenure_gateway::{PublicPath, TlsFiles};
+use tenure_gateway::TlsFiles;
+use tenure_tower::PublicPath;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

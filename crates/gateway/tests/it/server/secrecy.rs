@@ -7,7 +7,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tenure_domain::{Policy, Token};
-use tenure_gateway::{EnrolmentOptions, PublicPath, SharedSecret, TlsFiles};
+use tenure_gateway::{EnrolmentOptions, SharedSecret, TlsFiles};
+use tenure_tower::PublicPath;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::server::tls::{certify, connect};
@@ -117,9 +118,9 @@ async fn over_http1(site: &GatewayFixture, token: &str, over: &str, forged: &str
         let json = "content-type: application/json";
         site.ask("POST", "/_tenure/v1/sessions", &[&line, json], "{\"deviceId\":\"d\"}").await;
     }
-    site.memory.set_down(true);
+    site.store.set_down(true);
     site.get("/", &[&format!("authorization: Bearer {token}")]).await;
-    site.memory.set_down(false);
+    site.store.set_down(false);
     let cookie = format!("cookie: tenure={token}");
     site.ask("POST", "/_tenure/v1/token/rotate", &[&cookie, origin], "").await;
     site.ask("POST", "/_tenure/logout", &[&cookie, origin], "").await;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +10,8 @@ use axum::extract::Request;
 use axum::routing::any;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tenure_adapter_memory::MemoryStore;
+use tenure_conformance::{FaultyStore, SeededRandom, TestClock};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
 use tenure_gateway::{Gateway, Options, Server, SharedSecret, Upstream};
 use tenure_service::{IssueRequest, Issued, Sessions, Target};
@@ -19,15 +20,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::ADMIN;
-use crate::support::memory::{Counting, Memory, TestClock};
+use crate::support::{ADMIN, START};
 
 /// Nothing here takes longer; a machine under load may.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct GatewayFixture {
-    pub(crate) memory: Arc<Memory>,
-    pub(crate) clock: TestClock,
+    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) clock: Arc<TestClock>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) address: SocketAddr,
@@ -43,10 +43,12 @@ impl GatewayFixture {
     }
 
     pub(crate) async fn with(upstream: Option<SocketAddr>, policy: Policy, change: impl FnOnce(&mut Options)) -> Self {
-        let clock = TestClock::at(1_795_000_000_000);
-        let memory = Memory::new(clock.clone());
-        let entropy = Arc::new(Counting(AtomicU64::new(1)));
-        let sessions = Arc::new(Sessions::new(memory.clone(), Arc::new(clock.clone()), entropy, policy));
+        let clock = TestClock::at(START);
+        let store = FaultyStore::new(MemoryStore::new(clock.clone()));
+        // Small pages, so that every walk has several steps.
+        store.limit_pages(3);
+        let random = Arc::new(SeededRandom::new(1));
+        let sessions = Arc::new(Sessions::new(store.clone(), clock.clone(), random, policy));
         let mut options = Options::new(SharedSecret::new(ADMIN).unwrap());
         options.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         options.admin_listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -62,7 +64,7 @@ impl GatewayFixture {
         let running = tokio::spawn(async move {
             server.run(async move { drop(stopped.await) }).await.unwrap();
         });
-        Self { memory, clock, sessions, gateway, address, admin, stop: Some(stop), running }
+        Self { store, clock, sessions, gateway, address, admin, stop: Some(stop), running }
     }
 
     /// A session, and its token's text.

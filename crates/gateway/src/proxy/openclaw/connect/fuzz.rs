@@ -3,7 +3,7 @@
 use tenure_domain::{ClientField, ClientInfo, cleaned};
 
 use super::{Connect, accepts, challenge, refusal};
-use crate::enforcement::problem::{Problem, TokenRejection};
+use tenure_tower::problem::{Problem, TokenRejection};
 
 /// Reads bytes as a client's first message, as a challenge, and as an answer. How many of these they are.
 ///

@@ -7,7 +7,7 @@ use axum::response::IntoResponse as _;
 use http::HeaderValue;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tenure_domain::Session;
+use tenure_domain::{Policy, Session};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -16,10 +16,12 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::super::*;
-use crate::enforcement::test_support::SessionsFixture;
 use crate::gateway::Gateway;
 use crate::proxy::openclaw;
-use crate::{Options, Peer, SharedSecret};
+use crate::{Options, SharedSecret};
+use tenure_adapter_memory::MemoryStore;
+use tenure_conformance::{RuntimeClock, SessionsFixture};
+use tenure_tower::Peer;
 
 /// Nothing here takes longer; a machine under load may.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,7 +46,8 @@ impl Harness {
     }
 
     async fn with(upstream: SocketAddr, ttl: Duration, openclaw: bool) -> Self {
-        let fixture = SessionsFixture::new();
+        let clock = RuntimeClock::new();
+        let fixture = SessionsFixture::new(MemoryStore::new(clock.clone()), clock, Policy::default());
         let session = fixture.issue("laptop", ttl).await.session;
         let options = Options::new(SharedSecret::new("admin").unwrap());
         let gateway = Gateway::new(Arc::clone(&fixture.sessions), options);
@@ -95,8 +98,7 @@ impl Harness {
     /// Waits until no connection is left.
     pub(crate) async fn emptied(&self) {
         let deadline = Instant::now() + TEST_TIMEOUT;
-        let is_counted =
-            || self.gateway.enforcer().metrics().render().lines().any(|line| line == "tenure_websockets 0");
+        let is_counted = || self.gateway.metrics().render().lines().any(|line| line == "tenure_websockets 0");
         while self.gateway.enforcer().connections().counts().connections > 0 || !is_counted() {
             assert!(Instant::now() < deadline, "{:?}", self.gateway.enforcer().connections().counts());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -120,7 +122,7 @@ async fn answer(
     };
     io.set_nodelay(true).unwrap();
     let opened = match guard {
-        Some(guard) => open(gateway.enforcer(), request, io, guard).await,
+        Some(guard) => open(&gateway, request, io, guard).await,
         None => {
             request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("203.0.113.9"));
             let address = [203, 0, 113, 9].into();

@@ -138,7 +138,7 @@ async fn data_is_activity_and_pings_are_not() {
         server.write_all(&[0x81, 0]).await.unwrap();
         client.read_exact(&mut [0; 2]).await.unwrap();
         harness.fixture.sessions.flush_activity().await.unwrap();
-        after.push(harness.fixture.record(harness.session.id).last_activity);
+        after.push(harness.fixture.record(harness.session.id).await.last_activity);
     }
     assert_eq!(after[0], harness.session.last_activity);
     assert_eq!(after[1], harness.session.last_activity);

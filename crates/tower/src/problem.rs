@@ -1,0 +1,321 @@
+//! Everything that the gateway answers instead of doing as asked: one exhaustive match from what went wrong to status,
+//! headers and body (RFC 9457 problem details; RFC 6750 challenges).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tenure_domain::Refusal;
+use tenure_service::{ResolveError, VerifyError, WriteError};
+
+use super::request::cookie::ClearCookie;
+
+/// Why a token was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenRejection {
+    /// There was none.
+    Missing,
+    /// It does not hold.
+    Token(Refusal),
+    /// The same, and a browser's cookie carries it.
+    Cookie(Refusal),
+}
+
+/// A request that is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// No token, or one that does not hold: 401 with a challenge.
+    Unauthorized(TokenRejection),
+    /// An operator's or an enrolling client's secret is missing or wrong: 401.
+    Secret,
+    /// The request makes no sense as it stands: 400.
+    BadRequest(String),
+    /// Not allowed for whoever asks: 403.
+    Forbidden(String),
+    /// There is no such thing here: 404.
+    NotFound(String),
+    /// Not with this method: 405.
+    MethodNotAllowed,
+    /// Changed by somebody else meanwhile: 409.
+    Conflict(String),
+    /// A body of a type that is not read here: 415.
+    MediaType(String),
+    /// A body or a header is larger than what is taken: 413 or 431.
+    TooLarge(String),
+    /// Too many failures, or too many calls, from there: 429 with the seconds to wait.
+    TooMany(u64),
+    /// The sessions cannot be read, or not changed: 503, never 401.
+    Store(String),
+    /// Done, or perhaps done, but not known to be safe: 500 that says so.
+    Uncertain(String),
+    /// The upstream cannot be reached or talks nonsense: 502.
+    BadGateway(String),
+    /// The upstream does not answer in time: 504.
+    GatewayTimeout(String),
+    /// A fault of the gateway itself: 500.
+    Internal(String),
+}
+
+impl Problem {
+    /// Too many failures: to be tried again after so long.
+    pub fn too_many(remaining: Duration) -> Self {
+        Self::TooMany(remaining.as_secs().max(1))
+    }
+
+    /// The status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized(_) | Self::Secret => StatusCode::UNAUTHORIZED,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Uncertain(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadGateway(_) => StatusCode::BAD_GATEWAY,
+            Self::GatewayTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The stable code; for a refused token the refusal's own.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthorized(TokenRejection::Missing) => "token_required",
+            Self::Unauthorized(TokenRejection::Token(refusal) | TokenRejection::Cookie(refusal)) => refusal.code(),
+            Self::Secret => "secret_required",
+            Self::BadRequest(_) => "bad_request",
+            Self::Forbidden(_) => "forbidden",
+            Self::NotFound(_) => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Conflict(_) => "conflict",
+            Self::MediaType(_) => "unsupported_media_type",
+            Self::TooLarge(_) => "too_large",
+            Self::TooMany(_) => "too_many_requests",
+            Self::Store(_) => "store_unavailable",
+            Self::Uncertain(_) => "outcome_uncertain",
+            Self::BadGateway(_) => "bad_gateway",
+            Self::GatewayTimeout(_) => "gateway_timeout",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// What happened and what to do, for a person.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Unauthorized(TokenRejection::Missing) => {
+                "a token is needed: send it as Authorization: Bearer".to_owned()
+            }
+            Self::Unauthorized(TokenRejection::Token(refusal) | TokenRejection::Cookie(refusal)) => refusal.to_string(),
+            Self::Secret => "the secret is missing or wrong: send it as Authorization: Bearer".to_owned(),
+            Self::MethodNotAllowed => "this path does not support that method".to_owned(),
+            Self::TooMany(seconds) => format!("too many requests or failed attempts: try again in {seconds} s"),
+            Self::BadRequest(text)
+            | Self::Forbidden(text)
+            | Self::NotFound(text)
+            | Self::Conflict(text)
+            | Self::MediaType(text)
+            | Self::TooLarge(text)
+            | Self::Store(text)
+            | Self::Uncertain(text)
+            | Self::BadGateway(text)
+            | Self::GatewayTimeout(text)
+            | Self::Internal(text) => text.clone(),
+        }
+    }
+
+    /// The challenge of RFC 6750 section 3: without an error code where there was no token at all.
+    fn challenge(&self) -> Option<String> {
+        match self {
+            Self::Unauthorized(TokenRejection::Missing) | Self::Secret => Some("Bearer realm=\"tenure\"".to_owned()),
+            Self::Unauthorized(TokenRejection::Token(refusal) | TokenRejection::Cookie(refusal)) => {
+                Some(format!("Bearer realm=\"tenure\", error=\"invalid_token\", error_description=\"{refusal}\""))
+            }
+            _ => None,
+        }
+    }
+
+    const fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::TooMany(seconds) => Some(*seconds),
+            Self::Store(_) => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// A problem as RFC 9457 writes it (`application/problem+json`).
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProblemBody {
+    /// Always `about:blank`: the status and the code say what kind it is.
+    r#type: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The status.
+    status: u16,
+    /// The stable code, for programs: for a refused token `malformed`, `unknown`, `expired`, `idle`, `revoked`,
+    /// `evicted`, `rotated`, `replayed` or `logged_out`.
+    code: &'static str,
+    /// What happened and what to do, for people.
+    detail: String,
+    /// More that a program can use: a `token` that may be valid, sessions that had ended before a failure.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, serde_json::Value>))]
+    extension: Map<String, Value>,
+}
+
+#[cfg(feature = "axum")]
+impl axum::response::IntoResponse for Problem {
+    fn into_response(self) -> axum::response::Response {
+        self.to_response().map(axum::body::Body::new)
+    }
+}
+
+impl Problem {
+    /// Why a token was refused, if one was.
+    pub const fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Unauthorized(TokenRejection::Token(refusal) | TokenRejection::Cookie(refusal)) => Some(*refusal),
+            _ => None,
+        }
+    }
+
+    /// The same where a browser's cookie carries the token that does not hold.
+    pub fn with_cookie(self, in_cookie: bool) -> Self {
+        match self {
+            Self::Unauthorized(TokenRejection::Token(refusal)) if in_cookie => {
+                Self::Unauthorized(TokenRejection::Cookie(refusal))
+            }
+            other => other,
+        }
+    }
+
+    /// Marks an answer as one to a request whose cookie is of a session that is over.
+    pub fn mark_response<B>(&self, response: &mut Response<B>) {
+        if matches!(self, Self::Unauthorized(TokenRejection::Cookie(refusal)) if refusal.is_final()) {
+            response.extensions_mut().insert(ClearCookie);
+        }
+    }
+
+    /// Returns the response.
+    #[must_use]
+    pub fn to_response(&self) -> Response<Full<Bytes>> {
+        self.with_extension(Map::new())
+    }
+
+    /// Returns the response, with more members in its body that a program can use.
+    #[must_use]
+    pub fn with_extension(&self, extension: Map<String, Value>) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let body = ProblemBody {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            code: self.code(),
+            detail: self.detail(),
+            extension,
+        };
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        let mut response = Response::new(Full::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge().and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        self.mark_response(&mut response);
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Unauthorized(TokenRejection::Token(refusal))
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        match error {
+            // Where the store is stays between operators and the log.
+            WriteError::Store(error) => {
+                tracing::error!(%error, "the store failed");
+                Self::Store("the sessions cannot be read at the moment: try again".to_owned())
+            }
+            WriteError::Contended { .. } => Self::Store(error.to_string()),
+            other => {
+                tracing::error!(error = %other, "the outcome of a change is uncertain");
+                Self::Uncertain("it may have been done, but that is uncertain: check before you try again".to_owned())
+            }
+        }
+    }
+}
+
+impl From<tenure_ports::StoreError> for Problem {
+    fn from(error: tenure_ports::StoreError) -> Self {
+        WriteError::Store(error).into()
+    }
+}
+
+impl From<ResolveError> for Problem {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::NoSuchSession(_) => Self::NotFound(error.to_string()),
+            ResolveError::Ambiguous { .. } => Self::Conflict(error.to_string()),
+            ResolveError::Malformed(_) => Self::BadRequest(error.to_string()),
+            ResolveError::Store(error) => error.into(),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<VerifyError> for Problem {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Refused(refusal) => refusal.into(),
+            VerifyError::Write(error) => error.into(),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_challenged_as_rfc_6750_says() {
+        let response = Problem::from(Refusal::Expired).to_response();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            response.headers()[WWW_AUTHENTICATE],
+            "Bearer realm=\"tenure\", error=\"invalid_token\", error_description=\"token expired\""
+        );
+        let response = Problem::Unauthorized(TokenRejection::Missing).to_response();
+        assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer realm=\"tenure\"");
+    }
+
+    #[test]
+    fn a_store_that_is_down_is_never_a_401() {
+        let error = tenure_ports::StoreError::Unavailable { location: "here".to_owned(), message: "gone".to_owned() };
+        let response = Problem::from(error).to_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+    }
+}
