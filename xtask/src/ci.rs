@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::cargo::{cargo, require_component, stream};
 use crate::report::Report;
-use crate::{Looked, Result, deny, docs, features, layers, semver, tools};
+use crate::{Looked, Result, deny, docs, features, layers, packages, semver, tools};
 
 /// Runs all steps, even after one has failed, so that one run shows everything there is to mend.
 pub(crate) fn run() -> ExitCode {
@@ -25,6 +25,7 @@ pub(crate) fn run() -> ExitCode {
     report.step("doc tests", || doc_tests(&tools));
     report.step("documentation", documentation);
     report.step("generated files", docs::check);
+    report.step("packages", packages::check);
     report.look("semver", semver::check);
     report.finish()
 }

@@ -14,6 +14,7 @@ mod layers;
 mod modules;
 mod names;
 mod openclaw;
+mod packages;
 mod proxies;
 mod report;
 mod rules;

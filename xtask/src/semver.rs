@@ -24,13 +24,13 @@ pub(crate) fn check() -> Result<Looked> {
 
 /// A package that is published, and where its manifest is.
 #[derive(Debug, PartialEq, Eq)]
-struct Published {
-    name: String,
+pub(crate) struct Published {
+    pub(crate) name: String,
     manifest: PathBuf,
 }
 
 /// The packages that the registry may get.
-fn published(metadata: &Value) -> Result<Vec<Published>> {
+pub(crate) fn published(metadata: &Value) -> Result<Vec<Published>> {
     let changed = || "cargo metadata has no packages with name and place: its format has changed".to_owned();
     let mut found = Vec::new();
     for package in metadata["packages"].as_array().ok_or_else(changed)? {

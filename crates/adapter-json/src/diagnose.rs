@@ -111,7 +111,7 @@ fn describe_journal(path: &Path, journal: &Journal, tail: Tail, clock: &StoreClo
              doctor --repair accepts the clock as it is (it says what that means, and asks)",
         )),
         None => findings.push(Diagnosis::ok("the clock agrees with what the store has recorded")),
-        Some(message) => findings.push(failure(&StoreError::Unavailable { location: path.to_string(), message })),
+        Some(message) => findings.push(failure(&StoreError::unavailable(path.to_string(), message))),
     }
     if journal.read_only {
         findings.push(Diagnosis::warning(

@@ -3,36 +3,37 @@
 use std::io;
 use std::path::Path;
 
-use tenure_ports::StoreError;
+use tenure_ports::{ErrorSource, StoreError};
 
 /// An error about a store that cannot be used now.
 pub(crate) fn unavailable(path: &Path, message: impl Into<String>) -> StoreError {
-    StoreError::Unavailable { location: path.display().to_string(), message: message.into() }
+    StoreError::unavailable(path.display().to_string(), message)
 }
 
 /// An error about a damaged line; lines are counted from 1.
 pub(crate) fn corrupt(path: &Path, line: u64, message: &str) -> StoreError {
-    StoreError::Corrupt {
-        location: format!("{} line {line}", path.display()),
-        message: format!("{message}; nothing was changed, restore a back-up or ask `tenure doctor`"),
-    }
+    StoreError::corrupt(
+        format!("{} line {line}", path.display()),
+        format!("{message}; nothing was changed, restore a back-up or ask `tenure doctor`"),
+    )
 }
 
 /// An error about an operation that the operating system refused. A lack of space is a kind of its own.
-pub(crate) fn io_error(path: &Path, doing: &str, error: &io::Error) -> StoreError {
+pub(crate) fn io_error(path: &Path, doing: &str, error: io::Error) -> StoreError {
     let location = path.display().to_string();
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreError::Full {
+    let described = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreError::full(
             location,
-            message: format!("cannot {doing}: {error}; make room, what the store holds is still served"),
-        },
+            format!("cannot {doing}: {error}; make room, what the store holds is still served"),
+        ),
         io::ErrorKind::ReadOnlyFilesystem => {
-            StoreError::Unavailable { location, message: format!("cannot {doing}: the file system is read-only") }
+            StoreError::unavailable(location, format!("cannot {doing}: the file system is read-only"))
         }
-        io::ErrorKind::PermissionDenied => StoreError::Unavailable {
+        io::ErrorKind::PermissionDenied => StoreError::unavailable(
             location,
-            message: format!("cannot {doing}: {error}; the file and its directory must belong to the user at work"),
-        },
-        _ => StoreError::Unavailable { location, message: format!("cannot {doing}: {error}") },
-    }
+            format!("cannot {doing}: {error}; the file and its directory must belong to the user at work"),
+        ),
+        _ => StoreError::unavailable(location, format!("cannot {doing}: {error}")),
+    };
+    described.with_source(ErrorSource::new(error))
 }

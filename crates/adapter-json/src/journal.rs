@@ -64,7 +64,7 @@ struct ReplayError {
 
 /// Opens a store's file and checks its permissions. Also returns whether it could only be opened to read.
 pub(crate) fn open_file(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn StorageFile>, bool), StoreError> {
-    let cannot = |error: &io::Error| match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+    let cannot = |error: io::Error| match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::LOOP | rustix::io::Errno::MLINK) => symlink_error(path),
         _ => io_error(path, "open the store", error),
     };
@@ -80,8 +80,8 @@ pub(crate) fn open_file(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn S
         }
         other => other,
     }
-    .map_err(|error| cannot(&error))?;
-    let metadata = file.metadata().map_err(|error| io_error(path, "look at the store", &error))?;
+    .map_err(|error| cannot(error))?;
+    let metadata = file.metadata().map_err(|error| io_error(path, "look at the store", error))?;
     check_file(storage, path, &metadata)?;
     Ok((file, read_only))
 }
@@ -161,7 +161,7 @@ impl Journal {
     /// How many bytes were written that are not applied. `None` where another file has taken the place of this one. One
     /// system call.
     pub(crate) fn backlog(&self) -> Result<Option<u64>, StoreError> {
-        let metadata = self.file.metadata().map_err(|error| io_error(&self.path, "look at the store", &error))?;
+        let metadata = self.file.metadata().map_err(|error| io_error(&self.path, "look at the store", error))?;
         match &self.broken {
             // A damaged file stays refused until another takes its place: a repaired one, or a back-up.
             Some(broken) if metadata.links != 0 => Err(broken.clone()),

@@ -154,7 +154,7 @@ impl Repairer {
             bytes.truncate(read);
             Ok(bytes)
         };
-        read().map_err(|error| io_error(&self.path, "read the store", &error))
+        read().map_err(|error| io_error(&self.path, "read the store", error))
     }
 
     fn backup_path(&self) -> PathBuf {
@@ -176,7 +176,7 @@ impl Repairer {
             file.sync()?;
             self.storage.sync_directory(&parent_directory(to))
         };
-        write().map_err(|error| io_error(to, "write the back-up", &error))
+        write().map_err(|error| io_error(to, "write the back-up", error))
     }
 
     /// Ends a session by the rules of the domain, if it is active. Returns whether it was.

@@ -173,7 +173,7 @@ fn create_if_missing(
     let is_missing = || match storage.metadata(path) {
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(io_error(path, "look at the store", &error)),
+        Err(error) => Err(io_error(path, "look at the store", error)),
     };
     if !is_missing()? {
         return Ok(false);

@@ -125,10 +125,10 @@ impl RedisStore {
             match answer.map(micros) {
                 Ok(Some(micros)) => latest = latest.max(Some(micros)),
                 Ok(None) => {
-                    failed = Some(StoreError::Unavailable {
-                        location: self.client.location.clone(),
-                        message: "the server does not tell its time; is it a Redis server?".to_owned(),
-                    });
+                    failed = Some(StoreError::unavailable(
+                        &*self.client.location,
+                        "the server does not tell its time; is it a Redis server?",
+                    ));
                 }
                 Err(failure) => failed = Some(fail(failure)),
             }

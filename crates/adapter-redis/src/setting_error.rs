@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use tenure_ports::StoreError;
+use tenure_ports::{ErrorSource, StoreError};
 
 /// A setting of the Redis store that cannot be used, such as a password file that cannot be read. The message never
 /// repeats a password or what a file holds.
@@ -41,6 +41,10 @@ impl Error for SettingError {
 
 impl From<SettingError> for StoreError {
     fn from(error: SettingError) -> Self {
-        Self::Unavailable { location: error.setting.to_owned(), message: error.message }
+        let described = Self::unavailable(error.setting, error.message);
+        match error.source {
+            Some(source) => described.with_source(ErrorSource::new(source)),
+            None => described,
+        }
     }
 }

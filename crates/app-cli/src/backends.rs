@@ -13,7 +13,7 @@ use crate::global::Global;
 use crate::output::Output;
 use crate::settings::{self, Settings};
 use crate::signals;
-use crate::system::SystemRandom;
+use tenure_ports::SystemRandom;
 
 mod json;
 mod redis;

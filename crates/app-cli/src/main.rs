@@ -18,7 +18,6 @@ mod progress;
 mod report;
 mod settings;
 mod signals;
-mod system;
 mod table;
 
 use std::ffi::OsString;

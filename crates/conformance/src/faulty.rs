@@ -91,7 +91,7 @@ impl FaultyStore {
 }
 
 fn unavailable() -> StoreError {
-    StoreError::Unavailable { location: FaultyStore::LOCATION.to_owned(), message: "is down".to_owned() }
+    StoreError::unavailable(FaultyStore::LOCATION, "is down")
 }
 
 #[async_trait]

@@ -35,7 +35,6 @@ mod listing;
 mod reading;
 mod sessions_fixture;
 mod support;
-mod system;
 
 use std::panic::AssertUnwindSafe;
 
@@ -51,7 +50,7 @@ pub use lifecycle::*;
 pub use listing::*;
 pub use reading::*;
 pub use sessions_fixture::SessionsFixture;
-pub use system::{SystemClock, SystemRandom};
+pub use tenure_ports::{SystemClock, SystemRandom};
 
 /// Whether a promise holds: whether its function ends without a panic.
 pub async fn holds(promise: impl Future<Output = ()>) -> bool {

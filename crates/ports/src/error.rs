@@ -1,70 +1,203 @@
-//! What can go wrong at a port. The kinds are kept apart because each asks for something else: wait and try again,
-//! repair, decide anew, or look before trying again.
+//! The errors of the ports. The kinds are kept apart because each asks its reader for something else: to wait and try
+//! again, to repair, to decide anew, or to look before trying again.
 
-/// A store that did not do as asked. Never means "no such session": absence is `Ok(None)`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// The error of the operating system or of a library beneath an error of a port, where there is one.
+///
+/// Two errors of a port are equal whatever is beneath them: their messages say what it was.
+#[derive(Clone, Default)]
+pub struct ErrorSource(Option<Arc<dyn Error + Send + Sync>>);
+
+impl ErrorSource {
+    /// Keeps an error as the source of another.
+    #[must_use]
+    pub fn new(error: impl Error + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(error)))
+    }
+
+    /// Returns the error, for [`Error::source`].
+    #[must_use]
+    pub fn get(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.as_deref().map(|error| error as _)
+    }
+}
+
+impl fmt::Debug for ErrorSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A library's error may hold more than a log should. The message beside it was written with care.
+        f.write_str(if self.0.is_some() { "Some(..)" } else { "None" })
+    }
+}
+
+impl PartialEq for ErrorSource {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for ErrorSource {}
+
+/// A store that did not do as asked. It never means "no such session": absence is `Ok(None)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It could not be reached, opened or locked in time, or may not be used as it stands. Nothing was changed.
-    #[error("{location}: {message}")]
+    /// The store could not be reached, opened or locked in time, or may not be used as it is. Nothing was changed.
     Unavailable {
-        /// Which store: a path or a server, without its password.
+        /// The store: a path or a server, without its password.
         location: String,
         /// What happened, and what to do next.
         message: String,
+        /// The error beneath.
+        source: ErrorSource,
     },
-    /// It has no room for more; nothing was changed, and what it holds is still served.
-    #[error("{location}: {message}")]
+    /// The store has no room for more. Nothing was changed, and what the store holds is still served.
     Full {
-        /// Which store.
+        /// The store.
         location: String,
         /// What happened, and what to do next.
         message: String,
+        /// The error beneath.
+        source: ErrorSource,
     },
-    /// What it holds cannot be what was written. Nothing was changed.
-    #[error("{location}: {message}")]
+    /// The store holds something that cannot be what was written. Nothing was changed.
     Corrupt {
-        /// Which store, and where in it: a line, a key.
+        /// The store, and the place in it: a line, a key.
         location: String,
-        /// What does not check out, and what to do next.
+        /// What is wrong there, and what to do next.
         message: String,
+        /// The error beneath.
+        source: ErrorSource,
     },
 }
 
-/// Why a commit was not acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+impl StoreError {
+    /// Makes a [`StoreError::Unavailable`] with nothing beneath it.
+    #[must_use]
+    pub fn unavailable(location: impl Into<String>, message: impl Into<String>) -> Self {
+        let (location, message) = (location.into(), message.into());
+        Self::Unavailable { location, message, source: ErrorSource::default() }
+    }
+
+    /// Makes a [`StoreError::Full`] with nothing beneath it.
+    #[must_use]
+    pub fn full(location: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Full { location: location.into(), message: message.into(), source: ErrorSource::default() }
+    }
+
+    /// Makes a [`StoreError::Corrupt`] with nothing beneath it.
+    #[must_use]
+    pub fn corrupt(location: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Corrupt { location: location.into(), message: message.into(), source: ErrorSource::default() }
+    }
+
+    /// Sets the error beneath.
+    #[must_use]
+    pub fn with_source(mut self, beneath: ErrorSource) -> Self {
+        let (Self::Unavailable { source, .. } | Self::Full { source, .. } | Self::Corrupt { source, .. }) = &mut self;
+        *source = beneath;
+        self
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Unavailable { location, message, .. }
+        | Self::Full { location, message, .. }
+        | Self::Corrupt { location, message, .. }) = self;
+        write!(f, "{location}: {message}")
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let (Self::Unavailable { source, .. } | Self::Full { source, .. } | Self::Corrupt { source, .. }) = self;
+        source.get()
+    }
+}
+
+/// The reason why a commit was not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommitError {
     /// The device changed since it was loaded, a guarded session was used, or a record that must be new exists.
     /// Nothing was changed: load and decide again.
-    #[error("another process changed the device's sessions first")]
     Conflict,
     /// The store's clock is past the commit's not-after time. Nothing was changed: load and decide again.
-    #[error("the decision came too late to be applied")]
     TooLate,
-    /// Applied, but not as safe as the settings ask: it can be lost if the server fails now.
-    #[error("{location}: {message}")]
+    /// The commit was applied, but is not as safe as the settings ask: it can be lost if the server fails now.
     NotDurable {
-        /// Which store.
+        /// The store.
         location: String,
         /// What is missing, and what to do next.
         message: String,
     },
-    /// The answer was lost: it may have been applied, or may yet be. Committing the very same again is safe: it is
-    /// applied once or answered [`CommitError::Conflict`], and then the records tell.
-    #[error("{location}: {message}")]
+    /// The answer was lost: the commit may have been applied, or may yet be. It is safe to commit the very same again: it
+    /// is applied once or answered [`CommitError::Conflict`], and then the records tell.
     OutcomeUnknown {
-        /// Which store.
+        /// The store.
         location: String,
         /// What happened.
         message: String,
+        /// The error beneath.
+        source: ErrorSource,
     },
-    /// It certainly was not applied.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    /// The commit was certainly not applied.
+    Store(StoreError),
 }
 
-/// The source of randomness failed.
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict => f.write_str("another process changed the device's sessions first"),
+            Self::TooLate => f.write_str("the decision came too late to be applied"),
+            Self::NotDurable { location, message } | Self::OutcomeUnknown { location, message, .. } => {
+                write!(f, "{location}: {message}")
+            }
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for CommitError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::OutcomeUnknown { source, .. } => source.get(),
+            Self::Store(error) => error.source(),
+            Self::Conflict | Self::TooLate | Self::NotDurable { .. } => None,
+        }
+    }
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// A failure of the random source: no session may be issued or rotated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system's random source failed: {0}")]
 pub struct RandomSourceError(pub String);
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_error_beneath_is_kept_through_both_errors_and_not_printed() {
+        let beneath = ErrorSource::new(io::Error::from(io::ErrorKind::PermissionDenied));
+        let error = StoreError::unavailable("/store", "cannot open it").with_source(beneath);
+        assert_eq!(error.to_string(), "/store: cannot open it");
+        assert_eq!(error, StoreError::unavailable("/store", "cannot open it"));
+        let commit = CommitError::from(error);
+        let found = commit.source().and_then(|source| source.downcast_ref::<io::Error>()).unwrap();
+        assert_eq!(found.kind(), io::ErrorKind::PermissionDenied);
+        assert!(!format!("{commit:?}").contains("PermissionDenied"));
+        assert!(CommitError::Conflict.source().is_none());
+    }
+}

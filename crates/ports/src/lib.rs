@@ -1,9 +1,31 @@
-//! What Tenure asks of the outside, and what each answer promises.
+//! The ports of Tenure: what it needs from the outside, and what each implementation promises.
 //!
-//! Three ports: a [`SessionRepository`] keeps sessions, a [`Clock`] tells the time, an [`RandomSource`] gives randomness.
-//! A store compares and keeps; it knows no rule. The feature `mock` adds mockall doubles of all three.
+//! A [`SessionRepository`] keeps sessions, a [`Clock`] tells the time, and a [`RandomSource`] gives random bytes. A
+//! repository compares and keeps; it knows no rule. `docs/adding-a-backend.md` in Tenure's repository shows how to write
+//! one, and `tenure-conformance` tests it.
 //!
 //! "Later" in these pages means: begun after the other call's answer was received, in any process.
+//!
+//! ```
+//! use tenure_domain::Timestamp;
+//! use tenure_ports::Clock;
+//!
+//! /// A clock that always shows the same time.
+//! struct Stopped(Timestamp);
+//!
+//! impl Clock for Stopped {
+//!     fn now(&self) -> Timestamp {
+//!         self.0
+//!     }
+//! }
+//!
+//! let clock: &dyn Clock = &Stopped(Timestamp::from_millis(1_000));
+//! assert_eq!(clock.now(), clock.now());
+//! ```
+//!
+//! # Features
+//! - `system`: `SystemClock` and `SystemRandom`, the clock and the random source of the operating system.
+//! - `mock`: mockall doubles of all ports.
 
 mod backend;
 mod error;
@@ -11,9 +33,11 @@ mod event;
 #[cfg(feature = "mock")]
 mod mock;
 mod repository;
+#[cfg(feature = "system")]
+mod system;
 
 pub use backend::{Backend, Diagnosis, Severity};
-pub use error::{CommitError, RandomSourceError, StoreError};
+pub use error::{CommitError, ErrorSource, RandomSourceError, StoreError};
 pub use event::{ChangeKind, EventStream, StoreEvent};
 #[cfg(feature = "mock")]
 pub use mock::MockSessionRepository;
@@ -21,6 +45,8 @@ pub use repository::{
     Cursor, FindOptions, Page, Purge, Purged, SessionCache, SessionCommits, SessionQueries, SessionRepository,
     SessionUpkeep,
 };
+#[cfg(feature = "system")]
+pub use system::{SystemClock, SystemRandom};
 use tenure_domain::Timestamp;
 
 /// The traits of the repository, for whoever only calls their methods.

@@ -1,38 +1,72 @@
 //! What a use case can answer instead of doing its work, one enum per operation.
 
-use tenure_domain::{IssueRefusal, PolicyError, Refusal, SessionId};
-use tenure_ports::{RandomSourceError, StoreError};
+use std::error::Error;
+use std::fmt;
 
-/// Why a change was not acknowledged. Looking at a session can fail with it too: one that is found idle is recorded as
-/// ended, durably, before it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+use tenure_domain::{IssueRefusal, PolicyError, Refusal, SessionId};
+use tenure_ports::{ErrorSource, RandomSourceError, StoreError};
+
+/// The reason why a change was not acknowledged. To show a session can fail with it too: a session that is found idle is
+/// recorded as ended, durably, before it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteError {
     /// The store refused or could not be reached; nothing was changed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// Other processes kept changing the same device; nothing was changed.
-    #[error("gave up after {attempts} attempts, since other processes kept changing the same device; try again")]
     Contended {
-        /// How often it was decided anew.
+        /// How often the change was decided anew.
         attempts: u32,
     },
-    /// Done, but not as safe as the settings ask.
-    #[error("{location}: {message}")]
+    /// The change was made, but is not as safe as the settings ask.
     NotDurable {
-        /// Which store.
+        /// The store.
         location: String,
         /// What is missing, and what to do next.
         message: String,
     },
-    /// Nobody can tell whether it was done.
-    #[error("outcome unknown: {location}: {message}; look at the session (sessions show) before trying again")]
+    /// Nobody can tell whether the change was made.
     OutcomeUnknown {
-        /// Which store.
+        /// The store.
         location: String,
         /// What happened.
         message: String,
+        /// The error beneath.
+        source: ErrorSource,
     },
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Contended { attempts } => write!(
+                f,
+                "gave up after {attempts} attempts, since other processes kept changing the same device; try again"
+            ),
+            Self::NotDurable { location, message } => write!(f, "{location}: {message}"),
+            Self::OutcomeUnknown { location, message, .. } => write!(
+                f,
+                "outcome unknown: {location}: {message}; look at the session (sessions show) before trying again"
+            ),
+        }
+    }
+}
+
+impl Error for WriteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Store(error) => error.source(),
+            Self::OutcomeUnknown { source, .. } => source.get(),
+            Self::Contended { .. } | Self::NotDurable { .. } => None,
+        }
+    }
+}
+
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 /// A change that was not acknowledged, with what it would have answered, where it may have been made all the same
@@ -43,6 +77,18 @@ pub struct Unacknowledged<T> {
     pub error: WriteError,
     /// The answer, if the change was made. A new token stands in it.
     pub intended: Option<Box<T>>,
+}
+
+impl<T> fmt::Display for Unacknowledged<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T: fmt::Debug> Error for Unacknowledged<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
 }
 
 impl<T> From<StoreError> for Unacknowledged<T> {
@@ -71,7 +117,7 @@ pub enum IssueError {
     #[error(transparent)]
     Random(#[from] RandomSourceError),
     /// It was not acknowledged.
-    #[error("{}", .0.error)]
+    #[error(transparent)]
     Write(Unacknowledged<crate::change::Issued>),
 }
 
@@ -104,7 +150,7 @@ pub enum RotateError {
     #[error(transparent)]
     Random(#[from] RandomSourceError),
     /// It was not acknowledged.
-    #[error("{}", .0.error)]
+    #[error(transparent)]
     Write(Unacknowledged<crate::change::Rotated>),
 }
 
@@ -135,12 +181,23 @@ fn list(ids: &[SessionId]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Why a revocation stopped; what was ended before stays ended.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
+/// A revocation that stopped. What it ended before stays ended.
+#[derive(Debug)]
 pub struct RevokeError {
     /// What had been done.
     pub done: crate::change::Revoked,
-    /// Why it went no further.
+    /// The reason why it went no further.
     pub error: WriteError,
+}
+
+impl fmt::Display for RevokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for RevokeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
 }

@@ -1,8 +1,37 @@
-//! The use cases: issue, verify, rotate, revoke, list, show, clean up, move.
+//! The use cases of sessions: issue, verify, rotate, revoke, list, show, clean up, export and import.
 //!
-//! Each loads what it needs, lets the domain decide at one instant that was read after the records arrived, commits,
-//! and answers. A conflict is decided anew, a bounded number of times; an answer that was lost is found out by
-//! committing the very same again. No rule is here.
+//! A use case loads what it needs, reads the clock, lets the domain decide, and commits the decision. If another process
+//! committed first, it decides anew, a bounded number of times. If the answer to a commit is lost, it commits the very
+//! same again to find out. No rule is here.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! use std::sync::Arc;
+//!
+//! use tenure_adapter_memory::MemoryStore;
+//! use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
+//! use tenure_ports::{SystemClock, SystemRandom};
+//! use tenure_service::{ActivityMode, IssueRequest, Sessions, Target, VerifyError};
+//!
+//! let clock = Arc::new(SystemClock);
+//! let store = MemoryStore::new(clock.clone());
+//! let sessions = Sessions::new(store, clock, Arc::new(SystemRandom), Policy::default());
+//!
+//! let request = IssueRequest {
+//!     device: DeviceId::new("laptop").unwrap(),
+//!     subject: Subject::new("anna").unwrap(),
+//!     client: ClientInfo::default(),
+//!     ttl: None,
+//! };
+//! let issued = sessions.issue(request).await.unwrap();
+//! assert!(sessions.verify(&issued.token, ActivityMode::Record).await.is_ok());
+//!
+//! let target = Target::Ids(vec![issued.session.id]);
+//! sessions.revoke(&target, None, &Sessions::revocation(None, None)).await.unwrap();
+//! let refused = sessions.verify(&issued.token, ActivityMode::Record).await;
+//! assert!(matches!(refused, Err(VerifyError::Refused(_))));
+//! # });
+//! ```
 
 mod activity;
 mod change;

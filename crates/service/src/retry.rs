@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tenure_domain::{Applied, Commit, Device, DeviceId, SessionId, Timestamp};
-use tenure_ports::{CommitError, FindOptions};
+use tenure_ports::{CommitError, ErrorSource, FindOptions};
 
 use crate::Sessions;
 use crate::error::{Unacknowledged, WriteError};
@@ -90,8 +90,8 @@ impl Sessions {
                 Err(CommitError::NotDurable { location, message }) => {
                     return Err(WriteError::NotDurable { location, message });
                 }
-                Err(CommitError::OutcomeUnknown { location, message }) => {
-                    lost = Some(WriteError::OutcomeUnknown { location, message });
+                Err(CommitError::OutcomeUnknown { location, message, source }) => {
+                    lost = Some(WriteError::OutcomeUnknown { location, message, source });
                 }
                 Err(CommitError::Store(error)) => match lost {
                     // Not sent this time, but an earlier one may yet be applied.
@@ -99,8 +99,8 @@ impl Sessions {
                     None => return Err(error.into()),
                 },
                 Err(other) => {
-                    lost =
-                        Some(WriteError::OutcomeUnknown { location: "store".to_owned(), message: other.to_string() });
+                    let (location, message) = ("store".to_owned(), other.to_string());
+                    lost = Some(WriteError::OutcomeUnknown { location, message, source: ErrorSource::new(other) });
                 }
             }
         }

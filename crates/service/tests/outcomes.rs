@@ -12,7 +12,7 @@ use tenure_domain::{
     Timestamp, Token,
 };
 use tenure_ports::prelude::*;
-use tenure_ports::{CommitError, MockSessionRepository, StoreError};
+use tenure_ports::{CommitError, ErrorSource, MockSessionRepository, StoreError};
 use tenure_service::{ActivityMode, IssueError, IssueRequest, RotateError, Sessions, Target, VerifyError, WriteError};
 
 fn device() -> DeviceId {
@@ -28,11 +28,15 @@ fn sessions(repository: MockSessionRepository) -> Sessions {
 }
 
 fn down() -> StoreError {
-    StoreError::Unavailable { location: "the store".to_owned(), message: "is down".to_owned() }
+    StoreError::unavailable("the store", "is down")
 }
 
 fn lost() -> CommitError {
-    CommitError::OutcomeUnknown { location: "the store".to_owned(), message: "the answer was lost".to_owned() }
+    CommitError::OutcomeUnknown {
+        location: "the store".to_owned(),
+        message: "the answer was lost".to_owned(),
+        source: ErrorSource::default(),
+    }
 }
 
 /// A session and its token, as an earlier issue left them.

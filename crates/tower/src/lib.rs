@@ -11,8 +11,8 @@
 //!
 //! use http::{Request, Response, StatusCode};
 //! use tenure_adapter_memory::MemoryStore;
-//! use tenure_conformance::{SystemClock, SystemRandom};
 //! use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
+//! use tenure_ports::{SystemClock, SystemRandom};
 //! use tenure_service::{IssueRequest, Sessions, Target};
 //! use tenure_tower::{CurrentSession, EnforcementConfig, Enforcer, RequestBody, TenureLayer};
 //! use tower::{Layer as _, ServiceExt as _, service_fn};

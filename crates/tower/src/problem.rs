@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_store_that_is_down_is_never_a_401() {
-        let error = tenure_ports::StoreError::Unavailable { location: "here".to_owned(), message: "gone".to_owned() };
+        let error = tenure_ports::StoreError::unavailable("here", "gone");
         let response = Problem::from(error).to_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[RETRY_AFTER], "1");

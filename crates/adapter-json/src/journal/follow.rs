@@ -45,7 +45,7 @@ impl Journal {
 
     fn catch_up(&mut self) -> Result<Tail, StoreError> {
         loop {
-            let metadata = self.file.metadata().map_err(|error| io_error(&self.path, "look at the store", &error))?;
+            let metadata = self.file.metadata().map_err(|error| io_error(&self.path, "look at the store", error))?;
             if metadata.size < self.position.end {
                 let message = "the file became shorter than what was read of it";
                 return Err(corrupt(&self.path, self.position.lines, message));
@@ -152,7 +152,7 @@ impl Journal {
     fn read(&self, bytes: &mut Vec<u8>, length: u64) -> Result<(), StoreError> {
         bytes.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
         let read = self.file.read_at(bytes, self.position.end);
-        let read = read.map_err(|error| io_error(&self.path, "read the store", &error))?;
+        let read = read.map_err(|error| io_error(&self.path, "read the store", error))?;
         bytes.truncate(read);
         Ok(())
     }
@@ -191,7 +191,7 @@ fn starts_with_valid_line(bytes: &[u8]) -> bool {
 /// Reads a file's first line: what it says of the snapshot, and the time at which it was written.
 fn read_header(file: &dyn StorageFile, path: &Path) -> Result<(SnapshotHeader, RecordedTime), StoreError> {
     let mut bytes = vec![0; MAX_HEADER_SIZE as usize];
-    let read = file.read_at(&mut bytes, 0).map_err(|error| io_error(path, "read the store", &error))?;
+    let read = file.read_at(&mut bytes, 0).map_err(|error| io_error(path, "read the store", error))?;
     bytes.truncate(read);
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match parse_line(line) {

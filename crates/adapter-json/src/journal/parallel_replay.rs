@@ -119,8 +119,8 @@ impl Journal {
         parsed_before: Vec<Chunk<'_>>,
     ) -> Result<Parsed<'a>, StoreError> {
         let file = std::sync::Arc::clone(&self.file);
-        let cannot = |path: &Path, error: &std::io::Error| io_error(path, "read the store", error);
-        let ranges = next_chunks(&*file, *next, size, buffers.len()).map_err(|error| cannot(&self.path, &error))?;
+        let cannot = |path: &Path, error: std::io::Error| io_error(path, "read the store", error);
+        let ranges = next_chunks(&*file, *next, size, buffers.len()).map_err(|error| cannot(&self.path, error))?;
         *next = ranges.last().map_or(*next, |range| range.end);
         let is_last = ranges.len() < buffers.len();
         let tasks = Mutex::new(ranges.into_iter().zip(buffers).enumerate());
@@ -146,7 +146,7 @@ impl Journal {
         applied?;
         let mut chunks = Vec::with_capacity(parsed.len());
         for (_, chunk) in parsed {
-            match chunk.map_err(|error| cannot(&self.path, &error))? {
+            match chunk.map_err(|error| cannot(&self.path, error))? {
                 Some(chunk) => chunks.push(chunk),
                 None => return Ok(Parsed::Last(chunks)),
             }

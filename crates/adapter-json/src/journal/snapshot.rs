@@ -107,7 +107,7 @@ pub(crate) fn create(storage: &dyn Storage, path: &Path, clock: &StoreClock) -> 
         storage.rename(&from, path)?;
         storage.sync_directory(&parent_directory(path))
     };
-    make().map_err(|error| io_error(path, "make the store", &error))
+    make().map_err(|error| io_error(path, "make the store", error))
 }
 
 /// Writes the table to a new file and puts it in the journal's place, durably. The caller holds the lock and has caught
@@ -120,7 +120,7 @@ pub(crate) fn rewrite(
 ) -> Result<(), RewriteError> {
     let from = sibling_path(path, ".new");
     let doing = |renamed| {
-        move |error: io::Error| RewriteError { error: io_error(path, "write the store anew", &error), renamed }
+        move |error: io::Error| RewriteError { error: io_error(path, "write the store anew", error), renamed }
     };
     let file = create_empty(storage, &from).map_err(doing(false))?;
     let stamp = Stamp::now(clock);

@@ -62,13 +62,13 @@ impl WriterLock {
             Some(file) => Arc::clone(file),
             None => self.open()?,
         };
-        let locked = file.try_lock().map_err(|error| io_error(&self.path, "lock the store", &error))?;
+        let locked = file.try_lock().map_err(|error| io_error(&self.path, "lock the store", error))?;
         if !locked {
             return Ok(None);
         }
         let held = WriterLockGuard(Arc::clone(&file));
         // If the lock file was removed, other processes lock another one.
-        let metadata = file.metadata().map_err(|error| io_error(&self.path, "look at the lock", &error))?;
+        let metadata = file.metadata().map_err(|error| io_error(&self.path, "look at the lock", error))?;
         if metadata.links == 0 {
             self.file = None;
             return Ok(None);
@@ -84,8 +84,8 @@ impl WriterLock {
 
     fn open(&mut self) -> Result<Arc<dyn StorageFile>, StoreError> {
         let opened = self.storage.open(&self.path, OpenMode::Create);
-        let file = opened.map_err(|error| io_error(&self.path, "open the lock file", &error))?;
-        let metadata = file.metadata().map_err(|error| io_error(&self.path, "look at the lock", &error))?;
+        let file = opened.map_err(|error| io_error(&self.path, "open the lock file", error))?;
+        let metadata = file.metadata().map_err(|error| io_error(&self.path, "look at the lock", error))?;
         check_file(&*self.storage, &self.path, &metadata)?;
         self.file = Some(Arc::clone(&file));
         Ok(file)

@@ -17,7 +17,7 @@ pub(crate) fn check_exists(storage: &dyn Storage, path: &Path) -> Result<(), Sto
     match storage.metadata(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unavailable(path, MISSING)),
-        Err(error) => Err(io_error(path, "look at the store", &error)),
+        Err(error) => Err(io_error(path, "look at the store", error)),
     }
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn create_parent_directories(storage: &dyn Storage, path: &Path) -> R
                 missing.push(directory.clone());
                 directory = parent_directory(&directory);
             }
-            Err(error) => return Err(io_error(&directory, "look at the directory", &error)),
+            Err(error) => return Err(io_error(&directory, "look at the directory", error)),
         }
         if missing.len() > 64 {
             return Err(unavailable(path, "none of the directories above it exists"));
@@ -46,11 +46,11 @@ pub(crate) fn create_parent_directories(storage: &dyn Storage, path: &Path) -> R
         match storage.create_directory(directory) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(io_error(directory, "make the directory", &error)),
+            Err(error) => return Err(io_error(directory, "make the directory", error)),
         }
         storage
             .sync_directory(&parent_directory(directory))
-            .map_err(|error| io_error(directory, "sync the directory above", &error))?;
+            .map_err(|error| io_error(directory, "sync the directory above", error))?;
     }
     Ok(())
 }
@@ -59,12 +59,12 @@ pub(crate) fn create_parent_directories(storage: &dyn Storage, path: &Path) -> R
 pub(crate) fn check_directory(storage: &dyn Storage, path: &Path) -> Result<(), StoreError> {
     let directory = parent_directory(path);
     let mut metadata =
-        storage.metadata(&directory).map_err(|error| io_error(&directory, "look at the directory", &error))?;
+        storage.metadata(&directory).map_err(|error| io_error(&directory, "look at the directory", error))?;
     if metadata.kind == FileKind::Symlink {
         // A link to a directory is fine where the directory is; so that one is checked.
         metadata = storage
             .metadata(&directory.join("."))
-            .map_err(|error| io_error(&directory, "look at the directory", &error))?;
+            .map_err(|error| io_error(&directory, "look at the directory", error))?;
     }
     if metadata.kind != FileKind::Directory {
         return Err(unavailable(&directory, "it is no directory"));
@@ -84,7 +84,7 @@ pub(crate) fn check_directory(storage: &dyn Storage, path: &Path) -> Result<(), 
 fn check_owner(storage: &dyn Storage, directory: &Path) -> Result<(), StoreError> {
     // The dot follows a link: its target is checked.
     let metadata =
-        storage.metadata(&directory.join(".")).map_err(|error| io_error(directory, "look at the directory", &error))?;
+        storage.metadata(&directory.join(".")).map_err(|error| io_error(directory, "look at the directory", error))?;
     let user_id = storage.user_id();
     if metadata.owner != user_id && metadata.owner != 0 {
         return Err(wrong_owner(user_id, metadata.owner, directory, "directory"));

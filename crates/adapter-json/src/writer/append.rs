@@ -42,15 +42,16 @@ impl AppendResult {
 }
 
 fn outcome_unknown(error: &StoreError) -> CommitError {
-    let (StoreError::Unavailable { location, message }
-    | StoreError::Full { location, message }
-    | StoreError::Corrupt { location, message }) = error.clone()
+    let (StoreError::Unavailable { location, message, source }
+    | StoreError::Full { location, message, source }
+    | StoreError::Corrupt { location, message, source }) = error.clone()
     else {
         return CommitError::Store(error.clone());
     };
     CommitError::OutcomeUnknown {
         location,
         message: format!("it was written, if not whole, and may or may not be there later: {message}"),
+        source,
     }
 }
 
@@ -67,7 +68,7 @@ pub(super) fn append(state: &StoreState, bytes: &[u8]) -> AppendResult {
         let position = &journal.position;
         (Arc::clone(&journal.file), position.end, position.synced_end, position.has_foreign_lines)
     };
-    let write_error = |error: io::Error| io_error(&state.path, "write to the store", &error);
+    let write_error = |error: io::Error| io_error(&state.path, "write to the store", error);
     if has_foreign_lines && let Err(error) = rewrite_unsynced(&*file, synced_end, from) {
         let error = Some(write_error(error));
         return AppendResult { complete: 0, written: 0, partial_line_remains: false, error };

@@ -18,7 +18,7 @@ const MAX_UNSYNCED_BYTES: u64 = 64 << 10;
 /// Makes durable what another process wrote, for a reader. Does not need the lock.
 pub(super) fn sync_only(state: &StoreState) -> Result<(), StoreError> {
     let file = Arc::clone(&state.journal.read().file);
-    file.sync().map_err(|error| io_error(&state.path, "sync the store", &error))
+    file.sync().map_err(|error| io_error(&state.path, "sync the store", error))
 }
 
 /// Makes everything durable that was written, if `must` asks for it or much has gathered.

@@ -138,7 +138,7 @@ fn lock_and_catch_up(writer: &Writer, memory: &mut WriterState) -> Result<Writer
                 file.sync()
             }
         };
-        repair().map_err(|error| io_error(&state.path, "cut the incomplete line at the store's end", &error))?;
+        repair().map_err(|error| io_error(&state.path, "cut the incomplete line at the store's end", error))?;
     }
     ensure_writable(state)?;
     if let Some(message) = state.clock.error() {
@@ -159,7 +159,7 @@ fn ensure_writable(state: &StoreState) -> Result<(), StoreError> {
         return Ok(());
     }
     let opened = state.storage.open(&state.path, OpenMode::Write);
-    let file = opened.map_err(|error| io_error(&state.path, "open the store to write", &error))?;
+    let file = opened.map_err(|error| io_error(&state.path, "open the store to write", error))?;
     let mut journal = state.journal.write();
     // While the former handle's file has its one name, the new handle is of the same file.
     if journal.file.metadata().is_ok_and(|metadata| metadata.links != 0) {

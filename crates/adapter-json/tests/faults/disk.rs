@@ -1,5 +1,8 @@
 //! A disk that cannot sync, has no room, or cannot be read.
 
+use std::error::Error as _;
+use std::io;
+
 use super::*;
 
 const NEW: &str = "/sim/s.jsonl.new";
@@ -88,6 +91,8 @@ fn a_full_disk_stops_writing_and_nothing_else_until_there_is_room() {
                 }
             };
             assert!(matches!(refused, CommitError::Store(StoreError::Full { .. })), "{room}: {refused}");
+            let beneath = refused.source().and_then(|source| source.downcast_ref::<io::Error>());
+            assert_eq!(beneath.map(io::Error::kind), Some(io::ErrorKind::StorageFull), "{room}");
             for id in &acknowledged {
                 assert!(store.find(*id, FindOptions::EXACT).await.unwrap().is_some(), "{room}");
             }

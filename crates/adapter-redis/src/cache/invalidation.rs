@@ -97,7 +97,7 @@ async fn connect(
         Ok(Ok(Value::ServerError(error))) => Err(RequestError::of_server(&error)),
         Ok(Ok(_)) => Ok((connection, address)),
         Ok(Err(error)) => Err(RequestError::of(&error, false)),
-        Err(_) => Err(RequestError::NotSent(NO_ANSWER.to_owned())),
+        Err(_) => Err(RequestError::not_sent(NO_ANSWER)),
     }
 }
 

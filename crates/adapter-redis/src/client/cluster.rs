@@ -151,7 +151,7 @@ impl Cluster {
 
     /// Reads the map again, unless that was done since `since`.
     pub(crate) async fn refresh(&self, since: Instant, deadline: Instant) -> Result<(), RequestError> {
-        let late = |_| RequestError::NotSent("no node of the cluster answers in time; are they running?".to_owned());
+        let late = |_| RequestError::not_sent("no node of the cluster answers in time; are they running?");
         let mut read_at = timeout_at(deadline, self.read_at.lock()).await.map_err(late)?;
         if read_at.is_some_and(|at| at >= since) {
             return Ok(());
@@ -177,7 +177,7 @@ impl Cluster {
     async fn ask(&self, nodes: Vec<&Address>, deadline: Instant) -> Result<TopologyReply, RequestError> {
         let mut asked: FuturesUnordered<_> = nodes.into_iter().map(|node| self.ask_one(node, deadline)).collect();
         let mut best: Option<TopologyReply> = None;
-        let mut last = RequestError::NotSent("no node of the cluster answers in time; are they running?".to_owned());
+        let mut last = RequestError::not_sent("no node of the cluster answers in time; are they running?");
         let mut until = deadline;
         loop {
             tokio::select! {

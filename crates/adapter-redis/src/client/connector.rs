@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::client::config::ConnectConfig;
 use crate::client::greeting_capture::{GreetingCapture, ServerGreeting};
-use crate::client::request_error::RequestError;
+use crate::client::request_error::{Failure, RequestError};
 use crate::client::resolver::{Resolver, first};
 use crate::client::role::{self, ASK_EVERY, LEASE, PrimaryLease, RoleQuery};
 use crate::client::secrets::Entry;
@@ -116,20 +116,21 @@ impl ConnectConfig {
         };
         timeout_at(until, self.connect(address, peer, pushes))
             .await
-            .unwrap_or_else(|_| Err(RequestError::NotSent(running.to_owned())))
+            .unwrap_or_else(|_| Err(RequestError::not_sent(running)))
     }
 
     async fn connect(&self, address: &Address, peer: Peer, pushes: Option<Pushes>) -> Result<Connection, RequestError> {
         let entry = &self.secrets.read_again().await?;
         let (host, port) = match address {
             Address::Unix(path) => {
-                let socket = UnixStream::connect(path).await.map_err(|error| refused(&error))?;
+                let socket = UnixStream::connect(path).await.map_err(refused)?;
                 return self.authenticate(Box::new(socket), entry, peer, pushes, None).await;
             }
             Address::Tcp { host, port } => (host.as_str(), *port),
         };
         let addresses = self.names.look_up(host, port).await.map_err(|error| {
-            RequestError::NotSent(format!("the address of {host} could not be found: {error}; check the name, and DNS"))
+            let message = format!("the address of {host} could not be found: {error}; check the name, and DNS");
+            RequestError::not_sent(Failure::new(message, error))
         })?;
         // What a connection that comes too late says unasked is meant for nobody.
         let chosen = Arc::new(AtomicBool::new(false));
@@ -228,7 +229,7 @@ impl ConnectConfig {
             return RequestError::Refused(format!("{alert}; check redis.tls_cert and redis.tls_key"));
         }
         match (&self.secrets.tls, RequestError::of(error, false)) {
-            (None, RequestError::NotSent(_)) if error.is_connection_dropped() => RequestError::NotSent(
+            (None, RequestError::NotSent(_)) if error.is_connection_dropped() => RequestError::not_sent(
                 "the server ended the connection at once; if it speaks TLS on this port, write rediss://".to_owned(),
             ),
             (_, failure) => failure,
@@ -237,8 +238,8 @@ impl ConnectConfig {
 }
 
 async fn stream((host, at): (&str, SocketAddr), entry: &Entry) -> Result<Box<dyn Stream>, RequestError> {
-    let socket = TcpStream::connect(at).await.map_err(|error| refused(&error))?;
-    socket.set_nodelay(true).map_err(|error| refused(&error))?;
+    let socket = TcpStream::connect(at).await.map_err(refused)?;
+    socket.set_nodelay(true).map_err(refused)?;
     let Some(tls) = &entry.tls else {
         return Ok(Box::new(socket));
     };
@@ -246,7 +247,7 @@ async fn stream((host, at): (&str, SocketAddr), entry: &Entry) -> Result<Box<dyn
         .map_err(|_| RequestError::Refused(format!("{host} is no name that a certificate can have")))?;
     match TlsConnector::from(Arc::clone(tls)).connect(name, socket).await {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(distrust(&error)),
+        Err(error) => Err(distrust(error)),
     }
 }
 
@@ -306,16 +307,17 @@ async fn watch_role(
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-fn refused(error: &io::Error) -> RequestError {
-    RequestError::NotSent(match error.kind() {
+fn refused(error: io::Error) -> RequestError {
+    let message = match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused; is the server running?".to_owned(),
         io::ErrorKind::NotFound => "there is no such socket; is the server running?".to_owned(),
         _ => error.to_string(),
-    })
+    };
+    RequestError::not_sent(Failure::new(message, error))
 }
 
 /// A failed handshake. Only what certificates are about is worth a person's time; the rest may pass by itself.
-fn distrust(error: &io::Error) -> RequestError {
+fn distrust(error: io::Error) -> RequestError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error @ rustls::Error::InvalidCertificate(_)) => {
             RequestError::Refused(format!("the server's certificate is not trusted: {error}; check redis.tls_ca"))
@@ -323,7 +325,9 @@ fn distrust(error: &io::Error) -> RequestError {
         Some(rustls::Error::AlertReceived(alert)) => RequestError::Refused(format!(
             "the server refuses the TLS connection ({alert:?}); check redis.tls_cert and redis.tls_key"
         )),
-        Some(error) => RequestError::NotSent(format!("{error}; does the server speak TLS on this port?")),
-        None => RequestError::NotSent(format!("{error}; does the server speak TLS on this port?")),
+        _ => {
+            let message = format!("{error}; does the server speak TLS on this port?");
+            RequestError::not_sent(Failure::new(message, error))
+        }
     }
 }

@@ -121,7 +121,7 @@ impl ManagedConnection {
             Ok(Ok(value)) if live.connection.is_of_primary() => return Ok(value),
             Ok(Ok(value)) => self.confirm_primary_after(&mut live, deadline).await.map(|()| value),
             Ok(Err(error)) => Err(RequestError::of(&error, true)),
-            Err(_) => Err(RequestError::OutcomeUnknown(NO_ANSWER.to_owned())),
+            Err(_) => Err(RequestError::outcome_unknown(NO_ANSWER)),
         };
         self.close_if_broken(&live, answer.as_ref().err());
         answer.map_err(|failure| self.named(&live, failure))
@@ -164,9 +164,9 @@ impl ManagedConnection {
         let until = deadline.min(Instant::now() + self.limits.operation);
         let answers = match timeout_at(until, live.connection.send_all(commands)).await {
             Ok(Ok(values)) if values.len() == commands.len() => Ok(values),
-            Ok(Ok(_)) => Err(RequestError::OutcomeUnknown("the server sent too few answers".to_owned())),
+            Ok(Ok(_)) => Err(RequestError::outcome_unknown("the server sent too few answers")),
             Ok(Err(error)) => Err(RequestError::of(&error, true)),
-            Err(_) => Err(RequestError::OutcomeUnknown(NO_ANSWER.to_owned())),
+            Err(_) => Err(RequestError::outcome_unknown(NO_ANSWER)),
         };
         self.close_if_broken(live, answers.as_ref().err());
         let single = |value| match value {
@@ -188,10 +188,10 @@ impl ManagedConnection {
             Ok(Ok(())) => Ok(()),
             // What was written to a replica is lost with the next word of its primary.
             Ok(Err(RequestError::WrongServer(message) | RequestError::Refused(message))) => {
-                Err(RequestError::OutcomeUnknown(message))
+                Err(RequestError::outcome_unknown(message))
             }
             Ok(Err(failure)) => Err(failure),
-            Err(_) => Err(RequestError::OutcomeUnknown(NO_ANSWER.to_owned())),
+            Err(_) => Err(RequestError::outcome_unknown(NO_ANSWER)),
         }
     }
 
@@ -240,7 +240,7 @@ impl ManagedConnection {
             return Ok(live);
         }
         let began = Instant::now();
-        let late = |_| RequestError::NotSent("no connection in time; is the server running?".to_owned());
+        let late = |_| RequestError::not_sent("no connection in time; is the server running?");
         let mut attempts = timeout_at(deadline, self.attempts.lock()).await.map_err(late)?;
         if let Some(live) = self.present() {
             return Ok(live);

@@ -1,7 +1,10 @@
 //! What can go wrong between here and the server, and what to do about each.
 
+use std::error::Error;
+use std::fmt;
+
 use redis::{ErrorKind, RedisError, ServerError};
-use tenure_ports::StoreError;
+use tenure_ports::{ErrorSource, StoreError};
 
 /// What is said of a server that stays silent.
 pub(crate) const NO_ANSWER: &str =
@@ -14,9 +17,9 @@ pub(crate) const MAX_CLIENTS: &str = "max number of clients reached";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestError {
     /// Not sent: nothing can have happened.
-    NotSent(String),
+    NotSent(Failure),
     /// Sent, and the answer was lost: it may have been done, or may yet be.
-    OutcomeUnknown(String),
+    OutcomeUnknown(Failure),
     /// The server refused it and did nothing.
     Refused(String),
     /// The server is not one for requests, or not yet: another one may be. It did nothing.
@@ -35,6 +38,36 @@ pub(crate) enum RequestError {
     WrongType,
     /// The server does not know the script.
     NoScript,
+}
+
+/// What happened, in words, and the library's error beneath where there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) source: ErrorSource,
+}
+
+impl Failure {
+    /// A failure with this error beneath it.
+    pub(crate) fn new(message: impl Into<String>, beneath: impl Error + Send + Sync + 'static) -> Self {
+        Self { message: message.into(), source: ErrorSource::new(beneath) }
+    }
+
+    fn at(self, server: &dyn fmt::Display) -> Self {
+        Self { message: format!("{server}: {}", self.message), ..self }
+    }
+}
+
+impl<T: Into<String>> From<T> for Failure {
+    fn from(message: T) -> Self {
+        Self { message: message.into(), source: ErrorSource::default() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 /// Where a node of a cluster sends its client.
@@ -56,6 +89,16 @@ impl Redirect {
 }
 
 impl RequestError {
+    /// A request that was not sent.
+    pub(crate) fn not_sent(failure: impl Into<Failure>) -> Self {
+        Self::NotSent(failure.into())
+    }
+
+    /// A request whose answer was lost.
+    pub(crate) fn outcome_unknown(failure: impl Into<Failure>) -> Self {
+        Self::OutcomeUnknown(failure.into())
+    }
+
     /// What the server's own words mean.
     pub(crate) fn of_server(error: &ServerError) -> Self {
         // A server in protected mode goes on with a page of advice.
@@ -129,7 +172,8 @@ impl RequestError {
             () if error.is_connection_dropped() => "the connection was lost; is the server still running?".to_owned(),
             () => error.to_string(),
         };
-        if sent { Self::OutcomeUnknown(message) } else { Self::NotSent(message) }
+        let failure = Failure::new(message, error.clone());
+        if sent { Self::OutcomeUnknown(failure) } else { Self::NotSent(failure) }
     }
 
     /// Whether the connection is no longer worth keeping.
@@ -138,11 +182,11 @@ impl RequestError {
     }
 
     /// The same, saying which of several servers it was.
-    pub(crate) fn at(self, server: &dyn std::fmt::Display) -> Self {
+    pub(crate) fn at(self, server: &dyn fmt::Display) -> Self {
         let told = |message: String| format!("{server}: {message}");
         match self {
-            Self::NotSent(message) => Self::NotSent(told(message)),
-            Self::OutcomeUnknown(message) => Self::OutcomeUnknown(told(message)),
+            Self::NotSent(failure) => Self::NotSent(failure.at(server)),
+            Self::OutcomeUnknown(failure) => Self::OutcomeUnknown(failure.at(server)),
             Self::Refused(message) => Self::Refused(told(message)),
             Self::WrongServer(message) => Self::WrongServer(told(message)),
             Self::RetryLater(message) => Self::RetryLater(told(message)),
@@ -155,25 +199,24 @@ impl RequestError {
     pub(crate) fn into_store_error(self, location: &str, key: impl FnOnce() -> String) -> StoreError {
         let location = location.to_owned();
         match self {
-            Self::NotSent(message)
-            | Self::OutcomeUnknown(message)
-            | Self::Refused(message)
-            | Self::WrongServer(message)
-            | Self::RetryLater(message) => StoreError::Unavailable { location, message },
-            Self::Moved(_) | Self::Ask(_) => StoreError::Unavailable {
+            Self::NotSent(failure) | Self::OutcomeUnknown(failure) => {
+                StoreError::unavailable(location, failure.message).with_source(failure.source)
+            }
+            Self::Refused(message) | Self::WrongServer(message) | Self::RetryLater(message) => {
+                StoreError::unavailable(location, message)
+            }
+            Self::Moved(_) | Self::Ask(_) => StoreError::unavailable(
                 location,
-                message: "the server is part of a cluster that keeps this elsewhere; use redis+cluster://".to_owned(),
-            },
-            Self::TryAgain => StoreError::Unavailable {
+                "the server is part of a cluster that keeps this elsewhere; use redis+cluster://",
+            ),
+            Self::TryAgain => {
+                StoreError::unavailable(location, "the cluster is moving these keys to another node; try again shortly")
+            }
+            Self::NoScript => StoreError::unavailable(
                 location,
-                message: "the cluster is moving these keys to another node; try again shortly".to_owned(),
-            },
-            Self::NoScript => StoreError::Unavailable {
-                location,
-                message: "the server forgets its scripts as fast as they are sent; stop whoever flushes them"
-                    .to_owned(),
-            },
-            Self::Full(message) => StoreError::Full { location, message },
+                "the server forgets its scripts as fast as they are sent; stop whoever flushes them",
+            ),
+            Self::Full(message) => StoreError::full(location, message),
             Self::WrongType => corrupt(&location, &key(), "it holds another type of value"),
         }
     }
@@ -181,8 +224,8 @@ impl RequestError {
 
 /// A key that cannot be what was written there.
 pub(crate) fn corrupt(location: &str, key: &str, message: &str) -> StoreError {
-    StoreError::Corrupt {
-        location: format!("{location}, key {key}"),
-        message: format!("{message}; if nothing else uses the key, delete it: its session has to log in again"),
-    }
+    StoreError::corrupt(
+        format!("{location}, key {key}"),
+        format!("{message}; if nothing else uses the key, delete it: its session has to log in again"),
+    )
 }

@@ -102,7 +102,7 @@ where
                     failed = Some(failure);
                 }
             }
-            None => return Err(failed.unwrap_or_else(|| RequestError::NotSent("the name has no address".to_owned()))),
+            None => return Err(failed.unwrap_or_else(|| RequestError::not_sent("the name has no address"))),
         }
     }
 }
@@ -162,11 +162,7 @@ mod tests {
             tried.lock().unwrap().push(address);
             let second = address.ip().to_string() == "10.0.0.2";
             async move {
-                Err(if second {
-                    RequestError::Refused("no".to_owned())
-                } else {
-                    RequestError::NotSent("refused".to_owned())
-                })
+                Err(if second { RequestError::Refused("no".to_owned()) } else { RequestError::not_sent("refused") })
             }
         });
         assert_eq!(outcome.await, Err(RequestError::Refused("10.0.0.2:1: no".to_owned())));

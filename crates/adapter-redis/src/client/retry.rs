@@ -81,7 +81,7 @@ impl Round {
 }
 
 fn missing_reply() -> RequestError {
-    RequestError::OutcomeUnknown("the server sent too few answers".to_owned())
+    RequestError::outcome_unknown("the server sent too few answers")
 }
 
 impl<'a> RequestExecutor<'a> {

@@ -7,7 +7,7 @@ use redis::RedisConnectionInfo;
 use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
-use crate::client::request_error::RequestError;
+use crate::client::request_error::{Failure, RequestError};
 use crate::client::tls::{self, TlsFiles};
 use crate::setting_error::SettingError;
 
@@ -58,8 +58,8 @@ impl Secrets {
         let secrets = self.clone();
         let read = tokio::task::spawn_blocking(move || secrets.read()).await;
         let read =
-            read.map_err(|error| RequestError::NotSent(format!("the settings' files could not be read: {error}")))?;
-        read.map_err(|error| RequestError::NotSent(error.to_string()))
+            read.map_err(|error| RequestError::not_sent(format!("the settings' files could not be read: {error}")))?;
+        read.map_err(|error| RequestError::not_sent(Failure::new(error.to_string(), error)))
     }
 }
 

@@ -88,7 +88,7 @@ impl Sentinels {
         let mut asked: FuturesUnordered<_> =
             self.addresses.iter().map(|sentinel| self.ask(sentinel, deadline)).collect();
         let mut best: Option<TopologyReply> = None;
-        let mut last = RequestError::NotSent("no sentinel answers in time; are they running?".to_owned());
+        let mut last = RequestError::not_sent("no sentinel answers in time; are they running?");
         let mut until = deadline;
         loop {
             tokio::select! {
@@ -126,7 +126,7 @@ impl Sentinels {
         let said = match timeout_at(until, connection.send_all(&questions)).await {
             Ok(Ok(answers)) => self.understand(answers),
             Ok(Err(error)) => Err(RequestError::of(&error, false)),
-            Err(_) => Err(RequestError::NotSent(NO_ANSWER.to_owned())),
+            Err(_) => Err(RequestError::not_sent(NO_ANSWER)),
         };
         if said.is_err() {
             self.open.lock().remove(sentinel);

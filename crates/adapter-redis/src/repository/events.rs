@@ -66,7 +66,7 @@ impl Source {
         match timeout_at(until, connection.subscribe(&self.channel)).await {
             Ok(Ok(())) => Ok(Connected { connection, address, pushes }),
             Ok(Err(error)) => Err(RequestError::of(&error, false)),
-            Err(_) => Err(RequestError::NotSent(NO_ANSWER.to_owned())),
+            Err(_) => Err(RequestError::not_sent(NO_ANSWER)),
         }
     }
 

@@ -25,7 +25,7 @@ impl RedisStore {
         {
             return found.map(|session| Some(self.recent_ends.correct(session)));
         }
-        let late = |_| Err(self.client.fail(RequestError::OutcomeUnknown(NO_ANSWER.to_owned()), String::new));
+        let late = |_| Err(self.client.fail(RequestError::outcome_unknown(NO_ANSWER), String::new));
         let found = timeout_at(deadline, self.find_plainly(id)).await.unwrap_or_else(late)?;
         Ok(found.map(|session| self.recent_ends.correct(session)))
     }
@@ -168,13 +168,13 @@ impl RedisStore {
 
     /// An answer that no script and no command of ours gives.
     pub(crate) fn unexpected_reply(&self) -> StoreError {
-        StoreError::Corrupt {
-            location: self.client.location.clone(),
-            message: format!(
+        StoreError::corrupt(
+            &*self.client.location,
+            format!(
                 "the keys below {} hold what tenure did not write; give it a prefix or a database of its own",
                 self.options.prefix
             ),
-        }
+        )
     }
 }
 

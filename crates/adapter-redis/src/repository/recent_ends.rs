@@ -179,10 +179,10 @@ impl RedisStore {
                 Err(_) => {}
             }
         }
-        Err(StoreError::Unavailable {
-            location: self.client.location.clone(),
-            message: format!("session {id} was ended and the server has forgotten it; it could not be ended again yet"),
-        })
+        Err(StoreError::unavailable(
+            &*self.client.location,
+            format!("session {id} was ended and the server has forgotten it; it could not be ended again yet"),
+        ))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::client::config::Limits;
-use crate::client::request_error::{NO_ANSWER, RequestError};
+use crate::client::request_error::{Failure, NO_ANSWER, RequestError};
 use crate::client::{Client, Invocation};
 
 /// Commits in one round.
@@ -45,8 +45,8 @@ impl Replicator {
 
     /// Runs a script once.
     pub(crate) async fn write(&self, call: Invocation) -> Replicated {
-        let none = |message: &str, failure: fn(String) -> RequestError| Replicated {
-            answer: Err(failure(message.to_owned())),
+        let none = |message: &str, failure: fn(Failure) -> RequestError| Replicated {
+            answer: Err(failure(message.into())),
             durable: Ok(false),
         };
         let (done, answer) = oneshot::channel();

@@ -59,9 +59,8 @@ impl RedisStore {
         };
         let replicated = replicator.write(Invocation::new(&BARRIER, vec![self.keys.counter(bucket)])).await;
         replicated.answer.map_err(|failure| self.client.fail(failure, || self.keys.counter(bucket)))?;
-        self.certain(replicated.durable).map_err(|message| StoreError::Unavailable {
-            location: self.client.location.clone(),
-            message: format!("what the server shows may not last: {message}"),
+        self.certain(replicated.durable).map_err(|message| {
+            StoreError::unavailable(&*self.client.location, format!("what the server shows may not last: {message}"))
         })
     }
 
@@ -91,9 +90,10 @@ impl RedisStore {
                 }
             },
             Ok(_) => Err(self.unexpected_reply().into()),
-            Err(RequestError::OutcomeUnknown(message)) => Err(CommitError::OutcomeUnknown {
+            Err(RequestError::OutcomeUnknown(lost)) => Err(CommitError::OutcomeUnknown {
                 location: location(),
-                message: format!("{message}; the change may have been made or may yet be: look before you try again"),
+                message: format!("{lost}; the change may have been made or may yet be: look before you try again"),
+                source: lost.source,
             }),
             Err(failure) => {
                 let key = || format!("{} or one that belongs to it", self.keys.device(&commit.device));

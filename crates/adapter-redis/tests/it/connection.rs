@@ -1,5 +1,7 @@
 //! Servers that stop, hang, come back or lose answers.
 
+use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use tenure_adapter_redis::test_server::{BUSY, Server, free_port};
@@ -28,6 +30,8 @@ async fn no_server_is_unavailable_and_named() {
     let text = format!("{error} {error:?}");
     assert!(text.contains("127.0.0.1") && text.contains("is the server running?"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
+    let beneath = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    assert_eq!(beneath.map(io::Error::kind), Some(io::ErrorKind::ConnectionRefused));
 }
 
 #[tokio::test]

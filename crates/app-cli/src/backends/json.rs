@@ -15,7 +15,7 @@ use crate::error::CliError;
 use crate::format;
 use crate::output::Output;
 use crate::settings::Settings;
-use crate::system::SystemClock;
+use tenure_ports::SystemClock;
 
 /// What doctor says of the backend itself.
 pub(super) const DESCRIPTION: &str = "sessions are kept in a file (backend json)";

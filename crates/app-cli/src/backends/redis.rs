@@ -12,7 +12,7 @@ use super::OpenBackend;
 use crate::diagnosis::settings_failures;
 use crate::error::CliError;
 use crate::settings::{Settings, SettingsError};
-use crate::system::SystemClock;
+use tenure_ports::SystemClock;
 
 /// What doctor says of the backend itself.
 pub(super) const DESCRIPTION: &str = "sessions are kept in Redis (backend redis)";

@@ -14,7 +14,7 @@ use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{BAD, CAREFUL, GOOD, Output, styled};
 use crate::settings::{ConfigPath, Settings};
-use crate::system::SystemClock;
+use tenure_ports::SystemClock;
 
 pub(crate) mod gateway;
 mod repair;

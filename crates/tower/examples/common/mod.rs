@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tenure_adapter_memory::MemoryStore;
-use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Policy, Subject};
+use tenure_ports::{SystemClock, SystemRandom};
 use tenure_service::{IssueRequest, Sessions};
 
 /// The address to listen on: the first argument, or 127.0.0.1:3000.

@@ -291,8 +291,5 @@ fn close_session(state: &mut State, id: SessionId, close_reason: CloseReason) {
 }
 
 fn timeout_error() -> tenure_ports::StoreError {
-    tenure_ports::StoreError::Unavailable {
-        location: "store".to_owned(),
-        message: "it did not answer in time".to_owned(),
-    }
+    tenure_ports::StoreError::unavailable("store", "it did not answer in time")
 }

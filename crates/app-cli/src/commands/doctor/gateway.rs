@@ -17,7 +17,7 @@ use crate::commands::gateway::{options, secrets};
 use crate::diagnosis::diagnosis;
 use crate::output::Output;
 use crate::settings::{Settings, Source, find};
-use crate::system::SystemClock;
+use tenure_ports::SystemClock;
 
 /// How long an upstream may take to be reached.
 const PATIENCE: Duration = Duration::from_secs(2);

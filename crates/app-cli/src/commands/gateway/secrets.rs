@@ -12,7 +12,7 @@ use crate::atomic_file;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::settings::SettingsError;
-use crate::system::SystemRandom;
+use tenure_ports::SystemRandom;
 
 /// A larger file holds no secret.
 const BOUND: u64 = 4_096;

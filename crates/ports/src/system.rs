@@ -1,13 +1,14 @@
-//! The operating system behind the ports: its clock and its randomness.
+//! The operating system's clock and random source.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tenure_domain::Timestamp;
-use tenure_ports::{Clock, RandomSource, RandomSourceError};
 
-/// The wall clock.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SystemClock;
+use crate::{Clock, RandomSource, RandomSourceError};
+
+/// The wall clock of this machine. A store may keep a time of its own over it: see `Backend::clock`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the implementation of the Clock port")]
@@ -17,12 +18,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// The system's random source.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SystemRandom;
+/// The random source of the operating system (`getrandom`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemRandom;
 
 impl RandomSource for SystemRandom {
-    #[expect(clippy::disallowed_methods, reason = "this is the implementation of the random source port")]
+    #[expect(clippy::disallowed_methods, reason = "this is the implementation of the RandomSource port")]
     fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
         getrandom::fill(buffer).map_err(|error| RandomSourceError(error.to_string()))
     }
