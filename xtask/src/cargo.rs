@@ -36,6 +36,14 @@ pub(crate) fn capture(command: &mut Command) -> Result<Vec<u8>> {
     if output.status.success() { Ok(output.stdout) } else { Err(format!("`{line}` failed ({})", output.status)) }
 }
 
+/// The folder that cargo builds in.
+pub(crate) fn target_directory(metadata: &serde_json::Value) -> Result<PathBuf> {
+    let folder = metadata["target_directory"].as_str();
+    folder
+        .map(PathBuf::from)
+        .ok_or_else(|| "cargo metadata names no target directory: its format has changed".to_owned())
+}
+
 /// Fails unless a component of the toolchain, such as clippy, is installed.
 pub(crate) fn require_component(component: &str, subcommand: &str) -> Result<()> {
     let output =

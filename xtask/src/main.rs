@@ -44,6 +44,7 @@ Commands:
   layers        check which crate and file may need which, old names and unused dependencies
   docs          write the generated files
   docs --check  fail if a generated file differs from what would be written, or docs/security.md names no test for a claim
+  packages      package the published libraries and build each from its package (a minute; nothing is uploaded)
   bench         measure, each thing beside its bare floor (minutes)
   faults        kill, stop, fill up and damage what a store lives on (an hour or more)
   openclaw      run the real OpenClaw, from npm, behind the gateway (minutes)
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         ["layers"] => layers::run(),
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
+        ["packages"] => packages::check(),
         ["bench"] => experiments::bench(),
         ["faults"] => experiments::faults(),
         ["openclaw"] => openclaw::run(),

@@ -1,7 +1,7 @@
 //! The published libraries as packages: what a registry would get is built from what would be uploaded.
 
 use crate::Result;
-use crate::cargo::{capture, cargo, stream};
+use crate::cargo::{capture, cargo, stream, target_directory};
 use crate::semver::{Published, published};
 
 /// Packages every published library in one call and builds each of them from its package. Nothing is uploaded.
@@ -14,5 +14,11 @@ pub(crate) fn check() -> Result<()> {
     for Published { name, .. } in published(&metadata)? {
         command.args(["--package", &name]);
     }
-    stream(&mut command)
+    // A folder of its own each time: cargo keeps what it unpacked by the folder's path, and a version of ours has
+    // other contents with each commit.
+    let folder = target_directory(&metadata)?.join(format!("packages-{}", std::process::id()));
+    let outcome = stream(command.env("CARGO_TARGET_DIR", &folder));
+    // Where it cannot be removed, it is in nobody's way.
+    let _ = std::fs::remove_dir_all(&folder);
+    outcome
 }

@@ -80,7 +80,7 @@ pub(crate) fn open_file(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn S
         }
         other => other,
     }
-    .map_err(|error| cannot(error))?;
+    .map_err(cannot)?;
     let metadata = file.metadata().map_err(|error| io_error(path, "look at the store", error))?;
     check_file(storage, path, &metadata)?;
     Ok((file, read_only))
