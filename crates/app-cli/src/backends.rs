@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tempfile::TempDir;
 use tenure_ports::{Backend, Diagnosis, Severity, StoreError};
 use tenure_service::Sessions;
@@ -11,14 +12,16 @@ use crate::diagnosis::{diagnosis, masked};
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::Output;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::signals;
 use tenure_ports::SystemRandom;
 
 mod json;
+mod kind;
 mod redis;
 
 pub(crate) use json::Repair;
+pub(crate) use kind::BackendKind;
 pub(crate) use redis::{URL_FORMS as REDIS_URLS, check_url as check_redis_url};
 
 /// What a command does where the store is missing. Only a file can be missing: an empty Redis is a store.
@@ -30,6 +33,51 @@ pub(crate) enum IfMissing {
     Create,
     /// Works on an empty store that is gone afterwards.
     Simulate,
+}
+
+/// A backend as the command uses it: what each file of `backends/` implements.
+///
+/// No method has a default, so that a new backend answers each question.
+#[async_trait(?Send)]
+trait Driver {
+    /// What doctor says of the backend itself.
+    fn description(&self) -> &'static str;
+
+    /// The store's location, for people: a path, or a server without its password.
+    ///
+    /// # Errors
+    /// [`CliError`] where the settings do not tell.
+    fn location(&self, settings: &Settings) -> Result<String, CliError>;
+
+    /// Opens the store, or does with a missing one as asked.
+    ///
+    /// # Errors
+    /// [`CliError::Store`], [`CliError::Settings`].
+    async fn open(&self, settings: &Settings, missing: IfMissing, out: Output) -> Result<OpenBackend, CliError>;
+
+    /// Whether a long-running server examines the store at its start, and warns of what it finds.
+    fn is_examined_at_start(&self) -> bool;
+
+    /// Examines the store without changing it, also one that does not open. Returns what was found, and whether there is
+    /// a store.
+    ///
+    /// # Errors
+    /// [`CliError`] where not even that can be begun.
+    async fn diagnose(&self, settings: &Settings) -> Result<(Vec<Diagnosis>, bool), CliError>;
+
+    /// Plans a repair of the store; `None` where it needs none.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] where the backend has no repair; [`CliError`] where it cannot be repaired.
+    fn plan_repair(&self, settings: &Settings) -> Result<Option<Repair>, CliError>;
+}
+
+/// The driver of the backend that the settings name.
+fn driver(settings: &Settings) -> &'static dyn Driver {
+    match settings.backend() {
+        BackendKind::Json => &json::Json,
+        BackendKind::Redis => &redis::Redis,
+    }
 }
 
 /// The use cases over a store, and where that is.
@@ -76,10 +124,7 @@ where
 /// # Errors
 /// [`CliError`] where the settings do not tell.
 pub(crate) fn location(settings: &Settings) -> Result<String, CliError> {
-    match settings.backend() {
-        settings::Backend::Json => Ok(json::file(settings)?.display().to_string()),
-        settings::Backend::Redis => Ok(redis::location(settings)),
-    }
+    driver(settings).location(settings)
 }
 
 /// Runs asynchronous work on this thread.
@@ -104,10 +149,7 @@ pub(crate) async fn open(
     missing: IfMissing,
     out: Output,
 ) -> Result<(Sessions, OpenBackend), CliError> {
-    let opened = match settings.backend() {
-        settings::Backend::Json => json::open(settings, missing, out)?,
-        settings::Backend::Redis => redis::open(settings).await?,
-    };
+    let opened = driver(settings).open(settings, missing, out).await?;
     let backend = Arc::clone(&opened.backend);
     let clock = backend.clock();
     Ok((Sessions::new(backend, clock, Arc::new(SystemRandom), settings.policy()), opened))
@@ -124,8 +166,7 @@ impl OpenBackend {
 
     /// Prints what the operator of a long-running server should know: a Redis that keeps nothing over a restart.
     pub(crate) async fn warn(&self, settings: &Settings, out: Output) {
-        // The JSON store fails to open where anything is wrong with it, and reading it whole again takes time.
-        if settings.backend() == settings::Backend::Json {
+        if !driver(settings).is_examined_at_start() {
             return;
         }
         for found in self.backend.diagnose().await {
@@ -141,18 +182,14 @@ impl OpenBackend {
 /// # Errors
 /// [`CliError`] where not even that can be begun.
 pub(crate) fn diagnose(settings: &Settings) -> Result<(Vec<Diagnosis>, bool), CliError> {
-    let (description, (found, exists)) = match settings.backend() {
-        settings::Backend::Json => (json::DESCRIPTION, json::diagnose(&json::file(settings)?)),
-        settings::Backend::Redis => {
-            let mut found = Vec::new();
-            block_on(async {
-                found = redis::diagnose(settings).await;
-                Ok(())
-            })?;
-            (redis::DESCRIPTION, (found, true))
-        }
-    };
-    let mut all = vec![diagnosis(Severity::Ok, description, "")];
+    let driver = driver(settings);
+    let mut examined = (Vec::new(), false);
+    block_on(async {
+        examined = driver.diagnose(settings).await?;
+        Ok(())
+    })?;
+    let (found, exists) = examined;
+    let mut all = vec![diagnosis(Severity::Ok, driver.description(), "")];
     all.extend(found.into_iter().map(masked));
     Ok((all, exists))
 }
@@ -162,10 +199,5 @@ pub(crate) fn diagnose(settings: &Settings) -> Result<(Vec<Diagnosis>, bool), Cl
 /// # Errors
 /// [`CliError::Usage`] where the backend has no repair; [`CliError`] where it cannot be repaired.
 pub(crate) fn plan_repair(settings: &Settings) -> Result<Option<Repair>, CliError> {
-    match settings.backend() {
-        settings::Backend::Json => Repair::plan(settings),
-        settings::Backend::Redis => {
-            Err(CliError::Usage("--repair is for the json backend: Redis manages its own files".to_owned()))
-        }
-    }
+    driver(settings).plan_repair(settings)
 }

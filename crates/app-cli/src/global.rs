@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 
+use crate::backends::BackendKind;
+
 /// Options of every command.
 // No `Debug` here nor around it: a URL may hold a password.
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Which store keeps the sessions [env: TENURE_BACKEND] [default: json]
-    #[arg(long, global = true, value_name = "NAME", value_parser = ["json", "redis"])]
+    #[arg(long, global = true, value_name = "NAME", value_parser = BackendKind::NAMES)]
     pub(crate) backend: Option<String>,
     /// The file of the json backend [env: TENURE_STORE] [default: $XDG_STATE_HOME/tenure/sessions.jsonl]
     #[arg(long, global = true, value_name = "FILE")]

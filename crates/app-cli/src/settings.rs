@@ -25,15 +25,9 @@ pub(crate) use value::Value;
 use layers::{Problems, Setting};
 use schema::Fallback;
 
+use crate::backends::BackendKind;
 use crate::global::Global;
 use crate::output::Output;
-
-/// Which store sessions are kept in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backend {
-    Json,
-    Redis,
-}
 
 /// Checked settings, each with where it came from.
 #[derive(Debug)]
@@ -160,13 +154,11 @@ impl Settings {
         if self.flag("gateway.admin_tls") && self.text("gateway.tls_cert").is_none() {
             problems.push("gateway.admin_tls is true, but gateway.tls_cert is not set: name a certificate".to_owned());
         }
-        let (useless, wanted): (&[_], _) = match self.backend() {
-            Backend::Json => (&["--redis-url", "--durability"], "redis"),
-            Backend::Redis => (&["--store"], "json"),
-        };
-        for flag in useless {
-            if self.set.iter().any(|setting| setting.source == Source::Flag(flag)) {
-                problems.push(format!("{flag} has no effect on this backend; add --backend {wanted}"));
+        for Setting { key, source, .. } in &self.set {
+            let Source::Flag(flag) = source else { continue };
+            let owner = key.parts().0.and_then(BackendKind::from_name);
+            if let Some(owner) = owner.filter(|owner| *owner != self.backend()) {
+                problems.push(format!("{flag} has no effect on this backend; add --backend {}", owner.name()));
             }
         }
         problems
@@ -204,11 +196,9 @@ impl Settings {
         self.policy
     }
 
-    pub(crate) fn backend(&self) -> Backend {
-        match self.text("backend").as_deref() {
-            Some("redis") => Backend::Redis,
-            _ => Backend::Json,
-        }
+    /// Which backend keeps the sessions.
+    pub(crate) fn backend(&self) -> BackendKind {
+        self.text("backend").and_then(|name| BackendKind::from_name(&name)).unwrap_or(BackendKind::Json)
     }
 
     /// The file of the json backend.

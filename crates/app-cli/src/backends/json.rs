@@ -1,60 +1,77 @@
 //! The json backend: one journal file.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenure_adapter_json::{ClockSkew, JsonStore, Loss, Options, RepairPlan, Repairer};
 use tenure_ports::Diagnosis;
 use tenure_service::rfc3339;
 
-use super::{IfMissing, OpenBackend};
+use super::{Driver, IfMissing, OpenBackend};
 use crate::error::CliError;
 use crate::format;
 use crate::output::Output;
 use crate::settings::Settings;
 use tenure_ports::SystemClock;
 
-/// What doctor says of the backend itself.
-pub(super) const DESCRIPTION: &str = "sessions are kept in a file (backend json)";
+/// The driver of the json backend.
+pub(super) struct Json;
+
+#[async_trait(?Send)]
+impl Driver for Json {
+    fn description(&self) -> &'static str {
+        "sessions are kept in a file (backend json)"
+    }
+
+    fn location(&self, settings: &Settings) -> Result<String, CliError> {
+        Ok(file(settings)?.display().to_string())
+    }
+
+    async fn open(&self, settings: &Settings, missing: IfMissing, out: Output) -> Result<OpenBackend, CliError> {
+        let path = file(settings)?;
+        let temporary = if missing == IfMissing::Simulate && !path.exists() {
+            out.note(format_args!("there is no store {} yet: the import creates it", path.display()));
+            Some(TempDir::new().map_err(|error| CliError::Failed(format!("could not make a directory: {error}")))?)
+        } else {
+            None
+        };
+        let path = temporary.as_ref().map_or(path, |directory| directory.path().join("sessions.jsonl"));
+        tracing::info!(path = %path.display(), "opening the store");
+        let create = missing == IfMissing::Create || temporary.is_some();
+        let store = JsonStore::open(&path, Arc::new(SystemClock), Options { create, ..Options::default() })?;
+        if store.was_created() && temporary.is_none() {
+            out.note(format_args!("created a new store: {}", path.display()));
+        }
+        Ok(OpenBackend { backend: store, _temporary: temporary })
+    }
+
+    /// The JSON store does not open where anything is wrong with it, and reading it whole again takes time.
+    fn is_examined_at_start(&self) -> bool {
+        false
+    }
+
+    async fn diagnose(&self, settings: &Settings) -> Result<(Vec<Diagnosis>, bool), CliError> {
+        let path = file(settings)?;
+        let found = tenure_adapter_json::diagnose(&path, Arc::new(SystemClock));
+        Ok((found, !path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)))
+    }
+
+    fn plan_repair(&self, settings: &Settings) -> Result<Option<Repair>, CliError> {
+        Ok(repairer(settings)?.plan()?.map(Repair))
+    }
+}
 
 /// The file, from the root on: which directory a path is relative to is part of the question.
 ///
 /// # Errors
 /// [`CliError`] where the settings name none.
-pub(super) fn file(settings: &Settings) -> Result<PathBuf, CliError> {
+fn file(settings: &Settings) -> Result<PathBuf, CliError> {
     let path = settings.store()?;
     Ok(std::path::absolute(&path).unwrap_or(path))
-}
-
-/// Opens the file, or does with a missing one as asked.
-///
-/// # Errors
-/// [`CliError::Store`], [`CliError::Settings`].
-pub(super) fn open(settings: &Settings, missing: IfMissing, out: Output) -> Result<OpenBackend, CliError> {
-    let path = file(settings)?;
-    let temporary = if missing == IfMissing::Simulate && !path.exists() {
-        out.note(format_args!("there is no store {} yet: the import creates it", path.display()));
-        Some(TempDir::new().map_err(|error| CliError::Failed(format!("could not make a directory: {error}")))?)
-    } else {
-        None
-    };
-    let path = temporary.as_ref().map_or(path, |directory| directory.path().join("sessions.jsonl"));
-    tracing::info!(path = %path.display(), "opening the store");
-    let create = missing == IfMissing::Create || temporary.is_some();
-    let store = JsonStore::open(&path, Arc::new(SystemClock), Options { create, ..Options::default() })?;
-    if store.was_created() && temporary.is_none() {
-        out.note(format_args!("created a new store: {}", path.display()));
-    }
-    Ok(OpenBackend { backend: store, _temporary: temporary })
-}
-
-/// Examines the file, also one that does not open; with it, whether there is one.
-pub(super) fn diagnose(path: &Path) -> (Vec<Diagnosis>, bool) {
-    let found = tenure_adapter_json::diagnose(path, Arc::new(SystemClock));
-    (found, !path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound))
 }
 
 /// How much of each kind a person is shown.
@@ -64,14 +81,6 @@ const SHOWN: usize = 40;
 pub(crate) struct Repair(RepairPlan);
 
 impl Repair {
-    /// `None` where the store needs none.
-    ///
-    /// # Errors
-    /// [`CliError`] where it cannot be repaired.
-    pub(crate) fn plan(settings: &Settings) -> Result<Option<Self>, CliError> {
-        Ok(repairer(settings)?.plan()?.map(Self))
-    }
-
     /// Does what [`Repair::describe`] says, and nothing else.
     ///
     /// # Errors

@@ -3,44 +3,60 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tenure_adapter_redis::{Durability, Options, RedisStore};
 pub(crate) use tenure_adapter_redis::{URL_FORMS, check_url};
 use tenure_domain::Millis;
 use tenure_ports::{Backend as _, Diagnosis};
 
-use super::OpenBackend;
+use super::{Driver, IfMissing, OpenBackend, Repair};
 use crate::diagnosis::settings_failures;
 use crate::error::CliError;
+use crate::output::Output;
 use crate::settings::{Settings, SettingsError};
 use tenure_ports::SystemClock;
 
-/// What doctor says of the backend itself.
-pub(super) const DESCRIPTION: &str = "sessions are kept in Redis (backend redis)";
+/// The driver of the redis backend.
+pub(super) struct Redis;
 
-/// The server, without its password, and the prefix of the keys.
-pub(super) fn location(settings: &Settings) -> String {
-    let text = |name| settings.text(name).unwrap_or_default();
-    format!("{} (prefix {})", crate::settings::masked(&text("redis.url")), text("redis.prefix"))
-}
+#[async_trait(?Send)]
+impl Driver for Redis {
+    fn description(&self) -> &'static str {
+        "sessions are kept in Redis (backend redis)"
+    }
 
-/// Connects to the server.
-///
-/// # Errors
-/// [`CliError::Store`], [`CliError::Settings`].
-pub(super) async fn open(settings: &Settings) -> Result<OpenBackend, CliError> {
-    let store = RedisStore::connect(options(settings)?, Arc::new(SystemClock)).await?;
-    Ok(OpenBackend { backend: store, _temporary: None })
-}
+    /// The server, without its password, and the prefix of the keys.
+    fn location(&self, settings: &Settings) -> Result<String, CliError> {
+        let text = |name| settings.text(name).unwrap_or_default();
+        Ok(format!("{} (prefix {})", crate::settings::masked(&text("redis.url")), text("redis.prefix")))
+    }
 
-/// Connects and examines the server. Settings that cannot be used are among the findings.
-pub(super) async fn diagnose(settings: &Settings) -> Vec<Diagnosis> {
-    let options = match options(settings) {
-        Ok(options) => options,
-        Err(error) => return settings_failures(&error).collect(),
-    };
-    match RedisStore::connect(options, Arc::new(SystemClock)).await {
-        Ok(store) => store.diagnose().await,
-        Err(error) => vec![Diagnosis::failure(error.to_string(), "start it, or correct redis.url")],
+    /// Connects to the server. No store is missing there: an empty Redis is one.
+    async fn open(&self, settings: &Settings, _missing: IfMissing, _out: Output) -> Result<OpenBackend, CliError> {
+        let store = RedisStore::connect(options(settings)?, Arc::new(SystemClock)).await?;
+        Ok(OpenBackend { backend: store, _temporary: None })
+    }
+
+    /// A Redis that keeps nothing over a restart is worth a warning.
+    fn is_examined_at_start(&self) -> bool {
+        true
+    }
+
+    /// Connects and examines the server. Settings that cannot be used are among the findings.
+    async fn diagnose(&self, settings: &Settings) -> Result<(Vec<Diagnosis>, bool), CliError> {
+        let options = match options(settings) {
+            Ok(options) => options,
+            Err(error) => return Ok((settings_failures(&error).collect(), true)),
+        };
+        let found = match RedisStore::connect(options, Arc::new(SystemClock)).await {
+            Ok(store) => store.diagnose().await,
+            Err(error) => vec![Diagnosis::failure(error.to_string(), "start it, or correct redis.url")],
+        };
+        Ok((found, true))
+    }
+
+    fn plan_repair(&self, _settings: &Settings) -> Result<Option<Repair>, CliError> {
+        Err(CliError::Usage("--repair is for the json backend: Redis manages its own files".to_owned()))
     }
 }
 

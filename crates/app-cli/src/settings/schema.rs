@@ -3,6 +3,7 @@
 use tenure_domain::Millis;
 
 use super::value::Kind;
+use crate::backends::BackendKind;
 
 /// One setting.
 #[derive(Debug)]
@@ -100,7 +101,7 @@ const LEAST_WAIT: Millis = Millis::new(10);
 pub(crate) const KEYS: &[Key] = &[
     Key::new(
         "backend",
-        Kind::Choice(&["json", "redis"]),
+        Kind::Choice(&BackendKind::NAMES),
         Fallback::Is("json"),
         "Which store keeps the sessions: one JSON file, or a Redis that many machines share.",
     ),
