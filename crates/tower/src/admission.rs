@@ -1,5 +1,5 @@
-//! Admission: the one path on which a request gets in, whoever asks (the proxy, the tower layer, forward authentication,
-//! the gateway's own API and its login form).
+//! Admission: the one path on which a request gets in. The proxy, the tower layer, forward authentication, the
+//! gateway's own API and its login form all use it.
 //!
 //! public path? ─> find the presented token ─> CSRF check ─> verify ─> count a guess, or record where the session is used
 
@@ -20,11 +20,11 @@ use super::problem::{Problem, TokenRejection};
 use super::request::peer::Peer;
 use super::request::presented_token::{PresentedToken, PresentedTokenError};
 
-/// A request that is to be let in or refused.
+/// A request for admission.
 pub struct AdmissionRequest<'a> {
     /// The settings in force.
     pub config: &'a EnforcementConfig,
-    /// The client. An invalid one refuses only what needs a token.
+    /// The client. If it is invalid, only requests that need a token are refused.
     pub peer: Result<&'a Peer, &'a Problem>,
     /// The method that the client used.
     pub method: &'a Method,
@@ -32,28 +32,28 @@ pub struct AdmissionRequest<'a> {
     pub headers: &'a HeaderMap,
     /// The target that tells whether the request needs a token.
     pub target: RequestTarget<'a>,
-    /// Whether a request without a token may present it later, within the WebSocket that it opens.
+    /// Whether a request without a token may present it later, in the WebSocket that it opens.
     pub may_defer: bool,
 }
 
-/// Where a request's target comes from.
+/// The source of a request's target.
 #[derive(Clone, Copy)]
 pub enum RequestTarget<'a> {
-    /// The request itself.
+    /// The request's own target.
     Own(&'a Uri),
-    /// Another proxy, which names what its client asked for in headers, or appends it to its own path.
+    /// The target that another proxy names in header fields, or appends to its own path.
     Forwarded(Option<AppendedTarget<'a>>),
 }
 
-/// How a request got in.
+/// The way in which a request got in.
 #[expect(clippy::large_enum_variant, reason = "it is matched at once: a box would cost each request an allocation")]
 #[derive(Debug)]
 pub enum Admission {
-    /// Its path needs no token.
+    /// The request's path needs no token.
     Public,
-    /// Its token is valid.
+    /// The request's token is valid.
     Session(Admitted),
-    /// It presents its token later, within the WebSocket that it opens.
+    /// The request presents its token later, in the WebSocket that it opens.
     Deferred,
 }
 
@@ -101,12 +101,12 @@ impl Enforcer {
         Ok(Admission::Session(admitted))
     }
 
-    /// Lets a request in whose token is valid. A cookie is not taken for a change that another site may have asked for, a
-    /// guess counts against the client's address in this scope, and the session records where it is used from.
+    /// Lets a request in if its token is valid. A cookie is not accepted for a change that another site may have
+    /// requested. A guess counts against the client's address in this scope. The session records where it is used from.
     ///
     /// # Errors
-    /// [`Problem`]; 429 instead of 401 after too many guesses, but never to a person who asks for a page, and never to
-    /// whoever shows a token that was a session's own. A valid token is let in all the same.
+    /// [`Problem`]. After too many guesses it is 429 instead of 401, but not for a person who asks for a page, and not
+    /// for a token that once belonged to a session. A valid token is always let in.
     pub async fn require_session(
         &self,
         scope: LockoutScope,
@@ -119,8 +119,8 @@ impl Enforcer {
         self.admit_presented(start, presented, scope, peer, method, headers).await
     }
 
-    /// Verifies the token that a request presents; counts as use of its session. `secure` says whether the client came over
-    /// TLS, which tells what cookie counts. Checks neither for CSRF nor for guesses.
+    /// Verifies the token that a request presents. This counts as use of its session. `secure` says whether the client
+    /// came over TLS, which decides which cookie counts. It neither checks for cross-site requests nor counts guesses.
     ///
     /// # Errors
     /// [`Problem`].
@@ -183,7 +183,7 @@ impl Enforcer {
         verified.map_err(|error| Problem::from(error).with_cookie(presented.in_cookie))
     }
 
-    /// Counts a refused token where it may be a guess, and returns what its client is told.
+    /// Counts a refused token that may be a guess, and returns the problem that its client gets.
     fn count_guess(
         &self,
         problem: Problem,
@@ -197,7 +197,7 @@ impl Enforcer {
         let fingerprint = presented.as_ref().ok().and_then(Option::as_ref);
         let fingerprint = fingerprint.and_then(|presented| self.fingerprint(presented, headers));
         let answer = self.count_refusal(scope, peer, refusal, fingerprint);
-        // A person is told in words by the login page.
+        // For a person, the login page says in words what happened.
         if csrf::is_navigation(method, headers) || !matches!(answer, Problem::TooMany(_)) {
             return problem;
         }
@@ -205,8 +205,8 @@ impl Enforcer {
         answer
     }
 
-    /// The fingerprint that tells a refused token from others, where a browser sends it by itself: a tab that goes on
-    /// asking with the cookie of a session that is long forgotten makes no other guess each time.
+    /// Returns a fingerprint of a refused token that a browser sends by itself. A tab that keeps asking with the cookie
+    /// of a session that is long gone must not count as a new guess each time.
     fn fingerprint(&self, presented: &PresentedToken, headers: &HeaderMap) -> Option<u32> {
         if !presented.from_cookie {
             return None;

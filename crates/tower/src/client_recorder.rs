@@ -1,4 +1,4 @@
-//! Where a session is used from: recorded when that changes, apart from the request that shows it.
+//! Records where a session is used from when that changes, in the background of the request that shows it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,13 +15,14 @@ use tokio_util::task::TaskTracker;
 
 use super::request::peer::Peer;
 
-/// A session that is used from several places in turn is described anew so often at most: each time is a durable write.
+/// The shortest time between two records of one session, which may be used from several places in turn. Each record is
+/// a durable write.
 const MIN_INTERVAL: Duration = Duration::from_secs(60);
-/// So many sessions are remembered as described lately.
+/// The most sessions that are remembered as recently recorded.
 const MAX_REMEMBERED: usize = 8192;
-/// So many are described at once; others wait for their next request.
+/// The most records that are written at once. Other sessions wait for their next request.
 const CONCURRENCY: usize = 64;
-/// The longest user agent that is recorded, in characters.
+/// The most characters of a user agent that are recorded.
 const MAX_USER_AGENT: usize = 256;
 
 /// Records clients' addresses and user agents.
@@ -37,7 +38,7 @@ impl ClientRecorder {
         Self { sessions, tasks, recent: Mutex::default(), permits: Arc::new(Semaphore::new(CONCURRENCY)) }
     }
 
-    /// Compares where the session is used from with what it has recorded, and has a difference written in the background.
+    /// Compares where the session is used from with its record, and writes a difference in the background.
     pub(crate) fn record_if_changed(&self, session: &Session, peer: &Peer, headers: &HeaderMap) {
         let user_agent = user_agent(headers);
         if !differs(&session.client, peer.address, user_agent) || !self.is_due(session.id) {
@@ -78,7 +79,7 @@ fn differs(known: &ClientInfo, address: IpAddr, user_agent: &str) -> bool {
     known_address != Some(address) || (!user_agent.is_empty() && known_agent != Some(&*user_agent))
 }
 
-/// The user agent as it can be recorded.
+/// Returns the user agent in the form in which it is recorded.
 fn recordable(user_agent: &str) -> std::borrow::Cow<'_, str> {
     if user_agent.len() <= MAX_USER_AGENT && !user_agent.contains('\t') {
         return cleaned(user_agent);
@@ -87,7 +88,7 @@ fn recordable(user_agent: &str) -> std::borrow::Cow<'_, str> {
     cleaned(&cut).into_owned().into()
 }
 
-/// Where a request comes from, as it can be recorded.
+/// Returns where a request comes from, in the form in which it is recorded.
 pub fn client_info(peer: &Peer, headers: &HeaderMap) -> ClientInfo {
     to_client_info(peer.address, user_agent(headers))
 }

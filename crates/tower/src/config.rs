@@ -1,4 +1,4 @@
-//! The settings that enforcement goes by, and nothing of a server's.
+//! The settings of enforcement. They contain nothing about a server.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use super::request::target;
 pub struct EnforcementConfig {
     /// The name of the cookie that carries a browser's token.
     pub cookie_name: CookieName,
-    /// Networks of the proxies whose forwarding headers are believed.
+    /// The networks of the proxies whose forwarding header fields are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Paths that need no token.
     pub public_paths: Vec<PublicPath>,
-    /// Whether a WebSocket handshake on a public path needs no token. False where the upstream opens WebSockets on every
-    /// path, so that its own tokens would get in without a session.
+    /// Whether a WebSocket handshake on a public path needs no token. Set it to false if the upstream opens WebSockets
+    /// on every path: clients with the upstream's own tokens would get in without a session.
     pub public_websockets: bool,
     /// The header that tells the upstream the subject. Clients cannot send it, in any spelling.
     pub user_header: HeaderName,
@@ -49,14 +49,15 @@ impl Default for EnforcementConfig {
 }
 
 impl EnforcementConfig {
-    /// Whether a request with this target, `path[?query]` as its octets came, needs no token.
+    /// Whether a request with this target needs no token. The target is `path[?query]` in the octets that were
+    /// received.
     #[must_use]
     pub fn is_public(&self, target: &[u8]) -> bool {
         !self.public_paths.is_empty()
             && target::path(target).is_some_and(|path| self.public_paths.iter().any(|public| public.covers(&path)))
     }
 
-    /// Whether a request with this target needs no token, where the target was parsed and is passed on as parsed.
+    /// Whether a request with this parsed target needs no token. It must be passed on as it was parsed.
     pub fn is_public_uri(&self, uri: &Uri) -> bool {
         uri.path_and_query().is_some_and(|target| self.is_public(target.as_str().as_bytes()))
     }
@@ -66,20 +67,20 @@ impl EnforcementConfig {
         self.public_websockets || !list_contains(headers, &UPGRADE, "websocket")
     }
 
-    /// The address that the upstream is told for a client.
+    /// Returns the address that the upstream is told for a client.
     pub fn reported_address(&self, address: IpAddr) -> IpAddr {
         self.loopback_as.filter(|_| address.is_loopback()).unwrap_or(address)
     }
 }
 
-/// A path that needs no token: exactly this one, or everything below it where it ends with a slash.
+/// A path that needs no token: exactly this path, or everything below it if it ends with a slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicPath(pub String);
 
 impl PublicPath {
-    /// Whether a request's target, `path[?query]` as its octets came, is for this path, after `%xx` is decoded. A target
-    /// that servers read differently never is: one with a fragment, dot segments, empty segments, encoded slashes or
-    /// percent signs, backslashes, or octets that no target has.
+    /// Whether a request's target is for this path, after `%xx` is decoded. The target is `path[?query]` in the octets
+    /// that were received. A target that servers read differently never matches: one with a fragment, dot segments,
+    /// empty segments, encoded slashes or percent signs, backslashes, or octets that no target may have.
     #[must_use]
     pub fn matches(&self, target: &[u8]) -> bool {
         target::path(target).is_some_and(|path| self.covers(&path))

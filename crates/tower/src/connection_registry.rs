@@ -1,8 +1,9 @@
-//! Connections that last: each is held to its session for as long as it is open.
+//! The registry of connections that outlive a request. Each is held to its session for as long as it is open.
 //!
-//! One entry per session, however many connections it has, and one task for all of them. News of changes makes it
-//! look at once; that it looks at least every 5 s is what can be relied on. An expiry is met by the store's clock. What
-//! a look comes to is the domain's verdict ([`Sessions::check_active`]).
+//! There is one entry per session, however many connections it has, and one task for all of them. The task rechecks a
+//! session when the store reports a change, and at least every 5 s: that interval is the guarantee. It also rechecks
+//! when the session expires, by the store's clock. The domain decides whether the session is active
+//! ([`Sessions::check_active`]).
 
 mod rechecks;
 
@@ -19,25 +20,25 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How soon after a session's first connection it is looked at again: an end that came between its verification and
-/// its registration was news to nobody.
+/// The delay of the first recheck after a session's first connection. No event reports an end between the verification
+/// and the registration.
 const FIRST_RECHECK: Duration = Duration::from_millis(150);
-/// Activity is noted no more often than this.
+/// The shortest time between two records of activity, in milliseconds.
 const ACTIVITY_INTERVAL: u64 = 1_000;
 
-/// Why a connection must end.
+/// The reason why a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// Its session no longer holds.
+    /// The session is no longer active.
     Ended(Refusal),
-    /// For longer than the grace nobody could tell whether its session holds.
+    /// The sessions could not be read for longer than the grace period.
     StoreLost,
-    /// The gateway stops.
+    /// The server is stopping.
     Shutdown,
 }
 
 impl CloseReason {
-    /// The WebSocket close code: 4401, 1013 (try again later) or 1001 (going away).
+    /// Returns the WebSocket close code: 4401, 1013 (try again later) or 1001 (going away).
     #[must_use]
     pub const fn close_code(self) -> u16 {
         match self {
@@ -47,7 +48,7 @@ impl CloseReason {
         }
     }
 
-    /// The reason in the close frame: for an ended session its stable code.
+    /// Returns the reason for the close frame: for an ended session its stable code.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -58,7 +59,7 @@ impl CloseReason {
     }
 }
 
-/// How much is being watched.
+/// The numbers of sessions and connections in a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionCounts {
     /// Sessions with at least one connection, or that had one a moment ago.
@@ -67,7 +68,7 @@ pub struct ConnectionCounts {
     pub connections: usize,
 }
 
-/// The registry of live connections.
+/// The registry of connections that outlive a request.
 pub struct ConnectionRegistry {
     shared: Arc<Shared>,
 }
@@ -75,9 +76,9 @@ pub struct ConnectionRegistry {
 struct Shared {
     sessions: Arc<Sessions>,
     state: Mutex<State>,
-    /// There is something urgent to look at.
+    /// Notified when a session is to be rechecked at once.
     wake: Notify,
-    /// Nobody needs the driver any more.
+    /// Cancelled when the registry is dropped, which ends its tasks.
     closed: CancellationToken,
     started: AtomicBool,
     grace: AtomicU64,
@@ -87,28 +88,28 @@ struct Shared {
 #[derive(Default)]
 struct State {
     entries: HashMap<SessionId, TrackedSession>,
-    /// When each session may end by the clock alone, soonest first.
+    /// The times at which sessions may end by the clock alone, soonest first.
     deadlines: BTreeSet<(Timestamp, SessionId)>,
-    /// When each is to be looked at, soonest first.
+    /// The times at which sessions are to be rechecked, soonest first.
     rechecks: BTreeSet<(Instant, SessionId)>,
-    /// Those to look at now.
+    /// The sessions to recheck at once.
     queued_now: VecDeque<SessionId>,
-    /// What every new connection is told, once nothing is watched any more.
+    /// The reason with which every new connection is closed, once the registry has shut down.
     closed_with: Option<CloseReason>,
-    /// Whether connections are told to end, and those that finish something are watched until then.
+    /// Whether a shutdown has begun. Connections that still finish something stay registered.
     stopping: bool,
 }
 
 struct TrackedSession {
     entry: Arc<SessionEntry>,
-    /// As it was last read.
+    /// The session as it was last read.
     session: Session,
-    /// Since when it cannot be read.
+    /// The time since which the session cannot be read.
     unreadable_since: Option<Instant>,
     deadline: Timestamp,
     next_recheck: Instant,
     recheck_state: RecheckState,
-    /// Among the urgent.
+    /// Whether the session is in the queue to be rechecked at once.
     queued: bool,
 }
 
@@ -117,21 +118,21 @@ enum RecheckState {
     Idle,
     /// A recheck is in progress.
     Running,
-    /// A recheck is in progress, and something happened since it began.
+    /// A recheck is in progress, and the session may have changed since it began.
     Stale,
 }
 
-/// What a session's connections see of it.
+/// The part of a registered session that its connections share.
 struct SessionEntry {
     id: SessionId,
     close_reason: OnceLock<CloseReason>,
     closed: CancellationToken,
-    /// From this instant (milliseconds) on nothing passes until it was looked at again.
+    /// The time, in milliseconds since 1970, from which nothing passes until the session was rechecked.
     deadline: AtomicU64,
     /// Notified after each recheck.
     rechecked: Notify,
     connections: AtomicUsize,
-    /// When activity was last noted (milliseconds).
+    /// The time at which activity was last recorded, in milliseconds since 1970.
     activity_noted: AtomicU64,
 }
 
@@ -149,7 +150,7 @@ impl SessionEntry {
     }
 
     fn close(&self, close_reason: CloseReason) {
-        // The first reason stands.
+        // The first reason is kept.
         let _ = self.close_reason.set(close_reason);
         self.closed.cancel();
         self.rechecked.notify_waiters();
@@ -162,8 +163,8 @@ impl SessionEntry {
 }
 
 impl ConnectionRegistry {
-    /// A registry over these use cases. `grace` is how long connections stay while the store cannot be read, counted
-    /// from the first look that found it so.
+    /// Makes a registry. `grace` is how long connections stay open while the store cannot be read, counted from the
+    /// first recheck that failed.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, grace: Duration) -> Self {
         let shared = Shared {
@@ -178,13 +179,13 @@ impl ConnectionRegistry {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Goes by another grace from now on.
+    /// Replaces the grace period.
     pub fn set_grace(&self, grace: Duration) {
         self.shared.grace.store(millis(grace), Ordering::Relaxed);
     }
 
-    /// Watches a connection that was admitted with this session, just verified, until the guard is dropped. Cheap
-    /// enough for every request. Must be called within a tokio runtime.
+    /// Registers a connection of this session, which was just verified, until the guard is dropped. It is cheap enough
+    /// for every request. Must be called within a tokio runtime.
     #[must_use]
     pub fn register(&self, session: &Session) -> ConnectionGuard {
         if !self.shared.started.swap(true, Ordering::AcqRel) {
@@ -195,8 +196,8 @@ impl ConnectionRegistry {
         ConnectionGuard { shared: Arc::clone(&self.shared), entry }
     }
 
-    /// Tells every connection to end, and each that comes later, with [`CloseReason::Shutdown`]. What is finished after that
-    /// is held to its session all the same: [`ConnectionGuard::aborted`].
+    /// Closes every connection with [`CloseReason::Shutdown`], and every one that is registered later. A connection
+    /// that still finishes something is held to its session until then: [`ConnectionGuard::aborted`].
     pub fn shut_down(&self) {
         let mut state = self.shared.state.lock();
         state.stopping = true;
@@ -205,7 +206,7 @@ impl ConnectionRegistry {
         }
     }
 
-    /// How much is being watched.
+    /// The numbers of sessions and connections in a registry.
     #[must_use]
     pub fn counts(&self) -> ConnectionCounts {
         ConnectionCounts {
@@ -225,13 +226,14 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The first instant at which the clock alone may end a session. When to ask, never the answer.
+/// Returns the first instant at which the clock alone may end a session. It says when to recheck; the domain decides
+/// the outcome.
 fn deadline_of(session: &Session) -> Timestamp {
     session.idle_at().map_or(session.expires_at, |idle| idle.min(session.expires_at))
 }
 
 impl Shared {
-    /// Ends everything, since nobody watches any more.
+    /// Closes every connection, because nothing will recheck them any more.
     fn close_all(&self) {
         let mut state = self.state.lock();
         state.closed_with = Some(CloseReason::Shutdown);
@@ -243,14 +245,14 @@ impl Shared {
         state.queued_now.clear();
     }
 
-    /// Looks at a session as soon as can be.
+    /// Schedules a recheck of a session at once.
     fn schedule_recheck(&self, id: SessionId) {
         if self.state.lock().schedule_now(id) {
             self.wake.notify_one();
         }
     }
 
-    /// Looks at every session as soon as can be.
+    /// Schedules a recheck of every session at once.
     fn schedule_recheck_all(&self) {
         let mut state = self.state.lock();
         let ids: Vec<SessionId> = state.entries.keys().copied().collect();
@@ -293,7 +295,7 @@ impl State {
         Arc::clone(&tracked.entry)
     }
 
-    /// Has a session looked at as soon as can be; false where it is not watched, or in the queue already.
+    /// Queues a session to be rechecked at once. Returns false if it is not registered or already in the queue.
     fn schedule_now(&mut self, id: SessionId) -> bool {
         let Some(tracked) = self.entries.get_mut(&id).filter(|tracked| !tracked.queued) else { return false };
         tracked.queued = true;
@@ -301,7 +303,7 @@ impl State {
         true
     }
 
-    /// Watches a session no longer.
+    /// Removes a session from the registry.
     fn remove(&mut self, id: SessionId) -> Option<TrackedSession> {
         let tracked = self.entries.remove(&id)?;
         self.deadlines.remove(&(tracked.deadline, id));
@@ -326,14 +328,14 @@ impl State {
     }
 }
 
-/// A connection that is watched; dropped, it is no longer.
+/// A registered connection. Dropping the guard unregisters it.
 pub struct ConnectionGuard {
     shared: Arc<Shared>,
     entry: Arc<SessionEntry>,
 }
 
 impl ConnectionGuard {
-    /// Whose connection it is.
+    /// Returns the session that the connection belongs to.
     #[must_use]
     pub fn session(&self) -> SessionId {
         self.entry.id
@@ -348,8 +350,8 @@ impl ConnectionGuard {
         }
     }
 
-    /// Resolves when the connection may not even finish what it has begun: as [`ConnectionGuard::closed`], but not where the
-    /// gateway only stops.
+    /// Resolves when the connection may not even finish what it has begun. Unlike [`ConnectionGuard::closed`], it does
+    /// not resolve when the server only stops.
     pub fn aborted(&self) -> impl Future<Output = CloseReason> + Send + use<> {
         let entry = Arc::clone(&self.entry);
         async move {
@@ -365,7 +367,7 @@ impl ConnectionGuard {
         }
     }
 
-    /// Whether data may pass at this instant without asking further. Where not, [`ConnectionGuard::check_open`] asks.
+    /// Whether data may pass now, as far as is known. If this is false, [`ConnectionGuard::check_open`] finds out.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.entry.close_reason.get().is_none() && self.before_deadline()
@@ -375,10 +377,10 @@ impl ConnectionGuard {
         self.shared.sessions.now().as_millis() < self.entry.deadline.load(Ordering::Acquire)
     }
 
-    /// Whether data may pass now. Where the clock may have ended the session, the answer waits for a look at it.
+    /// Checks whether data may pass now. If the clock may have ended the session, it waits for a recheck.
     ///
     /// # Errors
-    /// [`CloseReason`]: nothing may pass any more.
+    /// [`CloseReason`] if nothing may pass any more.
     pub async fn check_open(&self) -> Result<(), CloseReason> {
         loop {
             let rechecked = self.entry.rechecked.notified();
@@ -395,7 +397,7 @@ impl ConnectionGuard {
         }
     }
 
-    /// Counts use of the session; at most once a second, however often it is called. Only after [`ConnectionGuard::check_open`].
+    /// Records use of the session, at most once a second. To be called only after [`ConnectionGuard::check_open`].
     pub fn note_activity(&self) {
         let now = self.shared.sessions.now().as_millis();
         let activity_noted = self.entry.activity_noted.load(Ordering::Relaxed);
@@ -408,7 +410,7 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        // The driver forgets a session without connections when it next comes by.
+        // The next recheck removes a session without connections.
         self.entry.connections.fetch_sub(1, Ordering::Relaxed);
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }

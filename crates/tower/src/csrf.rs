@@ -1,5 +1,5 @@
-//! Whether a browser sent a request on behalf of a page of this very host. A cookie goes along with whatever any page
-//! asks for, so where a cookie is all that speaks for a request, the page has to be ours.
+//! The check against cross-site request forgery. A browser sends a cookie with every request, whichever site's page
+//! asked for it. So a request that only a cookie authenticates must come from a page of this host.
 
 use http::header::{ACCEPT, HOST, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::request::Parts;
@@ -7,23 +7,24 @@ use http::{HeaderMap, Method};
 
 use super::problem::Problem;
 
-/// Who asked, as far as the browser says.
+/// The origin of a request, as far as the browser tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOrigin {
-    /// A page of this host.
+    /// A page of this host sent the request.
     SameOrigin,
-    /// A page of another.
+    /// A page of another host sent the request.
     CrossOrigin,
-    /// The person, by the address bar or a bookmark.
+    /// The person sent the request, by the address bar or a bookmark.
     UserInitiated,
-    /// It does not say: no browser of this decade, or no browser.
+    /// The request does not tell: the client is an old browser or not a browser.
     Unknown,
 }
 
-/// Who asked. `host` is the name that the client used for this server, `secure` whether it is known to have come over TLS.
+/// Returns the origin of a request. `host` is the name that the client used for this server, `secure` whether it is
+/// known to have come over TLS.
 pub fn request_origin(headers: &HeaderMap, host: Option<&str>, secure: bool) -> RequestOrigin {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("null"));
-    // What the browser concluded itself cannot be set by a page.
+    // A page cannot set this field: the browser does.
     match text("sec-fetch-site") {
         Some("same-origin") => return RequestOrigin::SameOrigin,
         Some("none") => return RequestOrigin::UserInitiated,
@@ -37,8 +38,9 @@ pub fn request_origin(headers: &HeaderMap, host: Option<&str>, secure: bool) -> 
     }
 }
 
-/// Whether `origin` (`https://example.org:8443`) is the one of `host` (`example.org:8443`). Who came over TLS did not
-/// come from a page that came in clear. The other way round a proxy may have taken the TLS off.
+/// Whether `origin` (`https://example.org:8443`) is the origin of `host` (`example.org:8443`). A client that came over
+/// TLS does not come from a page that was loaded over plain HTTP. The other way round is possible: a proxy may have
+/// terminated TLS.
 fn is_origin_of(origin: &str, host: &str, secure: bool) -> bool {
     let (port, authority) = match (origin.strip_prefix("http://"), origin.strip_prefix("https://")) {
         (Some(_), _) if secure => return false,
@@ -50,7 +52,8 @@ fn is_origin_of(origin: &str, host: &str, secure: bool) -> bool {
     !authority.is_empty() && plain(authority) == plain(host)
 }
 
-/// The name that the client used for this server: of the request line (HTTP/2, absolute form), else the `Host` header.
+/// Returns the name that the client used for this server: from the request line (HTTP/2, absolute form), else from the
+/// `Host` header.
 pub fn host(parts: &Parts) -> Option<&str> {
     match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
@@ -58,14 +61,14 @@ pub fn host(parts: &Parts) -> Option<&str> {
     }
 }
 
-/// Whether a request may change something, or opens a connection on which it may. Proxies that ask about a WebSocket
-/// keep `Upgrade` to themselves, and pass on what else a WebSocket has.
+/// Whether a request may change something, or opens a connection on which it may. Proxies that ask about a WebSocket do
+/// not pass `Upgrade` on, but they do pass on the other fields of a WebSocket.
 pub fn may_change_state(method: &Method, headers: &HeaderMap) -> bool {
     let opens = [UPGRADE, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION];
     !method.is_safe() || opens.iter().any(|name| headers.contains_key(name))
 }
 
-/// Refuses a change that only a cookie speaks for, unless a page of ours asked for it.
+/// Refuses a change that only a cookie authenticates, unless a page of this host asked for it.
 ///
 /// # Errors
 /// [`Problem::Forbidden`].
@@ -80,7 +83,7 @@ pub fn check(headers: &HeaderMap, host: Option<&str>, secure: bool) -> Result<()
     ))
 }
 
-/// Whether a browser asks for a page to show, and not a script of a page for data.
+/// Whether a browser asks for a page to show. A script of a page that asks for data does not.
 pub fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
     if ![Method::GET, Method::HEAD].contains(method) {
         return false;
@@ -134,7 +137,7 @@ mod tests {
             (&clear, false, RequestOrigin::SameOrigin),
             (&clear, true, RequestOrigin::CrossOrigin),
             (&tls, true, RequestOrigin::SameOrigin),
-            // A proxy in front took the TLS off.
+            // A proxy in front terminated TLS.
             (&tls, false, RequestOrigin::SameOrigin),
         ] {
             assert_eq!(request_origin(headers, Some("a:8470"), secure), expected, "{headers:?}, over TLS: {secure}");

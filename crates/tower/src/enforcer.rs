@@ -21,7 +21,8 @@ use super::response_guard::ResponseGuards;
 /// How often recorded activity is written to the store.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Enforces the rules of sessions: the use cases, the settings in force, the counters, and every open connection.
+/// Enforces the rules of sessions on requests and connections. It holds the use cases, the settings in force, the
+/// counts of failed attempts, and every open connection.
 pub struct Enforcer {
     config: ArcSwap<EnforcementConfig>,
     observer: Arc<dyn Observer>,
@@ -33,13 +34,13 @@ pub struct Enforcer {
 }
 
 impl Enforcer {
-    /// Makes an enforcer over these use cases, which nobody observes.
+    /// Makes an enforcer of these sessions without an observer.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, config: EnforcementConfig) -> Arc<Self> {
         Self::with_observer(sessions, config, Arc::new(()))
     }
 
-    /// Makes an enforcer over these use cases that tells an observer what it does.
+    /// Makes an enforcer of these sessions that reports to an observer.
     #[must_use]
     pub fn with_observer(sessions: Arc<Sessions>, config: EnforcementConfig, observer: Arc<dyn Observer>) -> Arc<Self> {
         let connections = ConnectionRegistry::new(Arc::clone(&sessions), config.store_loss_grace);
@@ -55,18 +56,18 @@ impl Enforcer {
         })
     }
 
-    /// The use cases that the enforcer was made over.
+    /// Returns the use cases that the enforcer was made with.
     #[must_use]
     pub const fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
     }
 
-    /// Tells the observer the outcome of a request that this enforcer did not decide on.
+    /// Reports the outcome of a request that this enforcer did not decide on.
     pub fn record_outcome(&self, outcome: Outcome) {
         self.observer.on_request(outcome);
     }
 
-    /// Tells the observer of a request that is answered with a problem that this enforcer did not return.
+    /// Reports a request that is answered with a problem which this enforcer did not return.
     pub fn record_problem(&self, problem: &Problem) {
         observe_problem(&*self.observer, problem);
     }
@@ -75,13 +76,13 @@ impl Enforcer {
         &*self.observer
     }
 
-    /// The registry of the connections that outlive a request.
+    /// Returns the registry of the connections that outlive a request.
     #[must_use]
     pub fn connections(&self) -> &ConnectionRegistry {
         self.guards.connections()
     }
 
-    /// The guards of request and response bodies.
+    /// Returns the guards of request and response bodies.
     pub const fn guards(&self) -> &Arc<ResponseGuards> {
         &self.guards
     }
@@ -98,23 +99,23 @@ impl Enforcer {
         self.config.store(Arc::new(config));
     }
 
-    /// The counts of failed attempts, by purpose and address.
+    /// Returns the counts of failed attempts, by purpose and address.
     pub const fn lockouts(&self) -> &Lockouts {
         &self.lockouts
     }
 
-    /// The recorder of where sessions are used from.
+    /// Returns the recorder of where sessions are used from.
     pub(crate) const fn client_recorder(&self) -> &ClientRecorder {
         &self.client_recorder
     }
 
-    /// The background tasks that a shutdown waits for.
+    /// Returns the background tasks that a shutdown waits for.
     pub const fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    /// Writes recorded activity to the store every second until `end` is ready, and then what is left. A failure denies
-    /// nobody: the activity is kept for the next time. Runs beside the server, once per enforcer.
+    /// Writes recorded activity to the store every second until `end` is ready, and then the rest. If the store fails,
+    /// no request is refused: the activity is kept and written later. Runs beside the server, once per enforcer.
     pub async fn run_flush_loop(&self, end: impl Future<Output = ()>) {
         let mut end = pin!(end);
         let (mut failing, mut last) = (false, false);
@@ -136,8 +137,8 @@ impl Enforcer {
         }
     }
 
-    /// Counts a refused token where it may be a guess, and returns what its client is told. The same `fingerprint` again
-    /// is no other guess.
+    /// Counts a refused token that may be a guess, and returns the problem that its client gets. A token with a
+    /// `fingerprint` that was counted before does not count again.
     pub fn count_refusal(
         &self,
         scope: LockoutScope,

@@ -1,23 +1,23 @@
-//! What another proxy says of the request that it asks about: its target and its method.
+//! What another proxy says about the request that it asks about: its target and its method.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 use super::config::EnforcementConfig;
 use super::request::target;
 
-/// Headers in which a proxy names what its client asked for. Each that is there has to name a public path, since
-/// clients can send those that their proxy does not set.
+/// Header fields in which a proxy names the target that its client asked for. Each one that is present has to name a
+/// public path, because clients can send the ones that their proxy does not set.
 pub const TARGET_HEADERS: [&str; 4] = ["x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-uri"];
 /// Headers in which a proxy names the method that its client used.
 const METHOD_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("x-original-method"), HeaderName::from_static("x-forwarded-method")];
 
-/// How much is known of a target that a proxy appended to its own path.
+/// How much is known about a target that a proxy appended to its own path.
 #[derive(Clone, Copy)]
 pub enum AppendedTarget<'a> {
-    /// All of it.
+    /// The whole target.
     Whole(&'a str),
-    /// There may have been more.
+    /// The target may have had more.
     Partial,
 }
 
@@ -37,7 +37,7 @@ pub fn is_public(headers: &HeaderMap, appended: Option<AppendedTarget<'_>>, conf
     appended && named.all(public)
 }
 
-/// The method that the client used: the most dangerous of those that are named.
+/// Returns the method that the client used: if several are named, one that is not safe.
 pub fn client_method<B>(request: &Request<B>) -> Method {
     let named = METHOD_HEADERS.into_iter().flat_map(|name| request.headers().get_all(name));
     let mut methods = named.map(|value| Method::from_bytes(value.as_bytes()).unwrap_or(Method::POST));

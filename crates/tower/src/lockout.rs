@@ -1,5 +1,6 @@
-//! Failed attempts, counted per address: whoever guesses is told to wait. What is right is let in all the same, since
-//! several people may share an address; so a lock changes what wrong attempts are told, and nothing else.
+//! Lock-out: failed attempts are counted per address, and a client that guesses is told to wait. A valid token is
+//! accepted all the same, because several people may share an address. So a lock-out changes only the response to
+//! invalid attempts.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -10,27 +11,29 @@ use parking_lot::Mutex;
 
 use super::request::peer::Peer;
 
-/// So many failures of a client in [`WINDOW`] are answered as what they are.
+/// The failures of one client in [`WINDOW`] that do not lock it out.
 const MAX_FAILURES: u8 = 10;
-/// So many through one proxy, whatever addresses it names: it may only pass on what its clients say.
+/// The failures through one proxy that do not lock it out, whatever client addresses it names: it may only pass on what
+/// its clients say.
 const MAX_FAILURES_PER_PROXY: u8 = 100;
 const WINDOW: Duration = Duration::from_secs(60);
-/// How long further failures are then answered with 429.
+/// How long further failures are answered with 429.
 const LOCKOUT_TIME: Duration = Duration::from_secs(300);
-/// Locks, so that threads seldom meet.
+/// The number of shards, each with its own lock, so that threads seldom wait for each other.
 const SHARDS: usize = 16;
-/// Addresses remembered per shard, about 150 bytes each. When it is full, whoever failed longest ago is forgotten.
+/// The most addresses per shard, about 150 bytes each. When a shard is full, the addresses that failed longest ago are
+/// dropped.
 const ADDRESSES_PER_SHARD: usize = 4096;
 
-/// The failures of clients, apart for each purpose, so that none locks another.
+/// The failures of clients. Each purpose counts separately, so that failures in one do not lock out another.
 pub struct Lockouts {
-    /// Tokens shown with requests.
+    /// Tokens that requests present.
     tokens: GuessCounter,
     /// Tokens pasted into the login page.
     forms: GuessCounter,
     /// The enrolment secret.
     pub enrolment: GuessCounter,
-    /// Tells tokens apart without keeping any.
+    /// Makes fingerprints that tell tokens apart without storing them.
     fingerprints: RandomState,
 }
 
@@ -40,7 +43,7 @@ impl Lockouts {
         Self { tokens, forms, enrolment, fingerprints: RandomState::new() }
     }
 
-    /// The counter of a scope.
+    /// Returns the counter of a scope.
     pub(super) const fn of(&self, scope: LockoutScope) -> &GuessCounter {
         match scope {
             LockoutScope::Tokens => &self.tokens,
@@ -48,14 +51,14 @@ impl Lockouts {
         }
     }
 
-    /// What tells a text from others.
+    /// Returns a fingerprint of a text.
     pub fn fingerprint(&self, text: &[u8]) -> u32 {
-        // Half of it tells ten texts apart.
+        // 32 bits are enough to tell ten texts apart.
         self.fingerprints.hash_one(text) as u32
     }
 }
 
-/// What a token was presented for. Guesses count apart.
+/// The purpose for which a token was presented. Each purpose counts separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockoutScope {
     /// A request.
@@ -64,7 +67,7 @@ pub enum LockoutScope {
     LoginForm,
 }
 
-/// FailureCounter of one purpose: by the client's address, and by the proxy that names it, where there is one.
+/// The failures of one purpose, by the client's address, and by the address of the proxy if there is one.
 pub struct GuessCounter {
     clients: FailureCounter,
     proxies: FailureCounter,
@@ -78,7 +81,8 @@ impl GuessCounter {
         }
     }
 
-    /// Counts a guess. How long whoever made it is locked out, if it is. The same `print` again is no other guess.
+    /// Counts a guess, and returns how long its client is locked out, if it is. A `fingerprint` that was counted before
+    /// does not count again.
     pub fn record(&self, peer: &Peer, fingerprint: Option<u32>) -> Option<Duration> {
         match self.clients.record(peer.address, fingerprint) {
             FailureOutcome::Duplicate => None,
@@ -89,19 +93,19 @@ impl GuessCounter {
     }
 }
 
-/// What became of a failure.
+/// The result of counting a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureOutcome {
-    /// It was counted before.
+    /// The failure was counted before.
     Duplicate,
-    /// It counts.
+    /// The failure was counted.
     Counted,
-    /// It is one too many: for so long.
+    /// The address is locked out for this time.
     Locked(Duration),
 }
 
 impl FailureOutcome {
-    /// How long its address is locked out, if it is.
+    /// Returns how long the address is locked out, if it is.
     pub const fn locked(self) -> Option<Duration> {
         match self {
             Self::Locked(remaining) => Some(remaining),
@@ -110,14 +114,14 @@ impl FailureOutcome {
     }
 }
 
-/// What is known of one address.
+/// The failures of one address.
 #[derive(Clone, Copy)]
 struct Record {
-    /// FailureCounter since `since`.
+    /// The number of failures since `since`.
     count: u8,
     since: Instant,
     locked_until: Option<Instant>,
-    /// What the first of them showed; 0 where that does not matter.
+    /// The fingerprints of the first failures; 0 for a failure without one.
     fingerprints: [u32; MAX_FAILURES as usize],
 }
 
@@ -126,37 +130,37 @@ impl Record {
         Self { count: 0, since, locked_until: None, fingerprints: [0; MAX_FAILURES as usize] }
     }
 
-    /// The last instant at which it means anything.
+    /// Returns the last instant at which the record matters.
     fn relevant_until(&self) -> Instant {
         self.locked_until.unwrap_or(self.since + WINDOW)
     }
 }
 
-/// FailureCounter per address, IPv6 by /64. Bounded: at most 65,536 addresses.
+/// Counts failures per address, and per /64 for IPv6. It holds at most 65,536 addresses.
 pub struct FailureCounter {
     limit: u8,
     shards: [Mutex<HashMap<u64, Record>>; SHARDS],
 }
 
 impl FailureCounter {
-    /// So many in a minute lock nobody.
+    /// Makes a counter that allows this many failures in [`WINDOW`].
     fn with_limit(limit: u8) -> Self {
         Self { limit, shards: Default::default() }
     }
 
-    /// Those of operators, by the address at the other end of their connection.
+    /// Makes the counter for operators, by the address at the other end of their connection.
     pub fn for_operators() -> Self {
         Self::with_limit(MAX_FAILURES)
     }
 
-    /// Counts a failure, unless one with the same `print` has been counted.
+    /// Counts a failure, unless one with the same fingerprint was counted before.
     pub fn record(&self, address: IpAddr, fingerprint: Option<u32>) -> FailureOutcome {
         self.record_at(address, fingerprint, Instant::now())
     }
 
     fn record_at(&self, address: IpAddr, fingerprint: Option<u32>, now: Instant) -> FailureOutcome {
         let address_key = address_key(address);
-        // 0 stands for none.
+        // 0 means no fingerprint.
         let fingerprint = fingerprint.map_or(0, |fingerprint| fingerprint.max(1));
         let mut shard = self.shard(address_key).lock();
         if shard.len() >= ADDRESSES_PER_SHARD && !shard.contains_key(&address_key) {
@@ -186,7 +190,8 @@ impl FailureCounter {
     }
 }
 
-/// An IPv4 address, or the network half of an IPv6 one, since a household has 2^64 of those.
+/// Returns the key of an address: an IPv4 address, or the network half of an IPv6 address, because one household has
+/// 2^64 of those.
 fn address_key(address: IpAddr) -> u64 {
     match address.to_canonical() {
         // No client has an IPv6 address below fe00::/16.
@@ -195,7 +200,7 @@ fn address_key(address: IpAddr) -> u64 {
     }
 }
 
-/// Forgets what no longer matters, or else the eighth that matters for the shortest time.
+/// Drops the records that no longer matter. If there are none, it drops the eighth that matters for the shortest time.
 fn forget_some(shard: &mut HashMap<u64, Record>, now: Instant) {
     shard.retain(|_, record| record.relevant_until() > now);
     if shard.len() >= ADDRESSES_PER_SHARD {

@@ -1,5 +1,5 @@
-//! Everything that the gateway answers instead of doing as asked: one exhaustive match from what went wrong to status,
-//! headers and body (RFC 9457 problem details; RFC 6750 challenges).
+//! Problems: the responses to requests that are not done. One exhaustive match turns each error into a status, header
+//! fields and a body (RFC 9457 problem details, RFC 6750 challenges).
 
 use std::time::Duration;
 
@@ -14,55 +14,55 @@ use tenure_service::{ResolveError, VerifyError, WriteError};
 
 use super::request::cookie::ClearCookie;
 
-/// Why a token was not accepted.
+/// The reason why a token was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenRejection {
-    /// There was none.
+    /// The request had no token.
     Missing,
-    /// It does not hold.
+    /// The token is not valid.
     Token(Refusal),
-    /// The same, and a browser's cookie carries it.
+    /// The token is not valid, and a browser's cookie carries it.
     Cookie(Refusal),
 }
 
-/// A request that is not done.
+/// The reason why a request is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// No token, or one that does not hold: 401 with a challenge.
+    /// The token is missing or not valid: 401 with a challenge.
     Unauthorized(TokenRejection),
-    /// An operator's or an enrolling client's secret is missing or wrong: 401.
+    /// The secret of an operator or of an enrolling client is missing or wrong: 401.
     Secret,
-    /// The request makes no sense as it stands: 400.
+    /// The request is invalid: 400.
     BadRequest(String),
-    /// Not allowed for whoever asks: 403.
+    /// The client may not do this: 403.
     Forbidden(String),
-    /// There is no such thing here: 404.
+    /// There is no such resource: 404.
     NotFound(String),
-    /// Not with this method: 405.
+    /// The resource does not support the method: 405.
     MethodNotAllowed,
-    /// Changed by somebody else meanwhile: 409.
+    /// The request conflicts with the state of the resource: 409.
     Conflict(String),
-    /// A body of a type that is not read here: 415.
+    /// The body has a media type that is not supported: 415.
     MediaType(String),
-    /// A body or a header is larger than what is taken: 413 or 431.
+    /// The body or the header is too large: 413.
     TooLarge(String),
-    /// Too many failures, or too many calls, from there: 429 with the seconds to wait.
+    /// The client made too many failed attempts or too many calls: 429, with the seconds to wait.
     TooMany(u64),
-    /// The sessions cannot be read, or not changed: 503, never 401.
+    /// The sessions cannot be read or changed: 503, never 401.
     Store(String),
-    /// Done, or perhaps done, but not known to be safe: 500 that says so.
+    /// The change may have been made, but that is not certain: 500, which says so.
     Uncertain(String),
-    /// The upstream cannot be reached or talks nonsense: 502.
+    /// The upstream cannot be reached, or its response is invalid: 502.
     BadGateway(String),
-    /// The upstream does not answer in time: 504.
+    /// The upstream does not respond in time: 504.
     GatewayTimeout(String),
-    /// A fault of the gateway itself: 500.
+    /// The server itself failed: 500.
     Internal(String),
 }
 
 impl Problem {
-    /// Too many failures: to be tried again after so long.
+    /// Makes a [`Problem::TooMany`] with this time to wait.
     pub fn too_many(remaining: Duration) -> Self {
         Self::TooMany(remaining.as_secs().max(1))
     }
@@ -87,7 +87,7 @@ impl Problem {
         }
     }
 
-    /// The stable code; for a refused token the refusal's own.
+    /// Returns the stable code; for a refused token it is the refusal's code.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl Problem {
         }
     }
 
-    /// What happened and what to do, for a person.
+    /// Returns what happened and what to do, for a person.
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
@@ -135,7 +135,7 @@ impl Problem {
         }
     }
 
-    /// The challenge of RFC 6750 section 3: without an error code where there was no token at all.
+    /// Returns the challenge of RFC 6750 section 3. It has no error code if the request had no token at all.
     fn challenge(&self) -> Option<String> {
         match self {
             Self::Unauthorized(TokenRejection::Missing) | Self::Secret => Some("Bearer realm=\"tenure\"".to_owned()),
@@ -155,7 +155,7 @@ impl Problem {
     }
 }
 
-/// A problem as RFC 9457 writes it (`application/problem+json`).
+/// The body of a problem (RFC 9457, `application/problem+json`).
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProblemBody {
@@ -184,7 +184,7 @@ impl axum::response::IntoResponse for Problem {
 }
 
 impl Problem {
-    /// Why a token was refused, if one was.
+    /// Returns the reason why a token was refused, if one was.
     pub const fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Unauthorized(TokenRejection::Token(refusal) | TokenRejection::Cookie(refusal)) => Some(*refusal),
@@ -192,7 +192,7 @@ impl Problem {
         }
     }
 
-    /// The same where a browser's cookie carries the token that does not hold.
+    /// Returns the same problem, for a token that a browser's cookie carries if `in_cookie`.
     pub fn with_cookie(self, in_cookie: bool) -> Self {
         match self {
             Self::Unauthorized(TokenRejection::Token(refusal)) if in_cookie => {
@@ -202,7 +202,7 @@ impl Problem {
         }
     }
 
-    /// Marks an answer as one to a request whose cookie is of a session that is over.
+    /// Marks a response if it answers a request whose cookie is of a session that has ended.
     pub fn mark_response<B>(&self, response: &mut Response<B>) {
         if matches!(self, Self::Unauthorized(TokenRejection::Cookie(refusal)) if refusal.is_final()) {
             response.extensions_mut().insert(ClearCookie);
@@ -253,7 +253,7 @@ impl From<Refusal> for Problem {
 impl From<WriteError> for Problem {
     fn from(error: WriteError) -> Self {
         match error {
-            // Where the store is stays between operators and the log.
+            // Clients are not told where the store is; the log is.
             WriteError::Store(error) => {
                 tracing::error!(%error, "the store failed");
                 Self::Store("the sessions cannot be read at the moment: try again".to_owned())

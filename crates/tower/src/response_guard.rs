@@ -1,12 +1,12 @@
-//! The guard of an exchange: a request and its response, both held to their session for as long as either is in progress,
-//! whether somebody reads or not.
+//! The guard of an exchange, which is a request and its response. Both are held to their session for as long as either
+//! is in progress, whether anything reads them or not.
 //!
 //! ```text
 //! client ──GuardedUpload──> upstream     each asks the exchange before it passes anything
 //! client <──GuardedBody──── upstream
 //!              exchange ──short for 50 ms──> registered (ConnectionGuard) ──session ended──> both ends dropped
 //! ```
-//! Most exchanges are done before there is anything to watch: until then they may do what their verification allowed.
+//! Most exchanges finish before they are registered. Until then, the verification of their token is enough.
 
 pub mod body;
 mod short_exchanges;
@@ -39,7 +39,7 @@ impl ResponseGuards {
         Self { connections, short: ShortExchanges::default() }
     }
 
-    /// The registry of the connections that outlive a request.
+    /// Returns the registry of the connections that outlive a request.
     pub const fn connections(&self) -> &ConnectionRegistry {
         &self.connections
     }
@@ -47,10 +47,10 @@ impl ResponseGuards {
 
 type Check = Pin<Box<dyn Future<Output = Result<(), CloseReason>> + Send>>;
 
-/// Which part of an exchange waits for its end.
+/// The part of an exchange that waits for the end of the session.
 #[derive(Clone, Copy)]
 pub enum Waiter {
-    /// Whoever waits for the head of the response.
+    /// The task that waits for the head of the response.
     ResponseHead,
     /// The request's body.
     RequestBody,
@@ -62,9 +62,9 @@ pub enum Waiter {
 #[derive(Default)]
 pub struct PendingCheck(Option<Check>);
 
-/// Something that is released when the session ends, though nobody reads it.
+/// Something that is dropped when the session ends, even if nothing reads it.
 pub trait Release: Send + Sync {
-    /// Drops what is held.
+    /// Drops the value.
     fn release(&self);
 }
 
@@ -74,7 +74,7 @@ pub trait Sever: Send + 'static {
     fn sever(&self);
 }
 
-/// The upstream of an exchange that has none: a service in the same process answers it.
+/// The upstream of an exchange that has none, because a service in the same process answers it.
 pub enum NoUpstream {}
 
 impl Sever for NoUpstream {
@@ -88,34 +88,34 @@ pub struct Exchange<U: Sever = NoUpstream> {
     guards: Arc<ResponseGuards>,
     state: Mutex<State<U>>,
     close_reason: OnceLock<CloseReason>,
-    /// Its slot among the short exchanges, or [`NOT_LISTED`].
+    /// The exchange's slot in the list of short exchanges, or [`NOT_LISTED`].
     slot: AtomicUsize,
-    /// It has lasted long enough to be guarded, or never will be.
+    /// Whether the exchange has lasted long enough to be registered, or needs no registration.
     is_long: AtomicBool,
-    /// Pieces of the request's body that have passed.
+    /// The number of pieces of the request's body that have passed.
     pieces: AtomicU64,
     wakers: [AtomicWaker; 3],
 }
 
 struct State<U> {
     guarding: Guarding,
-    /// The response has no end of its own, and so ends at shutdown.
+    /// Whether the response has no end of its own, and so ends at shutdown.
     endless: bool,
-    /// The shutdown has begun.
+    /// Whether the shutdown has begun.
     stopping: bool,
-    /// The upstream's connection, while the request's body goes there.
+    /// The upstream's connection, while the request's body is sent there.
     upstream: Option<U>,
-    /// Ends the client's stream or connection, while the response's body goes there.
+    /// Ends the client's stream or connection, while the response's body is sent there.
     client_stream: Option<CancellationToken>,
-    /// What else is released.
+    /// What else is dropped when the session ends.
     inner: Option<Weak<dyn Release>>,
 }
 
 enum Guarding {
-    /// Not yet: the exchange is short so far.
+    /// The exchange is not registered yet.
     Short(Box<Session>),
     Registered(Arc<ConnectionGuard>, #[expect(dead_code, reason = "ends the watching when it is dropped")] DropGuard),
-    /// There is no session.
+    /// The exchange has no session.
     Unguarded,
 }
 
@@ -123,7 +123,7 @@ enum Guarding {
 const COMPLETE: u64 = u64::MAX;
 
 impl<U: Sever> Exchange<U> {
-    /// An exchange that was admitted with this session, just verified; `None` where the path is public.
+    /// Makes an exchange of this session, which was just verified. It is `None` if the path is public.
     pub fn new(guards: &Arc<ResponseGuards>, session: Option<Session>) -> Arc<Self> {
         match session {
             Some(session) => {
@@ -135,7 +135,7 @@ impl<U: Sever> Exchange<U> {
         }
     }
 
-    /// An exchange that a guard held until now.
+    /// Makes an exchange that is already registered.
     pub fn with_guard(guards: &Arc<ResponseGuards>, guard: Option<ConnectionGuard>) -> Arc<Self> {
         let exchange = Self::with_guarding(guards, Guarding::Unguarded);
         if let Some(guard) = guard {
@@ -168,7 +168,7 @@ impl<U: Sever> Exchange<U> {
         tokio::spawn(async move {
             let watching = async {
                 match closed.await {
-                    // What has an end of its own may come to it, as long as its session is valid.
+                    // A body with an end of its own may reach it, as long as its session is active.
                     CloseReason::Shutdown if exchange.upgrade().is_some_and(|exchange| !exchange.on_shutdown()) => {
                         aborted.await
                     }
@@ -187,23 +187,23 @@ impl<U: Sever> Exchange<U> {
         });
     }
 
-    /// Takes note of the shutdown; true where it ends this exchange.
+    /// Records that the shutdown has begun. Returns whether it ends this exchange.
     fn on_shutdown(&self) -> bool {
         let mut state = self.state.lock();
         state.stopping = true;
         state.endless
     }
 
-    /// Ends both directions, whoever reads or does not.
+    /// Ends both directions, whether anything reads them or not.
     fn close(&self, reason: CloseReason) {
-        // The first reason stands.
+        // The first reason is kept.
         let _ = self.close_reason.set(reason);
         let inner = if reason == CloseReason::Shutdown {
-            // Its end is one that the client is to see.
+            // The client is to see a regular end.
             None
         } else {
             let mut state = self.state.lock();
-            // Under the lock, so that neither connection serves another exchange by now.
+            // Under the lock, so that neither connection can serve another exchange already.
             if let Some(upstream) = state.upstream.take() {
                 upstream.sever();
             }
@@ -226,8 +226,7 @@ impl<U: Sever> Exchange<U> {
         self.close_reason.get().map_or(Poll::Pending, |reason| Poll::Ready(*reason))
     }
 
-    /// Ready with whether something may pass now. Where the clock may have ended the session, the answer waits for a
-    /// recheck.
+    /// Ready with whether data may pass now. If the clock may have ended the session, it waits for a recheck.
     pub fn poll_check(&self, check: &mut PendingCheck, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         if !self.is_long() {
             return Poll::Ready(Ok(()));
@@ -249,12 +248,12 @@ impl<U: Sever> Exchange<U> {
         polled
     }
 
-    /// Whether it has lasted long enough to be guarded, or never will be.
+    /// Whether the exchange has lasted long enough to be registered, or needs no registration.
     pub fn is_long(&self) -> bool {
         self.is_long.load(Ordering::Acquire)
     }
 
-    /// How many pieces of the request's body have passed; `None` once all have.
+    /// Returns how many pieces of the request's body have passed, or `None` once the whole body has.
     pub fn pieces(&self) -> Option<u64> {
         Some(self.pieces.load(Ordering::Relaxed)).filter(|pieces| *pieces != COMPLETE)
     }
@@ -274,30 +273,30 @@ impl<U: Sever> Exchange<U> {
         self.state.lock().upstream = Some(connection);
     }
 
-    /// Clears the upstream's connection: the request's body goes there no more.
+    /// Clears the upstream's connection, because no more of the request's body is sent there.
     pub fn clear_upstream(&self) {
         self.state.lock().upstream = None;
     }
 
-    /// Sets the client's stream, to which the response's body goes until `stream` ends it.
+    /// Sets the client's stream, which receives the response's body and which `stream` can end.
     pub fn set_client_stream(&self, stream: Option<&CancellationToken>, endless: bool) {
         let mut state = self.state.lock();
         state.endless = endless;
         let (stops, reason) = (endless && state.stopping, self.close_reason.get().copied());
         state.client_stream = stream.cloned();
         drop(state);
-        // It may have ended before there was anything to end.
+        // The session may have ended before there was a stream to end.
         if let Some(reason) = reason.or(stops.then_some(CloseReason::Shutdown)) {
             self.close(reason);
         }
     }
 
-    /// Clears the client's stream: the response's body goes there no more.
+    /// Clears the client's stream, because no more of the response's body is sent there.
     pub fn clear_client_stream(&self) {
         self.state.lock().client_stream = None;
     }
 
-    /// Has this released too when the session ends.
+    /// Drops this too when the session ends.
     pub fn release_on_close(&self, inner: Weak<dyn Release>) {
         self.state.lock().inner = Some(inner);
     }

@@ -27,10 +27,10 @@ const RECHECK_TIMEOUT: Duration = Duration::from_secs(3);
 const CONCURRENCY: usize = 256;
 /// The most rechecks that run at once while the store does not answer.
 const CONCURRENCY_WHILE_DOWN: usize = 4;
-/// A session past its expiry is looked at, since it may have been rotated; without an answer after this long its last
-/// known expiry stands.
+/// How long a session past its expiry may wait for a recheck: it may have been rotated. After that its last known
+/// expiry is final.
 const EXPIRY_RECHECK_WAIT: Millis = Millis::new(40);
-/// While a session may be idle and the store does not tell, data passes for so long at a time.
+/// How long data passes at a time while a session may be idle and the store cannot be read.
 const IDLE_UNKNOWN_WINDOW: Millis = Millis::new(500);
 /// The longest sleep, so that a store's clock that is set forward is noticed.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
@@ -50,7 +50,7 @@ type Rechecks = FuturesUnordered<Pin<Box<dyn Future<Output = Recheck> + Send>>>;
 pub(super) fn start(shared: Arc<Shared>) {
     tokio::spawn(follow_events(Arc::clone(&shared)));
     tokio::spawn(async move {
-        // Nothing stays open unwatched, should this task ever end.
+        // If this task ever ended, no connection would stay open without rechecks.
         let close_all = CloseAllOnDrop(shared);
         let driver = RecheckLoop { shared: Arc::clone(&close_all.0), running: Rechecks::new(), down: None };
         driver.run().await;
@@ -105,7 +105,7 @@ fn on_event(shared: &Shared, event: StoreEvent) {
 struct RecheckLoop {
     shared: Arc<Shared>,
     running: Rechecks,
-    /// Since when no look has found a store, where the latest did not.
+    /// The time since which no recheck could read the store.
     down: Option<Instant>,
 }
 
@@ -123,7 +123,7 @@ impl RecheckLoop {
         }
     }
 
-    /// Starts every recheck that is due, ends what needs none, and says when to come again.
+    /// Starts every recheck that is due, closes connections that need none, and returns when to run again.
     fn run_due(&mut self) -> Instant {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock();
@@ -158,7 +158,7 @@ impl RecheckLoop {
             };
             let waited = deadline > deadline_of(&tracked.session);
             if waited && tracked.session.state(now) == SessionState::Expired {
-                // Nobody could be asked in time: what was last known of it stands.
+                // The store could not be read in time: the last known expiry is final.
                 close_session(state, id, CloseReason::Ended(Refusal::Expired));
                 continue;
             }
@@ -177,7 +177,7 @@ impl RecheckLoop {
                 state.rechecks.remove(&(next_recheck, id));
                 continue;
             };
-            // While nobody is answered, most are not asked for.
+            // While the store does not answer, most rechecks are not started.
             if self.down.is_some_and(|down| now.duration_since(tracked.unreadable_since.unwrap_or(down)) >= grace) {
                 close_session(state, id, CloseReason::StoreLost);
                 continue;
@@ -193,8 +193,8 @@ impl RecheckLoop {
         Duration::from_millis(self.shared.grace.load(Ordering::Relaxed))
     }
 
-    /// How long after a look the next one is due: sooner where the grace is short, so that a loss is noticed in good
-    /// time, and for each session a little different.
+    /// Returns the time until the next recheck. It is shorter if the grace period is short, so that a lost store is
+    /// noticed in time, and differs a little from session to session.
     fn recheck_interval(&self, id: SessionId) -> Duration {
         let every = RECHECK_INTERVAL.min(self.grace() / 2).max(MIN_RECHECK_INTERVAL);
         // The low bits of an id are random.
@@ -245,7 +245,7 @@ impl RecheckLoop {
         }
     }
 
-    /// A session that still holds.
+    /// Handles a session that is still active.
     fn on_active(&mut self, state: &mut State, session: Session, began: Instant) {
         let (id, deadline) = (session.id, deadline_of(&session));
         let Some(tracked) = state.entries.get_mut(&id) else { return };
@@ -260,11 +260,11 @@ impl RecheckLoop {
         }
     }
 
-    /// A session that could not be looked at: it stays for the grace, but not past the expiry last known.
+    /// Handles a session that could not be read. It stays for the grace period, but not past its last known expiry.
     fn on_unavailable(&self, state: &mut State, id: SessionId, down: Instant, now: Timestamp) {
         let Some(tracked) = state.entries.get_mut(&id) else { return };
         tracked.recheck_state = RecheckState::Idle;
-        // Others may be readable meanwhile: this one's own count goes on.
+        // Other sessions may be readable meanwhile, so each has its own time.
         let unreadable_since = *tracked.unreadable_since.get_or_insert(down);
         let grace = self.grace();
         if tracked.session.state(now) == SessionState::Expired {
@@ -272,7 +272,7 @@ impl RecheckLoop {
         } else if unreadable_since.elapsed() >= grace {
             close_session(state, id, CloseReason::StoreLost);
         } else {
-            // Idleness is never told from what was known earlier.
+            // Whether a session is idle is never decided by an old record.
             let until = now.plus(IDLE_UNKNOWN_WINDOW).min(tracked.session.expires_at);
             if deadline_of(&tracked.session) <= now {
                 tracked.entry.allow_until(until);

@@ -1,27 +1,28 @@
-//! The cookie that a browser's token lives in.
+//! The cookie that carries a browser's token.
 
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Response};
 use tenure_domain::{Millis, TokenText};
 
-/// What every cookie of ours has: no script reads it, and no other site's form or frame sends it.
+/// The attributes of every cookie: scripts cannot read it, and other sites' forms and frames do not send it.
 const ATTRIBUTES: &str = "Path=/; HttpOnly; SameSite=Lax";
-/// What stands before the name where the browser came over TLS: browsers take such a cookie only over TLS, from this very
-/// host and for the whole of it.
+/// The prefix of the name over TLS. Browsers accept a cookie with this prefix only over TLS, and only from this host
+/// for all its paths.
 const HOST_PREFIX: &str = "__Host-";
-/// The longest name.
+/// The most characters of a name.
 const MAX_NAME_LENGTH: usize = 64;
 
-/// The name of the cookie: `tenure` in clear, `__Host-tenure` over TLS, or as the operator called it. Ports of one host
-/// share their cookies, so two gateways there need two names.
+/// The name of the cookie. By default it is `tenure` over plain HTTP and `__Host-tenure` over TLS. Cookies ignore
+/// ports, so two gateways on one host need two names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieName {
-    /// The whole, of which the plain name is the end.
+    /// Returns the name over TLS. The plain name is its end.
     secure: Box<str>,
 }
 
 impl CookieName {
-    /// A name of 1 to 64 letters, digits, `-` and `_`, not beginning with `__`, which browsers give a meaning.
+    /// Accepts a name of 1 to 64 letters, digits, `-` and `_`. It must not begin with `__`, which has a meaning to
+    /// browsers.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let fits = (1..=MAX_NAME_LENGTH).contains(&name.len())
@@ -30,19 +31,19 @@ impl CookieName {
         fits.then(|| Self { secure: format!("{HOST_PREFIX}{name}").into() })
     }
 
-    /// The name in clear.
+    /// Returns the name over plain HTTP.
     #[must_use]
     pub fn plain(&self) -> &str {
         &self.secure[HOST_PREFIX.len()..]
     }
 
-    /// The name over TLS.
+    /// Returns the name over TLS.
     #[must_use]
     pub fn secure(&self) -> &str {
         &self.secure
     }
 
-    /// Whether these octets are either name for whoever compares without case, as some servers do.
+    /// Whether these octets are one of the two names. Case does not matter, as for some servers.
     pub fn is(&self, name: &[u8]) -> bool {
         [self.plain(), self.secure()].iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
     }
@@ -54,8 +55,8 @@ impl Default for CookieName {
     }
 }
 
-/// Gives the browser a token for as long as it holds. Where the browser came over TLS the cookie never leaves it in
-/// clear and cannot be planted from another host; one that could is taken from it.
+/// Sets a token in the browser until it expires. Over TLS the browser never sends the cookie over plain HTTP, no other
+/// host can set it, and the cookie for plain HTTP is removed.
 pub fn set_token(headers: &mut HeaderMap, name: &CookieName, token: &TokenText, valid_for: Millis, secure: bool) {
     let seconds = (valid_for.get() / 1_000).max(1);
     let token = token.expose();
@@ -67,7 +68,7 @@ pub fn set_token(headers: &mut HeaderMap, name: &CookieName, token: &TokenText, 
     }
 }
 
-/// Takes the token from the browser, under whichever name it has it.
+/// Removes the token from the browser, under both names.
 pub fn clear(headers: &mut HeaderMap, name: &CookieName, secure: bool) {
     if secure {
         append(headers, &format!("{}=; Max-Age=0; {ATTRIBUTES}; Secure", name.secure()));
@@ -87,11 +88,11 @@ fn append(headers: &mut HeaderMap, cookie: &str) {
     }
 }
 
-/// Marks an answer to a request whose cookie's session is over: the browser need not keep it.
+/// Marks a response to a request whose cookie is of a session that has ended: the browser need not keep the cookie.
 #[derive(Clone, Copy, Debug)]
 pub struct ClearCookie;
 
-/// Takes the cookie from a browser whose session is over, where an answer is marked so.
+/// Removes the cookie from the browser if the response is marked with [`ClearCookie`].
 pub fn clear_if_marked<B>(response: &mut Response<B>, name: &CookieName, secure: bool) {
     if response.extensions_mut().remove::<ClearCookie>().is_some() {
         clear(response.headers_mut(), name, secure);

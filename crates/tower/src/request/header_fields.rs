@@ -1,5 +1,5 @@
-//! Header fields by name: which a request brings to the upstream, which are taken away, and which the gateway sets. One
-//! table, by which the code goes and from which the documentation is written.
+//! Header fields by name: which ones pass to the upstream, which ones are removed, and which ones are set. It is one
+//! table, which the code follows and from which the documentation is written.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -15,25 +15,25 @@ use rustc_hash::FxHashMap;
 use super::peer::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::config::EnforcementConfig;
 
-/// Names one request in the logs of everybody who handles it.
+/// The field that identifies a request in the logs of every server that handles it.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The field that tells an upstream the session.
 pub const X_TENURE_SESSION: HeaderName = HeaderName::from_static("x-tenure-session");
 /// The field that tells an upstream the device.
 pub const X_TENURE_DEVICE: HeaderName = HeaderName::from_static("x-tenure-device");
-/// Tells a client that its token should be rotated now.
+/// The field that tells a client to rotate its token now.
 pub const TENURE_ROTATE: HeaderName = HeaderName::from_static("tenure-rotate");
 
-/// What becomes of a field of a request on its way to the upstream.
+/// What happens to a field of a request on its way to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Pass,
     Remove,
-    /// Remove from a request whose method changes nothing.
+    /// Remove the field from a request whose method changes nothing.
     RemoveFromSafe,
 }
 
-/// Fields that share a fate for one reason.
+/// A group of fields that are treated alike for one reason.
 struct FieldGroup {
     title: &'static str,
     reason: &'static str,
@@ -173,7 +173,7 @@ const GROUPS: &[FieldGroup] = &[
     },
 ];
 
-/// Fields of one connection: RFC 9110 section 7.6.1, and those that old software sends besides.
+/// Fields that belong to one connection (RFC 9110 section 7.6.1), and those that old software sends as well.
 pub static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -185,10 +185,10 @@ pub static HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// Fields that `Connection` takes away from nobody: without them a request is another one.
+/// Fields that are kept even if `Connection` lists them: without them the request would be a different one.
 pub static NEVER_OF_ONE_CONNECTION: [HeaderName; 1] = [HOST];
 
-/// Fields that the gateway reads, sets or takes away under this spelling; any other one is taken away.
+/// Fields that the gateway reads, sets or removes in this spelling. Any other spelling is removed.
 static EXACT_SPELLINGS: [HeaderName; 14] = [
     AUTHORIZATION,
     CONTENT_LENGTH,
@@ -206,13 +206,13 @@ static EXACT_SPELLINGS: [HeaderName; 14] = [
     X_REQUEST_ID,
 ];
 
-/// A field that the gateway sets, and what stands in it.
+/// A field that the gateway sets, and what it contains.
 struct SetField {
     name: HeaderName,
     title: &'static str,
 }
 
-/// What the upstream is told of every request.
+/// The fields that are set on every request to the upstream.
 static SET_ON_REQUESTS: [SetField; 5] = [
     SetField { name: HOST, title: "as the client sent it; the upstream's own if there was none (HTTP/1.0)" },
     SetField { name: X_FORWARDED_FOR, title: "the client's address, and the trusted proxy's behind it" },
@@ -221,13 +221,14 @@ static SET_ON_REQUESTS: [SetField; 5] = [
     SetField { name: X_REQUEST_ID, title: "new, or the trusted proxy's" },
 ];
 
-/// What the upstream is told of a session, and not on public paths. The user's own field comes before these.
+/// The fields that tell the upstream about a session; they are not set on public paths. The configurable user field
+/// comes before these.
 static SET_WITH_SESSION: [SetField; 2] = [
     SetField { name: X_TENURE_DEVICE, title: "the device's id" },
     SetField { name: X_TENURE_SESSION, title: "the session's id" },
 ];
 
-/// What the client is told with the upstream's answer.
+/// The fields that are set on the upstream's response to the client.
 static SET_ON_RESPONSES: [SetField; 4] = [
     SetField { name: X_REQUEST_ID, title: "set: the same as the upstream got" },
     SetField { name: TENURE_ROTATE, title: "removed; set to `due` if the token should be rotated" },
@@ -241,11 +242,11 @@ static SET_ON_RESPONSES: [SetField; 4] = [
     },
 ];
 
-/// The longest name that can be one of the table's.
+/// The length of the longest name in the table.
 const MAX_NAME_LENGTH: usize = 96;
 
-/// Letters and digits of a name, in lower case. Servers that follow CGI take `-` and `_` for the same, and some all
-/// else as well.
+/// The letters and digits of a name, in lower case. Servers that follow CGI treat `-` and `_` as equal, and some treat
+/// every other character so too.
 fn alphanumerics(name: &str) -> impl Iterator<Item = u8> {
     name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase())
 }
@@ -254,16 +255,16 @@ fn fold(name: &str) -> Box<[u8]> {
     alphanumerics(name).collect()
 }
 
-/// What the table says of a name.
+/// What the table says about a name.
 enum Rule {
     Of(Action),
-    /// It is the gateway's own, and this is how it is spelled.
+    /// The name is the gateway's own, in this spelling.
     Own(HeaderName),
 }
 
-/// The table, ready to be asked.
+/// The table, in a form for fast lookup.
 struct Rules {
-    /// Asked with names of any client's making; the table is fixed, so none of them can make it slow.
+    /// A fast hash is safe here: clients choose the names that are looked up, but not those in the table.
     names: FxHashMap<Box<[u8]>, Rule>,
     prefixes: Vec<(Box<[u8]>, Action)>,
 }
@@ -275,7 +276,7 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
     Rules { names: own.chain(GROUPS.iter().flat_map(of)).collect(), prefixes: prefixes.collect() }
 });
 
-/// Whether two names are the same to a server that looks at letters and digits only.
+/// Whether two names are equal to a server that compares letters and digits only.
 fn fold_alike(one: &HeaderName, other: &HeaderName) -> bool {
     alphanumerics(one.as_str()).eq(alphanumerics(other.as_str()))
 }
@@ -285,7 +286,7 @@ fn action_for(name: &HeaderName, config: &EnforcementConfig) -> Action {
     if fold_alike(name, &config.user_header) || config.upstream_auth_header.as_ref().is_some_and(is_lookalike) {
         return Action::Remove;
     }
-    // A longer one is none of the table's names, and begins as its first letters do.
+    // A longer name is not in the table, and has the prefix that its first letters have.
     let mut room = [0; MAX_NAME_LENGTH];
     let mut length = 0;
     for (place, letter) in room.iter_mut().zip(alphanumerics(name.as_str())) {
@@ -298,14 +299,14 @@ fn action_for(name: &HeaderName, config: &EnforcementConfig) -> Action {
         Some(Rule::Own(own)) => return if own == name { Action::Pass } else { Action::Remove },
         None => {}
     }
-    // Most names are told apart by their first letter.
+    // The first letter decides most names.
     let begins = |beginning: &[u8]| folded.first() == beginning.first() && folded.starts_with(beginning);
     let begun = RULES.prefixes.iter().find(|(beginning, _)| begins(beginning));
     begun.map_or(Action::Pass, |(_, action)| *action)
 }
 
-/// Whether an operator may have the gateway set a field to something of its own: none that frames a message, belongs to one
-/// connection or to the client, or says something else already.
+/// Whether an operator may choose this field for something that the gateway sets. Fields that frame a message, belong
+/// to one connection or to the client, or already have a meaning are not allowed.
 #[must_use]
 pub fn can_be_set(name: &HeaderName) -> bool {
     let told = SET_ON_REQUESTS.iter().chain(&SET_WITH_SESSION).map(|set| &set.name);
@@ -313,7 +314,7 @@ pub fn can_be_set(name: &HeaderName) -> bool {
     !told.chain(own).chain(&HOP_BY_HOP).any(|taken| fold_alike(taken, name))
 }
 
-/// Removes what nobody may say, whoever it comes from.
+/// Removes the fields that no client and no proxy may set.
 pub fn strip_claims(headers: &mut HeaderMap, method: &Method, config: &EnforcementConfig) {
     remove_fields(headers, |name| match action_for(name, config) {
         Action::Pass => false,
@@ -322,7 +323,8 @@ pub fn strip_claims(headers: &mut HeaderMap, method: &Method, config: &Enforceme
     });
 }
 
-/// Removes the fields whose names are doomed. Nothing is hashed or copied where nothing is to go, as with most messages.
+/// Removes the fields whose names `remove` selects. It hashes and copies nothing if there is nothing to remove, as with
+/// most messages.
 pub fn remove_fields(headers: &mut HeaderMap, remove: impl Fn(&HeaderName) -> bool) {
     let names: Vec<HeaderName> = headers.keys().filter(|name| remove(name)).cloned().collect();
     for name in names {
@@ -330,7 +332,7 @@ pub fn remove_fields(headers: &mut HeaderMap, remove: impl Fn(&HeaderName) -> bo
     }
 }
 
-/// The table in Markdown, for docs/gateway.md.
+/// Returns the table in Markdown, for docs/gateway.md.
 #[must_use]
 pub fn table() -> String {
     let mut text = String::from("| set in every request | |\n|---|---|\n");
@@ -374,7 +376,7 @@ fn list(names: impl Iterator<Item = String>) -> String {
     names.map(|name| code(&name)).collect::<Vec<_>>().join(", ")
 }
 
-/// A name as standards write it.
+/// Returns a name with the capitals that standards use.
 fn code(name: &str) -> String {
     let mut text = String::from("`");
     let mut begins = true;

@@ -1,5 +1,5 @@
-//! Header fields that enforcement removes and sets: the token goes no further; where a request came from, and whose session
-//! it has, is set.
+//! The header fields that enforcement removes and sets. It removes the token. It sets where a request came from and
+//! whose session it has.
 
 use std::fmt::{Display, Write as _};
 
@@ -15,8 +15,9 @@ use super::peer::{Connection, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARD
 use super::presented_token::{is_token_cookie, is_token_protocol, is_token_scheme};
 use crate::config::EnforcementConfig;
 
-/// Removes a Tenure token wherever it stands, and leaves the octets beside it as they are. Cookies that came in several
-/// fields, as HTTP/2 clients send them, become one, which is all that HTTP/1.1 knows (RFC 9113 section 8.2.3).
+/// Removes a Tenure token from every place where it may be, and leaves the octets beside it unchanged. Cookies in
+/// several fields, as HTTP/2 clients send them, become one field, because HTTP/1.1 allows only one (RFC 9113 section
+/// 8.2.3).
 pub fn strip_token(headers: &mut HeaderMap, name: &CookieName) {
     if headers.get_all(AUTHORIZATION).iter().any(is_token_scheme) {
         headers.remove(AUTHORIZATION);
@@ -59,13 +60,13 @@ fn strip_cookies(headers: &mut HeaderMap, name: &CookieName) {
     };
 }
 
-/// A list without the items for which `remove` holds.
+/// Returns a list without the items that `remove` selects.
 fn without_items(value: &[u8], separator: u8, remove: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let kept: Vec<&[u8]> = split(value, separator).filter(|item| !remove(item)).collect();
     kept.join(&separator).trim_ascii().to_vec()
 }
 
-/// The value of a header, where it has any.
+/// Returns a header value unless it is empty.
 fn non_empty(value: &[u8]) -> Option<HeaderValue> {
     HeaderValue::from_bytes(value).ok().filter(|value| !value.is_empty())
 }
@@ -81,15 +82,16 @@ impl Default for HeaderValues {
 }
 
 impl HeaderValues {
-    /// A text as a value; `None` where it has characters that no header carries. Bytes beyond ASCII pass.
+    /// Returns a text as a header value. `None` if it has characters that no header may contain; bytes beyond ASCII are
+    /// allowed.
     pub fn of(&mut self, text: impl Display) -> Option<HeaderValue> {
         write!(self.0, "{text}").ok()?;
         HeaderValue::from_maybe_shared(self.0.split().freeze()).ok()
     }
 }
 
-/// Sets where the request came from. `X-Forwarded-For` begins with the client: what stands left of it in a chain is
-/// the client's own invention.
+/// Sets where the request came from. `X-Forwarded-For` begins with the client: anything to the left of it in a chain
+/// could have been made up by the client.
 pub fn set_forwarding(
     headers: &mut HeaderMap,
     connection: &Connection,
@@ -108,7 +110,7 @@ pub fn set_forwarding(
     }
 }
 
-/// Says whose session it is.
+/// Sets whose session the request has.
 pub fn set_identity(headers: &mut HeaderMap, session: &Session, user_header: &HeaderName, values: &mut HeaderValues) {
     let fields = [
         (user_header.clone(), values.of(session.subject.as_str())),

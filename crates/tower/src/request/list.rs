@@ -1,10 +1,10 @@
-//! Values of header fields, read as lists.
+//! Header field values that are lists.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName};
 use memchr::memchr_iter;
 
-/// The items of a header value between separators.
+/// Splits a header value at a separator.
 pub fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut from = 0;
     memchr_iter(separator, value).chain([value.len()]).map(move |end| {
@@ -14,7 +14,7 @@ pub fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether a list header contains this item, in any case.
+/// Whether a list header contains this item. Case does not matter.
 pub fn list_contains(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
     let items = headers.get_all(name).iter().flat_map(|value| split(value.as_bytes(), b','));
     items.map(<[u8]>::trim_ascii).any(|item| item.eq_ignore_ascii_case(wanted.as_bytes()))

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as far as that is believed.
+//! The client at the other end of a connection, as far as its identity can be trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,10 +16,10 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// The field with the host that the client asked for.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// So many addresses of a chain of proxies are looked at.
+/// The most addresses of a chain of proxies that are read.
 const MAX_HOPS: usize = 32;
 
-/// One connection, as the system sees it.
+/// One connection, as the operating system reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     remote: IpAddr,
@@ -27,45 +27,46 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection from there, over TLS or not.
+    /// Makes a connection from this address, over TLS or not.
     #[must_use]
     pub fn new(remote: SocketAddr, tls: bool) -> Self {
         Self { remote: remote.ip().to_canonical(), tls }
     }
 
-    /// Whether it runs over TLS.
+    /// Whether the connection runs over TLS.
     #[must_use]
     pub const fn tls(&self) -> bool {
         self.tls
     }
 
-    /// The address at its other end.
+    /// Returns the address at the other end.
     #[must_use]
     pub const fn remote(&self) -> IpAddr {
         self.remote
     }
 }
 
-/// Who asks: the client, and not the proxy in front of it, where that proxy is trusted.
+/// The client of a request: if a trusted proxy sent the request, the client behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The client's address: behind trusted proxies the last of `X-Forwarded-For` that is none of them.
+    /// The client's address. Behind trusted proxies it is the last address of `X-Forwarded-For` that is not one of
+    /// theirs.
     pub address: IpAddr,
-    /// The address at the other end of the connection, whatever is said of it.
+    /// The address at the other end of the connection, whatever the header fields say.
     pub remote: IpAddr,
     /// Whether the connection comes from a trusted proxy, whose forwarding headers are believed.
     pub trusted: bool,
     /// Whether the client came over TLS.
     pub secure: bool,
-    /// The host that the client asked for, with the port where it gave one.
+    /// The host that the client asked for, with the port if it gave one.
     pub host: Option<HeaderValue>,
 }
 
 impl Peer {
-    /// Reads who asks off a connection and a request's headers.
+    /// Reads the client from a connection and a request's header fields.
     ///
     /// # Errors
-    /// [`Problem::BadRequest`] where the request's host is none (RFC 9112 section 3.2).
+    /// [`Problem::BadRequest`] if the request's host is invalid (RFC 9112 section 3.2).
     pub fn of(connection: &Connection, headers: &HeaderMap, proxies: &[IpNet]) -> Result<Self, Problem> {
         let trusted = is_trusted(connection.remote, proxies);
         let host = headers.get(HOST);
@@ -85,24 +86,24 @@ impl Peer {
         })
     }
 
-    /// The host that the client asked for, as text.
+    /// Returns the host that the client asked for, as text.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         self.host.as_ref()?.to_str().ok()
     }
 
-    /// `https` or `http`.
+    /// Returns `https` or `http`.
     #[must_use]
     pub const fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
 }
 
-/// Has `Host` say what the client asked for. Where the request line names a host (HTTP/2, absolute form), that one
-/// counts: RFC 9112 section 3.2.2. In HTTP/2 the two must not differ: RFC 9113 section 8.3.1.
+/// Sets `Host` to the host that the client asked for. A host in the request line (HTTP/2, absolute form) takes
+/// precedence (RFC 9112 section 3.2.2). In HTTP/2 the two must not differ (RFC 9113 section 8.3.1).
 ///
 /// # Errors
-/// [`Problem::BadRequest`]. Whether it is a host is looked at by [`Peer::of`].
+/// [`Problem::BadRequest`] if there are several hosts, or if they differ. [`Peer::of`] checks that the host is valid.
 pub fn normalize_host<B>(request: &mut Request<B>) -> Result<(), Problem> {
     let bad = |text: &str| Err(Problem::BadRequest(text.to_owned()));
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -122,13 +123,13 @@ pub fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
     proxies.iter().any(|net| net.contains(&address))
 }
 
-/// What the nearest proxy wrote: earlier entries may be the client's own.
+/// Returns the entry that the nearest proxy wrote. A client may have written earlier ones.
 fn last_entry<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let value = headers.get_all(name).iter().next_back()?.as_bytes();
     value.rsplit(|byte| *byte == b',').next().map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty())
 }
 
-/// Whether a scheme runs over TLS; proxies tell that of a WebSocket too.
+/// Whether a scheme runs over TLS. Proxies also send the schemes of WebSockets.
 fn is_secure(scheme: &[u8]) -> bool {
     scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
 }
@@ -145,8 +146,8 @@ fn invalid_host(name: &str) -> Problem {
     Problem::BadRequest(format!("{name} is not a valid host: send a name or an address, with a port if needed"))
 }
 
-/// Walks the chain from its near end while it passes through trusted proxies. Where it breaks off or says nonsense,
-/// the last address that was understood is the client's: nothing beyond can be believed.
+/// Follows the chain from its near end while it passes through trusted proxies. If it ends or cannot be read, the last
+/// address that was read is the client's: nothing beyond it can be trusted.
 fn client_address(remote: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
     let mut address = remote;
     let values = headers.get_all(X_FORWARDED_FOR).iter().rev();
@@ -161,7 +162,7 @@ fn client_address(remote: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpA
     address
 }
 
-/// An address as proxies write it: bare, in brackets, or with a port.
+/// Parses an address as proxies write it: bare, in brackets, or with a port.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(hop, |(address, _)| address);
     let parsed = bare.parse::<IpAddr>().ok().or_else(|| bare.parse::<SocketAddr>().ok().map(|socket| socket.ip()));

@@ -1,7 +1,7 @@
-//! The token of a request, wherever it stands.
+//! The token that a request presents: in a header field, a subprotocol or a cookie.
 //!
-//! Headers are octets. What comes before or behind a token may be any of them, and a token that stands where it cannot be
-//! told is never taken for none: the request is refused, and nothing of it reaches an upstream.
+//! Header values are octets, and any octet may come before or after a token. A token in a place where it cannot be read
+//! is never treated as absent: the request is refused, and nothing of it reaches an upstream.
 
 use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderValue};
@@ -11,38 +11,38 @@ use tenure_domain::Token;
 use super::cookie::CookieName;
 use super::list::split;
 
-/// What stands before the token in the name of a WebSocket subprotocol.
+/// The prefix of a WebSocket subprotocol whose name carries a token.
 const SUBPROTOCOL: &[u8] = b"tenure.bearer.";
 
-/// What a request presents.
+/// A token as a request presents it.
 #[derive(Debug)]
 pub struct PresentedToken {
-    /// The token; `None` where its text is none.
+    /// The token. `None` if the text is not a token.
     pub token: Option<Token>,
-    /// Whether it came in a cookie and nowhere else: a browser sends that whoever asks it to.
+    /// Whether the token came in a cookie alone. A browser sends a cookie even if another site asked for the request.
     pub from_cookie: bool,
-    /// Whether a cookie carries it.
+    /// Whether a cookie carries the token.
     pub in_cookie: bool,
 }
 
-/// Why a request's token cannot be told.
+/// The reason why a request's token cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PresentedTokenError {
-    /// It presents two that differ.
+    /// The request presents two different tokens.
     #[error("the request carries two different tokens: send one")]
     Conflicting,
-    /// It has one where none is read.
+    /// The request has a token in a place that is not read.
     #[error("the request carries a token in an unsupported place or form: send it as Authorization: Bearer")]
     Misplaced,
 }
 
 impl PresentedToken {
-    /// The token of a request: `Authorization: Bearer`, the WebSocket subprotocol, or the cookie of this name. `None`
-    /// where there is none; an `Authorization` without a Tenure token is no credential.
+    /// Reads the token of a request from `Authorization: Bearer`, the WebSocket subprotocol, or the cookie of this
+    /// name. Returns `None` if there is none. An `Authorization` without a Tenure token is ignored.
     ///
-    /// Where the client came over TLS (`secure`) only the cookie counts that no other host and no clear connection can
-    /// set. In clear that one counts where it is the only one.
+    /// Over TLS (`secure`) only the cookie with the prefix `__Host-` counts, which no other host and no plain
+    /// connection can set. Over plain HTTP it counts only if it is the only one.
     ///
     /// # Errors
     /// [`PresentedTokenError`].
@@ -76,7 +76,7 @@ fn parse(text: &[u8]) -> Option<Token> {
     Token::parse(std::str::from_utf8(text).ok()?).ok()
 }
 
-/// The one text that is shown, however often.
+/// Returns the one text that is presented, however often.
 #[derive(Default)]
 struct SingleText<'a> {
     text: Option<&'a [u8]>,
@@ -89,12 +89,12 @@ impl<'a> SingleText<'a> {
     }
 }
 
-/// The items of a list header, however many fields it has.
+/// Returns the items of a list header, from all its fields.
 fn items<'a>(values: impl IntoIterator<Item = &'a HeaderValue>, separator: u8) -> impl Iterator<Item = &'a [u8]> {
     values.into_iter().flat_map(move |value| split(value.as_bytes(), separator))
 }
 
-/// A Tenure token, or what is meant to be one, behind `Bearer`.
+/// Returns the text after `Bearer` if it is, or looks like, a Tenure token.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let value = value.trim_ascii();
     let (scheme, rest) = value.split_at(value.iter().position(u8::is_ascii_whitespace)?);
@@ -102,7 +102,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer") && text.starts_with(Token::PREFIX.as_bytes())).then_some(text)
 }
 
-/// The token in the cookie that counts.
+/// Returns the token in the cookie that counts.
 fn cookie<'a>(
     headers: &'a HeaderMap,
     name: &CookieName,
@@ -129,7 +129,7 @@ fn cookie<'a>(
     Ok(hosts?.text)
 }
 
-/// Name and value of a cookie (RFC 6265 section 4.1.1: a value may stand in quotes).
+/// Splits a cookie into its name and value. The value may be in quotes (RFC 6265 section 4.1.1).
 fn pair(item: &[u8]) -> Option<(&[u8], &[u8])> {
     let (name, text) = item.split_at(memchr(b'=', item)?);
     let text = text[1..].trim_ascii();
@@ -137,32 +137,32 @@ fn pair(item: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name.trim_ascii(), bare.unwrap_or(text)))
 }
 
-/// Whether there is a token in this, whatever stands around it.
+/// Whether the octets contain a token, whatever is around it.
 fn holds_token(octets: &[u8]) -> bool {
     memmem::find_iter(octets, Token::PREFIX)
         .any(|at| octets.get(at..at + Token::LENGTH).is_some_and(|text| parse(text).is_some()))
 }
 
-/// Whether an `Authorization` carries a Tenure token, or what is meant to be one.
+/// Whether an `Authorization` value is, or looks like, a Tenure token.
 pub fn is_token_scheme(value: &HeaderValue) -> bool {
     bearer(value.as_bytes()).is_some() || holds_token(value.as_bytes())
 }
 
-/// Whether a cookie is the gateway's: by its name, however it is spelled, or because a token is in it (of a cookie that was
-/// named otherwise before, or of another gateway on this host).
+/// Whether a cookie is the gateway's: by its name in any case, or because it contains a token (the cookie may have had
+/// another name before, or belong to another gateway on this host).
 pub fn is_token_cookie(item: &[u8], name: &CookieName) -> bool {
     pair(item).is_some_and(|(own, _)| name.is(own)) || holds_token(item)
 }
 
-/// Whether a `Set-Cookie` would set the gateway's own cookie. Browsers that take a cookie without a name send back its
-/// value alone, which then reads as one with a name.
+/// Whether a `Set-Cookie` would set the gateway's own cookie. A browser that accepts a cookie without a name sends back
+/// its value alone, which then reads as a cookie with a name.
 pub fn sets_token_cookie(value: &HeaderValue, name: &CookieName) -> bool {
     let item = split(value.as_bytes(), b';').next().unwrap_or_default();
     let start = item.iter().position(|byte| *byte != b'=' && !byte.is_ascii_whitespace()).unwrap_or(item.len());
     pair(&item[start..]).is_some_and(|(own, _)| name.is(own))
 }
 
-/// Whether a WebSocket subprotocol carries a Tenure token, or what is meant to be one.
+/// Whether a WebSocket subprotocol carries, or seems to carry, a Tenure token.
 pub fn is_token_protocol(item: &[u8]) -> bool {
     let name = item.trim_ascii();
     let own = name.get(..SUBPROTOCOL.len()).is_some_and(|start| start.eq_ignore_ascii_case(SUBPROTOCOL));
@@ -228,7 +228,7 @@ mod tests {
             let found = found.unwrap().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&value)));
             assert_eq!(found.token.unwrap().to_text().expose(), text, "{}", String::from_utf8_lossy(&value));
         }
-        // What is meant to be one and is none is no absence.
+        // A text that looks like a token and is not one does not count as absent.
         for (name, value) in [
             (COOKIE, surround(b"tenure=", b"\xff")),
             (COOKIE, surround(b"tenure=\"", b"")),

@@ -1,13 +1,13 @@
-//! The target of a request (RFC 9112 section 3.2), judged by its octets.
+//! The target of a request (RFC 9112 section 3.2), read octet by octet.
 //!
-//! A public path is an authorisation, and what is judged here is resolved by another server. Parsers of URLs drop a
-//! fragment, take a backslash for a slash, or pass over white space, each in its own way: so nothing is parsed, and a
-//! target counts only where every server finds the same path in it.
+//! A public path is an authorisation, and the target that is checked here is resolved by another server. URL parsers
+//! drop a fragment, read a backslash as a slash, or skip white space, each in its own way. So nothing is parsed: a
+//! target is accepted only if every server finds the same path in it.
 
 use std::borrow::Cow;
 
-/// The path of a target `path[?query]`, with `%xx` read. `None` where servers may find different paths in it: with a
-/// fragment, octets that no target has, or what [`decode_path`] refuses.
+/// Returns the path of a target `path[?query]`, with `%xx` decoded. `None` if servers may find different paths in it:
+/// if it has a fragment, octets that no target may have, or a path that [`decode_path`] rejects.
 pub fn path(target: &[u8]) -> Option<Cow<'_, str>> {
     let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let (path, query) = target.split_at(end);
@@ -15,24 +15,24 @@ pub fn path(target: &[u8]) -> Option<Cow<'_, str>> {
     if sound { decode_path(std::str::from_utf8(path).ok()?) } else { None }
 }
 
-/// Octets of a path (RFC 3986 section 3.3), and those that browsers leave there as they are.
+/// The octets of a path (RFC 3986 section 3.3), and those that browsers do not encode there.
 const fn is_path_octet(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'!' | b'$'..=b'/' | b':' | b';' | b'=' | b'@' | b'_' | b'~')
         || matches!(byte, b'[' | b']' | b'|')
 }
 
-/// Octets of a query, and those that browsers leave there as they are.
+/// The octets of a query, and those that browsers do not encode there.
 const fn is_query_octet(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\')
 }
 
-/// A path with `%xx` read, where all servers read it alike: none with dot segments, empty segments, encoded slashes or
-/// percent signs, backslashes, or what is no text.
+/// Decodes `%xx` in a path that all servers read alike. Returns `None` for dot segments, empty segments, encoded
+/// slashes or percent signs, backslashes, and octets that are not UTF-8.
 pub fn decode_path(path: &str) -> Option<Cow<'_, str>> {
     let text = if path.contains('%') { Cow::Owned(percent_decode(path)?) } else { Cow::Borrowed(path) };
     let segments = text.strip_prefix('/')?;
-    // Some servers take what follows a semicolon for parameters, and some file systems drop dots and spaces at the end.
+    // Some servers read what follows a semicolon as parameters, and some file systems drop dots and spaces at the end.
     let ambiguous =
         |segment: &str| segment.split(';').next().unwrap_or(segment).trim_end_matches(['.', ' ']).is_empty();
     let (all, last) = segments.rsplit_once('/').map_or(("", segments), |(all, last)| (all, last));
@@ -52,7 +52,7 @@ fn percent_decode(path: &str) -> Option<String> {
         }
         let mut digit = || char::from(bytes.next()?).to_digit(16);
         let byte = u8::try_from(digit()? * 16 + digit()?).ok()?;
-        // Encoded, these mean something else than bare.
+        // These have another meaning when they are encoded.
         if matches!(byte, b'/' | b'%' | b';' | b'?' | b'#') {
             return None;
         }
@@ -61,7 +61,7 @@ fn percent_decode(path: &str) -> Option<String> {
     String::from_utf8(read).ok()
 }
 
-/// The target of a full URL, or what is given where it is none. `None` where its scheme or its host is not one.
+/// Returns the target of a full URL, or the text itself if it is not a URL. `None` if its scheme or host is invalid.
 pub fn target_of_url(url: &[u8]) -> Option<&[u8]> {
     if url.starts_with(b"/") {
         return Some(url);
@@ -74,8 +74,8 @@ pub fn target_of_url(url: &[u8]) -> Option<&[u8]> {
     is_host(host).then_some(target)
 }
 
-/// Whether this is a host with a port or without (`uri-host [":" port]`, RFC 9110 section 7.2): a name, or an address in
-/// brackets. Nothing before an `@`, nothing that ends a host somewhere else, no port that does not exist.
+/// Whether this is a host with or without a port (`uri-host [":" port]`, RFC 9110 section 7.2): a name, or an address
+/// in brackets. User information, delimiters of other URL parts, and ports out of range are rejected.
 pub fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.strip_prefix(b"[").and_then(|rest| split_at_byte(rest, b']')) {
         Some((address, port)) => (is_ipv6(address), port),

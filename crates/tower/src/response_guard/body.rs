@@ -1,4 +1,4 @@
-//! Bodies on their way through: never held, never copied, and stopped when they may go no further.
+//! Bodies of requests and responses, held to a session. A body passes without a copy, and stops when its session ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::request::list::has_media_type;
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
-/// A request's body on its way to the upstream, stopped when its session ends. Trailers stay behind: nobody has checked
-/// what they claim.
+/// The body of a request on its way to the service or upstream. It fails when its session ends. Trailers are dropped,
+/// because nothing has checked what they claim.
 pub struct GuardedUpload<B, U: Sever = NoUpstream> {
     body: B,
     exchange: Arc<Exchange<U>>,
     check: PendingCheck,
-    /// Its reader was told that it ended early, and is told so once.
+    /// Whether the reader has already been told that the session ended. It is told once.
     closed: bool,
 }
 
@@ -82,18 +82,18 @@ where
     }
 }
 
-/// Whether an answer has no end of its own.
+/// Whether a response has no end of its own: server-sent events.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     has_media_type(headers, "text/event-stream")
 }
 
-/// Why a body broke off.
+/// The reason why a body ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The client did.
+    /// The client closed the connection early.
     #[error("the client closed the connection early")]
     Client(#[source] BoxError),
-    /// The upstream did.
+    /// The upstream closed the connection early.
     #[error("the upstream closed the connection early")]
     Upstream(#[source] BoxError),
     /// The session ended.
@@ -101,7 +101,7 @@ pub enum BodyError {
     Closed(CloseReason),
 }
 
-/// A response's body on its way to the client, cut when its session ends.
+/// The body of a response on its way to the client. It fails when its session ends.
 pub struct GuardedBody<B, U: Sever = NoUpstream> {
     body: B,
     exchange: Arc<Exchange<U>>,
@@ -110,8 +110,9 @@ pub struct GuardedBody<B, U: Sever = NoUpstream> {
 }
 
 impl<B: Body, U: Sever> GuardedBody<B, U> {
-    /// `end` ends the client's stream or connection where the client does not read. `endless`: the body has no end of
-    /// its own (server-sent events), so it ends when the gateway stops.
+    /// Guards the body of the response of this exchange. `stream` ends the client's stream or connection where the
+    /// client does not read. `endless` says that the body has no end of its own (server-sent events), so it ends when
+    /// the server stops.
     pub fn new(body: B, exchange: Arc<Exchange<U>>, stream: Option<&CancellationToken>, endless: bool) -> Self {
         exchange.set_client_stream(stream, endless);
         Self { body, exchange, check: PendingCheck::default(), trailers: false }
@@ -167,7 +168,7 @@ where
     }
 }
 
-/// A body that goes when its session ends, though its server does not read it.
+/// A body that is dropped when its session ends, even if nothing reads it.
 pub struct RevocableBody<B>(Arc<Slot<B>>);
 
 struct Slot<B>(Mutex<Option<B>>);
@@ -184,7 +185,7 @@ impl<B: Body + Send + 'static> RevocableBody<B> {
 
 impl<B: Send> Release for Slot<B> {
     fn release(&self) {
-        // Dropped without the lock: whoever it belongs to may ask for it.
+        // Dropped after the lock is released: the body's own drop may need it.
         let body = self.0.lock().take();
         drop(body);
     }

@@ -1,4 +1,4 @@
-//! Exchanges that are too short to be registered. One that is over leaves the list at once, and its memory with it.
+//! The list of exchanges that are still too short to be registered. An exchange that finishes leaves the list at once.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -9,18 +9,18 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// An exchange that is done sooner is never registered, and after twice as long each is.
+/// The time after which an exchange is registered. It takes effect within twice this time.
 const SHORT: Duration = Duration::from_millis(50);
 
-/// The slot of an exchange that is not in the list.
+/// The slot number of an exchange that is not in the list.
 pub(super) const NOT_LISTED: usize = usize::MAX;
 
 /// An exchange that can be in the list.
 pub(super) trait ShortExchange: Send + Sync {
-    /// Its slot in the list, or [`NOT_LISTED`].
+    /// Returns the exchange's slot in the list, or [`NOT_LISTED`].
     fn slot(&self) -> &AtomicUsize;
 
-    /// Has it guarded from now on: it has lasted too long for the list.
+    /// Registers the exchange, which has lasted too long for the list.
     fn register(self: Arc<Self>);
 }
 
@@ -40,7 +40,7 @@ struct List {
 
 struct Entry {
     exchange: Weak<dyn ShortExchange>,
-    /// It was in the list at the last sweep.
+    /// Whether the exchange was already in the list at the last sweep.
     swept: bool,
 }
 
@@ -72,12 +72,12 @@ impl Drop for ShortExchanges {
 }
 
 impl List {
-    /// Takes out the exchanges that were there at the last sweep; also tells whether there are others.
+    /// Removes and returns the exchanges that were in the list at the last sweep. Also returns whether others remain.
     fn sweep(&self) -> (Vec<Arc<dyn ShortExchange>>, bool) {
         let mut entries = self.entries.lock();
         let old =
             entries.iter_mut().filter_map(|(_, entry)| std::mem::replace(&mut entry.swept, true).then_some(entry));
-        // One that is just being dropped takes itself out.
+        // An exchange that is being dropped removes itself.
         let long: Vec<_> = old.filter_map(|entry| entry.exchange.upgrade()).collect();
         for exchange in &long {
             entries.remove(exchange.slot().swap(NOT_LISTED, Ordering::Relaxed));
@@ -86,7 +86,7 @@ impl List {
     }
 }
 
-/// Registers every exchange that is still in progress after a while.
+/// Registers every exchange that is still in progress after [`SHORT`].
 async fn register_long_exchanges(list: Arc<List>) {
     loop {
         tokio::select! {
