@@ -1,4 +1,5 @@
-//! What operators ask: all sessions, OAuth introspection and revocation, news, counters, health, and a page for people.
+//! The operators' API: all sessions, OAuth introspection and revocation, events, metrics, health, and a page for
+//! people.
 
 mod cursor;
 mod events;
@@ -30,13 +31,14 @@ use tenure_tower::request::peer::Peer;
 
 pub(crate) use guard::AuthenticatedFlag;
 
-/// What the endpoints share.
+/// The state that the endpoints share.
 pub(crate) struct Admin {
     gateway: Arc<Gateway>,
     host_names: guard::HostNames,
     streams: events::Streams,
-    /// Apart from those of clients, and by the address at the other end of the connection, whatever a proxy says: nobody
-    /// who guesses tokens locks operators out, and nobody who guesses this secret gets another counter by a header.
+    /// Failures with the admin secret are counted apart from those of clients, by the address at the other end of the
+    /// connection. So a client that guesses tokens cannot lock operators out, and one that guesses this secret cannot
+    /// get a new counter by a forwarding header.
     failures: FailureCounter,
 }
 
@@ -47,7 +49,7 @@ impl FromRef<Arc<Admin>> for SharedGateway {
 }
 
 impl Admin {
-    /// Counts a wrong secret. How long whoever showed it is locked out, if it is.
+    /// Counts a wrong secret, and returns how long its client is locked out, if it is.
     fn record_wrong_secret(&self, peer: &Peer) -> Option<Duration> {
         self.failures.record(peer.remote, None).locked()
     }
@@ -91,12 +93,12 @@ pub(crate) fn protected() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(events::events))
 }
 
-/// What a scraper's secret opens too.
+/// Endpoints that accept the metrics secret too.
 pub(crate) fn counters() -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::new().routes(routes!(metrics))
 }
 
-/// Endpoints that anybody may ask who reaches them.
+/// Endpoints that need no secret.
 pub(crate) fn open() -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
 }

@@ -1,4 +1,4 @@
-//! What clients ask of Tenure itself, under `/_tenure/`: enrol, rotate, see and end their own sessions, log in and out.
+//! Tenure's own API for clients, under `/_tenure/`: enrol, rotate, list and end their own sessions, log in and out.
 
 mod enrol;
 pub(crate) mod forward_auth;
@@ -31,10 +31,10 @@ use tenure_tower::request::presented_token::PresentedToken;
 
 use rate_limit::RateLimit;
 
-/// What the endpoints share.
+/// The state that the endpoints share.
 pub(crate) struct Api {
     gateway: Arc<Gateway>,
-    /// How often one session may ask for what reads many sessions.
+    /// The limit on how often one session may ask for answers that read many sessions.
     listing_limit: RateLimit,
 }
 
@@ -59,7 +59,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .with_state(api)
 }
 
-/// Takes the cookie from a browser that shows one whose session is over.
+/// Removes the cookie of a session that has ended from the browser.
 async fn clear_ended_cookie(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.secure);
     let mut response = next.run(request).await;
@@ -83,7 +83,7 @@ async fn no_such_endpoint() -> Problem {
     Problem::NotFound("there is no such endpoint: docs/http-api.md lists them".to_owned())
 }
 
-/// A request with a token that holds; where only a cookie carried it, a change was asked for by a page of ours.
+/// A request with a valid token. If only a cookie carried the token, a page of this host asked for the change.
 pub(crate) struct Authenticated {
     verified: Verified,
     presented: PresentedToken,

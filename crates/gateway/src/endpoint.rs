@@ -1,4 +1,4 @@
-//! What the endpoints of both listeners share: extractors, responses, pages and health checks.
+//! The parts that the endpoints of both listeners share: extractors, responses, pages and health checks.
 
 pub(crate) mod extract;
 pub(crate) mod health;

@@ -1,6 +1,6 @@
-//! What fuzzers call: any bytes for everything that reads what came over the network. Each checks what must hold for
-//! them, beside a reader of its own that is as simple as can be, and says whether there was something to be held
-//! against it: a run in which nothing ever is shows nothing.
+//! The entry functions of fuzzers: any bytes, for everything that parses input from the network. Each function compares
+//! the parser with a second one that is as simple as possible. It returns how much there was to compare, because a run
+//! that never compares anything shows nothing.
 
 pub(crate) mod forwarded;
 mod frames;

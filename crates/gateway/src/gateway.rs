@@ -25,7 +25,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Makes a gateway over these use cases.
+    /// Makes a gateway of these sessions.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>, options: Options) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new());
@@ -38,25 +38,25 @@ impl Gateway {
         })
     }
 
-    /// The enforcer.
+    /// Returns the enforcer.
     #[must_use]
     pub const fn enforcer(&self) -> &Arc<Enforcer> {
         &self.enforcer
     }
 
-    /// The metrics of this gateway.
+    /// Returns the gateway's metrics.
     #[must_use]
     pub const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// The use cases that the gateway was made over.
+    /// Returns the use cases that the gateway was made with.
     #[must_use]
     pub fn sessions(&self) -> &Arc<Sessions> {
         self.enforcer.sessions()
     }
 
-    /// The options in force.
+    /// Returns the options in force.
     #[must_use]
     pub fn options(&self) -> Arc<Options> {
         self.options.load_full()
@@ -71,12 +71,12 @@ impl Gateway {
     /// Checks whether the store answers and would take a change.
     ///
     /// # Errors
-    /// [`StoreError`] where it would not.
+    /// [`StoreError`] if it would not.
     pub(crate) async fn check_ready(&self) -> Result<(), StoreError> {
         self.readiness.check(self.sessions()).await
     }
 
-    /// The signal that is cancelled when the gateway shuts down, so that whatever lasts ends.
+    /// Returns the signal that is cancelled when the gateway shuts down, so that long connections end.
     pub(crate) const fn closing(&self) -> &CancellationToken {
         &self.closing
     }

@@ -6,7 +6,7 @@
 //!                                    both ask enforcement: admission, then guards for as long as the traffic lasts
 //! operator ──> server ──> admin: sessions, OAuth introspection and revocation, events, metrics, the page
 //! ```
-//! Names no adapter: whoever starts it brings the use cases ([`tenure_service::Sessions`]).
+//! It names no adapter: the program that starts it brings the use cases ([`tenure_service::Sessions`]).
 
 pub mod admin;
 pub mod api;

@@ -19,13 +19,13 @@ const WEBSOCKETS: &str = "tenure_websockets";
 const STORE_FAILURES: &str = "tenure_store_failures_total";
 const TOUCHES: &str = "tenure_touches_flushed_total";
 
-/// Upper bounds of the latency histogram in seconds: from the in-process store to a store that is nearly given up.
+/// Upper bounds of the latency histogram in seconds: from a store in the process to one that nearly times out.
 const BUCKETS: [f64; 12] =
     [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0];
 
 const METADATA: Metadata<'static> = Metadata::new("tenure_gateway", Level::INFO, None);
 
-/// How many codes a refusal can have.
+/// The number of codes that a refusal can have.
 const CODES: usize = 4 + EndReason::ALL.len();
 
 /// The value of the label `outcome`.
@@ -75,7 +75,7 @@ fn refusals() -> [Refusal; CODES] {
 }
 
 impl Metrics {
-    /// Counters at zero.
+    /// Makes counters that are at zero.
     #[must_use]
     pub fn new() -> Self {
         let recorder = match Self::builder() {
@@ -116,23 +116,23 @@ impl Metrics {
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(VERIFY.to_owned()), &BUCKETS)
     }
 
-    /// Counts a WebSocket that is open from now on, until [`Metrics::websocket_closed`].
+    /// Counts a WebSocket as open, until [`Metrics::websocket_closed`].
     pub fn websocket_opened(&self) {
         self.websockets.increment(1);
     }
 
-    /// A WebSocket is closed.
+    /// Counts a WebSocket as closed.
     pub fn websocket_closed(&self) {
         self.websockets.decrement(1);
     }
 
-    /// How many connections are watched now: WebSockets and long responses.
+    /// Sets the number of connections that are registered now: WebSockets and long responses.
     pub fn set_connections(&self, connections: usize) {
-        // No machine holds so many that a float could not tell them apart.
+        // A float counts exactly to 2^53, more than any machine holds.
         self.connections.set(connections as f64);
     }
 
-    /// All of it in Prometheus' text format.
+    /// Returns all metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         self.handle.render()

@@ -1,4 +1,4 @@
-//! What an operator may set for the gateway, checked and ready for use.
+//! The options of the gateway, checked and ready for use.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,28 +13,28 @@ use crate::shared_secret::SharedSecret;
 use tenure_tower::request::cookie::CookieName;
 use tenure_tower::{EnforcementConfig, PublicPath};
 
-/// How a gateway works.
+/// The options of a gateway.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where clients connect.
+    /// The address at which clients connect.
     pub listen: SocketAddr,
-    /// Where operators connect.
+    /// The address at which operators connect.
     pub admin_listen: SocketAddr,
-    /// What stands behind; without it only forward-auth questions are answered.
+    /// The server behind the gateway. Without it the gateway only answers its own paths.
     pub upstream: Option<Upstream>,
-    /// How clients enrol themselves; without it they cannot.
+    /// How clients enrol themselves. Without it they cannot.
     pub enrolment: Option<EnrolmentOptions>,
-    /// What operators must present.
+    /// The secret that operators must present.
     pub admin_secret: SharedSecret,
-    /// What opens the counters and nothing else.
+    /// The secret that gives access to the metrics and nothing else.
     pub metrics_secret: Option<SharedSecret>,
-    /// Names by which the admin listener may be asked, beside addresses, `localhost` and the machine's own name.
+    /// Host names that the admin listener accepts, in addition to addresses, `localhost` and the machine's own name.
     pub admin_hosts: Vec<String>,
     /// Whether the admin listener speaks TLS: [`Options::admin_speaks_tls`]. Later changes have no effect.
     pub admin_tls: Option<bool>,
-    /// Origins whose pages may ask with a token and read the answers, as browsers write them.
+    /// Origins, as browsers write them, whose pages may send requests with a token and read the responses.
     pub cors_origins: Vec<String>,
-    /// What the upstream itself asks for, set on the way in.
+    /// The upstream's own secret, which is set on requests with a session.
     pub upstream_auth: Option<UpstreamAuth>,
     /// How long open connections stay while the store cannot be read.
     pub store_loss_grace: Duration,
@@ -46,37 +46,38 @@ pub struct Options {
     pub user_header: HeaderName,
     /// The name of the browser cookie.
     pub cookie_name: CookieName,
-    /// For services whose clients do not send the token in a header.
+    /// The profile of an upstream whose clients do not send the token in a header.
     pub profile: Option<Profile>,
     /// Certificate and key; without them the listener speaks plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// For how long browsers are to use nothing but TLS here (RFC 6797), told where the listener speaks TLS itself.
-    /// `None`: they are not told.
+    /// How long browsers are to use only TLS here (RFC 6797). It is sent if the listener speaks TLS itself; `None`
+    /// sends nothing.
     pub hsts: Option<Duration>,
-    /// Whether a cookie whose token is due is rotated with the response.
+    /// Whether a token that is due and came in a cookie is rotated with the response.
     pub auto_rotate_cookies: bool,
-    /// How long things may take, and how many and how large they may be. Later changes have no effect.
+    /// Limits in time, number and size. Later changes have no effect.
     pub limits: Limits,
 }
 
-/// How long things may take, and how many and how large they may be.
+/// Limits in time, number and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A client may take so long to send a request's header, and keep a connection open between two requests (30 s).
+    /// How long a client may take to send a request's header, and how long it may keep a connection open between two
+    /// requests (30 s).
     pub header: Duration,
-    /// A client may take so long to take any of what is sent to it (60 s).
+    /// How long a client may take to read any of what is sent to it (60 s).
     pub stall: Duration,
-    /// The upstream may take so long to accept a connection (5 s).
+    /// How long the upstream may take to accept a connection (5 s).
     pub connect: Duration,
-    /// The upstream may take so long to begin its answer, counted from the last piece of the request's body (120 s).
+    /// How long the upstream may take to begin its response, counted from the last piece of the request's body (120 s).
     pub response: Duration,
-    /// Requests in progress may take so long to end at shutdown (20 s).
+    /// How long requests in progress may take to end at shutdown (20 s).
     pub drain: Duration,
-    /// So many connections may clients have at once, as far as the limit of file descriptors allows (16,384).
+    /// The most connections of clients at once, as far as the limit of file descriptors allows (16,384).
     pub connections: usize,
-    /// So many of them may one address have, or one /64 of IPv6 (1,024). Loopback and trusted proxies are exempt.
+    /// The most connections of one address, or of one /64 of IPv6 (1,024). Loopback and trusted proxies are exempt.
     pub per_address: usize,
-    /// So large may a request's header be, in bytes (64 KiB).
+    /// The most bytes of a request's header (64 KiB).
     pub header_bytes: usize,
 }
 
@@ -107,18 +108,18 @@ pub struct Upstream {
 /// How clients enrol themselves.
 #[derive(Clone, Debug)]
 pub struct EnrolmentOptions {
-    /// What they must present.
+    /// The secret that they must present.
     pub secret: SharedSecret,
-    /// Who their sessions belong to.
+    /// The subject that their sessions belong to.
     pub subject: Subject,
 }
 
-/// What the upstream itself asks for.
+/// The secret that the upstream itself requires.
 #[derive(Clone, Debug)]
 pub struct UpstreamAuth {
-    /// The header that carries it.
+    /// The header field that carries the secret.
     pub header: HeaderName,
-    /// Its value, marked as sensitive.
+    /// The field's value, marked as sensitive.
     pub value: HeaderValue,
 }
 
@@ -127,12 +128,13 @@ pub struct UpstreamAuth {
 pub enum Profile {
     /// In the first frame of a WebSocket, as OpenClaw's clients do.
     OpenClaw {
-        /// The address that the upstream is told for a client on loopback, which it would refuse.
+        /// The address that the upstream is told for a client on loopback, because OpenClaw refuses forwarded loopback
+        /// addresses.
         loopback_as: std::net::IpAddr,
     },
 }
 
-/// Where certificate and key are; read again when they change.
+/// The files of the certificate and its key. They are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate chain (PEM).
@@ -142,15 +144,15 @@ pub struct TlsFiles {
 }
 
 impl Options {
-    /// Whether the admin listener speaks TLS, with the certificate of the other: as [`Options::admin_tls`] says; where it
-    /// says nothing, beyond loopback, since the admin secret must not travel in clear. On loopback nobody listens, and no
-    /// certificate fits `127.0.0.1`.
+    /// Whether the admin listener speaks TLS, with the certificate of the client listener. [`Options::admin_tls`]
+    /// decides. By default it does so beyond loopback, because the admin secret must not cross a network unencrypted.
+    /// On loopback nobody can listen in, and no certificate fits `127.0.0.1`.
     #[must_use]
     pub fn admin_speaks_tls(&self) -> bool {
         self.tls.is_some() && self.admin_tls.unwrap_or(!self.admin_listen.ip().to_canonical().is_loopback())
     }
 
-    /// The part of these options that enforcement goes by.
+    /// Returns the part of these options that enforcement needs.
     #[must_use]
     pub fn enforcement(&self) -> EnforcementConfig {
         EnforcementConfig {
@@ -166,7 +168,7 @@ impl Options {
         }
     }
 
-    /// The defaults, for the loopback interface, with this admin secret.
+    /// Makes default options, for the loopback interface, with this admin secret.
     #[must_use]
     pub fn new(admin_secret: SharedSecret) -> Self {
         Self {

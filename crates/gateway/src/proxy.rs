@@ -1,4 +1,4 @@
-//! The reverse proxy: who gets in, what the upstream is told, and what comes back.
+//! The reverse proxy: the inner service of admission that forwards requests to the upstream.
 
 mod cookie_rotation;
 pub(crate) mod headers;
@@ -47,9 +47,9 @@ use websocket::WebSocketOutcome;
 use websocket::handshake::{HandshakeOutcome, handshake};
 use websocket::tunnel::Tunnel;
 
-/// What stays the same while one request is handled.
+/// The context of one request.
 struct Context<'a> {
-    /// Ends the client's stream or connection, where the response may not go on and nobody reads it.
+    /// Ends the client's stream or connection if the response may not go on and the client does not read.
     client_stream: &'a CancellationToken,
     peer: &'a Peer,
     options: &'a Options,
@@ -71,7 +71,7 @@ impl Proxy {
         Self { gateway, pools: Pools::new(connector.clone(), connections), connector, limits }
     }
 
-    /// Forwards a request that got in, and answers with what the upstream answers.
+    /// Forwards an admitted request, and returns the upstream's response.
     async fn forward(&self, service: &ProxyService, mut admitted: AdmittedRequest<Incoming>) -> Response {
         let mut values = HeaderValues::default();
         let id = request_id::of(admitted.request.headers(), admitted.peer.trusted, &mut values);
@@ -102,7 +102,7 @@ impl Proxy {
         headers.insert(X_REQUEST_ID, request_id.clone());
         if let Admission::Session(session) = &admitted.admission {
             set_identity(headers, &session.verified.session, &admitted.config.user_header, values);
-            // A path that is open to everybody does not open what the upstream's own token guards.
+            // A public path must not give access to what the upstream's own secret protects.
             set_upstream_auth(headers, &service.options);
         }
         Ok(())
@@ -150,7 +150,7 @@ impl Proxy {
     fn failed(&self, problem: &Problem) -> Response {
         self.gateway.enforcer().record_problem(problem);
         let mut response = problem.clone().into_response();
-        // What is left of the request's body is not read to its end.
+        // The rest of the request's body is not read.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
     }
@@ -163,7 +163,7 @@ impl Proxy {
     ) -> Result<Response, Problem> {
         let (mut parts, body) = request.into_parts();
         parts.extensions.clear();
-        // What has no body and does the same when done twice (RFC 9110 section 9.2.2) can be sent again.
+        // A request without a body whose method is idempotent (RFC 9110 section 9.2.2) can be sent again.
         let has_body = !body.is_end_stream();
         let again = (!has_body && parts.method.is_idempotent()).then(|| parts.clone());
         let is_safe = !has_body && parts.method.is_safe();
@@ -186,8 +186,8 @@ impl Proxy {
         pass_on(answer, context.client_stream, &context.config.cookie_name, exchange)
     }
 
-    /// Waits for the header of the answer, as long as the request's body moves or the deadline lasts, and the session
-    /// holds.
+    /// Waits for the header of the response while the request's body makes progress, until the deadline, and while the
+    /// session is active.
     async fn wait(
         &self,
         answer: impl Future<Output = Result<http::Response<Incoming>, hyper_util::client::legacy::Error>>,
@@ -197,7 +197,7 @@ impl Proxy {
         let mut deadline: Option<Pin<Box<Sleep>>> = None;
         let mut seen = exchange.pieces();
         poll_fn(|cx| {
-            // First, since it makes the other fail.
+            // Checked first, because the end of the session makes the request fail too.
             if let Poll::Ready(reason) = exchange.poll_closed(Waiter::ResponseHead, cx)
                 && let Some(problem) = close_problem(reason)
             {
@@ -206,7 +206,7 @@ impl Proxy {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                 return Poll::Ready(answer.map_err(NoResponse::Failed));
             }
-            // Most answers come before there is anything to wait for.
+            // Most responses come before a deadline is needed.
             if !exchange.is_long() {
                 return Poll::Pending;
             }
@@ -245,13 +245,13 @@ impl Proxy {
         }
     }
 
-    /// Opens a WebSocket whose client shows its token in the first frame.
+    /// Opens a WebSocket whose client presents its token in the first frame.
     async fn open_deferred(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response, Problem> {
         let io = self.connector.connect(request.uri()).await.map_err(|error| connect_problem(&error))?;
         openclaw::open(&self.gateway, peer, request.map(Body::new), io).await
     }
 
-    /// Opens a WebSocket on a public path: there is no session that could end.
+    /// Opens a WebSocket on a public path, which has no session.
     async fn upgrade_unguarded(
         &self,
         request: Request<Body>,
@@ -281,7 +281,7 @@ pub(crate) struct ProxyService {
     proxy: Arc<Proxy>,
     upstream: Upstream,
     options: Arc<Options>,
-    /// Ends the client's stream or connection, where the response may not go on and nobody reads it.
+    /// Ends the client's stream or connection if the response may not go on and the client does not read.
     client_stream: CancellationToken,
 }
 

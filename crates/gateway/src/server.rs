@@ -1,4 +1,4 @@
-//! The listeners: connections accepted, bounded in number and time, and let end their work at shutdown.
+//! The server: its listeners accept connections, limit their number and time, and let requests finish at shutdown.
 
 mod connection;
 mod connection_limit;
@@ -35,18 +35,18 @@ use tls::{Certificate, TlsError};
 
 pub use descriptors::raise_descriptor_limit;
 
-/// Why the gateway cannot start.
+/// The reason why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// An address cannot be listened on.
+    /// The gateway cannot listen on an address.
     #[error("could not listen on {address} ({key}): {}", bind_advice(.source))]
     Bind {
         /// The setting that names the address.
         key: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Certificate or key cannot be used.
@@ -63,7 +63,7 @@ fn bind_advice(error: &io::Error) -> String {
     }
 }
 
-/// A gateway that listens: connections are accepted by the system, and answered once [`Server::run`] is called.
+/// A gateway that listens. The system accepts connections, and [`Server::run`] answers them.
 pub struct Server {
     gateway: Arc<Gateway>,
     clients: TcpListener,
@@ -78,8 +78,8 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Listens on the addresses of the gate's options, and reads certificate and key where they name some. Port 0 is
-    /// any free port: ask [`Server::client_addr`]. Later changes of these options have no effect.
+    /// Listens on the addresses of the gateway's options, and reads the certificate and key that they name. Port 0 is
+    /// any free port: see [`Server::client_addr`]. Later changes of these options have no effect.
     ///
     /// # Errors
     /// [`ServeError`] that names the setting and what to do.
@@ -91,16 +91,16 @@ impl Server {
         Ok(Self { gateway, clients, operators, certificate })
     }
 
-    /// Where clients connect.
+    /// The address at which clients connect.
     ///
     /// # Panics
-    /// Where the system does not know the address of its own listening socket.
+    /// If the system does not know the address of its own listening socket.
     #[must_use]
     pub fn client_addr(&self) -> SocketAddr {
         self.clients.local_addr().expect("a listening socket has an address")
     }
 
-    /// Where operators connect.
+    /// The address at which operators connect.
     ///
     /// # Panics
     /// As [`Server::client_addr`].
@@ -109,12 +109,12 @@ impl Server {
         self.operators.local_addr().expect("a listening socket has an address")
     }
 
-    /// Answers until `stop` is ready. Then takes the connections that wait to be accepted and no more, lets requests
-    /// in progress end within [`Limits::drain`](crate::Limits::drain), closes connections on which nothing is asked and WebSockets (with 1001),
-    /// and writes the activity noted so far.
+    /// Answers requests until `stop` is ready. Then it accepts the connections that wait in the kernel and no more,
+    /// lets requests in progress finish within [`Limits::drain`](crate::Limits::drain), closes idle connections and
+    /// WebSockets (with 1001), and writes the recorded activity.
     ///
     /// # Errors
-    /// None at present: what befalls one connection does not end the server.
+    /// None at present: an error of one connection does not end the server.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { gateway, clients, operators, certificate } = self;
         let limits = gateway.options().limits;
@@ -142,17 +142,17 @@ impl Server {
         let limit = ConnectionLimit::new(shares.clients, limits.per_address);
         let clients = Listener { listener: clients, limit, tls, shutdown: shutdown.clone() };
         let clients = background.spawn(clients.accept(Role::Clients(router)));
-        // One address must not have all.
+        // One address must not have all connections.
         let limit = ConnectionLimit::new(shares.operators, limits.per_address.min(shares.operators / 2));
         let operators = Listener { listener: operators, limit, tls: admin_tls, shutdown: shutdown.clone() };
         let operators =
             background.spawn(operators.accept(Role::Operators(gateway.clone(), crate::admin::router(gateway.clone()))));
 
         stop.await;
-        tracing::info!("shutting down: requests under way may end");
+        tracing::info!("shutting down: requests in progress may finish");
         shutdown.graceful.cancel();
         gateway.enforcer().connections().shut_down();
-        // They add connections to the last.
+        // The listeners add connections until they have ended.
         let _ = tokio::join!(clients, operators);
         shutdown.tasks.close();
         if tokio::time::timeout(limits.drain, shutdown.tasks.wait()).await.is_err() {
@@ -170,7 +170,7 @@ fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeEr
     let fail = |source| ServeError::Bind { key, address, source };
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(fail)?;
     socket.set_reuseaddr(true).map_err(fail)?;
-    // Connections inherit it: a peer that is gone without a word is noticed at last.
+    // Connections inherit it, so that a peer that vanished is noticed in the end.
     socket.set_keepalive(true).map_err(fail)?;
     socket.bind(address).map_err(fail)?;
     socket.listen(BACKLOG).map_err(fail)

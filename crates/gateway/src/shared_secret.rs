@@ -1,4 +1,4 @@
-//! Secrets that operators share with programs: the admin secret, the enrolment secret, the upstream's token.
+//! Shared secrets: the admin secret, the enrolment secret, the upstream's secret.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use tenure_tower::Problem;
 use tenure_tower::request::peer::Peer;
 
-/// A shared secret. Does not print, is wiped when dropped, and is compared in constant time.
+/// A shared secret. It does not print, is wiped when dropped, and is compared in constant time.
 #[derive(Clone)]
 pub struct SharedSecret {
     text: Zeroizing<String>,
@@ -18,8 +18,8 @@ pub struct SharedSecret {
 }
 
 impl SharedSecret {
-    /// Takes a secret as it was read, without the white space around it. `None` where nothing is left, or where it
-    /// has characters that no HTTP header can carry.
+    /// Makes a secret from a text, without the white space around it. Returns `None` if nothing is left, or if it has
+    /// characters that no HTTP header can carry.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -27,16 +27,16 @@ impl SharedSecret {
         fits.then(|| Self { text: Zeroizing::new(text.to_owned()), digest: Sha256::digest(text.as_bytes()).into() })
     }
 
-    /// Whether `presented` is the secret. Takes as long for every text of one length.
+    /// Whether `presented` is the secret. The time depends only on the length of `presented`.
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
-        // Digests have one length, so that a comparison tells nothing of the secret's.
+        // Digests have one length, so the comparison reveals nothing about the secret's length.
         let presented: [u8; 32] = Sha256::digest(presented).into();
         presented.ct_eq(&self.digest).into()
     }
 
-    /// Asks whoever shares the secret for it. It is looked at first: what is right is let in however much was guessed from
-    /// there. `note` counts a wrong one, and says how long whoever showed it is locked out.
+    /// Requires the secret. The right secret is accepted however many guesses came from the address. `note` counts a
+    /// wrong one, and returns how long its client is locked out.
     ///
     /// # Errors
     /// [`Problem::Secret`], [`Problem::TooMany`].
@@ -55,12 +55,12 @@ impl SharedSecret {
                     Err(Problem::Secret)
                 }
             },
-            // Nothing was guessed.
+            // There was no secret, so it is not a guess.
             None => Err(Problem::Secret),
         }
     }
 
-    /// The text itself. Whoever calls this answers for where it goes.
+    /// Returns the text. The caller is responsible for where it goes.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
@@ -77,7 +77,7 @@ impl fmt::Debug for SharedSecret {
 mod tests {
     use super::*;
 
-    /// Compiles only where the type has no `==`: with one there would be two `some` to choose from.
+    /// This compiles only if the type has no `==`: with one, `some` would be ambiguous.
     const _: fn() = || {
         struct Comparable;
         trait Some<Kind> {

@@ -38,9 +38,9 @@ type ReadConnection = fn(&Extensions) -> Option<Connection>;
 /// `-Host` are set; those of a client are believed only where it is a trusted proxy. A cookie alone allows no change
 /// that another site may have requested. A response says `Tenure-Rotate: due` when the token should be rotated.
 ///
-/// When the session ends, what is left of the request's and the response's body is dropped, and whoever reads them gets
-/// an error. The server then ends the client's connection or stream. A handler that upgrades a connection is not watched: it
-/// has to register the connection itself ([`ConnectionRegistry::register`](crate::ConnectionRegistry::register)).
+/// When the session ends, what is left of the request's and the response's body is dropped, and reading them fails. The
+/// server then ends the client's connection or stream. A handler that upgrades a connection is not watched: it has to
+/// register the connection itself ([`ConnectionRegistry::register`](crate::ConnectionRegistry::register)).
 ///
 /// The client's address is read from the request's extensions: a [`Connection`], or axum's `ConnectInfo<SocketAddr>` with
 /// the feature `axum`, or what [`TenureLayer::with_connection`] finds. Without an address, all clients count as one where

@@ -1,4 +1,4 @@
-//! Where a listing goes on: after which session, in which order. Opaque to whoever carries it.
+//! The cursor of a listing: the session after which it continues, and its order. Opaque to clients.
 
 use std::cmp::Ordering;
 
@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tenure_domain::{Session, SessionId, SortKey, Timestamp};
 
-/// The last session of a page, by what the listing is sorted by.
+/// The last session of a page, by the key that the listing is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
     sort: SortKey,
@@ -32,7 +32,7 @@ impl Cursor {
         Self { sort, at, id: session.id }
     }
 
-    /// Whether `session` comes after this place.
+    /// Whether `session` comes after the cursor.
     pub(super) fn is_before(&self, session: &Session) -> bool {
         let other = Self::of(session, self.sort);
         let by_key = match self.sort {
@@ -46,7 +46,7 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(format!("{}{}.{}", letter(self.sort), self.at.as_millis(), self.id))
     }
 
-    /// Reads a place in a listing of that order. `None` for a text that this did not write.
+    /// Parses a cursor of a listing in this order. Returns `None` for any text that was not written here.
     pub(super) fn parse(text: &str, sort: SortKey) -> Option<Self> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (at, id) = text.strip_prefix(letter(sort))?.split_once('.')?;

@@ -19,9 +19,9 @@ use utoipa::ToSchema;
 use super::Admin;
 use tenure_tower::problem::{Problem, ProblemBody};
 
-/// Streams at once.
+/// The most streams at once.
 const STREAMS: usize = 64;
-/// How often a comment shows that the stream is alive, where nothing else does.
+/// How often a comment shows that a stream without events is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The limit on streams.
@@ -37,12 +37,12 @@ impl Default for Streams {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ChangeEvent {
-    /// Whose.
+    /// The session that changed.
     session_id: String,
     /// `issued`, `rotated`, `revoked`, `evicted`, `replayed`, `logged_out`, `idle`, `described`, `imported` or
     /// `purged`. Expiry is not a change: `expiresAt` announces it.
     kind: String,
-    /// When, on the store's clock.
+    /// The time of the change, on the store's clock.
     at: String,
 }
 

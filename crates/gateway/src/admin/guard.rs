@@ -1,4 +1,4 @@
-//! Who may ask at all: by a name of this machine, not for another site's page, and with the secret.
+//! The guards of the admin listener: the host name, the origin, and the secret.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::shared_secret::SharedSecret;
 use tenure_tower::csrf::{self, RequestOrigin};
 use tenure_tower::problem::Problem;
 
-/// The names under which a browser may reach this listener. A page of another site can have its own name point here
-/// (DNS rebinding), but it cannot have that name be an address or one of these.
+/// The host names that the admin listener accepts. A page of another site can make its own name point here (DNS
+/// rebinding), but that name can be neither an address nor one of these.
 pub(crate) struct HostNames(Vec<String>);
 
 impl HostNames {
@@ -28,7 +28,7 @@ impl HostNames {
         Self(names)
     }
 
-    /// Whether `host` (with its port) is an address, one of these, or one of `more`.
+    /// Whether `host` (with its port) is an address, one of these names, or one of `more`.
     fn contains(&self, host: &str, more: &[String]) -> bool {
         let name = match host.strip_prefix('[') {
             Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
@@ -40,7 +40,7 @@ impl HostNames {
     }
 }
 
-/// Lets nobody in who came by a foreign name, or for a page of another origin.
+/// Refuses requests with another host name, or from a page of another origin.
 pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let host = csrf::host(&parts);
@@ -50,7 +50,7 @@ pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, nex
         return Err(Problem::Forbidden(text.to_owned()));
     }
     let origin = csrf::request_origin(&parts.headers, host, peer(&parts.extensions)?.secure);
-    // A link elsewhere may lead to the page itself, which tells nothing.
+    // Another site may link to the page itself, which contains nothing.
     let is_page = parts.uri.path() == "/" && parts.method.is_safe();
     if origin == RequestOrigin::CrossOrigin && !is_page {
         return Err(Problem::Forbidden("pages of other sites may not send requests here".to_owned()));
@@ -58,8 +58,8 @@ pub(super) async fn names(State(admin): State<Arc<Admin>>, request: Request, nex
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-/// Whether somebody has shown the admin secret on a connection. Until then it is the first to close where there are too
-/// many.
+/// Whether the admin secret was presented on a connection. Until then the connection is among the first to close if
+/// there are too many.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuthenticatedFlag(Arc<AtomicBool>);
 
@@ -68,7 +68,7 @@ impl AuthenticatedFlag {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Notes that a request's sender has.
+    /// Records that a request on the connection presented the secret.
     pub(super) fn set(extensions: &Extensions) {
         // Without a listener there is no connection.
         if let Some(Self(flag)) = extensions.get() {
@@ -77,7 +77,7 @@ impl AuthenticatedFlag {
     }
 }
 
-/// Lets nobody in without the admin secret, which is looked at before the body is.
+/// Requires the admin secret, before the body is read.
 pub(super) async fn secret(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Result<Response, Problem> {
     let peer = peer(request.extensions())?;
     let shown = extract::bearer(request.headers());
@@ -86,7 +86,7 @@ pub(super) async fn secret(State(admin): State<Arc<Admin>>, request: Request, ne
     Ok(next.run(request).await)
 }
 
-/// Lets in who shows the secret of a scraper, or the admin secret.
+/// Requires the metrics secret or the admin secret.
 pub(super) async fn metrics(
     State(admin): State<Arc<Admin>>,
     request: Request,

@@ -1,4 +1,4 @@
-//! Which sessions an operator wants to see.
+//! A request of an operator to list sessions.
 
 use serde::Deserialize;
 use tenure_domain::{DeviceId, Filter, Scope, Session, SortKey, State, Subject, Timestamp};
@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 use super::cursor::Cursor;
 use tenure_tower::problem::Problem;
 
-/// So many sessions are on a page where nobody says.
+/// The default number of sessions on a page.
 const DEFAULT_LIMIT: u32 = 100;
-/// So many are at most.
+/// The most sessions on a page.
 const MAX_LIMIT: u32 = 1_000;
 
-/// Filters, order and place.
+/// The filters, the order and the cursor of a listing.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -130,12 +130,13 @@ impl ListQuery {
 }
 
 impl ListRequest {
-    /// Whether the filter says it all: the beginning of a listing, of no particular way to be over.
+    /// Whether the store's filter is enough: the listing starts at the beginning, and does not ask for one way of being
+    /// inactive.
     pub(super) const fn is_plain_listing(&self) -> bool {
         self.after.is_none() && matches!(self.state, StateFilter::Active | StateFilter::All)
     }
 
-    /// Whether `session` belongs on the page or on one after it.
+    /// Whether `session` belongs on this page or a later one.
     pub(super) fn includes(&self, session: &Session, now: Timestamp) -> bool {
         self.state.includes(session.state(now)) && self.after.is_none_or(|cursor| cursor.is_before(session))
     }

@@ -23,7 +23,7 @@ use crate::endpoint::extract::{Form, peer};
 use crate::endpoint::respond;
 use tenure_tower::problem::{Problem, ProblemBody};
 
-/// What each token of ours starts with.
+/// The prefix of every token.
 const PREFIX: &str = "tnr_";
 
 /// The form of both endpoints (`application/x-www-form-urlencoded`).
@@ -40,7 +40,7 @@ pub(crate) struct TokenForm {
     client_secret: Option<String>,
 }
 
-/// What is known about a token (RFC 7662 section 2.2). For an invalid one only `active`.
+/// The response of introspection (RFC 7662 section 2.2). For an invalid token it has only `active`.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Introspection {
     /// Whether the token is valid.
@@ -80,11 +80,11 @@ pub(crate) struct OauthError {
     error_description: String,
 }
 
-/// An answer that is no success.
+/// An unsuccessful response.
 pub(crate) enum OauthFailure {
-    /// One of OAuth's own.
+    /// An error of OAuth.
     Oauth(OauthError),
-    /// The store failed, or the like.
+    /// A problem that OAuth has no error for, such as a store that failed.
     Other(Problem),
 }
 
@@ -175,8 +175,8 @@ impl Introspection {
     };
 }
 
-/// Whoever asks compares the times with a clock of its own (RFC 7662 section 2.2), so `exp` says when the token stops
-/// holding by that clock also where the store's time is `ahead` of it. `iat` is never later than it is by that clock.
+/// Clients compare the times with their own clock (RFC 7662 section 2.2). So `exp` is the expiry by that clock, even if
+/// the store's time is `ahead` of it, and `iat` is never later than the time by that clock.
 fn active(verified: &Verified, ahead: Millis) -> Introspection {
     let session = &verified.session;
     let by_the_wall = |at: Timestamp| at.minus(ahead);
@@ -185,7 +185,7 @@ fn active(verified: &Verified, ahead: Millis) -> Introspection {
     let overlap_ends = session.credential.replaced.as_ref().map(|replaced| replaced.stops_at);
     let (issued_at, stops_at) = match verified.token_match {
         TokenMatch::Current => (session.rotated_at, Some(session.expires_at)),
-        // When the token before was issued, nobody recorded.
+        // The time at which the previous token was issued is not recorded.
         TokenMatch::Overlap => (None, overlap_ends),
     };
     Introspection {
@@ -244,14 +244,14 @@ pub(super) async fn revoke(State(admin): State<Arc<Admin>>, request: Request) ->
     Ok(response)
 }
 
-/// The form of a client that proved itself, and the client's name for itself.
+/// Returns the form of a client that authenticated, and the client's name for itself.
 async fn authenticated(admin: &Admin, request: Request) -> Result<(Form, String), OauthFailure> {
     let peer = peer(request.extensions())?;
     let ask = |(name, secret): (String, Zeroizing<String>)| -> Result<String, OauthFailure> {
         admin.gateway.options().admin_secret.check(Some(&secret), &peer, |peer| admin.record_wrong_secret(peer))?;
         Ok(name)
     };
-    // What can be judged before the body is read is.
+    // What can be checked before the body is read is checked first.
     if let Some(shown) = client::in_header(request.headers()) {
         let name = ask(shown.ok_or_else(OauthFailure::invalid_client)?)?;
         AuthenticatedFlag::set(request.extensions());

@@ -1,4 +1,4 @@
-//! The OpenAPI description of the HTTP API, put together from the handlers themselves.
+//! The OpenAPI description of the HTTP API, made from the handlers.
 
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// Every value that stands under `name`, wherever it is.
+    /// Returns every value with the key `name`, at any depth.
     fn all<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a str>) {
         match value {
             Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! The page for people. It is empty without the secret, which it asks for and keeps in its tab only.
+//! The operators' page. It contains no data: it asks for the secret, which it keeps in its browser tab only.
 
 use askama::Template;
 use axum::response::Response;
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::endpoint::html;
 
-/// Our own script and style, and calls to this listener; nothing else.
+/// The content security policy: the page's own script and style, and calls to this listener.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'none'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";

@@ -16,9 +16,9 @@ use crate::endpoint::respond;
 use crate::endpoint::revocation::{Ended, partial_revocation};
 use tenure_tower::problem::{Problem, ProblemBody};
 
-/// Who ended a session, as its record says.
+/// The actor in the records of sessions that are ended here.
 const ACTOR: &str = "admin";
-/// So many ids are taken at once.
+/// The most ids in one request.
 const IDS_MAX: usize = 500;
 
 /// Which sessions to end: exactly one of `ids`, `deviceId`, `subject` and `all`.

@@ -1,4 +1,4 @@
-//! All sessions, for operators: listed and shown.
+//! The endpoints for operators that list and show all sessions.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::endpoint::extract::QueryParams;
 use crate::endpoint::respond;
 use tenure_tower::problem::{Problem, ProblemBody};
 
-/// How many sessions are looked at in one step of a walk.
+/// The number of sessions that one step of a walk reads.
 const PAGE_SIZE: usize = 1_000;
 
 /// Some of the sessions.
@@ -66,8 +66,8 @@ pub(super) async fn list(
     Ok(respond::json(StatusCode::OK, &page))
 }
 
-/// The first sessions of the wish, one more than its limit where there are more. Where the store cannot tell by itself
-/// which they are, walks all that the filter admits and holds at most two pages of them.
+/// Returns the first sessions of the request, and one more if there are more. If the store cannot select them by
+/// itself, this walks through all that match the filter and holds at most two pages of them.
 async fn first_sessions(sessions: &Sessions, request: &ListRequest) -> Result<Vec<Session>, WriteError> {
     let limit = request.limit + 1;
     if request.is_plain_listing() {
@@ -94,7 +94,8 @@ async fn first_sessions(sessions: &Sessions, request: &ListRequest) -> Result<Ve
     }
 }
 
-/// A session shown as idle must stay so: has those recorded that nobody has recorded yet. Whether there were any.
+/// Ends the sessions that are idle and not recorded as such: a session that is shown as idle must stay so. Returns
+/// whether there were any.
 async fn end_idle_sessions(sessions: &Sessions, found: &[Session]) -> Result<bool, Problem> {
     let now = sessions.now();
     let mut any = false;

@@ -104,7 +104,7 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
         api.gateway.enforcer().lockouts().enrolment.record(peer, None)
     })?;
     let headers = request.headers().clone();
-    // Only now: a body is not read for somebody who may not send it.
+    // Only now: the body of a client that may not enrol is not read.
     let JsonBody(body) = <JsonBody<EnrolBody> as axum::extract::FromRequest<()>>::from_request(request, &()).await?;
     let request = IssueRequest {
         device: DeviceId::new(&body.device_id).map_err(|error| field("deviceId", &error))?,
@@ -115,7 +115,7 @@ async fn try_enrol(api: &Api, request: axum::extract::Request) -> Result<Respons
     match api.gateway.sessions().enrol(request).await {
         Ok(issued) => Ok(respond::json(StatusCode::CREATED, &enrolled(api, &issued))),
         Err(IssueError::Policy(error)) => Err(Problem::BadRequest(error.to_string())),
-        // Whose the device is stays between operators.
+        // Clients are not told whose the device is; operators are.
         Err(IssueError::Refused(refusal)) => Err(Problem::Conflict(format!(
             "{refusal}, so nothing was issued: use another deviceId, or ask an operator to end those sessions"
         ))),

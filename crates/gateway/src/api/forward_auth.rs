@@ -1,5 +1,5 @@
-//! An answer for another proxy, which asks before it forwards a request: nginx `auth_request`, Caddy `forward_auth`,
-//! Traefik `ForwardAuth`, Envoy `ext_authz`. Enforces at the start of a request only: what lasts longer than its
+//! The endpoint for another proxy, which asks before it forwards a request: nginx `auth_request`, Caddy `forward_auth`,
+//! Traefik `ForwardAuth`, Envoy `ext_authz`. It enforces at the start of a request only: a response that outlasts its
 //! session is not cut here.
 
 use axum::body::Body;
@@ -20,12 +20,13 @@ use tenure_tower::{EnforcementConfig, Enforcer, Problem};
 /// The path of the endpoint below `/_tenure`.
 const PATH: &str = "/auth";
 
-/// Whether a path (below `/_tenure`) asks this.
+/// Whether a path (below `/_tenure`) is this endpoint.
 pub(crate) fn is_endpoint(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// 204 with whose session it is, or the problem. Envoy, which appends the client's own path, wants 200.
+/// Answers with 204 and whose session it is, or with the problem. Envoy, which appends the client's own path, expects
+/// 200.
 pub(crate) async fn answer<B>(enforcer: &Enforcer, connection: &Connection, request: &Request<B>) -> Response {
     let config = enforcer.config();
     let peer = Peer::of(connection, request.headers(), &config.trusted_proxies);
@@ -88,11 +89,12 @@ fn appended_target<B>(request: &Request<B>) -> Option<AppendedTarget<'_>> {
     Some(if is_partial { AppendedTarget::Partial } else { AppendedTarget::Whole(target) })
 }
 
-/// The problem, and where a person's browser asked for a page, the way to the login page. A proxy that passes answers on
-/// as they are passes on a redirect. nginx, which takes nothing but 401 and 403, gets the address beside its 401.
+/// Answers with the problem. If a person's browser asked for a page, it answers with the way to the login page. A proxy
+/// that passes every answer on gets a redirect. nginx, which accepts only 401 and 403, gets the address in addition to
+/// the 401.
 fn refuse<B>(request: &Request<B>, problem: &Problem) -> Response {
     let asked = asked_for(request).and_then(|(target, shows)| {
-        // A page to which nobody is sent back is not named.
+        // A page to which no one can be sent back is not named.
         let back = if login_redirect::is_local(target) { target } else { "/" };
         Some((login_redirect::location(&client_method(request), request.headers(), back, problem)?, shows))
     });

@@ -1,4 +1,4 @@
-//! `/_tenure/login`: where a browser gets its cookie, and gives it back.
+//! The login page, `/_tenure/login`: it exchanges a token for a cookie, and removes the cookie at log-out.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ use tenure_tower::request::cookie;
 use tenure_tower::request::peer::Peer;
 use tenure_tower::request::presented_token::PresentedToken;
 
-/// Nothing but our own style, and forms to this host only.
+/// The content security policy: the page's own style, and forms to this host only.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'none'; form-action 'self'; base-uri 'none'; \
                       frame-ancestors 'none'";
 
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage<'a> {
-    /// Where to go afterwards.
+    /// The path to go to afterwards.
     return_to: &'a str,
-    /// What went wrong.
+    /// The reason why the last attempt failed.
     error: Option<&'a str>,
-    /// Who is logged in.
+    /// The session that is logged in.
     session: Option<LoggedIn>,
 }
 
@@ -43,31 +43,31 @@ struct LoggedIn {
     remaining: String,
 }
 
-/// The page: a form for a token, or who is logged in and a button to log out.
+/// Shows the page: a form for a token, or the session that is logged in and a button to log out.
 pub(super) async fn page(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let return_to = return_path(parts.uri.query().unwrap_or_default());
     let secure = parts.extensions.get::<Peer>().is_some_and(|peer| peer.secure);
     if !matches!(PresentedToken::of(&parts.headers, &api.gateway.options().cookie_name, secure), Ok(Some(_))) {
-        // The cookie is gone by now, but where the browser was sent here from its token was judged.
+        // The cookie has been removed, but the page that sent the browser here has judged its token.
         let refusal = parameter(parts.uri.query().unwrap_or_default(), REASON).and_then(|code| code.parse().ok());
         return show(StatusCode::OK, &return_to, refusal.map(explanation), None);
     }
     match admit(&api, &parts, &parts.headers).await {
         Ok(verified) => show(StatusCode::OK, &return_to, None, Some(&verified)),
         Err(problem @ Problem::Unauthorized(_)) => {
-            // What needs a token says so by being this page.
+            // A page that needs a token says so by showing this page.
             let mut response = show(StatusCode::OK, &return_to, problem.refusal().map(explanation), None);
             problem.mark_response(&mut response);
             response
         }
-        // The page itself needs none, however many were guessed from there.
+        // This page needs no token, so it is shown however many guesses came from the address.
         Err(problem @ Problem::TooMany(_)) => show(StatusCode::OK, &return_to, Some(&problem.detail()), None),
         Err(problem) => show(problem.status(), &return_to, Some(&problem.detail()), None),
     }
 }
 
-/// Why a browser has to log in anew, for whoever sits before it.
+/// Returns the reason why the browser has to log in again, in words for a person.
 const fn explanation(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Malformed | Refusal::Unknown => "this browser's token is not known here: log in again",
@@ -85,7 +85,7 @@ const fn explanation(refusal: Refusal) -> &'static str {
     }
 }
 
-/// Takes a pasted token, and gives it back as a cookie.
+/// Sets a pasted token as the browser's cookie.
 pub(super) async fn log_in(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let secure = match own_form(&parts) {
@@ -123,7 +123,7 @@ async fn verify(api: &Api, parts: &Parts, text: &str) -> Result<(Token, Verified
         api.gateway.enforcer().record_problem(&problem);
         return Err(problem);
     };
-    // As a request that carries it and nothing else.
+    // The token is verified as if a request had presented it alone.
     let mut headers = parts.headers.clone();
     headers.remove(header::COOKIE);
     let bearer = zeroize::Zeroizing::new(format!("Bearer {}", token.to_text().expose()));
@@ -134,14 +134,14 @@ async fn verify(api: &Api, parts: &Parts, text: &str) -> Result<(Token, Verified
     Ok((token, admitted.verified))
 }
 
-/// Lets a request in as any other.
+/// Admits the request like any other.
 async fn admit(api: &Api, parts: &Parts, headers: &HeaderMap) -> Result<Verified, Problem> {
     let peer = peer(&parts.extensions)?;
     let enforcer = api.gateway.enforcer();
     Ok(enforcer.require_session(LockoutScope::Tokens, &peer, &parts.method, headers).await?.verified)
 }
 
-/// Ends the session of the cookie, and takes the cookie.
+/// Ends the session of the cookie, and removes the cookie.
 pub(super) async fn log_out(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let secure = match own_form(&parts) {
@@ -153,10 +153,10 @@ pub(super) async fn log_out(State(api): State<Arc<Api>>, request: Request) -> Re
         Err(problem) => Err(problem),
     };
     let mut response = match ended {
-        // There was nothing left to end.
+        // The session had already ended.
         Ok(_) | Err(Problem::Unauthorized(TokenRejection::Missing)) => see_other_path(PATH),
         Err(problem) if problem.refusal().is_some_and(Refusal::is_final) => see_other_path(PATH),
-        // The session valid_for on, and so does the token that took this one's place, perhaps in this browser by now.
+        // The session continues, and so does the token that replaced this one, which this browser may already have.
         Err(problem) if problem.refusal() == Some(Refusal::Rotated) => {
             let text = "the session has a newer token and has not ended: log out again";
             return show(problem.status(), "/", Some(text), None);
@@ -175,7 +175,7 @@ pub(super) async fn style() -> Response {
     html::text_file("text/css; charset=utf-8", include_str!("../../static/login.css"))
 }
 
-/// Who sent the form, if a page of ours did: a browser says so with every form.
+/// Returns the client that sent the form, if a page of this host did: a browser sends its origin with every form.
 fn own_form(parts: &Parts) -> Result<Peer, Problem> {
     let peer = peer(&parts.extensions)?;
     match csrf::request_origin(&parts.headers, peer.host().or_else(|| csrf::host(parts)), peer.secure) {
@@ -196,12 +196,12 @@ fn show(status: StatusCode, return_to: &str, error: Option<&str>, verified: Opti
     html::page(status, &LoginPage { return_to, error, session }, POLICY)
 }
 
-/// A redirect to a path of this host that was checked, as a `GET`.
+/// Redirects to a path of this host, which was checked, with the method `GET`.
 fn see_other_path(path: &str) -> Response {
     see_other(HeaderValue::try_from(path).unwrap_or_else(|_| HeaderValue::from_static("/")))
 }
 
-/// The checked `return` parameter of a query.
+/// Returns the parameter `return` of a query if it is a path of this host.
 fn return_path(query: &str) -> String {
     parameter(query, RETURN).filter(|path| is_local(path)).unwrap_or_else(|| "/".to_owned())
 }

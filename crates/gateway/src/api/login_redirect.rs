@@ -1,4 +1,4 @@
-//! Where a person is sent whose browser has no token.
+//! The redirect to the login page, for a person whose browser has no valid token.
 
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, LOCATION};
@@ -7,16 +7,16 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use tenure_tower::Problem;
 use tenure_tower::csrf::is_navigation;
 
-/// Where the page is.
+/// The path of the login page.
 pub(crate) const PATH: &str = "/_tenure/login";
-/// The longest return path.
+/// The most bytes of a return path.
 const RETURN_MAX: usize = 2_048;
 /// The parameter of the login page that says where to go afterwards.
 pub(crate) const RETURN: &str = "return";
 /// The parameter that says why the token of the browser was refused: the refusal's code.
 pub(crate) const REASON: &str = "reason";
 
-/// The login page in place of a 401, where a person follows a link or types an address.
+/// Returns a redirect to the login page instead of a 401 if a person followed a link or typed an address.
 pub(crate) fn redirect<B>(request: &Request<B>, problem: &Problem) -> Option<Response> {
     let back = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let mut response = see_other(location(request.method(), request.headers(), back, problem)?);
@@ -24,7 +24,7 @@ pub(crate) fn redirect<B>(request: &Request<B>, problem: &Problem) -> Option<Res
     Some(response)
 }
 
-/// A redirect to there.
+/// Returns a redirect (303) to this location.
 pub(crate) fn see_other(location: HeaderValue) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     response.headers_mut().insert(LOCATION, location);
@@ -32,7 +32,7 @@ pub(crate) fn see_other(location: HeaderValue) -> Response {
     response
 }
 
-/// The address of the login page, for a person whose browser asked for `back` and was refused.
+/// Returns the address of the login page, for a person whose browser asked for `back` and was refused.
 pub(crate) fn location(method: &Method, headers: &HeaderMap, back: &str, problem: &Problem) -> Option<HeaderValue> {
     if !matches!(problem, Problem::Unauthorized(_)) || !is_navigation(method, headers) {
         return None;
@@ -45,8 +45,8 @@ pub(crate) fn location(method: &Method, headers: &HeaderMap, back: &str, problem
     HeaderValue::try_from(format!("{PATH}?{}", query.finish())).ok()
 }
 
-/// Whether a browser that is sent there stays on this host: one slash, then printable ASCII without a backslash, which
-/// browsers take for a slash.
+/// Whether a path stays on this host: one slash, then printable ASCII without a backslash, which browsers read as a
+/// slash.
 pub(crate) fn is_local(path: &str) -> bool {
     let mut bytes = path.bytes();
     path.len() <= RETURN_MAX

@@ -1,4 +1,4 @@
-//! How fast one session may ask for what walks through sessions.
+//! The limit on how often one session may ask for answers that need a walk through sessions.
 
 use std::num::NonZeroU32;
 
@@ -8,14 +8,14 @@ use tenure_domain::SessionId;
 
 use tenure_tower::problem::Problem;
 
-/// Calls at once.
+/// The most calls at once.
 const BURST: NonZeroU32 = NonZeroU32::new(20).expect("20 is not 0");
-/// Calls a second in the long run.
+/// The most calls per second on average.
 const RATE: NonZeroU32 = NonZeroU32::new(1).expect("1 is not 0");
-/// From so many sessions on, those that may ask again at full speed are forgotten.
+/// The number of sessions from which on the ones that may call at full speed again are dropped.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// A pace per session.
+/// A rate limit per session.
 pub(super) struct RateLimit {
     limiter: DefaultKeyedRateLimiter<SessionId>,
 }

@@ -1,4 +1,4 @@
-//! A client's own sessions: seen and ended.
+//! The endpoints for a client's own sessions: listing and ending them.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use tenure_tower::problem::{Problem, ProblemBody};
 use tenure_tower::request::cookie;
 use tenure_tower::request::header_fields::TENURE_ROTATE;
 
-/// So many sessions are listed where the client does not say.
+/// The default number of sessions in a listing.
 const LISTED: u32 = 100;
-/// So many are listed at most.
+/// The most sessions in a listing.
 const LISTED_MAX: u32 = 1_000;
 
 /// Which of the subject's sessions to list.

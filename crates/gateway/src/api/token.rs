@@ -79,7 +79,7 @@ pub(super) async fn rotate(
     }
 }
 
-/// The new token must not be lost where it may hold.
+/// The new token must not be lost if it may be valid.
 fn interrupted_rotation(
     api: &Api,
     Unacknowledged { error, intended }: Unacknowledged<Rotated>,
@@ -105,12 +105,12 @@ fn interrupted_rotation(
     problem.with_extension(with_token(&rotated.token)).map(axum::body::Body::new)
 }
 
-/// The members that hand over a token which may hold.
+/// Returns the members of a problem that hand over a token which may be valid.
 pub(super) fn with_token(token: &Token) -> Map<String, Value> {
     Map::from_iter([("token".to_owned(), Value::String(token.to_text().expose().to_owned()))])
 }
 
-/// What to tell whoever gets a token that may hold.
+/// Returns the problem for a change whose outcome is uncertain.
 pub(super) fn uncertain(what: &str, error: &WriteError) -> Problem {
     tracing::error!(%error, "the outcome is uncertain: {what}");
     Problem::Uncertain(match error {

@@ -1,4 +1,4 @@
-//! What the gateway's own endpoints read and write: bounded bodies in, answers that nobody keeps out.
+//! Extractors of the gateway's own endpoints: bodies with a bound, queries and forms.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use tenure_tower::Problem;
 use tenure_tower::request::list::has_media_type;
 use tenure_tower::request::peer::Peer;
 
-/// The most that a body may have: more than any request to Tenure itself needs.
+/// The most bytes of a body: more than any request to Tenure itself needs.
 pub(crate) const BODY_MAX: usize = 16 * 1024;
 
-/// How long it may take to arrive.
+/// How long a body may take to arrive.
 const BODY_LIMIT: Duration = Duration::from_secs(15);
 
-/// A JSON body, read whole. What does not fit is a [`Problem`] that names the field.
+/// A JSON body. A field that does not fit is a [`Problem`] that names it.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
@@ -44,7 +44,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// The query of a request. What does not fit is a [`Problem`] that names the parameter.
+/// The query of a request. A parameter that does not fit is a [`Problem`] that names it.
 pub(crate) struct QueryParams<T>(pub(crate) T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T> {
@@ -64,7 +64,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T> {
     }
 }
 
-/// A text that reads as whatever the field wants it to be.
+/// A deserializer of one text into any type of field.
 struct Loose(String);
 
 impl<'de> serde::de::IntoDeserializer<'de, serde::de::value::Error> for Loose {
@@ -122,7 +122,7 @@ impl Form {
     /// Reads a form.
     ///
     /// # Errors
-    /// [`Problem`] where it is none, is too large, or has a field twice.
+    /// [`Problem`] if the body is not a form, is too large, or has a field twice.
     pub(crate) async fn read(request: Request) -> Result<Self, Problem> {
         if !has_media_type(request.headers(), "application/x-www-form-urlencoded") {
             let text = "send the body as Content-Type: application/x-www-form-urlencoded";
@@ -139,7 +139,7 @@ impl Form {
         Ok(Self(fields))
     }
 
-    /// A field that is there and not empty.
+    /// Returns a field that is present and not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
     }
@@ -159,7 +159,7 @@ async fn bounded(body: Body) -> Result<bytes::Bytes, Problem> {
     })
 }
 
-/// What stands after `Bearer` in the `Authorization` header, if there is exactly one.
+/// Returns the text after `Bearer` in `Authorization`, if there is exactly one such field.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else {
@@ -169,10 +169,10 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(rest.trim())
 }
 
-/// Who asks, as the listener found out.
+/// Returns the client, which the listener put among the extensions.
 ///
 /// # Errors
-/// [`Problem::Internal`] where a router is used without it.
+/// [`Problem::Internal`] if a router is used without a listener.
 pub(crate) fn peer(extensions: &Extensions) -> Result<Peer, Problem> {
     let nobody = || Problem::Internal("nobody said who asks: put a Peer into the request's extensions".to_owned());
     extensions.get::<Peer>().cloned().ok_or_else(nobody)

@@ -14,7 +14,7 @@ use tenure_tower::problem::ProblemBody;
 #[derive(Clone)]
 pub(crate) struct SharedGateway(pub(crate) Arc<Gateway>);
 
-/// Whether the process answers. Does not ask the store.
+/// Whether the process answers. It does not read the store.
 #[utoipa::path(
     get,
     path = "/_tenure/healthz",

@@ -1,4 +1,4 @@
-//! Pages for people: no inline script, no foreign content, no frame around them, nothing kept.
+//! Pages for people: no inline script, no content of other sites, not to be framed or cached.
 
 use askama::Template;
 use axum::body::Body;
@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use tenure_tower::Problem;
 
-/// A page, under a content security policy of its own.
+/// Returns a page with its own content security policy.
 pub(crate) fn page(status: StatusCode, template: &impl Template, policy: &'static str) -> Response {
     let text = match template.render() {
         Ok(text) => text,
@@ -29,15 +29,15 @@ pub(crate) fn page(status: StatusCode, template: &impl Template, policy: &'stati
     response
 }
 
-/// A file that comes with the program.
+/// Returns a file that is part of the program.
 pub(crate) fn text_file(media_type: &'static str, text: impl Into<Body>) -> Response {
     let mut response = Response::new(text.into());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // With `no-referrer` a browser sends `Origin: null` with a form, and where it sends no Sec-Fetch-Site besides (plain
-    // HTTP under a name of the local network) nothing would tell the form from a stranger's.
+    // With `no-referrer` a browser sends `Origin: null` with a form. If it sends no Sec-Fetch-Site either (plain HTTP
+    // under a local network name), nothing would tell the form from another site's.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
     response

@@ -1,4 +1,4 @@
-//! Responses of the gateway's own endpoints: JSON that nobody keeps.
+//! Responses of the gateway's own endpoints: JSON that is not cached.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use tenure_tower::Problem;
 
-/// An answer in JSON that nobody keeps.
+/// Returns a response in JSON that is not cached.
 pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(bytes) => {

@@ -1,4 +1,4 @@
-//! What an endpoint that ends sessions answers.
+//! The responses of endpoints that end sessions.
 
 use axum::response::Response;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use tenure_tower::Problem;
 
-/// So many sessions are named in one answer; the counts are always whole.
+/// The most sessions that one response names. The counts cover all of them.
 pub(crate) const MAX_LISTED: usize = 1_000;
 
 /// Sessions that have ended, or would be ended.
@@ -33,7 +33,7 @@ impl Ended {
     }
 }
 
-/// A revocation that stopped: the problem, with what had been done before.
+/// Returns the problem of a revocation that stopped, with what it had done before.
 pub(crate) fn partial_revocation(error: RevokeError, now: Timestamp) -> Response {
     let mut extension = Map::new();
     if !error.done.ended.is_empty()

@@ -1,4 +1,4 @@
-//! "Public" is held against how four kinds of servers resolve the same octets.
+//! Public paths, compared with how four kinds of servers resolve the same octets.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
@@ -17,7 +17,7 @@ pub fn forwarded(bytes: &[u8]) -> usize {
 const BELOW: &str = "/public/";
 const EXACT: &str = "/health";
 
-/// Those of a gateway with public paths.
+/// Returns the settings of a gateway with public paths.
 pub(crate) fn config() -> EnforcementConfig {
     let public_paths = vec![PublicPath(BELOW.to_owned()), PublicPath(EXACT.to_owned())];
     EnforcementConfig { public_paths, ..EnforcementConfig::default() }

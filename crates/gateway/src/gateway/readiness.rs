@@ -1,4 +1,4 @@
-//! Whether the store answers, asked seldom however often somebody wants to know.
+//! The readiness check: the store is asked seldom, however often clients ask.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,8 @@ use tenure_ports::StoreError;
 use tenure_service::Sessions;
 use tokio::sync::Mutex;
 
-/// How long an answer of the store is believed: whoever asks more often, without a secret, burdens nobody.
+/// How long an answer of the store is reused. Clients need no secret to ask, so asking more often must not burden the
+/// store.
 const CACHE_TIME: Duration = Duration::from_millis(500);
 
 /// The latest answer of the store, and when it came.
@@ -17,7 +18,7 @@ impl Readiness {
     /// Whether the store answers and would take a change.
     ///
     /// # Errors
-    /// [`StoreError`] where it would not.
+    /// [`StoreError`] if it would not.
     pub(crate) async fn check(&self, sessions: &Sessions) -> Result<(), StoreError> {
         let mut latest = self.0.lock().await;
         match &*latest {

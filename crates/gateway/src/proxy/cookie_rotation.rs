@@ -1,4 +1,4 @@
-//! A browser's token, renewed on the way: it cannot do that itself, since no script of its pages sees the cookie.
+//! Rotation of a browser's token by the proxy. A page cannot rotate it, because its scripts cannot read the cookie.
 
 use std::sync::Arc;
 
@@ -10,9 +10,10 @@ use crate::gateway::Gateway;
 use tenure_tower::request::cookie;
 use tenure_tower::request::presented_token::PresentedToken;
 
-/// Rotates a due token that came in a cookie, and gives the new one with the answer. Of several requests at once one
-/// does so; the others were let in already and change nothing. What still travels with the old cookie is refused, or
-/// taken for `session.rotation_overlap`; shown later than `session.replay_tolerance` after that, it ends the session.
+/// Rotates a token that is due and came in a cookie, and sets the new one with the response. Of several requests at
+/// once, one rotates the token; the others were let in already and change nothing. A request that still carries the old
+/// cookie is refused, or accepted during `session.rotation_overlap`. If the old cookie is used later than
+/// `session.replay_tolerance` after that, the session ends.
 pub(crate) async fn rotate_due_cookie(
     gateway: &Gateway,
     session: SessionId,
@@ -21,14 +22,15 @@ pub(crate) async fn rotate_due_cookie(
     headers: &mut HeaderMap,
 ) {
     let (true, Some(token)) = (presented.from_cookie, presented.token.clone()) else { return };
-    // Goes on if the client leaves, so that no store is left in the middle of a change.
+    // The task continues if the client leaves, so that the change is not cancelled halfway.
     let rotating = {
         let sessions = Arc::clone(gateway.sessions());
         gateway.enforcer().tasks().spawn(async move { sessions.rotate(&token).await })
     };
     let rotated = match rotating.await {
         Ok(Ok(rotated)) => rotated,
-        // Made, perhaps: the browser is better off with a token that may hold than with one that may not.
+        // The rotation may have been made: a token that may be valid is better for the browser than one that may not
+        // be.
         Ok(Err(RotateError::Write(unacknowledged))) if unacknowledged.intended.is_some() => {
             tracing::warn!(error = %unacknowledged.error, "the outcome of a cookie's rotation is uncertain");
             match unacknowledged.intended {
@@ -47,6 +49,6 @@ pub(crate) async fn rotate_due_cookie(
     };
     let valid_for = rotated.session.expires_at.since(gateway.sessions().now());
     cookie::set_token(headers, &gateway.options().cookie_name, &rotated.token.to_text(), valid_for, secure);
-    // Nobody keeps an answer that carries a token.
+    // A response that carries a token is not cached.
     headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
 }

@@ -26,7 +26,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     remove_fields(headers, |name| HOP_BY_HOP.contains(name));
 }
 
-/// Sees to it that there is a host: the client's, or the upstream's own where it named none.
+/// Sets the host to the upstream's own if the client named none.
 pub(crate) fn set_host(headers: &mut HeaderMap, upstream: &Authority) {
     if headers.contains_key(HOST) {
         return;
@@ -38,7 +38,7 @@ pub(crate) fn set_host(headers: &mut HeaderMap, upstream: &Authority) {
     }
 }
 
-/// Sets what the upstream itself asks for.
+/// Sets the upstream's own secret.
 pub(crate) fn set_upstream_auth(headers: &mut HeaderMap, options: &Options) {
     if let Some(auth) = &options.upstream_auth {
         headers.insert(auth.header.clone(), auth.value.clone());

@@ -1,9 +1,9 @@
 //! The OpenClaw profile: clients send their token not in a header but in the first WebSocket frame.
 //!
-//! The upgrade is let through without a token, since the upstream has to send its challenge then. Until the client's
-//! first message has shown a token that holds, nothing of the client's passes, and of the upstream's nothing but a bare
-//! 101 and that challenge. The first message goes on unchanged, since the client has signed over it: so this upstream
-//! sees the token, and must be reachable through the gateway only.
+//! The upgrade is let through without a token, because the upstream then sends its challenge. Until the client's first
+//! message has presented a valid token, nothing from the client passes, and from the upstream only a bare 101 and the
+//! challenge. The first message is passed on unchanged, because the client has signed it. So this upstream sees the
+//! token, and must be reachable only through the gateway.
 
 pub(crate) mod connect;
 mod first_message;
@@ -32,12 +32,12 @@ use tenure_tower::{Enforcer, Outcome, Problem, TokenRejection};
 use connect::Connect;
 use first_message::{FirstMessage, first_message};
 
-/// So many connections without a verified token at once; more are told to come again.
+/// The most connections without a verified token at once. Clients of further ones are told to try again.
 const MAX_WAITING: usize = 1024;
-/// So much of the upstream's answer is looked at: what is looked for stands at its beginning.
+/// The most bytes of the upstream's answer that are read: what matters is at its beginning.
 const RESPONSE_PREFIX: usize = 8 * 1024;
 
-/// Connections that have not shown a token yet.
+/// The connections that have not presented a token yet.
 static WAITING: Semaphore = Semaphore::const_new(MAX_WAITING);
 
 /// Close codes of RFC 6455 section 7.4.1.
@@ -46,19 +46,21 @@ const POLICY: u16 = 1008;
 const TOO_LARGE: u16 = 1009;
 const TRY_AGAIN: u16 = 1013;
 
-/// Whose the connections are that show their token only later: the upstream takes the user from the upgrade.
+/// Returns the subject that is assumed for connections which present their token later: the upstream takes the user
+/// from the upgrade.
 fn assumed_subject() -> Subject {
     Subject::default()
 }
 
-/// What passes of the headers of the upstream's 101 before there is a token: what the handshake cannot do without.
+/// The header fields of the upstream's 101 that pass before there is a token: those that the handshake needs.
 const HANDSHAKE_FIELDS: [HeaderName; 2] = [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL];
 
-/// Opens a WebSocket whose client has yet to show its token, and answers with what lets the client switch. `request` is
-/// as for [`super::websocket::open`], without a user.
+/// Opens a WebSocket whose client has yet to present its token, and returns the response that lets the client switch.
+/// `request` is as for [`super::websocket::open`], without a user.
 ///
 /// # Errors
-/// [`Problem`]: too many such connections, or the upstream does not answer, does not switch or talks nonsense.
+/// [`Problem`] if there are too many such connections, or if the upstream does not answer, does not switch, or answers
+/// invalidly.
 pub(crate) async fn open<I>(
     gateway: &Arc<Gateway>,
     peer: &Peer,
@@ -73,14 +75,14 @@ where
     };
     let seen = seen(peer, request.headers());
     let headers = request.headers_mut();
-    // A frame that is compressed could not be read.
+    // A compressed frame could not be read.
     headers.remove(SEC_WEBSOCKET_EXTENSIONS);
     if let Ok(user) = HeaderValue::try_from(assumed_subject().as_str()) {
         headers.insert(gateway.enforcer().config().user_header.clone(), user);
     }
     let (switching, mut response) = match handshake(request, io).await? {
         HandshakeOutcome::Declined(answer) => {
-            // It was given to the presumed user, and nobody has shown to be that yet.
+            // The response is for the assumed user, and the client has not authenticated yet.
             tracing::warn!(
                 status = answer.status().as_u16(),
                 "the upstream did not open a WebSocket: its response is not passed on"
@@ -98,7 +100,7 @@ where
         let enforcer = shared.enforcer();
         let admitted = tokio::select! {
             () = shared.closing().cancelled() => None,
-            // Apart, so that the room for what is held goes once it has passed.
+            // Boxed, so that its memory is freed once the token was verified.
             admitted = Box::pin(await_token(enforcer, &peer, seen, switching)) => admitted,
         };
         drop(waiting);
@@ -111,7 +113,7 @@ where
     Ok(response)
 }
 
-/// Leaves of the headers of a 101 what the handshake needs.
+/// Removes all header fields of a 101 but those that the handshake needs.
 fn keep_handshake_fields(headers: &mut HeaderMap) {
     let mut all = std::mem::take(headers);
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -123,14 +125,14 @@ fn keep_handshake_fields(headers: &mut HeaderMap) {
     }
 }
 
-/// What the gateway itself sees of a client.
+/// Returns what the gateway itself sees of a client.
 fn seen(peer: &Peer, headers: &HeaderMap) -> ClientInfo {
     let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let info = connect::with(ClientInfo::default(), ClientField::Address, &peer.address.to_string());
     connect::with(info, ClientField::UserAgent, agent)
 }
 
-/// Why a connection ends before its first message has passed.
+/// The reason why a connection ends before its first message has passed.
 enum EarlyClose {
     /// With a close code and reason.
     Close(u16, &'static str),
@@ -140,7 +142,7 @@ enum EarlyClose {
     Gone,
 }
 
-/// Waits for the first message and judges it. `None` where the connection has ended.
+/// Waits for the first message and verifies its token. Returns `None` if the connection has ended.
 async fn await_token(
     enforcer: &Arc<Enforcer>,
     peer: &Peer,
@@ -185,7 +187,7 @@ async fn await_token(
     }
 }
 
-/// Closes both sides, after an answer where there is one to give.
+/// Closes both sides, after sending an answer if there is one.
 async fn close_early(tunnel: Tunnel, refuse: EarlyClose) {
     match refuse {
         EarlyClose::Close(code, reason) => close::close(tunnel, None, code, reason).await,
@@ -201,7 +203,7 @@ async fn close_early(tunnel: Tunnel, refuse: EarlyClose) {
     }
 }
 
-/// Judges the token of a connect message.
+/// Verifies the token of a connect message.
 async fn verify_connect(enforcer: &Enforcer, connect: &Connect<'_>) -> Result<Verified, Problem> {
     let text = connect.token().ok_or(Problem::Unauthorized(TokenRejection::Missing))?;
     let token = Token::parse(text).map_err(|_| Problem::from(Refusal::Malformed))?;

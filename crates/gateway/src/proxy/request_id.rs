@@ -1,4 +1,4 @@
-//! What names one request in the logs of everybody who handles it.
+//! The request id, which identifies a request in the logs of every server that handles it.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -10,14 +10,14 @@ use http::{HeaderMap, HeaderValue};
 use tenure_tower::request::header_fields::X_REQUEST_ID;
 use tenure_tower::request::headers::HeaderValues;
 
-/// The longest id that is taken over.
+/// The most characters of an id that is kept.
 const MAX_LENGTH: usize = 128;
 
-/// Differs from process to process, so that two of them make different ids. Nothing secret hangs on it.
+/// A key that differs from process to process, so that two processes make different ids. It is not a secret.
 static PROCESS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// A request's id: the one it has, where a trusted proxy gave it, else a new one.
+/// Returns a request's id: the one that a trusted proxy gave it, or a new one.
 pub(crate) fn of(headers: &HeaderMap, trusted: bool, values: &mut HeaderValues) -> HeaderValue {
     let given = headers.get(X_REQUEST_ID).filter(|id| trusted && is_valid(id));
     given.cloned().unwrap_or_else(|| generate(values))

@@ -19,10 +19,10 @@ use tenure_tower::request::presented_token::sets_token_cookie;
 use tenure_tower::response_guard::Exchange;
 use tenure_tower::response_guard::body::{GuardedBody, is_event_stream};
 
-/// The upstream's answer as the client gets it.
+/// Returns the upstream's response in the form in which the client gets it.
 ///
 /// # Errors
-/// [`Problem::BadGateway`] where it is not clear where the answer ends.
+/// [`Problem::BadGateway`] if it is not clear where the response ends.
 pub(super) fn pass_on(
     answer: http::Response<Incoming>,
     end: &CancellationToken,
@@ -42,7 +42,8 @@ pub(super) fn pass_on(
     Ok(Response::from_parts(parts, Body::new(GuardedBody::new(body, exchange, Some(end), endless))))
 }
 
-/// Whether every server finds the end of an answer in the same place (RFC 9112 section 6.3), which is framed anew here.
+/// Checks that every server finds the end of the response in the same place (RFC 9112 section 6.3). The gateway frames
+/// it anew.
 fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let (coding, codings) = (codings.next(), codings.next().is_some());
@@ -61,7 +62,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::BadGateway(format!("the upstream answered {what}")))
 }
 
-/// Removes from an answer what only the gateway says: that a token is due, and its cookies.
+/// Removes from a response what only the gateway may set: `Tenure-Rotate`, and its cookies.
 pub(super) fn strip_own_fields(headers: &mut HeaderMap, name: &CookieName) {
     headers.remove(TENURE_ROTATE);
     let ours = |value: &HeaderValue| sets_token_cookie(value, name);

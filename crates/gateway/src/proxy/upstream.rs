@@ -1,4 +1,4 @@
-//! Connections to the server behind the gateway: pooled for requests, one of its own for each WebSocket.
+//! Connections to the upstream: pooled for requests, and a separate one for each WebSocket.
 
 use std::future::Future;
 use std::io;
@@ -28,38 +28,38 @@ use tokio_rustls::client::TlsStream;
 use tenure_tower::response_guard::Sever;
 use tenure_tower::response_guard::body::GuardedUpload;
 
-/// How long an unused connection is kept: shorter than servers usually do (Node: 5 s), so that they seldom close one
-/// just as a request leaves on it.
+/// How long an unused connection is kept. It is shorter than in most servers (Node: 5 s), so that the upstream seldom
+/// closes one just as a request is sent on it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Unused connections kept at most in a pool.
+/// The most unused connections in a pool.
 const MAX_IDLE: usize = 512;
-/// Fields of an answer at most.
+/// The most fields of a response.
 pub(crate) const MAX_RESPONSE_FIELDS: usize = 1024;
 
 /// Pooled connections. A request that is sent again has no body.
 pub(crate) type Pool = Client<Connector, Either<GuardedUpload<Incoming, UpstreamConnection>, Empty<Bytes>>>;
 
-/// Connections for requests. With more fields than hyper expects (100), each answer takes 64 KiB of its own, and that a
-/// twentieth of the time that a request takes. So requests that change nothing go where that many do, and are sent again
-/// where an answer has more.
+/// The pools of connections for requests. If more fields than hyper's default (100) are allowed, each response needs 64
+/// KiB of memory, which takes a twentieth of a request's time. So requests that change nothing use a pool with the
+/// default, and are sent again if a response has more fields.
 pub(crate) struct Pools {
-    /// For requests that change nothing.
+    /// The pool for requests that change nothing.
     default_pool: Pool,
-    /// For all else, and for everything once an answer had many.
+    /// The pool for all other requests, and for all requests once a response had more fields.
     many_fields_pool: Pool,
     has_many_fields: AtomicBool,
 }
 
 impl Pools {
-    /// `most`: so many connections `dial` makes. Three quarters of them are never unused in one pool while the other has
-    /// to wait for one.
+    /// Makes pools over a connector that makes at most `most` connections. One pool never keeps three quarters of them
+    /// unused while the other has to wait.
     pub(crate) fn new(connector: Connector, max_connections: usize) -> Self {
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE.min(max_connections / 4))
-            // Only what never left: hyper hands such a request back.
+            // Only for requests that were never sent: hyper hands such a request back.
             .retry_canceled_requests(true)
             .set_host(false);
         let default_pool = builder.build(connector.clone());
@@ -67,7 +67,7 @@ impl Pools {
         Self { default_pool, many_fields_pool, has_many_fields: AtomicBool::new(false) }
     }
 
-    /// The pool for a request, which may be made twice or not.
+    /// Returns the pool for a request. `is_safe` says whether it may be sent twice.
     pub(crate) fn pool_for(&self, is_safe: bool) -> &Pool {
         if is_safe && !self.has_many_fields.load(Ordering::Relaxed) {
             &self.default_pool
@@ -76,7 +76,7 @@ impl Pools {
         }
     }
 
-    /// The pool for a request that can be sent again, and failed in this one; `None` where it would fail again.
+    /// Returns the pool in which a request that failed here can be sent again. `None` if it would fail again.
     pub(crate) fn retry_pool<'a>(&'a self, tried: &'a Pool, error: &Error) -> Option<&'a Pool> {
         if std::ptr::eq(tried, &raw const self.default_pool) && has_too_many_fields(error) {
             self.has_many_fields.store(true, Ordering::Relaxed);
@@ -86,27 +86,27 @@ impl Pools {
     }
 }
 
-/// Whether the answer had more fields, or longer ones, than its pool takes.
+/// Whether the response had more or longer fields than its pool allows.
 fn has_too_many_fields(error: &Error) -> bool {
     cause(error).is_some_and(hyper::Error::is_parse_too_large)
 }
 
-/// What hyper says of a failed request, where it left or might have.
+/// Returns hyper's error of a failed request that was sent or may have been.
 pub(crate) fn cause(error: &Error) -> Option<&hyper::Error> {
     std::error::Error::source(error)?.downcast_ref()
 }
 
-/// Opens connections.
+/// A connector that opens connections to the upstream.
 #[derive(Clone)]
 pub(crate) struct Connector {
     tls: Arc<OnceLock<Arc<rustls::ClientConfig>>>,
     timeout: Duration,
-    /// So many more connections there may be.
+    /// The number of connections that may still be opened.
     permits: Arc<Semaphore>,
 }
 
 impl Connector {
-    /// With so many connections at most.
+    /// Makes a connector that opens at most `most` connections.
     pub(crate) fn new(timeout: Duration, max_connections: usize) -> Self {
         Self {
             tls: Arc::default(),
@@ -115,10 +115,10 @@ impl Connector {
         }
     }
 
-    /// Connects to the host of a URL, and speaks TLS with it where the URL is `https`.
+    /// Connects to the host of a URL, over TLS if the URL is `https`.
     ///
     /// # Errors
-    /// What the system says; [`io::ErrorKind::TimedOut`] after the patience.
+    /// The system's error, or [`io::ErrorKind::TimedOut`].
     pub(crate) async fn connect(&self, uri: &Uri) -> io::Result<UpstreamStream> {
         tokio::time::timeout(self.timeout, self.connect_without_timeout(uri))
             .await
@@ -142,7 +142,7 @@ impl Connector {
         Ok(UpstreamStream { stream: Stream::Tls(Box::new(stream)), _permit: permit })
     }
 
-    /// The system's certificate authorities, read when first needed.
+    /// Returns the system's certificate authorities, which are read when first needed.
     fn tls(&self) -> io::Result<Arc<rustls::ClientConfig>> {
         if let Some(config) = self.tls.get() {
             return Ok(config.clone());
@@ -189,16 +189,16 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection of the pool, which can be severed from outside whatever it waits for.
+/// A pooled connection that can be severed from outside, whatever it waits for.
 pub(crate) struct PooledStream {
     stream: UpstreamStream,
     shared: Arc<Shared>,
 }
 
-/// What is known of a connection of the pool by those who use it.
+/// The state of a pooled connection that its users share.
 #[derive(Default)]
 struct Shared {
-    /// Whether the upstream has ever answered there.
+    /// Whether the upstream has ever answered on the connection.
     answered: AtomicBool,
     severed: AtomicBool,
     /// Wakes the connection once it is severed.
@@ -211,7 +211,7 @@ fn shared(connected: &Connected) -> Option<Arc<Shared>> {
     extras.remove()
 }
 
-/// The connection that a request leaves on. It may only be severed while that request is still in progress there.
+/// The connection on which a request is sent. It may be severed only while that request is in progress.
 pub(crate) struct UpstreamConnection(pub(crate) CaptureConnection);
 
 impl Sever for UpstreamConnection {
@@ -235,7 +235,7 @@ impl PooledStream {
 
 impl Connection for PooledStream {
     fn connected(&self) -> Connected {
-        // One thing, since each costs every answer an allocation.
+        // One value, because each one costs an allocation per response.
         Connected::new().extra(self.shared.clone())
     }
 }
@@ -282,8 +282,8 @@ impl AsyncWrite for PooledStream {
     }
 }
 
-/// Whether a request failed because the upstream closed a connection on which it had answered others before: as a rule it
-/// did so before it saw this one.
+/// Whether a request failed because the upstream closed a kept connection. As a rule it did so before it received this
+/// request.
 fn closed_while_idle(error: &Error) -> bool {
     let shared = error.connect_info().and_then(shared);
     shared.is_some_and(|shared| shared.answered.load(Ordering::Relaxed)) && is_closed(error)

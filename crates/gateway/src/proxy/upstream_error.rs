@@ -1,15 +1,15 @@
-//! Why there is no response of the upstream to pass on, and what the client is told then.
+//! The reasons why there is no response to pass on, and the problems that the client gets.
 
 use std::io;
 
 use super::upstream;
 use tenure_tower::{CloseReason, Problem};
 
-/// Why there is no answer to pass on.
+/// The reason why there is no response to pass on.
 pub(super) enum NoResponse {
-    /// The upstream gave none.
+    /// The request failed.
     Failed(hyper_util::client::legacy::Error),
-    /// It is not waited for.
+    /// The response is no longer waited for.
     Ended(Problem),
 }
 
@@ -28,7 +28,7 @@ impl From<NoResponse> for Problem {
     }
 }
 
-/// What a client is told whose answer may not come any more; `None` where it may after all.
+/// Returns the problem for a client whose session ended before the response. `None` if the response may still come.
 pub(super) fn close_problem(reason: CloseReason) -> Option<Problem> {
     match reason {
         CloseReason::Ended(refusal) => Some(refusal.into()),
@@ -48,7 +48,7 @@ pub(super) fn timeout_problem(pieces: Option<u64>) -> Problem {
 }
 
 pub(super) fn failure_problem(error: &hyper_util::client::legacy::Error) -> Problem {
-    // Whoever feeds hyper its request is the client.
+    // The body that hyper reads comes from the client, so this error is the client's.
     if upstream::cause(error).is_some_and(hyper::Error::is_user) {
         return Problem::BadRequest("the request body was cut off, or is framed wrongly".to_owned());
     }

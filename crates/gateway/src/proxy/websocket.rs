@@ -1,4 +1,4 @@
-//! WebSockets: the handshake with the upstream, then bytes as they are, both ways, for as long as the session is valid.
+//! WebSockets: the handshake with the upstream, then unchanged bytes both ways, as long as the session is active.
 
 pub(crate) mod close;
 pub(crate) mod frame;
@@ -22,20 +22,20 @@ use crate::metrics::Metrics;
 use handshake::{HandshakeOutcome, handshake};
 use tunnel::{Tunnel, TunnelEnd};
 
-/// What came of a handshake.
+/// The result of a handshake.
 pub(crate) enum WebSocketOutcome {
-    /// The answer that lets the client switch; what comes after is relayed.
+    /// The response that lets the client switch. What follows is relayed.
     Switched(Response<Body>),
-    /// The upstream answers something else, for the client to see, for as long as the guard holds.
+    /// The upstream's own response, for the client. It is held to the session by the guard.
     Declined(Response<Incoming>, Option<ConnectionGuard>),
 }
 
-/// Opens the WebSocket that `request` asks for on `io`, a connection to the upstream, and relays it until either side
-/// is gone or the guard's session no longer holds. The request's headers are those that the upstream is to see; what
-/// a proxy removes as belonging to one connection is set again.
+/// Opens the WebSocket that `request` asks for on `io`, a connection to the upstream. It is relayed until either side
+/// is gone or the guard's session ends. The request has the header fields for the upstream; those that belong to one
+/// connection are set again.
 ///
 /// # Errors
-/// [`Problem`]: the upstream does not answer or talks nonsense, or the session ended meanwhile.
+/// [`Problem`] if the upstream does not answer or answers invalidly, or if the session ended meanwhile.
 pub(crate) async fn open<I>(
     gateway: &Gateway,
     request: Request<Body>,
@@ -65,7 +65,7 @@ where
     Ok(WebSocketOutcome::Switched(response))
 }
 
-/// What is told to a client whose connection must end before it began.
+/// Returns the problem for a client whose connection must end before it began.
 fn close_problem(reason: CloseReason) -> Problem {
     match reason {
         CloseReason::Ended(refusal) => refusal.into(),
@@ -89,13 +89,13 @@ impl Drop for OpenWebSocket {
     }
 }
 
-/// Relays, and closes as the end asks for.
+/// Relays a WebSocket, and closes it in the way that its end requires.
 pub(crate) async fn run(mut tunnel: Tunnel, guard: &ConnectionGuard) {
     let end = tunnel.relay(Some(guard), guard.closed()).await;
     finish(tunnel, end).await;
 }
 
-/// The same where there is no session that could end, only the gateway.
+/// Relays a WebSocket without a session, until the gateway stops.
 pub(crate) async fn run_unguarded(mut tunnel: Tunnel, closing: &CancellationToken) {
     let stops = async {
         closing.cancelled().await;
@@ -106,7 +106,7 @@ pub(crate) async fn run_unguarded(mut tunnel: Tunnel, closing: &CancellationToke
 }
 
 async fn finish(tunnel: Tunnel, end: TunnelEnd) {
-    // Apart, so that a connection that only idles does not carry the room that its end takes.
+    // Boxed, so that an idle connection does not hold the memory that closing needs.
     match end {
         TunnelEnd::Closed(reason) => Box::pin(close::close(tunnel, None, reason.close_code(), reason.reason())).await,
         TunnelEnd::InvalidFrame => Box::pin(close::close(tunnel, None, 1002, "a frame of impossible length")).await,

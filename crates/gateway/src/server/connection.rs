@@ -1,5 +1,5 @@
-//! One connection: its requests answered one after the other (HTTP/1.1) or at once (HTTP/2), until it has nothing to say
-//! any more or the gateway stops.
+//! One connection of a client. Its requests are answered one after the other (HTTP/1.1) or concurrently (HTTP/2), until
+//! the client is done or the gateway stops.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -33,15 +33,15 @@ use super::write_timeout::WriteTimeout;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests at once on one HTTP/2 connection.
+/// The most concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
 tokio::task_local! {
-    /// Ends the stream of HTTP/2 that a task serves.
+    /// Ends the HTTP/2 stream that the task serves.
     static STREAM: CancellationToken;
 }
 
-/// Runs the streams of HTTP/2 so that each can be ended though its client reads nothing: dropped, it is reset.
+/// An executor for HTTP/2 streams. It can end each stream even if its client reads nothing: a dropped stream is reset.
 #[derive(Clone, Copy)]
 struct StreamExecutor;
 
@@ -93,7 +93,7 @@ pub(super) async fn serve_tls(
     }
 }
 
-/// What both protocols' connections can do.
+/// A connection of either protocol.
 trait ServedConnection: Future<Output = hyper::Result<()>> {
     /// Ends after the requests in progress.
     fn finish(self: Pin<&mut Self>);
@@ -132,7 +132,7 @@ where
         shutdown.limits.header_bytes,
         shutdown.partial_heads.clone(),
     ));
-    // hyper's own time-out sets and clears a timer with each request.
+    // hyper's own timeout would set and clear a timer with each request.
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_header_size(shutdown.limits.header_bytes);
     let service = service_fn(|request| answer(&role, &state, &state.end, request));
@@ -163,21 +163,21 @@ where
     drive(builder.serve_connection(stream, service), &state, &shutdown).await;
 }
 
-/// How far a connection is.
+/// The phase of a connection.
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
     Open,
-    /// The gateway stops, and nothing is asked here: a request may be on its way.
+    /// The gateway is stopping and the connection is idle, but a request may be on its way.
     Lingering,
-    /// Told to end after the requests in progress.
+    /// The connection is to end after the requests in progress.
     Ending,
 }
 
-/// Serves a connection to its end. It is cut where no request has come for the time that a header may take, whether
-/// nothing came at all or one in drops: one timer for all its requests.
+/// Serves a connection to its end. It is closed if no request came within the time that a header may take, whether
+/// nothing came or a header came too slowly. There is one timer for all its requests.
 async fn drive(serving: impl ServedConnection, state: &ConnectionState, shutdown: &Shutdown) {
     let mut serving = pin!(serving);
-    // Two in a row without a request are the time, give or take half.
+    // Two ticks in a row without a request are the time, within half of it.
     let mut tick = tokio::time::interval(shutdown.limits.header / 2);
     tick.reset();
     let (mut seen, mut quiet, mut phase) = (0, 0, Phase::Open);
@@ -242,7 +242,7 @@ async fn answer(
         && let Some(age) = role.gateway().options().hsts
         && let Ok(told) = HeaderValue::try_from(format!("max-age={}", age.as_secs()))
     {
-        // Where the upstream says more itself, that holds.
+        // The upstream's own value takes precedence.
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert(told);
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -254,7 +254,7 @@ async fn answer(
     Ok(response.map(|body| Body::new(TrackedBody { body, _under_way: in_progress })))
 }
 
-/// The body of an answer in progress.
+/// The body of a response in progress.
 struct TrackedBody {
     body: Body,
     _under_way: RequestInProgress,

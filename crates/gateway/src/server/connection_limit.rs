@@ -1,5 +1,5 @@
-//! The limit on the connections of one listener: so many in all and from one address. Where it is reached, who asks
-//! nothing makes way for who does.
+//! The limit on the connections of one listener, in all and from one address. When it is reached, idle connections are
+//! closed for new ones.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 
 use super::connection_state::{ConnectionState, Usage};
 
-/// Of so many connections that could make way one does at a time, and at least one: looking for them takes a while.
+/// One connection in this number is closed at a time, and at least one, because finding them takes a while.
 const EVICTION_BATCH: usize = 64;
 
-/// The room of one listener.
+/// The connection limit of one listener.
 pub(super) struct ConnectionLimit {
     limit: usize,
     per_address: usize,
@@ -28,12 +28,12 @@ struct Table {
     next: u64,
 }
 
-/// Why there is no room.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitReached {
-    /// For more from this address.
+    /// The limit of one address.
     Address,
-    /// At all.
+    /// The limit of the listener.
     Total,
 }
 
@@ -49,7 +49,7 @@ impl ConnectionLimit {
         Arc::new(Self { limit, per_address, table: Mutex::default(), freed: Notify::new() })
     }
 
-    /// A slot for a connection, once there is one. `counted`: whether others from its address count.
+    /// Waits for a slot for a connection. `counted` says whether the limit of its address applies.
     ///
     /// # Errors
     /// [`LimitReached::Address`].
@@ -69,7 +69,7 @@ impl ConnectionLimit {
         }
     }
 
-    /// The same where there is one now.
+    /// Takes a slot if there is one now.
     ///
     /// # Errors
     /// [`LimitReached`].
@@ -95,7 +95,7 @@ impl ConnectionLimit {
         Ok(ConnectionSlot { limit: self.clone(), parse_number, counted })
     }
 
-    /// Closes those that would be missed least.
+    /// Closes the connections that matter least.
     fn evict(&self) {
         let table = self.table.lock();
         let mut close: Vec<(Usage, &Arc<ConnectionState>)> = Vec::new();
@@ -108,7 +108,7 @@ impl ConnectionLimit {
                 close.push((usage, state));
             }
         }
-        // Stable: the oldest stay in front.
+        // The sort is stable: the oldest stay first.
         close.sort_by_key(|(usage, _)| *usage);
         let parse_number = close.len().div_ceil(EVICTION_BATCH);
         if parse_number > 0 {
@@ -137,7 +137,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// What counts as one address: of IPv6 the network of one customer.
+/// Returns the key by which connections of one client are counted: an IPv4 address, or a /64 network of IPv6.
 fn address_key(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

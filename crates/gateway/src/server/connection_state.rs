@@ -1,4 +1,4 @@
-//! The state of one connection, as far as others than the connection itself need it.
+//! The state of one connection that other parts of the server read.
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -15,41 +15,41 @@ use tenure_tower::request::peer::Connection;
 /// A head that servers may read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AmbiguousRequest {
-    /// How many heads came before it.
+    /// The number of heads that came before it.
     pub(super) head: u64,
-    /// What its client is told.
+    /// The problem that its client gets.
     pub(super) text: &'static str,
 }
 
-/// How much a connection would be missed; the least is asked to leave first, and of those the oldest.
+/// How much a connection matters. Those that matter least are closed first, the oldest of them first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Usage {
-    /// It never asked anything.
+    /// It has never sent a request.
     Unused,
     /// It waits for its next request.
     Idle,
-    /// It asks without having proved that it may.
+    /// Its request is in progress, and it has not authenticated.
     Unauthenticated,
-    /// It stays.
+    /// It is not closed.
     Busy,
 }
 
-/// A connection and what goes on there.
+/// A connection and its state.
 pub(super) struct ConnectionState {
     pub(super) connection: Connection,
-    /// Whoever asks here has to prove that he may.
+    /// Whether clients of this listener have to authenticate.
     needs_authentication: bool,
-    /// Somebody has.
+    /// Whether a client of this connection has authenticated.
     pub(super) authenticated: AuthenticatedFlag,
-    /// Requests that are being answered.
+    /// The number of requests in progress.
     pub(super) in_progress: AtomicU32,
-    /// Requests that there ever were.
+    /// The number of requests so far.
     pub(super) begun: AtomicU64,
-    /// The head that is refused, and all after it.
+    /// The head that is refused, and every one after it.
     ambiguous: OnceLock<AmbiguousRequest>,
-    /// It speaks another protocol than HTTP by now.
+    /// Whether the connection has switched to another protocol.
     pub(super) switched: AtomicBool,
-    /// It ends at once, whatever it waits for.
+    /// Ends the connection at once, whatever it waits for.
     pub(super) end: CancellationToken,
 }
 
@@ -72,7 +72,7 @@ impl ConnectionState {
         self.connection.remote()
     }
 
-    /// How much it would be missed.
+    /// Returns how much the connection matters.
     pub(super) fn usage(&self) -> Usage {
         if self.switched.load(Ordering::Relaxed) {
             Usage::Busy
@@ -85,12 +85,12 @@ impl ConnectionState {
         }
     }
 
-    /// Has it end at once.
+    /// Ends the connection at once.
     pub(super) fn close(&self) {
         self.end.cancel();
     }
 
-    /// Whether it ends.
+    /// Whether the connection is to end.
     pub(super) fn is_closing(&self) -> bool {
         self.end.is_cancelled()
     }
@@ -100,29 +100,29 @@ impl ConnectionState {
         RequestInProgress::begin(self).0
     }
 
-    /// Whether heads of requests are looked for in what comes in.
+    /// Whether received bytes are checked for heads of requests.
     pub(super) fn is_scanned(&self) -> bool {
         !self.switched.load(Ordering::Relaxed) && self.ambiguous.get().is_none()
     }
 
-    /// Whether it speaks another protocol than HTTP by now.
+    /// Whether the connection has switched to another protocol.
     pub(super) fn has_switched(&self) -> bool {
         self.switched.load(Ordering::Relaxed)
     }
 
-    /// Has this head refused, and whatever would come after it.
+    /// Refuses this head, and every one after it.
     pub(super) fn refuse(&self, ambiguous: AmbiguousRequest) {
         let _ = self.ambiguous.set(ambiguous);
     }
 
-    /// Why the request that began as the `nth` is refused.
+    /// Returns the problem if the `nth` request is refused.
     pub(super) fn refusal(&self, nth: u64) -> Option<Problem> {
         let ambiguous = self.ambiguous.get().filter(|ambiguous| ambiguous.head <= nth)?;
         Some(Problem::BadRequest(ambiguous.text.to_owned()))
     }
 
-    /// Ready where a request is in progress, or more have begun than so many. Asked whenever the connection moved: it wakes
-    /// nobody by itself.
+    /// Ready if a request is in progress, or if more than `seen` have begun. It does not wake its task: it is polled
+    /// whenever the connection makes progress.
     pub(super) async fn has_request(&self, begun: u64) {
         poll_fn(|_| {
             let busy = self.in_progress.load(Ordering::Relaxed) > 0 || self.begun.load(Ordering::Relaxed) > begun;
@@ -132,11 +132,11 @@ impl ConnectionState {
     }
 }
 
-/// A request in progress, to the last byte of its answer.
+/// A request in progress, until the last byte of its response.
 pub(super) struct RequestInProgress(Arc<ConnectionState>);
 
 impl RequestInProgress {
-    /// Begins one; also how many there were before it.
+    /// Begins a request. Also returns how many came before it.
     pub(super) fn begin(state: &Arc<ConnectionState>) -> (Self, u64) {
         state.in_progress.fetch_add(1, Ordering::Relaxed);
         let before = state.begun.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
-//! Pages of other origins (CORS, as Fetch says): those that `gateway.cors_origins` names may ask with a token that they
-//! hold themselves and read the answers. Nobody's cookie goes along: `Access-Control-Allow-Credentials` is never sent.
+//! Pages of other origins (CORS, by the Fetch standard). Those that `gateway.cors_origins` names may send requests with
+//! a token of their own and read the responses. Cookies are never included: `Access-Control-Allow-Credentials` is never
+//! sent.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -12,12 +13,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 
 use crate::gateway::Gateway;
 
-/// What a page may read besides what every page may: why it was refused, when to come again, that its token is due.
+/// The header fields that a page may read in addition to the default ones: why it was refused, when to try again, and
+/// that its token is due.
 const EXPOSED: HeaderValue = HeaderValue::from_static("WWW-Authenticate, Retry-After, Tenure-Rotate, X-Request-Id");
-/// How long a browser need not ask again, in seconds.
+/// How long a browser may cache the answer to a preflight request, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// The origin of the page that asks, where it may.
+/// Returns the origin of the page that sent the request, if it is allowed.
 pub(crate) fn allowed(gateway: &Gateway, headers: &HeaderMap) -> Option<HeaderValue> {
     let mut named = headers.get_all(ORIGIN).iter();
     let (origin, None) = (named.next()?, named.next()) else { return None };
@@ -25,12 +27,12 @@ pub(crate) fn allowed(gateway: &Gateway, headers: &HeaderMap) -> Option<HeaderVa
     options.cors_origins.iter().any(|known| known.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
-/// Whether a browser asks, before it asks, whether it may.
+/// Whether this is a preflight request.
 pub(crate) fn is_preflight<B>(request: &Request<B>) -> bool {
     *request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to that question. It says nothing of what there is, and reaches no upstream: it comes without a token.
+/// Answers a preflight request. It carries no token, so it does not reach the upstream, and the answer reveals nothing.
 pub(crate) fn preflight<B>(request: &Request<B>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -48,8 +50,8 @@ pub(crate) fn preflight<B>(request: &Request<B>) -> Response {
     response
 }
 
-/// Lets a page of that origin read an answer. What the upstream itself says about that stays, but it lets no page read
-/// what a cookie got.
+/// Lets a page of this origin read a response. The upstream's own fields are kept, except that no page may read
+/// responses to requests with cookies.
 pub(crate) fn permit(headers: &mut HeaderMap, origin: HeaderValue) {
     if !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -59,7 +61,7 @@ pub(crate) fn permit(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.append(VARY, ORIGIN.into());
 }
 
-/// Tells caches that another origin may get other headers, where any origin is named.
+/// Tells caches that the response depends on the origin, if any origin is allowed.
 pub(crate) fn vary(gateway: &Gateway, headers: &mut HeaderMap) {
     if !gateway.options().cors_origins.is_empty() {
         headers.append(VARY, ORIGIN.into());

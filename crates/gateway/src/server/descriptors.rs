@@ -1,36 +1,36 @@
-//! File descriptors: as many as the system allows, and divided so that clients cannot use up those of operators, of the
-//! upstream and of the store.
+//! The limit of file descriptors, raised as far as the system allows. It is divided so that clients cannot use up the
+//! descriptors for operators, the upstream and the store.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Those of the store, of the listeners, of files and of the runtime.
+/// The descriptors for the store, the listeners, files and the runtime.
 const RESERVED: usize = 48;
-/// Operators' connections at most, and at least.
+/// The most and the fewest connections of operators.
 const OPERATORS: (usize, usize) = (8, 256);
-/// A limit above this is none.
+/// A limit above this counts as unlimited.
 const UNLIMITED: u64 = 1 << 30;
 
-/// Raises this process's limit of file descriptors to the most that it may have, and says how many that are.
+/// Raises this process's limit of file descriptors to the most that it may have, and returns that.
 pub fn raise_descriptor_limit() -> u64 {
     let now = getrlimit(Resource::Nofile);
     if now.current != now.maximum {
-        // Where the system refuses, what there is has to do.
+        // If the system refuses, the present limit has to be enough.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
     }
     getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED)
 }
 
-/// How many connections each may have.
+/// The most connections of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DescriptorShares {
     pub(super) clients: usize,
     pub(super) operators: usize,
-    /// Those to the upstream, pooled ones included.
+    /// Connections to the upstream, pooled ones included.
     pub(super) upstream: usize,
 }
 
 impl DescriptorShares {
-    /// Divides what this process may have. Clients get no more than `most`.
+    /// Divides the descriptors that this process may have. Clients get at most `most`.
     pub(super) fn now(max_line: usize, has_upstream: bool) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED).min(UNLIMITED);
         let shares = Self::of(usize::try_from(limit).unwrap_or(usize::MAX), max_line, has_upstream);
@@ -48,7 +48,7 @@ impl DescriptorShares {
     fn of(limit: usize, max_line: usize, has_upstream: bool) -> Self {
         let operators = (limit / 16).clamp(OPERATORS.0, OPERATORS.1);
         let left = limit.saturating_sub(RESERVED + operators).max(2);
-        // A client's connection takes one to the upstream with it; with HTTP/2 more, which wait for each other.
+        // A client's connection needs one to the upstream. With HTTP/2 it needs several, which wait for each other.
         let clients = max_line.min(if has_upstream { left / 2 } else { left });
         Self { clients, operators, upstream: left - clients.min(left - 1) }
     }

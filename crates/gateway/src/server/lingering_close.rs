@@ -1,4 +1,4 @@
-//! The end of a connection whose client still sends.
+//! Closing a connection whose client is still sending.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// The most that is read of what a client goes on sending after its answer.
+/// The most bytes that are read of what a client sends after its response.
 const MAX_DISCARDED: usize = 64 << 20;
-/// How long a client may go on sending after its answer, and how long it may pause.
+/// How long a client may go on sending after its response, and how long it may pause.
 const MAX_DURATION: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// A connection that is closed for writing, and still read: were it closed at once while its client sends, the system
-/// would reset it, and the client might never see its answer (RFC 9112 section 9.6).
+/// A connection that is closed for writing and still read. If it were closed at once while its client sends, the system
+/// would reset it, and the client might never see its response (RFC 9112 section 9.6).
 pub(super) struct LingeringClose {
     discarded: usize,
     until: Instant,
@@ -27,7 +27,7 @@ impl LingeringClose {
         Self { discarded: 0, until: now + MAX_DURATION, pause: Box::pin(tokio::time::sleep_until(now + MAX_PAUSE)) }
     }
 
-    /// Ready once the client has nothing to say any more, or said enough.
+    /// Ready once the client has stopped sending, or has sent too much.
     pub(super) fn poll<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
@@ -43,7 +43,7 @@ impl LingeringClose {
                     self.pause.as_mut().reset(self.until.min(Instant::now() + MAX_PAUSE));
                 }
                 Poll::Ready(_) => break,
-                // It may have seen its answer, and keep the connection for the next request.
+                // The client may have seen its response, and keep the connection for its next request.
                 Poll::Pending if !is_mid_request && self.discarded == 0 => break,
                 Poll::Pending => return self.pause.as_mut().poll(cx),
             }

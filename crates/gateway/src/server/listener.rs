@@ -1,4 +1,4 @@
-//! A listener: connections accepted, within the limits, until the shutdown begins.
+//! A listener. It accepts connections, within the limits, until the shutdown begins.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::connection_state::ConnectionState;
 use super::role::{Role, Shutdown};
 use tenure_tower::request::peer::{Connection, is_trusted};
 
-/// Connections that wait in the kernel until they are accepted.
+/// The backlog: connections that wait in the kernel until they are accepted.
 pub(super) const BACKLOG: u32 = 4096;
 /// How long to wait before accepting again where the process has no descriptors left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -53,9 +53,10 @@ impl Listener {
         }
     }
 
-    /// Takes what waits in the kernel: to its clients it is connected, and closing the listener would reset it.
+    /// Accepts the connections that wait in the kernel. Their clients are already connected, and closing the listener
+    /// would reset them.
     fn accept_pending(&self, role: &Role) {
-        // tokio's own listener asks the system only once it has been told of a connection: this one always does.
+        // tokio's listener asks the system only after it was notified of a connection; this one always does.
         let Ok(listener) = self.listener.as_fd().try_clone_to_owned().map(std::net::TcpListener::from) else { return };
         for _ in 0..BACKLOG {
             match listener.accept() {
@@ -84,7 +85,7 @@ impl Listener {
     fn spawn(&self, stream: TcpStream, state: Arc<ConnectionState>, slot: ConnectionSlot, role: Role) {
         let (tls, shutdown) = (self.tls.clone(), self.shutdown.clone());
         self.shutdown.tasks.spawn(async move {
-            // Without it, small answers wait for the client's acknowledgements.
+            // Without it, small responses wait for the client's acknowledgements.
             let _ = stream.set_nodelay(true);
             match tls {
                 None => connection::serve_plain(stream, state, role, shutdown).await,
@@ -95,14 +96,14 @@ impl Listener {
     }
 }
 
-/// Whether the connections of a connection's address are counted: behind a trusted proxy are many, and whoever is on
-/// this machine could use it up by other means.
+/// Whether the limit of one address applies to a connection. It does not apply to trusted proxies, which serve many
+/// clients, nor to clients on this machine, which could exhaust it by other means.
 fn counts_per_address(state: &ConnectionState, role: &Role) -> bool {
     let remote = state.remote();
     !remote.is_loopback() && !is_trusted(remote, &role.gateway().enforcer().config().trusted_proxies)
 }
 
-/// Says that an address has too many connections, now and then.
+/// Logs now and then that an address has too many connections.
 fn warn_address_limit(state: &ConnectionState) {
     static WARNED: AtomicU64 = AtomicU64::new(0);
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
@@ -116,7 +117,7 @@ fn warn_address_limit(state: &ConnectionState) {
     }
 }
 
-/// Whether a failure to accept is about that connection only.
+/// Whether a failure to accept concerns only one connection.
 fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

@@ -1,4 +1,4 @@
-//! The check that every request passes before anything else reads it.
+//! The check of every request before anything else reads it.
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Version};
@@ -6,9 +6,9 @@ use http::{HeaderValue, Method, Request, Version};
 use tenure_tower::Problem;
 use tenure_tower::request::peer::normalize_host;
 
-/// Shapes that two servers could read differently, or that make no sense here. Others do not get here: hyper refuses
-/// two lengths that differ, a coding that does not end with chunked, bad names, too much of anything, and what it would
-/// pass over is refused before (`server::heads`).
+/// Refuses requests that two servers could read differently, or that make no sense here. Others do not get here: hyper
+/// refuses two lengths that differ, a coding that does not end with chunked, invalid names, and too much of anything.
+/// What hyper ignores is refused before (`server::smuggling_guard`).
 ///
 /// # Errors
 /// [`Problem::BadRequest`].
@@ -29,7 +29,8 @@ pub(crate) fn check<B>(request: &mut Request<B>) -> Result<(), Problem> {
     if *request.method() == Method::CONNECT {
         return bad("this is not a forward proxy: CONNECT is not supported");
     }
-    // What answers it sends the request back, with what the gateway set in it: identity, and the upstream's own secret.
+    // A server answers TRACE with the request, including what the gateway set in it: the identity, and the upstream's
+    // own secret.
     if matches!(request.method().as_str(), "TRACE" | "TRACK") {
         return Err(Problem::MethodNotAllowed);
     }

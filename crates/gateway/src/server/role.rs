@@ -1,4 +1,4 @@
-//! What a connection is told by its server: whom its listener is for, and when to end.
+//! What a server tells its connections: the role of the listener, and when to end.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -12,9 +12,9 @@ use super::router::ClientRouter;
 use crate::gateway::Gateway;
 use crate::options::Limits;
 
-/// How long a connection on which nothing is asked stays open at shutdown: what its client sends in this moment is answered.
+/// How long an idle connection stays open at shutdown, so that a request which is on its way is still answered.
 pub(super) const LINGER: Duration = Duration::from_millis(100);
-/// How connections are told to end.
+/// The signals that tell connections to end.
 #[derive(Clone)]
 pub(super) struct Shutdown {
     /// End after the request in progress.
@@ -24,11 +24,11 @@ pub(super) struct Shutdown {
     /// Every connection, also those that became WebSockets.
     pub(super) tasks: TaskTracker,
     pub(super) limits: Limits,
-    /// Bytes of heads that have come in part, on all connections.
+    /// The bytes of incomplete heads on all connections.
     pub(super) partial_heads: Arc<AtomicUsize>,
 }
 
-/// Whom a listener is for.
+/// The role of a listener.
 #[derive(Clone)]
 pub(super) enum Role {
     Clients(Arc<ClientRouter>),

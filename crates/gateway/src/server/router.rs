@@ -1,4 +1,4 @@
-//! What clients ask for: Tenure's own paths, or the upstream.
+//! The router of the client listener: Tenure's own paths, or the upstream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use tenure_tower::request::header_fields::X_REQUEST_ID;
 use tenure_tower::request::headers::HeaderValues;
 use tenure_tower::{Admit, Connection, IncomingRequest, Peer, Problem, Reject};
 
-/// Everything below this is Tenure's own and never reaches an upstream.
+/// The prefix of Tenure's own paths, which never reach an upstream.
 const OWN_PREFIX: &str = "/_tenure";
 
-/// The client listener's site.
+/// The router of the client listener.
 pub(crate) struct ClientRouter {
     gateway: Arc<Gateway>,
     api: Router,
@@ -33,7 +33,7 @@ pub(crate) struct ClientRouter {
 }
 
 impl ClientRouter {
-    /// `connections`: so many there may be to the upstream.
+    /// Makes a router that opens at most `connections` connections to the upstream.
     pub(crate) fn new(gateway: Arc<Gateway>, connections: usize) -> Arc<Self> {
         let no_such_page = async || Problem::NotFound("Tenure has no such page".to_owned());
         let api = crate::api::router(gateway.clone()).fallback(no_such_page);
@@ -46,7 +46,7 @@ impl ClientRouter {
         &self.gateway
     }
 
-    /// Answers a request that is sound. `end` ends the stream or connection on which it came.
+    /// Answers a request that passed the check of requests. `end` ends the stream or connection on which it came.
     pub(crate) async fn answer(
         &self,
         connection: &Connection,
@@ -55,7 +55,7 @@ impl ClientRouter {
     ) -> Response {
         let path = own_path(request.uri().path());
         let origin = cors::allowed(&self.gateway, request.headers());
-        // Another proxy that asks does not ask for itself.
+        // A proxy that asks on behalf of its client is not a browser.
         if origin.is_some() && cors::is_preflight(&request) && !path.is_some_and(forward_auth::is_endpoint) {
             let mut response = cors::preflight(&request);
             origin.into_iter().for_each(|origin| cors::permit(response.headers_mut(), origin));
@@ -65,7 +65,7 @@ impl ClientRouter {
         let mut response = self.route(connection, end, request).await;
         match origin {
             Some(origin) => cors::permit(response.headers_mut(), origin),
-            // Tenure's own answers are kept by nobody.
+            // Tenure's own responses are not cached.
             None if of_upstream => cors::vary(&self.gateway, response.headers_mut()),
             None => {}
         }
@@ -77,7 +77,7 @@ impl ClientRouter {
             Some(path) if forward_auth::is_endpoint(path) => {
                 forward_auth::answer(self.gateway.enforcer(), connection, &request).await
             }
-            // Boxed, so that the path that is asked most moves no memory for the others.
+            // Boxed, so that forward authentication, the most frequent path, moves no memory for the others.
             Some(_) => {
                 let answer = Box::pin(call_router(self.api.clone(), connection, &self.gateway, request));
                 let late = |_| Problem::BadRequest("the request did not arrive in time".to_owned()).into_response();
@@ -124,7 +124,7 @@ impl Reject<Incoming, Body> for ProxyRejections {
     }
 }
 
-/// What follows `/_tenure` where the path is Tenure's own.
+/// Returns what follows `/_tenure` if the path is Tenure's own.
 fn own_path(path: &str) -> Option<&str> {
     path.strip_prefix(OWN_PREFIX).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }

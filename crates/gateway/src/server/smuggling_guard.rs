@@ -1,10 +1,11 @@
-//! Heads of HTTP/1.1 requests, looked at before hyper reads them: hyper drops a `Content-Length` that stands beside a
-//! `Transfer-Encoding`, or twice, and takes a lone LF for the end of a line. Another server between a client and here
-//! may have read the same bytes as other requests, so such a head is marked, and whoever answers refuses it.
+//! The guard against request smuggling. It checks the heads of HTTP/1.1 requests before hyper reads them: hyper drops a
+//! `Content-Length` that is repeated or stands beside a `Transfer-Encoding`, and accepts a lone LF as the end of a
+//! line. A server in front may have read the same bytes as different requests. So such a head is marked, and the
+//! request is refused.
 //!
-//! Nothing is held back, and nothing changed but octets of a target that hyper's parser refuses and other servers pass:
-//! they go on as `%xx`. Where a body ends is followed, so that its bytes are never taken for a head; what
-//! cannot be followed marks the head that would come next, and hyper does not get that far.
+//! Nothing is held back, and nothing is changed except octets of a target that hyper's parser refuses and other servers
+//! pass: these are percent-encoded. The guard follows each body to its end, so that its bytes are never read as a head.
+//! If it cannot follow a body, it marks the next head, which hyper does not reach.
 
 use std::io;
 use std::pin::Pin;
@@ -18,14 +19,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connection_state::{AmbiguousRequest, ConnectionState};
 use super::lingering_close::LingeringClose;
 
-/// So much of a field is looked at, however long it is.
+/// The number of bytes of a field that are read, however long the field is.
 const FIELD_PREFIX: usize = 256;
-/// A head of up to this size is not counted where all that are not whole are.
+/// An incomplete head of up to this size does not count towards [`MAX_PARTIAL_HEADS`].
 const SMALL_HEAD: usize = 4 * 1024;
-/// So many bytes may those that are larger hold together; of more their connections are closed.
+/// The most bytes of all larger incomplete heads together. Beyond that, their connections are closed.
 const MAX_PARTIAL_HEADS: usize = 32 * 1024 * 1024;
 
-/// Which line comes next.
+/// The kind of line that comes next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ExpectedLine {
     /// A request line, or an empty one before it.
@@ -37,25 +38,25 @@ enum ExpectedLine {
     Trailer,
 }
 
-/// How far the bytes of a connection have come.
+/// A scanner of the bytes of a connection.
 #[derive(Debug)]
 struct HeadScanner {
     next: ExpectedLine,
-    /// Bytes of a body before the next line.
+    /// The number of bytes of a body before the next line.
     skip: u64,
-    /// The beginning of a line whose rest has not come; of a long field the first [`FIELD_PREFIX`] bytes and the last one.
+    /// The beginning of an incomplete line: of a long field the first [`FIELD_PREFIX`] bytes and the last one.
     line_start: Vec<u8>,
-    /// How long that line is by now.
+    /// The length of the incomplete line so far.
     line_length: usize,
-    /// So long may a line be.
+    /// The most bytes of a line.
     max_line: usize,
-    /// Bytes of the head in progress.
+    /// The number of bytes of the head in progress.
     size: usize,
-    /// How many heads have begun.
+    /// The number of heads that have begun.
     heads: u64,
     length: Option<u64>,
     coded: bool,
-    /// Where octets that are to be escaped stand in what was looked at last.
+    /// The positions of octets to encode in the bytes that were scanned last.
     to_escape: Vec<usize>,
 }
 
@@ -76,15 +77,15 @@ impl HeadScanner {
         }
     }
 
-    /// Whether a request has begun to come in and has not ended.
+    /// Whether a request is incomplete.
     fn is_mid_request(&self) -> bool {
         self.skip > 0 || self.next != ExpectedLine::Request || !self.line_start.is_empty()
     }
 
-    /// Looks at what came in.
+    /// Scans received bytes.
     ///
     /// # Errors
-    /// [`AmbiguousRequest`]. There is nothing to be looked at afterwards.
+    /// [`AmbiguousRequest`]. Nothing is scanned afterwards.
     fn scan(&mut self, bytes: &[u8]) -> Result<(), AmbiguousRequest> {
         self.scan_bytes(bytes).map_err(|text| {
             let head = if self.next == ExpectedLine::Field { self.heads - 1 } else { self.heads };
@@ -131,7 +132,7 @@ impl HeadScanner {
         Ok(())
     }
 
-    /// Keeps what will be asked for of a line that goes on: hyper holds the whole of it already.
+    /// Keeps the part of an incomplete line that will be needed: hyper holds the whole line already.
     fn buffer_line(&mut self, piece: &[u8]) {
         let Some((last, rest)) = piece.split_last() else { return };
         if !matches!(self.next, ExpectedLine::Field | ExpectedLine::Trailer) {
@@ -143,7 +144,8 @@ impl HeadScanner {
         self.line_start.push(*last);
     }
 
-    /// Notes where a piece of a request line, that stands at `start`, has octets in its target that the parser refuses.
+    /// Records the positions of octets in a request line's target that hyper's parser refuses. `start` is the position
+    /// of this piece of the line.
     fn mark_octets(&mut self, piece: &[u8], start: usize) {
         let (mut spaces, mut query) = (0, false);
         let line_start = self.line_start.len();
@@ -166,7 +168,8 @@ impl HeadScanner {
         let line = line.strip_suffix(b"\r\n").ok_or("a line must end with CR and LF")?;
         match self.next {
             ExpectedLine::Request if line.is_empty() => {}
-            // The parser would drop it, and judge another target than the one that came (RFC 9112 section 3.2).
+            // hyper's parser would drop the fragment, and judge another target than the one that came (RFC 9112 section
+            // 3.2).
             ExpectedLine::Request if has_fragment(line) => {
                 return Err("the target of a request must not have a fragment (#)");
             }
@@ -213,19 +216,19 @@ impl HeadScanner {
     }
 }
 
-/// Whether the target of a request line has a `#`. Methods may have one.
+/// Whether the target of a request line has a `#`. A method may contain one.
 fn has_fragment(line: &[u8]) -> bool {
     let target = memchr(b' ', line).map_or(line, |end| &line[end..]);
     memchr(b'#', target).is_some()
 }
 
-/// What stands behind the colon of a field of this name.
+/// Returns the value of a line if it is a field of this name.
 fn field_value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (found, rest) = line.split_at_checked(name.len())?;
     rest.strip_prefix(b":").filter(|_| found.eq_ignore_ascii_case(name))
 }
 
-/// A number without a sign.
+/// Parses a number without a sign.
 fn parse_number(text: &[u8], radix: u32) -> Result<u64, &'static str> {
     let text = std::str::from_utf8(text).unwrap_or_default().trim_matches([' ', '\t']);
     let digits = text.bytes().all(|byte| char::from(byte).is_digit(radix));
@@ -233,19 +236,20 @@ fn parse_number(text: &[u8], radix: u32) -> Result<u64, &'static str> {
     parse_number.ok_or("the length of a body must be a number")
 }
 
-/// A connection whose heads are looked at, until one of them is unclear or it speaks HTTP no more.
+/// A connection whose heads are checked, until one of them is ambiguous or the connection switches protocols.
 pub(super) struct SmugglingGuard<S> {
     stream: S,
     state: Arc<ConnectionState>,
     scanner: HeadScanner,
     partial_head: PartialHead,
-    /// What came in and did not fit any more once it was escaped.
+    /// Received bytes that did not fit after encoding.
     rest: Vec<u8>,
     lingering: Option<LingeringClose>,
 }
 
 impl<S> SmugglingGuard<S> {
-    /// `most`: so large may a head be. `partial_heads` counts the bytes of those that are not whole, on all connections.
+    /// Guards a stream whose heads may have at most `most` bytes. `partial_heads` counts the bytes of incomplete heads
+    /// on all connections.
     pub(super) fn new(
         stream: S,
         state: Arc<ConnectionState>,
@@ -256,7 +260,7 @@ impl<S> SmugglingGuard<S> {
         Self { stream, state, scanner: HeadScanner::new(max_line), partial_head, rest: Vec::new(), lingering: None }
     }
 
-    /// Hands on what came in with the marked octets as `%xx`.
+    /// Passes received bytes on, with the marked octets as `%xx`.
     fn escape(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let came = &buf.filled()[before..];
         let mut escaped = Vec::with_capacity(came.len() + 2 * self.scanner.to_escape.len());
@@ -274,14 +278,14 @@ impl<S> SmugglingGuard<S> {
     }
 }
 
-/// A connection's part of what all half heads hold.
+/// A connection's share of the bytes of incomplete heads.
 struct PartialHead {
     all: Arc<AtomicUsize>,
     counted: usize,
 }
 
 impl PartialHead {
-    /// Counts the head in progress anew; false where all of them together hold too much for it to grow.
+    /// Updates the count for the head in progress. Returns false if all incomplete heads together are too large.
     fn update(&mut self, size: usize) -> bool {
         let size = if size > SMALL_HEAD { size } else { 0 };
         if size == self.counted {
@@ -301,7 +305,7 @@ impl Drop for PartialHead {
     }
 }
 
-/// Reads a little: hyper makes twice as much room after each read that fills what there is.
+/// Reads a little at a time: hyper doubles its buffer after each read that fills it.
 fn poll_read_small<S: AsyncRead + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The certificate that clients see, read again when its files change.
+//! The TLS certificate, which is read again when its files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::options::TlsFiles;
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Why certificate or key cannot be used.
+/// The reason why a certificate or its key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
 pub struct TlsError {
@@ -26,7 +26,7 @@ pub struct TlsError {
     reason: String,
 }
 
-/// Certificate and key, shared by all handshakes.
+/// The certificate and its key, shared by all handshakes.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
     files: TlsFiles,
@@ -48,7 +48,7 @@ impl Certificate {
         Ok(Self { files: files.clone(), current })
     }
 
-    /// Takes TLS 1.2 and 1.3, and HTTP/2 or HTTP/1.1.
+    /// Makes the configuration of a server: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
     pub(crate) fn acceptor(self) -> TlsAcceptor {
         let builder = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().expect("ring knows TLS 1.2 and 1.3");
@@ -57,7 +57,8 @@ impl Certificate {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// Reads the files again whenever they have changed. What cannot be used is reported and the old one stays.
+    /// Reads the files again whenever they change. If they cannot be used, that is logged and the old certificate
+    /// stays.
     pub(crate) async fn reload_on_change(self, end: CancellationToken) {
         let mut seen = file_stamps(&self.files);
         while tokio::time::timeout(POLL_INTERVAL, end.cancelled()).await.is_err() {
@@ -78,7 +79,7 @@ impl Certificate {
     }
 }
 
-/// What changes when a file is written or replaced. The time is only compared with itself.
+/// The state of a file, which changes when the file is written or replaced. The time is only compared for equality.
 fn file_stamps(files: &TlsFiles) -> [Option<(std::time::SystemTime, u64)>; 2] {
     [&files.cert, &files.key].map(|path| {
         let meta = std::fs::metadata(path).ok()?;
@@ -87,7 +88,7 @@ fn file_stamps(files: &TlsFiles) -> [Option<(std::time::SystemTime, u64)>; 2] {
 }
 
 impl TlsFiles {
-    /// The certificate that clients would see, in DER, where it can be used with its key.
+    /// Returns the certificate in DER if it can be used with its key.
     ///
     /// # Errors
     /// [`TlsError`].

@@ -1,5 +1,5 @@
-//! A stream whose reader must not fall asleep: a client that takes nothing of what is sent to it for too long is cut,
-//! so that it cannot hold memory and an upstream's connection for ever.
+//! A stream with a write timeout: a client that reads nothing for too long is disconnected, so that it cannot hold
+//! memory and an upstream's connection for ever.
 
 use std::future::Future;
 use std::io;

@@ -8,18 +8,18 @@ use zeroize::Zeroizing;
 
 use crate::endpoint::extract::{self, Form};
 
-/// A client that gives itself no name.
+/// The name of a client that gives itself none.
 const UNNAMED: &str = "oauth2";
 
 /// A client's name for itself, and the secret that it presents.
 type ClientCredentials = (String, Zeroizing<String>);
 
-/// What a client presents in the header, which may be nothing that makes sense; `None` where there is none.
+/// Returns the credentials in the header, or an error if they are invalid. `None` if there are none.
 pub(super) fn in_header(headers: &HeaderMap) -> Option<Option<ClientCredentials>> {
     headers.contains_key(AUTHORIZATION).then(|| from_header(headers))
 }
 
-/// What a client presents in the form.
+/// Returns the credentials in the form.
 pub(super) fn in_form(form: &Form) -> Option<ClientCredentials> {
     let secret = form.get("client_secret")?;
     let name = form.get("client_id").unwrap_or(UNNAMED).to_owned();
@@ -45,7 +45,7 @@ fn from_header(headers: &HeaderMap) -> Option<ClientCredentials> {
 
 /// Undoes the form encoding that both halves have inside the Basic credentials.
 fn decoded(text: &str) -> Zeroizing<String> {
-    // As the value of a nameless field; the two characters that would end one are taken as they are.
+    // Decoded as the value of a field without a name. The two characters that would end a value are encoded first.
     let text = Zeroizing::new(text.replace('&', "%26").replace('=', "%3D"));
     let field = form_urlencoded::parse(text.as_bytes()).next();
     Zeroizing::new(field.map(|(name, _)| name.into_owned()).unwrap_or_default())

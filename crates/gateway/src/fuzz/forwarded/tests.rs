@@ -1,4 +1,4 @@
-//! "Public" is held against how four kinds of servers resolve the same octets.
+//! Public paths, compared with how four kinds of servers resolve the same octets.
 
 use proptest::prelude::*;
 

@@ -60,7 +60,7 @@ struct Device<'a> {
     id: Option<Cow<'a, str>>,
 }
 
-/// What is written as an object. By itself serde would take a list of its fields as well, which nobody else does.
+/// A value that is written as an object. By default serde accepts a list of its fields too, which other readers do not.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -84,20 +84,21 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 impl<'a> Connect<'a> {
-    /// Reads a connect message. `None` where it is none, or says something twice: the upstream might read it otherwise.
+    /// Parses a connect message. Returns `None` for another message, and for one with a repeated member, which the
+    /// upstream might read differently.
     pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
-        // Of what it passes over, the reader would not notice that it is no text.
+        // serde does not check that the values which it skips are valid UTF-8.
         let message = std::str::from_utf8(message).ok()?;
         let Object(connect): Object<Self> = serde_json::from_str(message).ok()?;
         (connect.kind == "req" && connect.method == "connect").then_some(connect)
     }
 
-    /// The token that it shows.
+    /// Returns the token that the message presents.
     pub(super) fn token(&self) -> Option<&str> {
         self.params.0.auth.as_ref()?.0.token.as_deref()
     }
 
-    /// What it says of the client, added to what is seen.
+    /// Returns what the message says about the client, added to what the gateway sees.
     pub(super) fn client_info(&self, seen: ClientInfo) -> ClientInfo {
         let Object(Params { client, device, .. }) = &self.params;
         let client = client.as_ref().map(|Object(client)| client);
@@ -115,12 +116,12 @@ impl<'a> Connect<'a> {
     }
 }
 
-/// The description with one more field, where its text is one that can be recorded.
+/// Returns the description with one more field, if its text can be recorded.
 pub(super) fn with(info: ClientInfo, field: ClientField, text: &str) -> ClientInfo {
     info.clone().with(field, &cleaned(text)).unwrap_or(info)
 }
 
-/// The text of a message that is the upstream's challenge.
+/// Returns the message if it is the upstream's challenge.
 pub(super) fn challenge(message: &[u8]) -> Option<&str> {
     #[derive(Deserialize)]
     struct Event<'a> {
@@ -136,8 +137,8 @@ pub(super) fn challenge(message: &[u8]) -> Option<&str> {
     std::str::from_utf8(message).ok()
 }
 
-/// The answer to a connect message that is refused. Clients stop trying again at `AUTH_TOKEN_MISMATCH` and show the
-/// message; where the store is at fault they are to go on trying.
+/// Returns the answer to a connect message that is refused. At `AUTH_TOKEN_MISMATCH` clients stop trying and show the
+/// message; if the store failed they are to keep trying.
 pub(super) fn refusal(id: &str, problem: &Problem) -> String {
     let message = problem.detail();
     let error = match problem {
@@ -151,16 +152,16 @@ pub(super) fn refusal(id: &str, problem: &Problem) -> String {
     json!({ "type": "res", "id": id, "ok": false, "error": error }).to_string()
 }
 
-/// Whether a message, or its beginning, accepts the request with this id; `None` where it is no answer to it.
+/// Whether a message, or its beginning, accepts the request with this id. `None` if it does not answer the request.
 pub(super) fn accepts(message: &[u8], id: &str) -> Option<bool> {
     let mut answer = Answer::default();
-    // A beginning ends in an error; what stood before it has been read.
+    // The beginning of a message ends in an error; what comes before it has been read.
     let _ = serde_json::Deserializer::from_slice(message).deserialize_map(&mut answer);
     let Answer { kind, id: answered, ok } = answer;
     (kind.as_deref() == Some("res") && answered.as_deref() == Some(id)).then_some(ok?)
 }
 
-/// The fields of a message that tell what it answers.
+/// The members of a message that tell what it answers.
 #[derive(Default)]
 struct Answer {
     kind: Option<String>,

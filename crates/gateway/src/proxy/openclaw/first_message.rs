@@ -1,5 +1,5 @@
-//! A WebSocket before its token: the client's first message is held, and of the upstream's nothing passes but its
-//! challenge.
+//! A WebSocket before its token was verified. The client's first message is held back, and from the upstream only its
+//! challenge passes.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
@@ -16,21 +16,21 @@ use super::{EarlyClose, POLICY, PROTOCOL_ERROR, TOO_LARGE, TRY_AGAIN};
 use crate::proxy::websocket::message::{Message, MessageError, MessageReader, text_frame};
 use crate::proxy::websocket::tunnel::Tunnel;
 
-/// The largest first message, with everything that comes before and along with it.
+/// The most bytes of the first message, with everything that comes before it and with it.
 pub(super) const MAX_FIRST_MESSAGE: usize = 64 * 1024;
-/// How long a client may take to send it.
+/// How long a client may take to send its first message.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
-/// So much of what the upstream sends before the token is kept; the rest waits in its connection.
+/// The most bytes that are kept of what the upstream sends before the token. The rest waits in its connection.
 const MAX_WITHHELD: usize = 64 * 1024;
-/// The largest challenge.
+/// The most bytes of a challenge.
 const MAX_CHALLENGE: usize = 4 * 1024;
 const READ_SIZE: usize = 4 * 1024;
 
-/// What both sides have sent by the time that the client's first message is whole.
+/// What both sides have sent by the time the client's first message is complete.
 pub(super) struct FirstMessage {
-    /// Of the client: everything, and perhaps a little more than the message.
+    /// The client's bytes: the message, and perhaps a little more.
     pub(super) client: Bytes,
-    /// Of the upstream: everything but the challenge, for the client once its token was found to hold.
+    /// The upstream's bytes without the challenge, for the client once its token was verified.
     pub(super) upstream: Bytes,
     /// The message.
     pub(super) message: Zeroizing<Vec<u8>>,
@@ -68,7 +68,7 @@ pub(super) async fn first_message(tunnel: &mut Tunnel) -> Result<FirstMessage, E
     }
 }
 
-/// Reads more of the client's, while the upstream's challenge passes.
+/// Reads more from the client, while the upstream's challenge passes.
 async fn read_more(tunnel: &mut Tunnel, held: &mut Vec<u8>, withheld: &mut WithheldBytes) -> Result<(), EarlyClose> {
     let room = MAX_FIRST_MESSAGE - held.len();
     poll_fn(|cx| {
@@ -81,7 +81,7 @@ async fn read_more(tunnel: &mut Tunnel, held: &mut Vec<u8>, withheld: &mut Withh
     .await
 }
 
-/// Reads what is there, up to so many bytes; false at the end.
+/// Reads what is available, up to a number of bytes. Returns false at the end.
 fn poll_more<R: AsyncRead + Unpin>(cx: &mut Context<'_>, from: &mut R, into: &mut Vec<u8>, room: usize) -> Poll<bool> {
     let before = into.len();
     let mut limited = from.take(room.min(READ_SIZE) as u64);
@@ -89,11 +89,11 @@ fn poll_more<R: AsyncRead + Unpin>(cx: &mut Context<'_>, from: &mut R, into: &mu
     Poll::Ready(read.is_ok() && into.len() > before)
 }
 
-/// What the upstream sends before the token.
+/// The state of the upstream's side before the token was verified.
 struct WithheldBytes {
     messages: MessageReader,
     bytes: Vec<u8>,
-    /// A message has come: whatever follows waits for the token.
+    /// Whether a message has come. Everything after it waits for the token.
     has_message: bool,
 }
 
@@ -102,7 +102,7 @@ impl WithheldBytes {
         Self { messages: MessageReader::of_server(MAX_CHALLENGE), bytes: Vec::new(), has_message: false }
     }
 
-    /// Reads the upstream's, and passes its challenge on. Ready where the connection cannot go on.
+    /// Reads from the upstream, and passes its challenge on. Ready if the connection cannot go on.
     fn poll(&mut self, cx: &mut Context<'_>, tunnel: &mut Tunnel) -> Poll<EarlyClose> {
         while self.bytes.len() < MAX_WITHHELD {
             let before = self.bytes.len();
@@ -120,7 +120,8 @@ impl WithheldBytes {
         pass(cx, tunnel)
     }
 
-    /// Looks at the bytes from there on: the challenge, in a frame of the gateway's own, where it is the first message.
+    /// Reads the bytes from this position on. Returns the challenge, in a frame that the gateway makes, if it is the
+    /// first message.
     fn scan(&mut self, from: usize) -> Result<Option<Bytes>, EarlyClose> {
         let mut challenge = None;
         let mut end = 0;
@@ -135,7 +136,7 @@ impl WithheldBytes {
                     }
                 }
                 Ok(Some(Message::Text(_) | Message::Binary)) => self.has_message = true,
-                // Its words may be of the session that is not there yet.
+                // Its reason may be about the session that is not verified yet.
                 Ok(Some(Message::Close)) => {
                     return Err(EarlyClose::Close(TRY_AGAIN, "the upstream closed the connection"));
                 }
@@ -143,13 +144,13 @@ impl WithheldBytes {
                 Err(_) => return Err(EarlyClose::Close(TRY_AGAIN, "the upstream makes no sense")),
             }
         }
-        // With it goes what stood before it: pings, which the upstream will send again.
+        // What came before it is dropped: pings, which the upstream will send again.
         self.bytes.drain(..end);
         Ok(challenge)
     }
 }
 
-/// Writes the challenge to the client. Ready where the client is gone.
+/// Writes the challenge to the client. Ready if the client is gone.
 fn pass(cx: &mut Context<'_>, tunnel: &mut Tunnel) -> Poll<EarlyClose> {
     let Tunnel { client, down, .. } = tunnel;
     while down.pending.has_remaining() {

@@ -1,4 +1,4 @@
-//! The end of a WebSocket that does not end by itself.
+//! Closing a WebSocket from the gateway.
 
 use std::io;
 use std::time::Duration;
@@ -15,12 +15,12 @@ const FRAME_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long the client may take to answer the close frame. A connection dropped with unread data in it would be reset,
 /// and the close frame lost with it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Towards the upstream the client is gone, whatever the reason.
+/// To the upstream the client is gone (1001), whatever the reason.
 const GOING_AWAY: u16 = 1001;
 const READ_SIZE_ON_CLOSE: usize = 4 * 1024;
 
-/// Closes both sides. To the client goes at most the rest of the frame in progress, then the last word (a frame) where
-/// there is one, and then a close frame with this code and reason; to the upstream nothing but a close frame, where it stands between two frames.
+/// Closes both sides. The client gets at most the rest of the frame in progress, then a last frame if there is one, and
+/// then a close frame with this code and reason. The upstream gets only a close frame, and only between two frames.
 pub(crate) async fn close(tunnel: Tunnel, final_frame: Option<Vec<u8>>, code: u16, reason: &str) {
     let Tunnel { mut client, mut upstream, up, mut down, .. } = tunnel;
     let mut last_bytes = final_frame.unwrap_or_default();
@@ -69,7 +69,7 @@ async fn close_upstream(upstream: &mut UpgradedStream, frame: &[u8]) -> io::Resu
     upstream.shutdown().await
 }
 
-/// Reads and forgets what still comes, until the end.
+/// Reads and drops what still comes, until the end.
 async fn drain(wire: &mut UpgradedStream) -> io::Result<()> {
     let mut room = vec![0; READ_SIZE_ON_CLOSE];
     while wire.read(&mut room).await? > 0 {}

@@ -1,7 +1,7 @@
-//! Where WebSocket frames begin and end (RFC 6455 section 5.2). Reads headers, never payloads, so that bytes pass as
-//! they are and a close frame of the gateway's own still lands between two frames.
+//! The boundaries of WebSocket frames (RFC 6455 section 5.2). Only headers are read, never payloads: bytes pass
+//! unchanged, and a close frame from the gateway still lands between two frames.
 
-/// The longest header without the masking key, which is counted with the payload.
+/// The most bytes of a header without the masking key, which counts as payload.
 const MAX_HEADER: usize = 10;
 
 pub(crate) const CONTINUATION: u8 = 0;
@@ -9,74 +9,74 @@ pub(crate) const TEXT: u8 = 1;
 pub(crate) const BINARY: u8 = 2;
 pub(crate) const CLOSE: u8 = 8;
 
-/// What a frame's header says.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
-    /// Whether it is the last of its message.
+    /// Whether the frame is the last of its message.
     pub(crate) fin: bool,
     /// Whether a bit is set that only extensions give a meaning.
     pub(crate) reserved: bool,
-    /// What it is.
+    /// The opcode.
     pub(crate) opcode: u8,
-    /// Whether a masking key stands before the payload, as in all frames of clients.
+    /// Whether the payload is masked, as in all frames of clients.
     pub(crate) masked: bool,
-    /// Bytes of payload.
+    /// The length of the payload in bytes.
     pub(crate) length: u64,
 }
 
 impl FrameHeader {
-    /// Whether it carries part of a message, and not a ping, a pong or a close.
+    /// Whether the frame carries part of a message, and is not a ping, a pong or a close.
     pub(crate) const fn is_data(self) -> bool {
         matches!(self.opcode, CONTINUATION | TEXT | BINARY)
     }
 }
 
-/// A frame whose end cannot be told: its length has the highest bit set.
+/// A frame of invalid length: its highest bit is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of impossible length")]
 pub(crate) struct InvalidFrameLength;
 
-/// What some bytes of a stream are.
+/// A part of a stream of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameStep {
     /// Part of a header.
     PartialHeader,
-    /// A header, or its last part: a frame begins.
+    /// A header, or its last part.
     FrameStart(FrameHeader),
     /// A masking key, a payload, or part of it.
     Payload,
 }
 
-/// A place in a stream of frames. Takes the stream in pieces of any size.
+/// A position in a stream of frames. The stream may come in pieces of any size.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameParser {
     header: [u8; MAX_HEADER],
-    /// Bytes of the header that have come.
+    /// The bytes of the header that have been read.
     header_bytes: u8,
-    /// Bytes of the frame after its header that have not come.
+    /// The number of bytes of the frame's payload that are still to come.
     left: u64,
 }
 
 impl FrameParser {
-    /// Before the first frame.
+    /// Makes the position before the first frame.
     pub(crate) const fn new() -> Self {
         Self { header: [0; MAX_HEADER], header_bytes: 0, left: 0 }
     }
 
-    /// Whether the next byte begins a frame.
+    /// Whether the position is between two frames.
     pub(crate) const fn at_boundary(&self) -> bool {
         self.header_bytes == 0 && self.left == 0
     }
 
-    /// How many bytes certainly belong to the frame in progress; zero at a boundary. More may follow after a header.
+    /// Returns how many more bytes certainly belong to the frame in progress. It is zero between two frames.
     pub(crate) fn remaining(&self) -> u64 {
         if self.header_bytes > 0 { (self.header_length() - self.header_bytes) as u64 } else { self.left }
     }
 
-    /// Goes on by these bytes, and tells of each header as it is complete.
+    /// Advances by these bytes, and reports each header when it is complete.
     ///
     /// # Errors
-    /// [`InvalidFrameLength`]; the place is lost then.
+    /// [`InvalidFrameLength`]; the position is then lost.
     pub(crate) fn advance(
         &mut self,
         mut bytes: &[u8],
@@ -92,11 +92,11 @@ impl FrameParser {
         Ok(())
     }
 
-    /// Goes on to the end of the header or the frame in progress, or to that of the bytes; says by how many bytes, of
-    /// which there must be some.
+    /// Advances to the end of the header or frame in progress, or of the bytes, which must not be empty. Returns by how
+    /// many bytes.
     ///
     /// # Errors
-    /// [`InvalidFrameLength`]; the place is lost then.
+    /// [`InvalidFrameLength`]; the position is then lost.
     pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<(usize, FrameStep), InvalidFrameLength> {
         if self.left > 0 {
             let skip = self.left.min(bytes.len() as u64);
@@ -117,7 +117,7 @@ impl FrameParser {
         Ok((bytes.len(), FrameStep::PartialHeader))
     }
 
-    /// How long the header in progress is without its key, as far as can be told by now.
+    /// Returns the length of the header in progress without its key, as far as is known.
     fn header_length(&self) -> u8 {
         match (self.header_bytes, self.header[1] & 0x7f) {
             (0 | 1, _) => 2,
@@ -147,13 +147,13 @@ impl FrameParser {
     }
 }
 
-/// A close frame of a server: code and reason, cut to what a control frame holds.
+/// Makes a close frame of a server with this code and reason, cut to the size of a control frame.
 pub(crate) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     close(code, reason, false)
 }
 
-/// A close frame of a client. Its masking key is zero: the payload is the gateway's own, so nobody can choose what
-/// stands on the wire, which is what masking is for.
+/// Makes a close frame of a client. Its masking key is zero: masking is against payloads that an attacker chooses, and
+/// this payload is the gateway's own.
 pub(crate) fn masked_close_frame(code: u16, reason: &str) -> Vec<u8> {
     close(code, reason, true)
 }

@@ -18,12 +18,12 @@ use crate::proxy::upstream::MAX_RESPONSE_FIELDS;
 use tenure_tower::Problem;
 use tenure_tower::request::list::{list_contains, split};
 
-/// A subprotocol for clients that must be answered with one (browsers) and have none but their token's: it is the
-/// gateway's own, and goes no further.
+/// The gateway's own subprotocol. Browsers require that one of theirs is accepted, and may have none but the one that
+/// carries the token. It is not passed to the upstream.
 const OWN_PROTOCOL: &str = "tenure";
 /// How long the upstream may take to answer a handshake.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long either side may take to switch once the answer is given.
+/// How long either side may take to switch after the response.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the upstream answered.
@@ -32,14 +32,14 @@ pub(crate) enum HandshakeOutcome {
     Declined(Response<Incoming>),
 }
 
-/// A connection of which both sides are about to switch to WebSocket frames.
+/// A connection whose two sides are about to switch to WebSocket frames.
 pub(crate) struct PendingSwitch {
     client: OnUpgrade,
     upstream: OnUpgrade,
 }
 
 impl PendingSwitch {
-    /// Waits for both sides. The client's switches once it has got its answer.
+    /// Waits for both sides to switch. The client's side switches once it has got its response.
     pub(crate) async fn finish(self) -> Result<(UpgradedStream, UpgradedStream), Problem> {
         let late = |_| Problem::GatewayTimeout("the connection did not switch to WebSocket in time".to_owned());
         let both = async { tokio::try_join!(self.client, self.upstream) };
@@ -63,7 +63,7 @@ where
     let handshake = builder.max_headers(MAX_RESPONSE_FIELDS).handshake(TokioIo::new(io));
     let (mut sender, connection) = handshake.await.map_err(handshake_failed)?;
     tokio::spawn(async move {
-        // What goes wrong is told to whoever waits for the answer.
+        // An error reaches the caller by the response that it waits for.
         let _ = connection.with_upgrades().await;
     });
     let (head, own_protocol) = upstream_request(request);
@@ -88,19 +88,19 @@ where
     Ok(HandshakeOutcome::Switching(PendingSwitch { client, upstream }, response))
 }
 
-/// The handshake as the upstream sees it, and whether the client offered the gateway's own subprotocol.
+/// Prepares the handshake for the upstream. Also returns whether the client offered the gateway's own subprotocol.
 fn upstream_request(request: Request<Body>) -> (Request<Empty<Bytes>>, bool) {
     let (mut head, _) = request.into_parts();
     let own = remove_own_protocol(&mut head.headers);
     head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    // A body would be the first frames of another request.
+    // A body would be read as the first frames.
     head.headers.remove(http::header::CONTENT_LENGTH);
     head.headers.remove(http::header::TRANSFER_ENCODING);
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let mut upstream = Request::new(Empty::new());
     *upstream.headers_mut() = head.headers;
-    // What was the path of a request is one again.
+    // A request to the upstream has its path only.
     *upstream.uri_mut() = path.parse().unwrap_or_default();
     (upstream, own)
 }

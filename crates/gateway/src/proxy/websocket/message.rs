@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::frame::{BINARY, CLOSE, CONTINUATION, FrameHeader, FrameParser, FrameStep, InvalidFrameLength, TEXT};
 
-/// What came.
+/// A message, or its beginning.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// A whole text message, or as much of it as there is room for.
@@ -15,7 +15,7 @@ pub(crate) enum Message {
     Close,
 }
 
-/// A stream that is none of messages.
+/// A stream that does not consist of valid messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MessageError {
     #[error(transparent)]
@@ -28,30 +28,30 @@ pub(crate) enum MessageError {
     OutOfPlace,
 }
 
-/// Reads messages of one side.
+/// A reader of the messages of one side.
 pub(crate) struct MessageReader {
     frames: FrameParser,
-    /// Whether this side has to mask.
+    /// Whether the frames of this side must be masked.
     must_mask: bool,
     /// The frame in progress.
     frame: Option<FrameHeader>,
     key: [u8; 4],
-    /// Bytes of the frame after its header that have come.
+    /// The number of bytes of the frame's payload that have been read.
     offset: usize,
     /// The message in progress: whether it is text.
     text: Option<bool>,
     payload: Zeroizing<Vec<u8>>,
-    /// So much of a message is kept; the rest is read over.
+    /// The most bytes of a message that are kept. The rest is skipped.
     max_size: usize,
 }
 
 impl MessageReader {
-    /// Those of a client, each kept up to `room` bytes.
+    /// Makes a reader of a client's messages that keeps up to `room` bytes of each.
     pub(crate) fn of_client(max_size: usize) -> Self {
         Self::new(true, max_size)
     }
 
-    /// Those of a server, each kept up to `room` bytes.
+    /// Makes a reader of a server's messages that keeps up to `room` bytes of each.
     pub(crate) fn of_server(max_size: usize) -> Self {
         Self::new(false, max_size)
     }
@@ -70,7 +70,7 @@ impl MessageReader {
         }
     }
 
-    /// Reads on, up to the next thing to tell. `None`: the bytes are used up.
+    /// Reads up to the next message. Returns `None` if the bytes are used up.
     ///
     /// # Errors
     /// [`MessageError`].
@@ -102,7 +102,7 @@ impl MessageReader {
         if frame.masked != self.must_mask {
             return Err(MessageError::Mask);
         }
-        // No extension is in use where messages are read.
+        // Extensions are never negotiated where messages are read.
         if frame.reserved {
             return Err(MessageError::OutOfPlace);
         }
@@ -140,13 +140,13 @@ impl MessageReader {
         Some(if self.text.take()? { Message::Text(payload) } else { Message::Binary })
     }
 
-    /// What there is by now of a text message that is not whole.
+    /// Returns what has been read of a text message that is not complete.
     pub(crate) fn partial(&self) -> Option<&[u8]> {
         self.text.filter(|text| *text).map(|_| self.payload.as_slice())
     }
 }
 
-/// A text message of a server, in one frame.
+/// Makes a text message of a server in one frame.
 pub(crate) fn text_frame(text: &str) -> Vec<u8> {
     let mut frame = vec![0x80 | TEXT];
     match (u8::try_from(text.len()), u16::try_from(text.len())) {

@@ -1,4 +1,5 @@
-//! Bytes from one side to the other, with back-pressure and without buffers while nothing moves.
+//! The relay of a WebSocket: bytes from one side to the other, with back-pressure, and without buffers while nothing
+//! moves.
 
 use std::future::{Future, poll_fn};
 use std::mem::MaybeUninit;
@@ -15,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 use super::frame::{CLOSE, FrameHeader, FrameParser};
 use tenure_tower::{CloseReason, ConnectionGuard};
 
-/// So many bytes are read at once, on the stack.
+/// The number of bytes that are read at once, into a buffer on the stack.
 const READ_SIZE: usize = 16 * 1024;
 /// How long one side may go on after the other has closed its half.
 const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,7 +24,7 @@ const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// One side of a WebSocket.
 pub(crate) type UpgradedStream = TokioIo<Upgraded>;
 
-/// Both sides and what is in progress between them.
+/// Both sides of a WebSocket, and the bytes in progress between them.
 pub(crate) struct Tunnel {
     pub(crate) client: UpgradedStream,
     pub(crate) upstream: UpgradedStream,
@@ -34,23 +35,23 @@ pub(crate) struct Tunnel {
     pub(crate) listener: Option<ResponseListener>,
 }
 
-/// Why a bridge must be looked after.
+/// The reason why the relay stopped for a moment.
 pub(crate) enum TunnelEvent {
-    /// Something is to pass, and the clock may have ended the session.
+    /// Data is to pass, and the clock may have ended the session.
     CheckNeeded,
     /// One side has closed its half, and the other was told.
     HalfClosed,
     /// The connection broke, or both halves are closed.
     Finished,
-    /// The end of a frame cannot be told.
+    /// A frame has an invalid length.
     InvalidFrame,
 }
 
-/// How a bridge came to its end.
+/// The way in which a relay ended.
 pub(super) enum TunnelEnd {
     /// The session, the store or the gateway ended it.
     Closed(CloseReason),
-    /// A frame made no sense.
+    /// A frame was invalid.
     InvalidFrame,
     /// The sides ended it themselves.
     Finished,
@@ -62,7 +63,7 @@ impl Tunnel {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, guard: Option<&ConnectionGuard>) -> Poll<TunnelEvent> {
-        // Once for all frames that go through together: to note it takes a look at the clock.
+        // Once for all frames that pass together, because it reads the clock.
         let mut data = false;
         let note = |event: RelayEvent<'_>| match (event, guard) {
             (RelayEvent::FrameHeader(head), _) => data |= head.is_data(),
@@ -90,7 +91,7 @@ impl Tunnel {
         }
     }
 
-    /// Relays until there is nothing more to relay, or it must not go on.
+    /// Relays until both sides have ended, or until nothing more may pass.
     pub(super) async fn relay(
         &mut self,
         guard: Option<&ConnectionGuard>,
@@ -125,7 +126,7 @@ impl Tunnel {
     }
 }
 
-/// What has gone through.
+/// A part of the stream that has passed.
 #[derive(Clone, Copy)]
 pub(crate) enum RelayEvent<'a> {
     /// The header of a frame.
@@ -134,22 +135,22 @@ pub(crate) enum RelayEvent<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Hears what goes to the client, until it answers that it has heard enough.
+/// A listener that receives what passes to the client, until it returns that it has seen enough.
 pub(crate) type ResponseListener = Box<dyn FnMut(&[u8]) -> bool + Send>;
 
 /// One direction.
 pub(crate) struct Direction {
-    /// Where the receiver's end stands: by what was written to it, not by what was read.
+    /// The receiver's position in the stream: by what was written to it, not by what was read.
     pub(crate) frames: FrameParser,
-    /// Read, and not written yet.
+    /// Bytes that were read and not written yet.
     pub(crate) pending: Bytes,
-    /// A close frame has gone through, and is the last there may be.
+    /// Whether a close frame has passed. No frame may follow it.
     pub(crate) closing: bool,
-    /// The sender is at its end.
+    /// Whether the sender has closed its half.
     source_ended: bool,
-    /// The receiver was told so.
+    /// Whether the receiver was told so.
     target_closed: bool,
-    /// Written, and perhaps not sent.
+    /// Whether bytes were written that may not be flushed yet.
     unflushed: bool,
 }
 
@@ -166,7 +167,7 @@ impl Direction {
         }
     }
 
-    /// Takes in that these bytes were written; false where the frames make no sense.
+    /// Advances the receiver's position by written bytes. Returns false if a frame is invalid.
     pub(crate) fn record_written(&mut self, bytes: &[u8], mut notify: impl FnMut(RelayEvent<'_>)) -> bool {
         let closing = &mut self.closing;
         self.unflushed = true;
@@ -227,7 +228,7 @@ impl Direction {
             let mut bytes = buffer.filled();
             self.source_ended = bytes.is_empty();
             if !bytes.is_empty() && open() {
-                // Straight through, as nearly always.
+                // The common case: the bytes are written at once.
                 match to.as_mut().poll_write(cx, bytes) {
                     Poll::Ready(Ok(n)) => {
                         if !self.record_written(&bytes[..n], &mut notify) {

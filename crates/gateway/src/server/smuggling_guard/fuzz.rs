@@ -96,7 +96,7 @@ struct Seen {
     /// Where lines of requests stand.
     lines: Vec<std::ops::Range<usize>>,
     verdict: Result<(), AmbiguousRequest>,
-    /// So many bytes were passed on, escaped, before something was refused.
+    /// The number of bytes that were passed on, encoded, before something was refused.
     clear: usize,
 }
 
@@ -226,7 +226,7 @@ impl Passed {
     }
 }
 
-/// What hyper makes of a connection behind the reader of heads, set up as [`super::super::serve`] does.
+/// What hyper makes of a connection behind the reader of heads, set up as [`super::super::connection`] does.
 fn hyper(bytes: &[u8], seed: u8) -> Vec<Passed> {
     let line = ConnectionState::new(Connection::new(([127, 0, 0, 1], 1).into(), false), false);
     let found = Mutex::new(Vec::new());
