@@ -208,7 +208,11 @@ fn a_mistyped_or_wrong_setting_in_the_environment_still_stops_it() {
     for (name, value, error) in [
         ("TENURE_GATEWAY__TLS_KEYS", "k.pem", "did you mean TENURE_GATEWAY__TLS_KEY?"),
         ("TENURE_GATEWAY__PORT", "tcp://10.0.0.1:1", "the environment variable TENURE_GATEWAY__PORT is not a setting"),
-        ("TENURE_BACKEND", "sqlite", "backend is sqlite (TENURE_BACKEND): it takes json or redis"),
+        (
+            "TENURE_REDIS__DURABILITY",
+            "fsync",
+            "redis.durability is fsync (TENURE_REDIS__DURABILITY): it takes local or replicated",
+        ),
         ("TENURE_STORE", "", "json.store is empty (TENURE_STORE)"),
     ] {
         let mut home = Home::json();

@@ -58,7 +58,7 @@ fn a_range_is_checked_wherever_the_value_comes_from() {
         ("SESSION__MAX_LIFETIME", "23h", "24h to 3650d"),
         ("SESSION__ROTATION_OVERLAP", "301s", "0s to 5m"),
         ("SESSION__RETENTION", "91d", "0s to 90d"),
-        ("BACKEND", "sqlite", "json or redis"),
+        ("REDIS__DURABILITY", "fsync", "local or replicated"),
         ("REDIS__NEAR_CACHE", "maybe", "true or false"),
         ("GATEWAY__LISTEN", "8470", "an IP address and a port"),
         ("GATEWAY__TRUSTED_PROXIES", "10.0.0.0/33", "IP addresses and networks"),
