@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use redis::aio::MultiplexedConnection;
-use tenure_adapter_redis::test_server::Server;
 use tenure_adapter_redis::{Durability, Options, RedisStore};
 use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, EndCause, EndReason, Filter, Policy, SortKey, Subject, Token};
 use tenure_ports::{FindOptions, prelude::*};
+use tenure_redis_test_server::Server;
 use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
 
 /// Sessions in the store.

@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use tenure_adapter_json::{Boot, JsonStore};
 use tenure_adapter_memory::MemoryStore;
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::{BUSY, Server, patient};
 use tenure_conformance::{StoreFixture, TestClock};
 use tenure_domain::Millis;
 use tenure_ports::Backend as _;
+use tenure_redis_test_server::{BUSY, Server, patient};
 
 /// How long a session in the client cache may be outdated, and what a busy machine may add.
 pub const CACHE_LAG: Duration = Duration::from_millis(500).saturating_add(BUSY);
@@ -69,7 +69,7 @@ pub async fn redis_near() -> StoreFixture {
 /// Redis as these options reach it, connected twice; `kept` is what answers there.
 pub async fn redis_at(options: tenure_adapter_redis::Options, kept: impl Any + Send + Sync) -> StoreFixture {
     let time = TestClock::new();
-    let connect = || RedisStore::connect_keeping_time(options.clone(), time.clone());
+    let connect = || RedisStore::connect_with_clock(options.clone(), time.clone());
     let (store, other) = (connect().await.unwrap(), connect().await.unwrap());
     StoreFixture::new(store, other, time.clone(), time.clone(), kept)
 }

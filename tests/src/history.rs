@@ -10,9 +10,9 @@ use stateright::semantics::{ConsistencyTester, LinearizabilityTester, Sequential
 use tempfile::TempDir;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::patient;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, PolicySettings, SessionId, Subject, Token};
 use tenure_ports::SessionRepository;
+use tenure_redis_test_server::patient;
 use tenure_service::{
     ActivityMode, IssueError, IssueRequest, PreparedIssue, RotateError, Sessions, Target, VerifyError,
 };
@@ -197,7 +197,7 @@ impl Handles {
         let time = TestClock::new();
         let mut stores = Vec::new();
         for _ in 0..CLIENTS {
-            let store = RedisStore::connect_keeping_time(patient(url), time.clone()).await.unwrap();
+            let store = RedisStore::connect_with_clock(patient(url), time.clone()).await.unwrap();
             stores.push(store as Arc<dyn SessionRepository>);
         }
         Self::new(stores, &time, seed)

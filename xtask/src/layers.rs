@@ -33,6 +33,9 @@ const ANY_STORE: &str = "tenure-adapter-*";
 /// The adapter that is for tests and examples alone.
 const MEMORY: &str = "tenure-adapter-memory";
 
+/// The servers that tests of the Redis store start.
+const REDIS_SERVERS: &str = "tenure-redis-test-server";
+
 /// Clocks, randomness, I/O, runtimes and serialisation, which the domain takes in as values or not at all.
 const IMPURE: &[&str] = &[
     "async-trait",
@@ -106,6 +109,21 @@ const RULES: &[Rule] = &[
         because: "the simulated storage is for tests of the JSON store alone: it may name tenure-domain, tenure-ports and tenure-adapter-json",
     },
     Rule {
+        package: "tenure-adapter-redis",
+        may_name: &["tenure-domain", "tenure-ports"],
+        // Its tests run against real servers.
+        may_test_with: &["tenure-conformance", MEMORY, REDIS_SERVERS],
+        must_not_use: &[],
+        because: ADAPTER,
+    },
+    Rule {
+        package: REDIS_SERVERS,
+        may_name: &["tenure-domain", "tenure-adapter-redis"],
+        may_test_with: &[],
+        must_not_use: &[],
+        because: "the test servers are for tests of the Redis store alone: they may name tenure-domain and tenure-adapter-redis",
+    },
+    Rule {
         package: MEMORY,
         may_name: &["tenure-domain", "tenure-ports"],
         may_test_with: &["tenure-conformance"],
@@ -137,7 +155,7 @@ const RULES: &[Rule] = &[
     Rule {
         package: "tenure",
         may_name: LIBRARIES,
-        may_test_with: DOUBLES,
+        may_test_with: &["tenure-conformance", MEMORY, REDIS_SERVERS],
         must_not_use: &[],
         because: "the command wires everything up: it may name every library of the product, and no test or development package",
     },
@@ -150,13 +168,14 @@ const RULES: &[Rule] = &[
             ANY_STORE,
             MEMORY,
             "tenure-conformance",
+            REDIS_SERVERS,
             "tenure-tower",
             "tenure-gateway",
             "tenure",
         ],
         may_test_with: &[],
         must_not_use: &[],
-        because: "the tests are about the product: they may name all of it, and no development package",
+        because: "the tests are about the product: they may name all of it and the packages for tests, and no development command",
     },
     Rule {
         package: "xtask",
@@ -287,8 +306,8 @@ mod tests {
 
     /// The violations where each of these packages depends on what stands beside it, and the others on nothing.
     fn check(edges: &[(&str, &str, Option<&str>)]) -> Vec<String> {
-        // Adapters without a rule of their own: one that exists, and one that is new.
-        let stores = ["tenure-adapter-redis", "tenure-adapter-new"];
+        // An adapter that is new has no rule of its own.
+        let stores = ["tenure-adapter-new"];
         let packages: Vec<Value> = RULES
             .iter()
             .map(|rule| rule.package)
@@ -314,6 +333,10 @@ mod tests {
             ("tenure-service", "tenure-ports", Some("dev")),
             ("tenure-adapter-redis", "redis", None),
             ("tenure-adapter-redis", "tenure-ports", None),
+            ("tenure-adapter-redis", "tenure-redis-test-server", Some("dev")),
+            ("tenure-redis-test-server", "tenure-adapter-redis", None),
+            ("tenure", "tenure-redis-test-server", Some("dev")),
+            ("tenure-tests", "tenure-redis-test-server", None),
             ("tenure-gateway", "tenure-service", None),
             ("tenure-gateway", "tenure-tower", None),
             ("tenure-tower", "tenure-adapter-memory", Some("dev")),
@@ -351,6 +374,10 @@ mod tests {
             ("tenure-adapter-json", "tenure-adapter-redis", None),
             ("tenure-adapter-redis", "tenure-adapter-json", Some("dev")),
             ("tenure-adapter-json", "tenure-service", None),
+            ("tenure-adapter-redis", "tenure-redis-test-server", None),
+            ("tenure-adapter-new", "tenure-redis-test-server", Some("dev")),
+            ("tenure", "tenure-redis-test-server", None),
+            ("tenure-redis-test-server", "tenure-adapter-json", None),
             ("tenure-adapter-new", "tenure-service", None),
             ("tenure-adapter-new", "tenure-adapter-json", Some("dev")),
             ("tenure", "tenure-adapter-memory", None),

@@ -9,8 +9,6 @@ mod client;
 mod options;
 mod repository;
 mod setting_error;
-#[cfg(feature = "test-server")]
-pub mod test_server;
 
 use async_trait::async_trait;
 pub use client::resolver::Resolver;

@@ -52,12 +52,13 @@ pub struct RedisStore {
     pub(crate) fleet: Arc<FleetClock>,
     /// This machine's clock, to be compared with the fleet's.
     pub(crate) wall: Arc<dyn Clock>,
-    /// A time of its own instead of the server's: tests move it.
-    pub(crate) own_time: Option<Arc<dyn Clock>>,
+    /// The clock to go by in place of the servers' time: see [`RedisStore::connect_with_clock`].
+    pub(crate) own_clock: Option<Arc<dyn Clock>>,
 }
 
 impl RedisStore {
-    /// Connects, within the deadlines.
+    /// Connects to the servers, within the deadlines of `options`. The store goes by the servers' time; `wall` is this
+    /// machine's clock, which is only compared with it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] that names the server without its password.
@@ -65,13 +66,15 @@ impl RedisStore {
         Self::connect_with(options, wall, None).await
     }
 
-    /// Connects, and keeps time by `clock` instead of the server's: not-after times are checked against it, and keys
-    /// expire as long after the call as their sessions have left by it.
+    /// Connects to the servers, and goes by `clock` in place of the servers' time. This is for tests and simulations,
+    /// which move their clock themselves.
+    ///
+    /// Commits are checked against `clock`. The servers still expire keys by their own time: a key lives for as long as
+    /// its session had left by `clock` when the key was written. All stores on the same servers must share one clock.
     ///
     /// # Errors
-    /// As [`RedisStore::connect`].
-    #[cfg(feature = "test-server")]
-    pub async fn connect_keeping_time(options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
+    /// The same as those of [`RedisStore::connect`].
+    pub async fn connect_with_clock(options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StoreError> {
         Self::connect_with(options, Arc::clone(&clock), Some(clock)).await
     }
 
@@ -92,7 +95,7 @@ impl RedisStore {
     async fn connect_with(
         options: Options,
         wall: Arc<dyn Clock>,
-        own_time: Option<Arc<dyn Clock>>,
+        own_clock: Option<Arc<dyn Clock>>,
     ) -> Result<Arc<Self>, StoreError> {
         let keys = Self::keys(&options)?;
         let target = Config::new(&options)?;
@@ -100,12 +103,12 @@ impl RedisStore {
         let fleet = Arc::new(FleetClock::default());
         let limits = client.limits;
         let replicator = (options.durability == Durability::Replicated).then(|| Replicator::new(Client::new(&target)));
-        let clock = own_time.clone().unwrap_or_else(|| Arc::clone(&fleet) as Arc<dyn Clock>);
+        let clock = own_clock.clone().unwrap_or_else(|| Arc::clone(&fleet) as Arc<dyn Clock>);
         let recent_ends = Arc::new(RecentEnds::new(clock));
         let cache = options.near_cache.then(|| ShardedCache::start(Arc::clone(&client.topology), limits));
         let idle_seen = AtomicBool::new(false);
         let made =
-            Self { client, keys, options, limits, replicator, recent_ends, cache, idle_seen, fleet, wall, own_time };
+            Self { client, keys, options, limits, replicator, recent_ends, cache, idle_seen, fleet, wall, own_clock };
         let store = Arc::new(made);
         store.sample_time().await?;
         tokio::spawn(Self::reassert_ends(Arc::downgrade(&store)));
@@ -147,7 +150,7 @@ impl RedisStore {
 
     /// The time for scripts: nothing, so that they take the server's.
     pub(crate) fn script_now(&self) -> String {
-        self.own_time.as_ref().map_or_else(String::new, |clock| clock.now().as_millis().to_string())
+        self.own_clock.as_ref().map_or_else(String::new, |clock| clock.now().as_millis().to_string())
     }
 }
 
@@ -173,7 +176,7 @@ impl Backend for RedisStore {
     /// The fleet's time: the server's, sampled at connecting and every second since, carried on by a clock of this
     /// machine that nobody sets. Never runs backward; where it is ahead it goes slower until it is not.
     fn clock(&self) -> Arc<dyn Clock> {
-        match &self.own_time {
+        match &self.own_clock {
             Some(clock) => Arc::clone(clock),
             None => Arc::clone(&self.fleet) as Arc<dyn Clock>,
         }

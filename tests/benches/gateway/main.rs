@@ -12,7 +12,7 @@ mod serve;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use tenure_adapter_redis::test_server::Server;
+use tenure_redis_test_server::Server;
 
 /// The core of what is measured, and the core of everything else.
 const MEASURED: &str = "0";

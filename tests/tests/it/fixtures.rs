@@ -12,7 +12,6 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tenure_adapter_json::{Boot, JsonStore};
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_conformance::{SeededRandom, TestClock};
 use tenure_domain::{
     ClientField, ClientInfo, DeviceId, EndReason, Filter, IssueRefusal, Millis, Policy, PolicySettings, Refusal, Scope,
@@ -20,6 +19,7 @@ use tenure_domain::{
 };
 use tenure_ports::prelude::*;
 use tenure_ports::{Clock as _, SessionRepository};
+use tenure_redis_test_server::{Server, patient};
 use tenure_service::{
     ActivityMode, IssueError, IssueRequest, RotateError, SessionRecord, Sessions, Target, VerifyError, parse_rfc3339,
 };
@@ -85,7 +85,7 @@ impl Old {
             fs::copy(fixture("redis.rdb"), folder.path().join("redis.rdb")).unwrap();
             let folder = folder.path().to_str().unwrap();
             let server = Server::start_with(&["--appendonly", "no", "--dir", folder, "--dbfilename", "redis.rdb"]);
-            let store = RedisStore::connect_keeping_time(patient(&server.url()), time.clone()).await.unwrap();
+            let store = RedisStore::connect_with_clock(patient(&server.url()), time.clone()).await.unwrap();
             (store, None, Some(server))
         };
         let entropy = Arc::new(SeededRandom::new(7));

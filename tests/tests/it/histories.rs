@@ -7,7 +7,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tenure_adapter_memory::MemoryStore;
-use tenure_adapter_redis::test_server::Server;
 use tenure_conformance::SystemRandom;
 use tenure_conformance::TestClock;
 use tenure_domain::{
@@ -17,6 +16,7 @@ use tenure_ports::{
     CommitError, Cursor, EventStream, FindOptions, Page, Purge, Purged, RandomSource as _, SessionCache,
     SessionCommits, SessionQueries, SessionRepository, SessionUpkeep, StoreError,
 };
+use tenure_redis_test_server::Server;
 use tenure_tests::history::{Handles, Op, Ret, is_linearizable, judge};
 
 fn histories() -> u64 {

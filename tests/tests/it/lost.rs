@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenure_adapter_redis::test_server::{Lost, Proxy, Server, patient};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, EndReason, Policy, Refusal, Subject, Token};
 use tenure_ports::prelude::*;
+use tenure_redis_test_server::{Lost, Proxy, Server, patient};
 use tenure_service::{ActivityMode, IssueRequest, RotateError, Sessions, Target, VerifyError, WriteError};
 
 /// More often than any use case sends a commit.

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
-use tenure_adapter_redis::test_server::Server;
+use tenure_redis_test_server::Server;
 
 /// A process, stopped when it is dropped.
 struct Agent {

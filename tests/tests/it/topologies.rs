@@ -1,9 +1,9 @@
 //! The conformance suite on every way in which Redis can be run.
 
-use tenure_adapter_redis::test_server::{Certificates, Cluster, Sentinels, Server, Tls, patient};
 use tenure_adapter_redis::{Durability, Options};
 use tenure_conformance::StoreFixture;
 use tenure_conformance::{conformance, conformance_in_one};
+use tenure_redis_test_server::{Certificates, Cluster, Sentinels, Server, Tls, patient};
 use tenure_tests::fixtures::{self, CACHE_LAG};
 
 /// A server that speaks TLS and asks its clients for certificates.

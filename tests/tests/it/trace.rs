@@ -10,10 +10,10 @@ use std::cell::Cell;
 
 use proptest::strategy::Strategy as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-use tenure_adapter_redis::test_server::Server;
 use tenure_conformance::SeededRandom;
 use tenure_conformance::SystemRandom;
 use tenure_ports::RandomSource as _;
+use tenure_redis_test_server::Server;
 
 use steps::Step;
 use world::World;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tenure_adapter_redis::test_server::{BUSY, Server};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{Policy, SessionId, Touch};
 use tenure_ports::{FindOptions, prelude::*};
+use tenure_redis_test_server::{BUSY, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tenure_adapter_redis::test_server::{BUSY, Cluster, free_port};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{Bucket, Filter, Millis, Policy, PolicySettings, Scope, Session, SessionId, Touch};
 use tenure_ports::{CommitError, FindOptions, StoreError, StoreEvent, prelude::*};
+use tenure_redis_test_server::{BUSY, Cluster, free_port};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
@@ -71,7 +71,7 @@ async fn no_cluster_is_unavailable_and_named() {
     assert!(began.elapsed() < DEADLINE);
     let text = error.to_string();
     assert!(text.contains(&port.to_string()) && !text.contains("hunter2"), "{text}");
-    let server = tenure_adapter_redis::test_server::Server::start();
+    let server = tenure_redis_test_server::Server::start();
     let options = Options::new(&format!("redis+cluster://127.0.0.1:{}", server.port()));
     let error = RedisStore::connect(options, Arc::new(Wall)).await.err().unwrap().to_string();
     assert!(error.contains("cluster"), "{error}");

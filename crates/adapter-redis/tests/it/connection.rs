@@ -4,10 +4,10 @@ use std::error::Error as _;
 use std::io;
 use std::time::Duration;
 
-use tenure_adapter_redis::test_server::{BUSY, Server, free_port};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{Applied, Policy, Timestamp};
 use tenure_ports::{CommitError, FindOptions, Severity, StoreError, prelude::*};
+use tenure_redis_test_server::{BUSY, Server, free_port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};

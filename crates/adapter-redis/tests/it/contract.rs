@@ -1,12 +1,12 @@
 //! What the port promises of commits and activity.
 
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{
     ClientField, ClientInfo, Decision, Issue, Millis, Policy, PolicySettings, Revision, RotationSecret, SessionId,
     State, Timestamp, Touch,
 };
 use tenure_ports::{CommitError, FindOptions, prelude::*};
+use tenure_redis_test_server::Server;
 
 use crate::support::{device, issue, new_session, policy, raw, revocation, revoke, store};
 

@@ -1,8 +1,8 @@
 //! Keys that hold something else than was written, and a server without memory.
 
-use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{Filter, Policy};
 use tenure_ports::{CommitError, FindOptions, Purge, StoreError, prelude::*};
+use tenure_redis_test_server::Server;
 
 use crate::support::{device, issue, new_session, raw, revocation, revoke, store};
 

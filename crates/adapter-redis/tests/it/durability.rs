@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_adapter_redis::{Durability, Options, RedisStore};
 use tenure_domain::{Policy, SessionId};
 use tenure_ports::{CommitError, Diagnosis, FindOptions, Severity, StoreError, prelude::*};
+use tenure_redis_test_server::{Server, patient};
 use tokio::time::Instant;
 
 use crate::support::{

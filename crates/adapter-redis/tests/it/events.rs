@@ -1,9 +1,9 @@
 //! News of changes.
 
 use futures_util::StreamExt as _;
-use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{EndReason, Policy};
 use tenure_ports::{ChangeKind, EventStream, StoreEvent, prelude::*};
+use tenure_redis_test_server::Server;
 use tokio::time::timeout;
 
 use crate::support::{SOON, issue, revoke, store};

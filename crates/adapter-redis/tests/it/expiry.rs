@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::{BUSY, Server, patient};
 use tenure_domain::{Filter, Millis, PolicySettings, Scope, State, Timestamp, Touch};
 use tenure_ports::{FindOptions, prelude::*};
+use tenure_redis_test_server::{BUSY, Server, patient};
 
 use crate::support::{SOON, Wall, eventually, issue, keys, policy, purge_now, raw, revoke, store};
 

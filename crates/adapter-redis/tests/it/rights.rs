@@ -2,11 +2,11 @@
 
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::Options;
-use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_domain::{
     ClientField, ClientInfo, Decision, Filter, Policy, RotationSecret, Scope, SortKey, Subject, Touch,
 };
 use tenure_ports::{ChangeKind, CommitError, Diagnosis, FindOptions, Severity, StoreError, StoreEvent, prelude::*};
+use tenure_redis_test_server::{Server, patient};
 use tokio::time::timeout;
 
 use crate::support::{SOON, device, is_of_speed, issue, keep, new_session, open, purge_now, raw, revoke, store_at};

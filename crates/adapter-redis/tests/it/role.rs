@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tenure_adapter_redis::test_server::{BUSY, Cluster, Sentinels, Server, free_port, patient};
 use tenure_adapter_redis::{Durability, Options, RedisStore, Resolver};
 use tenure_domain::{Policy, Session, SessionId};
 use tenure_ports::{CommitError, FindOptions, StoreError, StoreEvent, prelude::*};
+use tenure_redis_test_server::{BUSY, Cluster, Sentinels, Server, free_port, patient};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 

@@ -4,10 +4,10 @@ use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tenure_adapter_redis::test_server::{Sentinels, Server, Tls, patient};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::Policy;
 use tenure_ports::{FindOptions, StoreError, prelude::*};
+use tenure_redis_test_server::{Sentinels, Server, Tls, patient};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 

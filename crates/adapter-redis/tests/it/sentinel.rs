@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::{Sentinels, Server, free_port};
 use tenure_domain::Policy;
 use tenure_ports::{FindOptions, StoreError, StoreEvent, prelude::*};
+use tenure_redis_test_server::{Sentinels, Server, free_port};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{DEADLINE, Wall, brief, device, eventually, issue, new_session, open, revoke, store_at};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tenure_adapter_redis::test_server::{BUSY, Server, patient};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::{
     ClientField, ClientInfo, Commit, Device, DeviceId, EndCause, EndReason, Family, Filter, Millis, NewSession, Policy,
     PolicySettings, RotationSecret, Selection, Session, SessionId, Subject, Timestamp, Token,
 };
 use tenure_ports::{Clock, CommitError, Diagnosis, FindOptions, Purge, Severity, prelude::*};
+use tenure_redis_test_server::{BUSY, Server, patient};
 use tokio::time::Instant;
 
 pub(crate) struct Wall;

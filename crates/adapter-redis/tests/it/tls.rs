@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tenure_adapter_redis::test_server::{Server, Tls};
 use tenure_adapter_redis::{Options, RedisStore};
 use tenure_domain::Policy;
 use tenure_ports::{FindOptions, StoreError, prelude::*};
+use tenure_redis_test_server::{Server, Tls};
 
 use crate::support::{Wall, issue};
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::Server;
 use tenure_domain::{Filter, Millis, Policy, PolicySettings, Scope, Session, SortKey, Subject, Touch};
 use tenure_ports::{FindOptions, Purge, prelude::*};
+use tenure_redis_test_server::Server;
 
 use crate::support::{device, issue, issue_as, new_session, policy, purge, revoke, store, walk};
 

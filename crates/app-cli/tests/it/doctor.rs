@@ -50,7 +50,7 @@ fn a_redis_is_examined_and_one_that_is_not_there_fails() {
     let found = home.run(&["doctor", "--json"]);
     assert!(matches!(found.code, Some(0 | 1)), "{found:?}");
     assert!(found.json()["findings"].as_array().unwrap().len() > 2, "{found:?}");
-    let url = format!("redis://127.0.0.1:{}", tenure_adapter_redis::test_server::free_port());
+    let url = format!("redis://127.0.0.1:{}", tenure_redis_test_server::free_port());
     let ran = home.run(&["--redis-url", &url, "doctor"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.out.contains("fail"), "{ran:?}");

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
-use tenure_adapter_redis::test_server::free_port;
+use tenure_redis_test_server::free_port;
 
 use crate::home::{Home, id_of};
 
@@ -186,7 +186,7 @@ fn redis_that_is_not_there_is_5_within_a_second_and_a_half() {
 
 #[test]
 fn a_redis_that_became_a_replica_is_5_and_told_what_to_do() {
-    let server = tenure_adapter_redis::test_server::Server::start();
+    let server = tenure_redis_test_server::Server::start();
     let mut home = Home::json();
     home.set("TENURE_BACKEND", "redis");
     home.set("TENURE_REDIS_URL", &server.url());

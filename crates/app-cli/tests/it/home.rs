@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tenure_adapter_redis::test_server::Server;
+use tenure_redis_test_server::Server;
 
 /// Directories, settings and a store that nobody else has.
 pub(crate) struct Home {

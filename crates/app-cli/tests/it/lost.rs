@@ -1,6 +1,6 @@
 //! Answers that are lost on the way to a command.
 
-use tenure_adapter_redis::test_server::{Lost, Proxy};
+use tenure_redis_test_server::{Lost, Proxy};
 
 use crate::home::{Home, id_of};
 

@@ -22,7 +22,7 @@ pub(crate) fn open(home: &Home) -> InProcess {
     let sessions = runtime.block_on(async {
         let (repository, clock): (Arc<dyn SessionRepository>, Arc<dyn Clock>) = match home.redis_url() {
             Some(url) => {
-                let options = tenure_adapter_redis::test_server::patient(&url);
+                let options = tenure_redis_test_server::patient(&url);
                 let store = tenure_adapter_redis::RedisStore::connect(options, Arc::new(SystemClock)).await.unwrap();
                 (store.clone(), store.clock())
             }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use tenure_adapter_redis::test_server::Server;
 use tenure_conformance::SystemRandom;
 use tenure_ports::RandomSource as _;
+use tenure_redis_test_server::Server;
 use tenure_tests::history::{Handles, judge};
 
 use crate::Failure;

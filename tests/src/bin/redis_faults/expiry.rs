@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tenure_adapter_redis::test_server::Server;
 use tenure_conformance::SystemRandom;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, PolicySettings, Subject};
 use tenure_ports::prelude::*;
+use tenure_redis_test_server::Server;
 use tenure_service::{ActivityMode, IssueRequest, Sessions, Target};
 use tokio::time::sleep;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tenure_adapter_redis::test_server::{Cluster, Server};
+use tenure_redis_test_server::{Cluster, Server};
 use tokio::time::sleep;
 
 use crate::Failure;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tenure_adapter_redis::test_server::{Sentinels, Server};
+use tenure_redis_test_server::{Sentinels, Server};
 use tokio::time::sleep;
 
 use crate::Failure;

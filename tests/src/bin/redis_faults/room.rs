@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tenure_adapter_redis::test_server::Server;
 use tenure_conformance::SystemRandom;
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
 use tenure_ports::StoreError;
 use tenure_ports::prelude::*;
+use tenure_redis_test_server::Server;
 use tenure_service::{ActivityMode, IssueError, IssueRequest, Sessions, Target, WriteError};
 
 use crate::Failure;

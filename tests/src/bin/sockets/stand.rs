@@ -8,10 +8,10 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::Server;
 use tenure_conformance::{SystemClock, SystemRandom};
 use tenure_domain::{ClientInfo, DeviceId, Millis, Policy, Subject};
 use tenure_ports::{Backend as _, Clock, SessionRepository};
+use tenure_redis_test_server::Server;
 use tenure_service::{IssueRequest, Issued, Sessions};
 
 use crate::Failure;

@@ -6,7 +6,6 @@ use tempfile::TempDir;
 use tenure_adapter_json::JsonStore;
 use tenure_adapter_memory::MemoryStore;
 use tenure_adapter_redis::RedisStore;
-use tenure_adapter_redis::test_server::{Server, patient};
 use tenure_conformance::{SeededRandom, TestClock};
 use tenure_domain::{
     Decision, Device, DeviceId, EndCause, Family, Filter, Millis, NewSession, Policy, PolicySettings, RotationSecret,
@@ -14,6 +13,7 @@ use tenure_domain::{
 };
 use tenure_ports::prelude::*;
 use tenure_ports::{Clock, FindOptions, SessionRepository};
+use tenure_redis_test_server::{Server, patient};
 use tenure_service::Sessions;
 
 use super::asking::{Answer, client, device_id, nth, subject_of};
@@ -102,7 +102,7 @@ impl World {
             }
             _ => {
                 let time = self.time.clone();
-                Opened::Redis(RedisStore::connect_keeping_time(self.redis.clone(), time).await.unwrap())
+                Opened::Redis(RedisStore::connect_with_clock(self.redis.clone(), time).await.unwrap())
             }
         }
     }

@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::tls::tls_port;
-use super::{Certificates, Server, ask, free_port, role, stop, wait_until, wait_until_ready};
+use crate::tls::tls_port;
+use crate::{Certificates, Server, ask, free_port, role, stop, wait_until, wait_until_ready};
 
 const SERVICE: &str = "main";
 const SENTINELS: usize = 3;
@@ -203,7 +203,7 @@ fn start_sentinels(dir: &Path, [primary, replica]: [u16; 2], certificates: Optio
 }
 
 fn spawn(file: &Path) -> Child {
-    let mut command = Command::new(super::program());
+    let mut command = Command::new(crate::program());
     command.arg(file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| panic!("cannot run a sentinel: {error}"))
 }

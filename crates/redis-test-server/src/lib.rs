@@ -1,4 +1,7 @@
-//! Servers of one's own for tests, gone when they are dropped.
+//! Redis servers for tests: one server, a primary with a replica behind sentinels, a cluster, each with TLS or without.
+//!
+//! Each test starts its own on free ports of 127.0.0.1, and they stop when they are dropped. [`Proxy`] stands between a
+//! client and a server, and loses requests or answers.
 
 mod cluster;
 mod proxy;
@@ -15,10 +18,9 @@ pub use cluster::Cluster;
 pub use proxy::{Lost, Proxy};
 pub use sentinel::Sentinels;
 use tempfile::TempDir;
+use tenure_adapter_redis::Options;
 use tenure_domain::Millis;
 pub use tls::{Certificates, Tls};
-
-use crate::Options;
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);

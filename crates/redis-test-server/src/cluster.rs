@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::tls::tls_port;
-use super::{Certificates, Server, free_port, role, try_ask, wait_until};
+use crate::tls::tls_port;
+use crate::{Certificates, Server, free_port, role, try_ask, wait_until};
 
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;

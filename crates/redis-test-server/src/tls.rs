@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use super::{Server, free_port};
+use crate::{Server, free_port};
 
 /// An authority of its own, and what it vouches for: servers and clients at 127.0.0.1.
 pub struct Certificates {
@@ -43,7 +43,7 @@ impl Certificates {
     }
 
     /// The settings of a server that speaks TLS on `port`; `clients` says whether it asks for certificates.
-    pub(super) fn settings(&self, port: u16, clients: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn settings(&self, port: u16, clients: &str) -> Vec<(&'static str, String)> {
         let file = |name: &str| self.dir.path().join(name).display().to_string();
         vec![
             ("tls-port", port.to_string()),
@@ -55,7 +55,7 @@ impl Certificates {
     }
 
     /// The same as arguments, for a server that also speaks TLS to the servers beside it.
-    pub(super) fn arguments(&self, clients: &str, between: &[&'static str]) -> Vec<String> {
+    pub(crate) fn arguments(&self, clients: &str, between: &[&'static str]) -> Vec<String> {
         let mut settings = self.settings(free_port(), clients);
         settings.extend(between.iter().map(|name| (*name, "yes".to_owned())));
         settings.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect()
@@ -130,7 +130,7 @@ impl Tls {
 }
 
 /// Where a server speaks TLS.
-pub(super) fn tls_port(server: &Server) -> u16 {
+pub(crate) fn tls_port(server: &Server) -> u16 {
     server.ask::<(String, u16)>(&["CONFIG", "GET", "tls-port"]).1
 }
 
