@@ -2,6 +2,7 @@
 
 mod cached_read;
 pub(crate) mod clock;
+mod commits;
 mod diagnostics;
 mod events;
 mod keys;
@@ -18,9 +19,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use redis::Value;
-use tenure_ports::{Backend, Clock, Diagnosis, StoreError};
+use tenure_ports::{Clock, SessionCache, SessionRepository, StoreError};
 
 use crate::cache::sharded_cache::ShardedCache;
 use crate::client::Client;
@@ -171,23 +171,8 @@ async fn keep_time(store: Weak<RedisStore>) {
     }
 }
 
-#[async_trait]
-impl Backend for RedisStore {
-    /// The fleet's time: the server's, sampled at connecting and every second since, carried on by a clock of this
-    /// machine that nobody sets. Never runs backward; where it is ahead it goes slower until it is not.
-    fn clock(&self) -> Arc<dyn Clock> {
-        match &self.own_clock {
-            Some(clock) => Arc::clone(clock),
-            None => Arc::clone(&self.fleet) as Arc<dyn Clock>,
-        }
-    }
-
-    async fn diagnose(&self) -> Vec<Diagnosis> {
-        self.diagnose_all().await
-    }
-
-    /// Nothing waits in this process: what was written is with the server.
-    async fn close(&self) -> Result<(), StoreError> {
-        Ok(())
+impl SessionRepository for RedisStore {
+    fn cache(&self) -> Option<&dyn SessionCache> {
+        self.cache.as_deref().map(|cache| cache as &dyn SessionCache)
     }
 }

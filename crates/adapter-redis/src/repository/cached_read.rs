@@ -3,19 +3,33 @@
 use redis::{Cmd, Pipeline, Value};
 use tenure_domain::{Session, SessionId};
 use tenure_ports::StoreError;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use crate::cache::client_cache::ClientCache;
+use crate::cache::sharded_cache::ShardedCache;
+use crate::client::request_error::{NO_ANSWER, RequestError};
 use crate::repository::RedisStore;
 
 impl RedisStore {
+    /// Reads a session over the tracked connection and keeps it, or over the usual connection where that cannot be done.
+    pub(crate) async fn read_through_cache(
+        &self,
+        cache: &ShardedCache,
+        id: SessionId,
+    ) -> Result<Option<Session>, StoreError> {
+        let deadline = self.client.deadline();
+        if let Some(cache) = cache.of(id)
+            && let Some(found) = self.find_and_cache(&cache, id).await
+        {
+            return found.map(Some);
+        }
+        let late = |_| Err(self.client.fail(RequestError::outcome_unknown(NO_ANSWER), String::new));
+        timeout_at(deadline, self.read_session(id)).await.unwrap_or_else(late)
+    }
+
     /// Reads a session over the tracked connection and keeps it; `None` where that cannot be done, and the session
     /// is to be read as if there were no near cache.
-    pub(crate) async fn find_and_cache(
-        &self,
-        cache: &ClientCache,
-        id: SessionId,
-    ) -> Option<Result<Session, StoreError>> {
+    async fn find_and_cache(&self, cache: &ClientCache, id: SessionId) -> Option<Result<Session, StoreError>> {
         let (ticket, mut connection) = cache.begin(id)?;
         let mut reads = Pipeline::with_capacity(3);
         // Activity first: what was read of it before is never later than the record's own.

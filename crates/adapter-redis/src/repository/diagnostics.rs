@@ -1,11 +1,13 @@
 //! What is to be said of the server.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use redis::Value;
 use tenure_domain::Millis;
-use tenure_ports::{Backend as _, Diagnosis, StoreError};
+use tenure_ports::{Backend, Clock, Diagnosis, SessionUpkeep as _, StoreError};
 use tokio::time::Instant;
 
 use crate::client::Request;
@@ -29,9 +31,18 @@ const ROUND_TRIPS: usize = 5;
 /// What `INFO` says, by name.
 type Info = HashMap<String, String>;
 
-impl RedisStore {
-    /// What is to be said of the servers: whether they can be used, and what they should be set to.
-    pub(crate) async fn diagnose_all(&self) -> Vec<Diagnosis> {
+#[async_trait]
+impl Backend for RedisStore {
+    /// The fleet's time: the server's, sampled at connecting and every second since, carried on by a clock of this
+    /// machine that nobody sets. Never runs backward; where it is ahead it goes slower until it is not.
+    fn clock(&self) -> Arc<dyn Clock> {
+        match &self.own_clock {
+            Some(clock) => Arc::clone(clock),
+            None => Arc::clone(&self.fleet) as Arc<dyn Clock>,
+        }
+    }
+
+    async fn diagnose(&self) -> Vec<Diagnosis> {
         let mut findings = match self.latency().await {
             Ok(finding) => vec![finding],
             Err(error) => return vec![Diagnosis::failure(error.to_string(), "start the server, or correct redis.url")],
@@ -69,6 +80,13 @@ impl RedisStore {
         findings
     }
 
+    /// Nothing waits in this process: what was written is with the server.
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl RedisStore {
     fn diagnose_server(&self, info: &Info) -> Vec<Diagnosis> {
         let replicated = self.options.durability == Durability::Replicated;
         vec![

@@ -10,13 +10,13 @@ use tenure_ports::{ChangeKind, EventStream, StoreError, StoreEvent};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::client::Client;
 use crate::client::config::Limits;
 use crate::client::connector::Connection;
 use crate::client::managed_connection::with_jitter;
 use crate::client::request_error::{NO_ANSWER, RequestError};
 use crate::client::topology::Topology;
 use crate::client::url::Address;
-use crate::repository::RedisStore;
 
 /// News that a slow reader may have waiting before it misses some.
 const BACKLOG: usize = 4_096;
@@ -24,24 +24,19 @@ const BACKLOG: usize = 4_096;
 const ASK_EVERY: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(200);
 
-impl RedisStore {
-    pub(crate) async fn feed(&self) -> Result<EventStream, StoreError> {
-        let source = Source {
-            topology: Arc::clone(&self.client.topology),
-            channel: self.keys.channel(),
-            limits: self.client.limits,
-        };
-        let connected = source.connect().await.map_err(|failure| self.client.fail(failure, String::new))?;
-        let (sender, receiver) = broadcast::channel(BACKLOG);
-        tokio::spawn(source.run(connected, sender));
-        Ok(Box::pin(stream::unfold(receiver, |mut receiver| async move {
-            match receiver.recv().await {
-                Ok(item) => Some((item, receiver)),
-                Err(broadcast::error::RecvError::Lagged(_)) => Some((StoreEvent::Lagged, receiver)),
-                Err(broadcast::error::RecvError::Closed) => None,
-            }
-        })))
-    }
+/// Subscribes to a channel. Once connected, the stream lasts: a broken connection is replaced.
+pub(crate) async fn subscribe(client: &Client, channel: String) -> Result<EventStream, StoreError> {
+    let source = Source { topology: Arc::clone(&client.topology), channel, limits: client.limits };
+    let connected = source.connect().await.map_err(|failure| client.fail(failure, String::new))?;
+    let (sender, receiver) = broadcast::channel(BACKLOG);
+    tokio::spawn(source.run(connected, sender));
+    Ok(Box::pin(stream::unfold(receiver, |mut receiver| async move {
+        match receiver.recv().await {
+            Ok(event) => Some((event, receiver)),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some((StoreEvent::Lagged, receiver)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    })))
 }
 
 /// Where news comes from: on a cluster, any of its nodes tells what was announced on another.

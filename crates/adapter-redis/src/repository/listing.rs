@@ -1,11 +1,12 @@
 //! Walks through sessions: bucket by bucket, in the order of ids, pipelined.
 
+use async_trait::async_trait;
 use redis::Value;
 use tenure_domain::{Bucket, Filter, IdPrefix, Session, SessionId, SortKey, Subject, Timestamp};
-use tenure_ports::{Cursor, Page, StoreError};
+use tenure_ports::{Cursor, EventStream, Page, SessionQueries, StoreError};
 
 use crate::client::Request;
-use crate::repository::RedisStore;
+use crate::repository::{RedisStore, events};
 
 /// Buckets whose index is read in one round, at first and at most.
 const FIRST_ROUND: usize = 32;
@@ -22,8 +23,9 @@ struct Ids {
     more: bool,
 }
 
-impl RedisStore {
-    pub(crate) async fn read_page(
+#[async_trait]
+impl SessionQueries for RedisStore {
+    async fn page(
         &self,
         filter: &Filter,
         now: Timestamp,
@@ -49,7 +51,7 @@ impl RedisStore {
         Ok(Page { sessions, next })
     }
 
-    pub(crate) async fn read_sorted(
+    async fn list_sorted(
         &self,
         filter: &Filter,
         now: Timestamp,
@@ -74,11 +76,7 @@ impl RedisStore {
         }
     }
 
-    pub(crate) async fn read_ids_with_prefix(
-        &self,
-        prefix: IdPrefix,
-        limit: usize,
-    ) -> Result<Vec<SessionId>, StoreError> {
+    async fn ids_with_prefix(&self, prefix: IdPrefix, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         let (first, last) = (*prefix.range().start(), *prefix.range().end());
         let mut found = Vec::new();
         let mut from = format!("[{first}");
@@ -114,6 +112,12 @@ impl RedisStore {
         }
     }
 
+    async fn subscribe(&self) -> Result<EventStream, StoreError> {
+        events::subscribe(&self.client, self.keys.channel()).await
+    }
+}
+
+impl RedisStore {
     /// The next ids that may match: `want` of them or more, unless there are fewer.
     async fn ids(&self, filter: &Filter, after: Option<SessionId>, want: usize) -> Result<Ids, StoreError> {
         if filter.device.is_some() {

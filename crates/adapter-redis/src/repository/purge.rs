@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use redis::Value;
 use tenure_domain::{BUCKETS, Bucket, DeviceId};
-use tenure_ports::{Cursor, Purge, Purged, StoreError};
+use tenure_ports::{Cursor, Purge, Purged, SessionUpkeep, StoreError};
 
 use crate::client::{Invocation, Request};
 use crate::repository::RedisStore;
 use crate::repository::record::SUM;
-use crate::repository::scripts::PURGE;
+use crate::repository::scripts::{PROBE, PURGE};
 
 /// Buckets that one step goes through, and the sessions after which it stops sooner.
 const BUCKETS_A_STEP: usize = 64;
@@ -17,9 +18,10 @@ const SESSIONS_A_STEP: usize = 4_096;
 /// Records judged at a time.
 const CHUNK: usize = 8_192;
 
-impl RedisStore {
+#[async_trait]
+impl SessionUpkeep for RedisStore {
     /// Whole buckets at a time, since a device's sessions go as one step. The cursor is the number of a bucket.
-    pub(crate) async fn purge_part(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
+    async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
         let first =
             after.map_or(Ok(0), |Cursor(number)| usize::try_from(number).map_err(|_| self.unexpected_reply()))?;
         let buckets: Vec<Bucket> = Bucket::all().skip(first).take(BUCKETS_A_STEP).collect();
@@ -53,6 +55,14 @@ impl RedisStore {
         Ok(Purged { removed, next: (next < usize::from(BUCKETS)).then_some(Cursor(next as u128)) })
     }
 
+    /// A script that writes nothing, where only a server that would take a write runs it.
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        let answer = self.client.send_repeatable(&Request::Script(Invocation::new(&PROBE, Vec::new()))).await;
+        answer.map(drop).map_err(|failure| self.client.fail(failure, String::new))
+    }
+}
+
+impl RedisStore {
     async fn remove(&self, devices: &BTreeMap<DeviceId, Vec<Over>>) -> Result<u64, StoreError> {
         let calls: Vec<Request> = devices
             .iter()

@@ -1,57 +1,32 @@
 //! Looking up one session, or a device.
 
-use std::sync::atomic::Ordering;
-
 use redis::Value;
 use tenure_domain::{Device, DeviceId, Revision, RevocationWatermark, Session, SessionId, Timestamp};
 use tenure_ports::StoreError;
-use tokio::time::{Instant, timeout_at};
 
-use crate::client::request_error::{NO_ANSWER, RequestError, corrupt};
+use crate::client::request_error::corrupt;
 use crate::client::{Invocation, Request};
 use crate::repository::RedisStore;
 use crate::repository::record;
 use crate::repository::scripts::LOAD;
 
 impl RedisStore {
-    /// One plain read of two strings; only where there is no record, one more to tell absence from damage.
-    pub(crate) async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let Some(cache) = &self.cache else {
-            return Ok(self.find_plainly(id).await?.map(|session| self.recent_ends.correct(session)));
-        };
-        let deadline = Instant::now() + self.limits.operation;
-        if let Some(cache) = cache.of(id)
-            && let Some(found) = self.find_and_cache(&cache, id).await
-        {
-            return found.map(|session| Some(self.recent_ends.correct(session)));
-        }
-        let late = |_| Err(self.client.fail(RequestError::outcome_unknown(NO_ANSWER), String::new));
-        let found = timeout_at(deadline, self.find_plainly(id)).await.unwrap_or_else(late)?;
-        Ok(found.map(|session| self.recent_ends.correct(session)))
-    }
-
-    /// One plain read: of the record alone, until a session shows up that also needs its activity.
-    pub(crate) async fn find_session_for_use(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        if self.cache.is_some() || self.idle_seen.load(Ordering::Relaxed) {
-            return self.find_session(id).await;
-        }
+    /// Reads a session's record without its activity, by one plain command.
+    pub(crate) async fn read_record(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         let key = self.keys.session(id);
         let mut command = redis::cmd("GET");
         command.arg(&key);
         let answer = self.client.send_repeatable(&Request::Plain(command)).await;
-        let session = match answer.map_err(|failure| self.client.fail(failure, || key))? {
-            Value::BulkString(record) => self.decode(id, &record, &Value::Nil)?,
-            Value::Nil => return Ok(None),
-            _ => return Err(self.unexpected_reply()),
-        };
-        if session.depends_on_activity() {
-            self.idle_seen.store(true, Ordering::Relaxed);
-            return self.find_session(id).await;
+        match answer.map_err(|failure| self.client.fail(failure, || key))? {
+            Value::BulkString(record) => self.decode(id, &record, &Value::Nil).map(Some),
+            Value::Nil => Ok(None),
+            _ => Err(self.unexpected_reply()),
         }
-        Ok(Some(self.recent_ends.correct(session)))
     }
 
-    async fn find_plainly(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+    /// Reads a session's record and its activity, by one plain command. Only where there is no record, a second command
+    /// tells absence from damage.
+    pub(crate) async fn read_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         let key = self.keys.session(id);
         let mut command = redis::cmd("MGET");
         command.arg(&key).arg(self.keys.activity(id));
@@ -89,28 +64,7 @@ impl RedisStore {
         record::decode(id, record, activity).map_err(|message| damaged(self.keys.session(id), &message))
     }
 
-    /// Decides nothing on a server that has forgotten an end: it is told again first.
-    pub(crate) async fn load_device(&self, device: &DeviceId) -> Result<Device, StoreError> {
-        let loaded = self.read_device(device).await?;
-        if self.restore_ends_of(&loaded).await? { self.read_device(device).await } else { Ok(loaded) }
-    }
-
-    /// The same by one of its sessions. That this one has ended may be told to users, so it is made certain where
-    /// the settings ask for a replica.
-    pub(crate) async fn load_device_of(&self, id: SessionId) -> Result<Option<Device>, StoreError> {
-        let mut loaded = self.read_device_of(id).await?;
-        if let Some(device) = &loaded
-            && self.restore_ends_of(device).await?
-        {
-            loaded = self.read_device_of(id).await?;
-        }
-        if loaded.as_ref().and_then(|device| device.session(id)).is_some_and(|session| session.end.is_some()) {
-            self.confirm(id.bucket()).await?;
-        }
-        Ok(loaded)
-    }
-
-    async fn restore_ends_of(&self, device: &Device) -> Result<bool, StoreError> {
+    pub(crate) async fn restore_ends_of(&self, device: &Device) -> Result<bool, StoreError> {
         let forgotten = device.sessions().iter().filter(|session| self.recent_ends.contradict(session));
         let forgotten: Vec<SessionId> = forgotten.map(|session| session.id).collect();
         for id in &forgotten {
@@ -119,7 +73,7 @@ impl RedisStore {
         Ok(!forgotten.is_empty())
     }
 
-    async fn read_device(&self, device: &DeviceId) -> Result<Device, StoreError> {
+    pub(crate) async fn read_device(&self, device: &DeviceId) -> Result<Device, StoreError> {
         let key = self.keys.device(device);
         let mut call = Invocation::new(&LOAD, vec![key.clone()]);
         call.arg(self.keys.base(tenure_domain::Bucket::of(device))).arg("");

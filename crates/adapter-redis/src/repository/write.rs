@@ -1,33 +1,16 @@
-//! Commits and touches.
-
-use std::collections::BTreeMap;
+//! Sending a commit, and what its answer means.
 
 use redis::Value;
-use tenure_domain::{Bucket, Change, Commit, Revision, Touch};
+use tenure_domain::{Bucket, Change, Commit, Revision};
 use tenure_ports::{ChangeKind, CommitError, StoreError};
 
+use crate::client::Invocation;
 use crate::client::request_error::{RequestError, corrupt};
-use crate::client::{Invocation, Request};
 use crate::repository::RedisStore;
 use crate::repository::record;
-use crate::repository::scripts::{BARRIER, COMMIT, COMMIT_ALWAYS, PROBE, TOUCH};
-
-/// Touches in one call of the script.
-const TOUCHES: usize = 100;
+use crate::repository::scripts::{BARRIER, COMMIT, COMMIT_ALWAYS};
 
 impl RedisStore {
-    pub(crate) async fn apply(&self, commit: &Commit) -> Result<Revision, CommitError> {
-        let outcome = self.submit(commit).await;
-        // This process sees its own changes at once, whatever became of them.
-        if let Some(cache) = &self.cache {
-            commit.changes.iter().for_each(|change| cache.forget(change.session().id));
-        }
-        if matches!(outcome, Ok(_) | Err(CommitError::NotDurable { .. })) {
-            self.recent_ends.keep(commit);
-        }
-        outcome
-    }
-
     /// Sends a commit, and waits for a replica where the settings ask for one.
     pub(crate) async fn submit(&self, commit: &Commit) -> Result<Revision, CommitError> {
         let call = self.invocation(commit);
@@ -152,34 +135,5 @@ impl RedisStore {
             call.arg(id.to_ascii());
         }
         call
-    }
-
-    pub(crate) async fn record_activity(&self, touches: &[Touch]) -> Result<(), StoreError> {
-        let mut buckets: BTreeMap<Bucket, Vec<&Touch>> = BTreeMap::new();
-        for touch in touches {
-            buckets.entry(touch.session.bucket()).or_default().push(touch);
-        }
-        let calls: Vec<Request> = buckets
-            .values()
-            .flat_map(|touches| touches.chunks(TOUCHES))
-            .map(|touches| {
-                let keys = touches
-                    .iter()
-                    .flat_map(|touch| [self.keys.session(touch.session), self.keys.activity(touch.session)]);
-                let mut call = Invocation::new(&TOUCH, keys.collect());
-                for touch in touches {
-                    call.arg(touch.at.as_millis().to_string());
-                }
-                Request::Script(call)
-            })
-            .collect();
-        let answer = self.client.send_all_repeatable(&calls).await;
-        answer.map(drop).map_err(|failure| self.client.fail(failure, || "of one of the sessions used".to_owned()))
-    }
-
-    /// A script that writes nothing, where only a server that would take a write runs it.
-    pub(crate) async fn check_writable(&self) -> Result<(), StoreError> {
-        let answer = self.client.send_repeatable(&Request::Script(Invocation::new(&PROBE, Vec::new()))).await;
-        answer.map(drop).map_err(|failure| self.client.fail(failure, String::new))
     }
 }
