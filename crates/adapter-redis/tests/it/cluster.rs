@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::{Options, RedisStore};
+use tenure_conformance::SystemClock;
 use tenure_domain::{Bucket, Filter, Millis, Policy, PolicySettings, Scope, Session, SessionId, Touch};
 use tenure_ports::{CommitError, FindOptions, StoreError, StoreEvent, prelude::*};
 use tenure_redis_test_server::{BUSY, Cluster, free_port};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
-    DEADLINE, SOON, Wall, brief, device, eventually, issue, keep, new_session, open, policy, purge_now,
-    revocation_under, revoke, store_at, walk,
+    DEADLINE, SOON, brief, device, eventually, issue, keep, new_session, open, policy, purge_now, revocation_under,
+    revoke, store_at, walk,
 };
 
 /// How long a session may be used that a node has kept, once nothing more is heard of it.
@@ -67,13 +68,13 @@ async fn no_cluster_is_unavailable_and_named() {
     let port = free_port();
     let began = Instant::now();
     let options = brief(&format!("redis+cluster://:hunter2@127.0.0.1:{port}"));
-    let error = RedisStore::connect(options, Arc::new(Wall)).await.err().unwrap();
+    let error = RedisStore::connect(options, Arc::new(SystemClock)).await.err().unwrap();
     assert!(began.elapsed() < DEADLINE);
     let text = error.to_string();
     assert!(text.contains(&port.to_string()) && !text.contains("hunter2"), "{text}");
     let server = tenure_redis_test_server::Server::start();
     let options = Options::new(&format!("redis+cluster://127.0.0.1:{}", server.port()));
-    let error = RedisStore::connect(options, Arc::new(Wall)).await.err().unwrap().to_string();
+    let error = RedisStore::connect(options, Arc::new(SystemClock)).await.err().unwrap().to_string();
     assert!(error.contains("cluster"), "{error}");
 }
 

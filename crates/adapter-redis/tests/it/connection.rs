@@ -2,17 +2,20 @@
 
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tenure_adapter_redis::{Options, RedisStore};
-use tenure_domain::{Applied, Policy, Timestamp};
-use tenure_ports::{CommitError, FindOptions, Severity, StoreError, prelude::*};
+use tenure_conformance::{SystemClock, TestClock};
+use tenure_domain::{Applied, Millis, Policy, Timestamp};
+use tenure_ports::{Clock as _, CommitError, FindOptions, Severity, StoreError, prelude::*};
 use tenure_redis_test_server::{BUSY, Server, free_port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
-use crate::support::{DEADLINE, Wall, brief, device, eventually, issue, new_session, open, revoke, store, store_at};
+use crate::support::{DEADLINE, brief, device, eventually, issue, new_session, open, revoke, store, store_at};
 
 /// How soon a server that is back is found again.
 const RECOVERY: Duration = Duration::from_secs(1).saturating_add(BUSY);
@@ -25,7 +28,7 @@ fn assert_unavailable<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
 async fn no_server_is_unavailable_and_named() {
     let url = format!("redis://:hunter2@127.0.0.1:{}/0", free_port());
     let began = Instant::now();
-    let error = RedisStore::connect(brief(&url), std::sync::Arc::new(Wall)).await.err().unwrap();
+    let error = RedisStore::connect(brief(&url), Arc::new(SystemClock)).await.err().unwrap();
     assert!(began.elapsed() < DEADLINE);
     let text = format!("{error} {error:?}");
     assert!(text.contains("127.0.0.1") && text.contains("is the server running?"), "{text}");
@@ -65,7 +68,7 @@ async fn a_hanging_server_is_unavailable_within_the_deadline() {
     });
     futures_util::future::join_all(calls).await;
     let began = Instant::now();
-    let fresh = RedisStore::connect(brief(&server.url()), std::sync::Arc::new(Wall)).await;
+    let fresh = RedisStore::connect(brief(&server.url()), Arc::new(SystemClock)).await;
     assert_unavailable(fresh.map(drop));
     assert!(began.elapsed() < DEADLINE);
     server.thaw();
@@ -100,13 +103,13 @@ async fn a_commit_to_a_hanging_server_is_of_unknown_outcome() {
 }
 
 /// Passes bytes on both ways; the answer to the first script that is sent after `armed` is cut off.
-async fn cut_after_commit(server: u16, armed: std::sync::Arc<std::sync::atomic::AtomicBool>) -> u16 {
+async fn cut_after_commit(server: u16, armed: Arc<AtomicBool>) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
-            let armed = std::sync::Arc::clone(&armed);
+            let armed = Arc::clone(&armed);
             tokio::spawn(async move {
                 let mut upstream = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
                 let (mut up, mut down) = ([0; 65_536], [0; 65_536]);
@@ -117,7 +120,7 @@ async fn cut_after_commit(server: u16, armed: std::sync::Arc<std::sync::atomic::
                             let count = count.unwrap_or(0);
                             if count == 0 { return; }
                             let text = String::from_utf8_lossy(&up[..count]).into_owned();
-                            cut = text.contains("EVAL") && armed.swap(false, std::sync::atomic::Ordering::SeqCst);
+                            cut = text.contains("EVAL") && armed.swap(false, Ordering::SeqCst);
                             upstream.write_all(&up[..count]).await.unwrap();
                         }
                         count = upstream.read(&mut down) => {
@@ -136,30 +139,30 @@ async fn cut_after_commit(server: u16, armed: std::sync::Arc<std::sync::atomic::
 #[tokio::test]
 async fn a_lost_answer_is_never_taken_for_a_failure() {
     let server = Server::start();
-    let armed = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let port = cut_after_commit(server.port(), std::sync::Arc::clone(&armed)).await;
+    let armed = Arc::new(AtomicBool::new(false));
+    let port = cut_after_commit(server.port(), Arc::clone(&armed)).await;
     let store = store_at(&format!("redis://127.0.0.1:{port}")).await;
     let policy = Policy::default();
     // The script must be known, or the first try would be the one that sends it.
     issue(&store, "warm up", &policy).await;
     let loaded = store.load(&device("laptop")).await.unwrap();
     let issue = loaded.issue(new_session(&policy), &policy, store.clock().now()).unwrap();
-    armed.store(true, std::sync::atomic::Ordering::SeqCst);
+    armed.store(true, Ordering::SeqCst);
     let outcome = store.commit(&issue.commit).await;
     assert!(matches!(outcome, Err(CommitError::OutcomeUnknown { .. })), "{outcome:?}");
     assert_eq!(store.commit(&issue.commit).await, Err(CommitError::Conflict));
     let found = store.find(issue.session.id, FindOptions::EXACT).await.unwrap();
     assert_eq!(issue.commit.applied(|_| found.clone()), Applied::Yes);
     // A read whose answer is lost is simply made again.
-    armed.store(true, std::sync::atomic::Ordering::SeqCst);
+    armed.store(true, Ordering::SeqCst);
     assert_eq!(store.load(&device("laptop")).await.unwrap().sessions().len(), 1);
-    assert!(!armed.load(std::sync::atomic::Ordering::SeqCst));
+    assert!(!armed.load(Ordering::SeqCst));
 }
 
 #[tokio::test]
 async fn a_password_is_used_and_never_told() {
     let server = Server::start_with(&["--requirepass", "correct horse"]);
-    let wall = || std::sync::Arc::new(Wall);
+    let wall = || Arc::new(SystemClock);
     let mut options = Options::new(&server.url());
     let error = RedisStore::connect(options.clone(), wall()).await.err().unwrap().to_string();
     assert!(error.contains("redis.password_file"), "{error}");
@@ -186,11 +189,11 @@ async fn a_unix_socket_a_database_and_a_prefix_keep_stores_apart() {
     let database = store_at(&format!("{}/3", server.url())).await;
     assert_eq!(database.find(session.id, FindOptions::EXACT).await.unwrap(), None);
     let options = Options { prefix: "other".to_owned(), ..Options::new(&server.url()) };
-    let prefixed = RedisStore::connect(options, std::sync::Arc::new(Wall)).await.unwrap();
+    let prefixed = RedisStore::connect(options, Arc::new(SystemClock)).await.unwrap();
     assert_eq!(prefixed.find(session.id, FindOptions::EXACT).await.unwrap(), None);
     for prefix in ["", "a{b}", "with space", "x*"] {
         let options = Options { prefix: prefix.to_owned(), ..Options::new(&server.url()) };
-        assert_unavailable(RedisStore::connect(options, std::sync::Arc::new(Wall)).await.map(drop));
+        assert_unavailable(RedisStore::connect(options, Arc::new(SystemClock)).await.map(drop));
     }
 }
 
@@ -202,16 +205,11 @@ fn apart(one: Timestamp, other: Timestamp) -> Duration {
 async fn the_fleets_time_is_the_servers() {
     let server = Server::start();
     let store = store(&server).await;
-    let (now, wall) = (store.clock().now(), tenure_ports::Clock::now(&Wall));
+    let (now, wall) = (store.clock().now(), SystemClock.now());
     assert!(apart(now, wall) < BUSY);
     // A clock of this machine that is a year off changes nothing.
-    struct Off;
-    impl tenure_ports::Clock for Off {
-        fn now(&self) -> Timestamp {
-            tenure_ports::Clock::now(&Wall).minus(tenure_domain::Millis::days(365))
-        }
-    }
-    let off = RedisStore::connect(Options::new(&server.url()), std::sync::Arc::new(Off)).await.unwrap();
+    let off = TestClock::at(SystemClock.now().plus(Millis::days(365)));
+    let off = RedisStore::connect(Options::new(&server.url()), off).await.unwrap();
     let (ours, theirs) = (off.clock().now(), store.clock().now());
     assert!(apart(ours, theirs) < BUSY);
     let findings = off.diagnose().await;

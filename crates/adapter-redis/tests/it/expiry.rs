@@ -1,13 +1,12 @@
 //! Every key but a bounded number of small ones goes by itself.
 
-use std::sync::Arc;
-
 use tenure_adapter_redis::RedisStore;
-use tenure_domain::{Filter, Millis, PolicySettings, Scope, State, Timestamp, Touch};
-use tenure_ports::{FindOptions, prelude::*};
+use tenure_conformance::{SystemClock, TestClock};
+use tenure_domain::{Filter, Millis, PolicySettings, Scope, State, Touch};
+use tenure_ports::{Clock as _, FindOptions, prelude::*};
 use tenure_redis_test_server::{BUSY, Server, patient};
 
-use crate::support::{SOON, Wall, eventually, issue, keys, policy, purge_now, raw, revoke, store};
+use crate::support::{SOON, eventually, issue, keys, policy, purge_now, raw, revoke, store};
 
 /// Every key has a time to live, but the counters of buckets: at most 1,024 of a few bytes.
 async fn assert_all_expire(server: &Server, within: Millis) {
@@ -98,20 +97,13 @@ async fn indexes_lose_what_expired_while_others_live() {
     assert_eq!(store.page(&filter, now, None, 1_000).await.unwrap().sessions.len(), 60);
 }
 
-/// This machine's clock, off by a minute.
-struct Off(i64);
-
-impl tenure_ports::Clock for Off {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(Wall.now().as_millis().saturating_add_signed(self.0 * 60_000))
-    }
-}
-
 #[tokio::test]
 async fn machines_whose_clocks_are_two_minutes_apart_agree_about_expiry() {
     let server = Server::start();
-    let connect = async |off| RedisStore::connect(patient(&server.url()), Arc::new(Off(off))).await.unwrap();
-    let (behind, ahead) = (connect(-1).await, connect(1).await);
+    // Neither clock goes on: nothing may depend on it.
+    let connect = async |wall| RedisStore::connect(patient(&server.url()), TestClock::at(wall)).await.unwrap();
+    let (now, minute) = (SystemClock.now(), Millis::minutes(1));
+    let (behind, ahead) = (connect(now.minus(minute)).await, connect(now.plus(minute)).await);
     let brief = policy(PolicySettings {
         token_ttl: Some(Millis::seconds(1)),
         max_lifetime: Some(Millis::seconds(1)),

@@ -7,22 +7,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::{Durability, Options, RedisStore, Resolver};
+use tenure_conformance::SystemClock;
 use tenure_domain::{Policy, Session, SessionId};
 use tenure_ports::{CommitError, FindOptions, StoreError, StoreEvent, prelude::*};
 use tenure_redis_test_server::{BUSY, Cluster, Sentinels, Server, free_port, patient};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::support::{
-    SOON, Wall, brief, device, eventually, issue, keep, new_session, open, revocation, revoke, store_at,
-};
+use crate::support::{SOON, brief, device, eventually, issue, keep, new_session, open, revocation, revoke, store_at};
 
 /// How long after a server became a replica the documentation lets it be believed, and after a name moved.
 const DEMOTED: Duration = Duration::from_millis(500);
 const MOVED: Duration = Duration::from_secs(5);
 
 async fn refusal(options: Options) -> String {
-    match RedisStore::connect(options, Arc::new(Wall)).await {
+    match RedisStore::connect(options, Arc::new(SystemClock)).await {
         Ok(_) => panic!("it connected"),
         Err(error @ StoreError::Unavailable { .. }) => error.to_string(),
         Err(error) => panic!("{error:?}"),

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tenure_adapter_redis::{Options, RedisStore};
+use tenure_conformance::SystemClock;
 use tenure_domain::Policy;
 use tenure_ports::{FindOptions, StoreError, prelude::*};
 use tenure_redis_test_server::{Sentinels, Server, Tls, patient};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
-use crate::support::{SOON, Wall, eventually, issue, keep, open};
+use crate::support::{SOON, eventually, issue, keep, open};
 
 async fn refusal(options: Options) -> String {
-    match RedisStore::connect(options, Arc::new(Wall)).await {
+    match RedisStore::connect(options, Arc::new(SystemClock)).await {
         Ok(_) => panic!("it connected"),
         Err(error @ StoreError::Unavailable { .. }) => format!("{error} {error:?}"),
         Err(error) => panic!("{error:?}"),

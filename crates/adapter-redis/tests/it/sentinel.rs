@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tenure_adapter_redis::RedisStore;
+use tenure_conformance::SystemClock;
 use tenure_domain::Policy;
 use tenure_ports::{FindOptions, StoreError, StoreEvent, prelude::*};
 use tenure_redis_test_server::{Sentinels, Server, free_port};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{DEADLINE, Wall, brief, device, eventually, issue, new_session, open, revoke, store_at};
+use crate::support::{DEADLINE, brief, device, eventually, issue, new_session, open, revoke, store_at};
 
 /// A failover: half a second until the sentinels call the primary down, and what they need to agree.
 const FAILOVER: Duration = Duration::from_secs(60);
@@ -29,7 +30,7 @@ async fn the_primary_is_found_through_any_sentinel() {
     let one = store_at(&format!("redis+sentinel://127.0.0.1:{},{first}/{service}", free_port())).await;
     assert_eq!(one.find(session.id, FindOptions::EXACT).await.unwrap(), Some(session));
     let url = format!("redis+sentinel://{first}/other");
-    let error = RedisStore::connect(brief(&url), Arc::new(Wall)).await.err().unwrap().to_string();
+    let error = RedisStore::connect(brief(&url), Arc::new(SystemClock)).await.err().unwrap().to_string();
     assert!(error.contains("knows no service other"), "{error}");
 }
 
@@ -38,7 +39,7 @@ async fn no_sentinel_is_unavailable_and_named() {
     let port = free_port();
     let began = Instant::now();
     let options = brief(&format!("redis+sentinel://:hunter2@127.0.0.1:{port}/main"));
-    let error = RedisStore::connect(options, Arc::new(Wall)).await.err().unwrap();
+    let error = RedisStore::connect(options, Arc::new(SystemClock)).await.err().unwrap();
     assert!(began.elapsed() < DEADLINE);
     let text = error.to_string();
     assert!(text.contains(&format!("sentinel at 127.0.0.1:{port}")) && !text.contains("hunter2"), "{text}");
@@ -48,7 +49,7 @@ async fn no_sentinel_is_unavailable_and_named() {
 async fn a_server_that_is_no_sentinel_is_told_so() {
     let server = Server::start();
     let options = brief(&format!("redis+sentinel://127.0.0.1:{}/main", server.port()));
-    let error = RedisStore::connect(options, Arc::new(Wall)).await.err().unwrap().to_string();
+    let error = RedisStore::connect(options, Arc::new(SystemClock)).await.err().unwrap().to_string();
     assert!(error.contains("sentinel at"), "{error}");
 }
 
@@ -138,7 +139,7 @@ async fn a_primary_that_was_replaced_while_it_hung_is_left() {
         other => panic!("{other:?}"),
     }
     eventually("another process can revoke", FAILOVER, async || {
-        match RedisStore::connect(brief(&sentinels.url()), Arc::new(Wall)).await {
+        match RedisStore::connect(brief(&sentinels.url()), Arc::new(SystemClock)).await {
             Ok(other) if other.check_writable().await.is_ok() => {
                 revoke(&other, session.id).await;
                 true

@@ -1,27 +1,17 @@
 //! Stores, sessions and raw commands for the tests.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tenure_adapter_redis::{Options, RedisStore};
+use tenure_conformance::{SeededRandom, SystemClock};
 use tenure_domain::{
     ClientField, ClientInfo, Commit, Device, DeviceId, EndCause, EndReason, Family, Filter, Millis, NewSession, Policy,
     PolicySettings, RotationSecret, Selection, Session, SessionId, Subject, Timestamp, Token,
 };
-use tenure_ports::{Clock, CommitError, Diagnosis, FindOptions, Purge, Severity, prelude::*};
+use tenure_ports::{CommitError, Diagnosis, FindOptions, Purge, Severity, prelude::*};
 use tenure_redis_test_server::{BUSY, Server, patient};
 use tokio::time::Instant;
-
-pub(crate) struct Wall;
-
-impl Clock for Wall {
-    #[expect(clippy::disallowed_methods, reason = "the one place of these tests that reads the time of day")]
-    fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap())
-    }
-}
 
 /// For what waits until the limits are reached: short ones, which a busy machine hardly reaches by itself.
 pub(crate) fn brief(url: &str) -> Options {
@@ -39,7 +29,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(3).saturating_add(BUSY
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) async fn open(options: Options) -> Arc<RedisStore> {
-    RedisStore::connect(options, Arc::new(Wall)).await.unwrap()
+    RedisStore::connect(options, Arc::new(SystemClock)).await.unwrap()
 }
 
 pub(crate) async fn store_at(url: &str) -> Arc<RedisStore> {
@@ -54,19 +44,15 @@ pub(crate) fn device(name: &str) -> DeviceId {
     DeviceId::new(name).unwrap()
 }
 
-/// Bytes that no other call of this process gets.
-fn unique<const N: usize>() -> [u8; N] {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-    std::array::from_fn(|at| number[at % 8] ^ (at as u8).wrapping_mul(37))
-}
+/// The source of all ids and secrets in these tests, so that no two sessions of a process share any.
+static RANDOM: SeededRandom = SeededRandom::new(1);
 
 pub(crate) fn new_session(policy: &Policy) -> NewSession {
     let client = ClientInfo::default().with(ClientField::DisplayName, "Test client").unwrap();
     NewSession {
-        id: unique(),
-        family: Family::new(unique()),
-        rotation_secret: RotationSecret::new(unique()),
+        id: RANDOM.bytes(),
+        family: Family::new(RANDOM.bytes()),
+        rotation_secret: RotationSecret::new(RANDOM.bytes()),
         subject: Subject::default(),
         client: Arc::new(client),
         terms: policy.terms(None).unwrap(),

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use tenure_adapter_redis::{Options, RedisStore};
+use tenure_conformance::SystemClock;
 use tenure_domain::Policy;
 use tenure_ports::{FindOptions, StoreError, prelude::*};
 use tenure_redis_test_server::{Server, Tls};
 
-use crate::support::{Wall, issue};
+use crate::support::issue;
 
 async fn refusal(options: Options) -> String {
-    let error = RedisStore::connect(options, Arc::new(Wall)).await.err().expect("it connected");
+    let error = RedisStore::connect(options, Arc::new(SystemClock)).await.err().expect("it connected");
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
     error.to_string()
 }
@@ -19,12 +20,12 @@ async fn refusal(options: Options) -> String {
 async fn a_server_is_trusted_for_its_authority_only() {
     let tls = Tls::start();
     let options = Options { tls_ca: Some(tls.certificates().ca()), ..Options::new(&tls.url()) };
-    let store = RedisStore::connect(options.clone(), Arc::new(Wall)).await.unwrap();
+    let store = RedisStore::connect(options.clone(), Arc::new(SystemClock)).await.unwrap();
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
     assert_eq!(store.find(session.id, FindOptions::EXACT).await.unwrap(), Some(session));
     // By name as well as by address.
     let named = Options { url: tls.url().replace("127.0.0.1", "localhost"), ..options };
-    RedisStore::connect(named, Arc::new(Wall)).await.unwrap().check_writable().await.unwrap();
+    RedisStore::connect(named, Arc::new(SystemClock)).await.unwrap().check_writable().await.unwrap();
     let stranger = Options { tls_ca: Some(tls.certificates().stranger()), ..Options::new(&tls.url()) };
     let told = refusal(stranger).await;
     assert!(told.contains("not trusted") && told.contains("redis.tls_ca"), "{told}");
@@ -38,7 +39,7 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
     assert!(told.contains("redis.tls_cert"), "{told}");
     let (certificate, key) = tls.certificates().client();
     let with = Options { tls_cert: Some(certificate.clone()), tls_key: Some(key.clone()), ..without.clone() };
-    let store = RedisStore::connect(with.clone(), Arc::new(Wall)).await.unwrap();
+    let store = RedisStore::connect(with.clone(), Arc::new(SystemClock)).await.unwrap();
     issue(&store, "laptop", &Policy::default()).await;
     for (message, options) in [
         ("redis.tls_key: it is missing", Options { tls_key: None, ..with.clone() }),
