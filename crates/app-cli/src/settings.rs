@@ -2,6 +2,7 @@
 
 mod edit;
 mod error;
+mod from_setting;
 mod layers;
 mod masked;
 mod schema;
@@ -12,18 +13,19 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use tenure_domain::{Millis, Policy, PolicySettings};
+use tenure_domain::{Policy, PolicySettings};
 
 pub(crate) use edit::{set, unset};
 pub(crate) use error::SettingsError;
+pub(crate) use from_setting::FromSetting;
 pub(crate) use layers::{Source, unknown_key};
 pub(crate) use masked::masked;
-pub(crate) use schema::{KEYS, Key, find};
+pub(crate) use schema::{GATEWAY, GatewaySettings, Key, REDIS, RedisSettings, SESSION, find, keys};
 pub(crate) use template::{json_schema, template};
 pub(crate) use value::Value;
 
 use layers::{Problems, Setting};
-use schema::Fallback;
+use schema::{BACKEND, Fallback, JSON};
 
 use crate::backends::BackendKind;
 use crate::global::Global;
@@ -38,7 +40,7 @@ pub(crate) struct Settings {
 }
 
 /// The setting, the flag that sets it, and the value where it was given.
-pub(crate) type FlagValue<'a> = (&'static str, &'static str, Option<&'a str>);
+pub(crate) type FlagValue<'a> = (&'static Key, &'static str, Option<&'a str>);
 
 /// A setting as it holds.
 pub(crate) struct Effective<'a> {
@@ -95,10 +97,10 @@ impl Settings {
         let mut problems = Problems::new();
         let config = ConfigPath::find(global)?;
         let mut flags = vec![
-            ("backend", "--backend", global.backend.as_deref()),
-            ("json.store", "--store", global.store.as_deref()),
-            ("redis.url", "--redis-url", global.redis_url.as_deref()),
-            ("redis.durability", "--durability", global.durability.as_deref()),
+            (&BACKEND, "--backend", global.backend.as_deref()),
+            (&JSON.store, "--store", global.store.as_deref()),
+            (&REDIS.url, "--redis-url", global.redis_url.as_deref()),
+            (&REDIS.durability, "--durability", global.durability.as_deref()),
         ];
         flags.extend(more);
         let mut set = layers::from_flags(&flags, &mut problems);
@@ -144,15 +146,18 @@ impl Settings {
 
     fn contradictions(&self) -> Problems {
         let mut problems = Problems::new();
-        for (one, other) in [("redis.tls_cert", "redis.tls_key"), ("gateway.tls_cert", "gateway.tls_key")] {
+        for (one, other) in [(&REDIS.tls_cert, &REDIS.tls_key), (&GATEWAY.tls_cert, &GATEWAY.tls_key)] {
             if self.text(one).is_some() != self.text(other).is_some() {
                 problems.push(format!(
-                    "{one} and {other} belong together; only one of them is set (tenure config set takes several pairs)"
+                    "{} and {} belong together; only one of them is set (tenure config set takes several pairs)",
+                    one.name, other.name
                 ));
             }
         }
-        if self.flag("gateway.admin_tls") && self.text("gateway.tls_cert").is_none() {
-            problems.push("gateway.admin_tls is true, but gateway.tls_cert is not set: name a certificate".to_owned());
+        let (admin_tls, tls_cert) = (&GATEWAY.admin_tls, &GATEWAY.tls_cert);
+        if self.value(admin_tls) == Some(Value::Flag(true)) && self.text(tls_cert).is_none() {
+            let (one, other) = (admin_tls.name, tls_cert.name);
+            problems.push(format!("{one} is true, but {other} is not set: name a certificate"));
         }
         for Setting { key, source, .. } in &self.set {
             let Source::Flag(flag) = source else { continue };
@@ -164,23 +169,24 @@ impl Settings {
         problems
     }
 
+    /// The settings of the policy, as far as they are set. The domain has the defaults.
     fn policy_settings(&self) -> PolicySettings {
-        let span = |name| self.set(name).and_then(|setting| as_span(&setting.value));
+        let span = |key| self.given(key);
         PolicySettings {
-            token_ttl: span("session.token_ttl"),
-            rotate_before_expiry: span("session.rotate_before_expiry"),
-            max_sessions_per_device: self.set("session.max_sessions_per_device").and_then(|setting| {
-                match setting.value {
-                    Value::Count(count) => Some(count),
-                    _ => None,
-                }
-            }),
-            idle_timeout: span("session.idle_timeout"),
-            max_lifetime: span("session.max_lifetime"),
-            rotation_overlap: span("session.rotation_overlap"),
-            replay_tolerance: span("session.replay_tolerance"),
-            retention: span("session.retention"),
+            token_ttl: span(&SESSION.token_ttl),
+            rotate_before_expiry: span(&SESSION.rotate_before_expiry),
+            max_sessions_per_device: self.given(&SESSION.max_sessions_per_device),
+            idle_timeout: span(&SESSION.idle_timeout),
+            max_lifetime: span(&SESSION.max_lifetime),
+            rotation_overlap: span(&SESSION.rotation_overlap),
+            replay_tolerance: span(&SESSION.replay_tolerance),
+            retention: span(&SESSION.retention),
         }
+    }
+
+    /// The value of a setting that a layer sets; `None` where it has its default, or is off.
+    fn given<T: FromSetting>(&self, key: &'static Key) -> Option<T> {
+        self.set(key.name).and_then(|setting| T::from_setting(Some(setting.value.clone())))
     }
 
     fn set(&self, name: &str) -> Option<&Setting> {
@@ -198,12 +204,12 @@ impl Settings {
 
     /// Which backend keeps the sessions.
     pub(crate) fn backend(&self) -> BackendKind {
-        self.text("backend").and_then(|name| BackendKind::from_name(&name)).unwrap_or(BackendKind::Json)
+        self.text(&BACKEND).and_then(|name| BackendKind::from_name(&name)).unwrap_or(BackendKind::Json)
     }
 
     /// The file of the json backend.
     pub(crate) fn store(&self) -> Result<PathBuf, SettingsError> {
-        match self.set("json.store") {
+        match self.set(JSON.store.name) {
             Some(setting) => Ok(PathBuf::from(setting.value.to_string())),
             None => state_file("sessions.jsonl"),
         }
@@ -214,12 +220,11 @@ impl Settings {
         if let Some(setting) = self.set(key.name) {
             return Some(setting.value.clone());
         }
-        match (key.name, key.default) {
-            ("session.rotate_before_expiry", _) => Some(Value::Span(self.policy.rotate_before_expiry())),
-            ("session.max_lifetime", _) => Some(Value::Span(self.policy.max_lifetime())),
-            (_, Fallback::Is(text)) => key.kind.read(text).ok(),
-            (_, Fallback::State(name)) => state_file(name).ok().map(|path| Value::Text(path.display().to_string())),
-            (_, Fallback::Unset) => None,
+        match key.default {
+            Fallback::Policy(_, of) => Some(Value::Span(of(&self.policy))),
+            Fallback::Is(text) => key.kind.read(text).ok(),
+            Fallback::State(name) => state_file(name).ok().map(|path| Value::Text(path.display().to_string())),
+            Fallback::Unset => None,
         }
     }
 
@@ -228,42 +233,24 @@ impl Settings {
         Effective { key, value: self.value(key), source: self.source(key.name) }
     }
 
-    /// A setting's span of time; `None` where it has none.
-    pub(crate) fn span(&self, name: &str) -> Option<Millis> {
-        as_span(&self.value(find(name)?)?)
+    /// Reads a setting's value in force as a type.
+    ///
+    /// # Errors
+    /// [`SettingsError`] that names a setting without the value that it needs.
+    pub(crate) fn read<T: FromSetting>(&self, key: &'static Key) -> Result<T, SettingsError> {
+        let value = self.value(key);
+        let problem = match &value {
+            None => format!("{} is not set", key.name),
+            Some(value) => {
+                format!("{} is {}, which cannot be used", key.name, layers::shown(key.kind, &value.to_string()))
+            }
+        };
+        T::from_setting(value).ok_or_else(|| SettingsError::one(problem))
     }
 
-    /// A setting's number; `None` where it has none.
-    pub(crate) fn count(&self, name: &str) -> Option<u64> {
-        match find(name).and_then(|key| self.value(key)) {
-            Some(Value::Count(count)) => Some(count),
-            _ => None,
-        }
-    }
-
-    /// A setting's texts; none where it has none.
-    pub(crate) fn list(&self, name: &str) -> Vec<String> {
-        match find(name).and_then(|key| self.value(key)) {
-            Some(Value::List(items)) => items,
-            _ => Vec::new(),
-        }
-    }
-
-    /// Whether a setting is switched on.
-    pub(crate) fn flag(&self, name: &str) -> bool {
-        find(name).and_then(|key| self.value(key)) == Some(Value::Flag(true))
-    }
-
-    /// A setting's text; `None` where it has none.
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        self.value(find(name)?).map(|value| value.to_string())
-    }
-}
-
-const fn as_span(value: &Value) -> Option<Millis> {
-    match value {
-        Value::Span(span) => Some(*span),
-        _ => None,
+    /// A setting's value in force, as text; `None` where it has none.
+    pub(crate) fn text(&self, key: &'static Key) -> Option<String> {
+        self.value(key).map(|value| value.to_string())
     }
 }
 

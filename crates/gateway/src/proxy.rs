@@ -75,8 +75,15 @@ impl Proxy {
     async fn forward(&self, service: &ProxyService, mut admitted: AdmittedRequest<Incoming>) -> Response {
         let mut values = HeaderValues::default();
         let id = request_id::of(admitted.request.headers(), admitted.peer.trusted, &mut values);
-        let mut response = match self.prepare(service, &mut admitted, &id, &mut values) {
-            Ok(()) => self.send(service, admitted).await,
+        // Told by fields that belong to the client's connection, and so are removed.
+        let upgrade = is_websocket_request(&admitted.request);
+        let prepared = if upgrade && !admitted.request.body().is_end_stream() {
+            Err(Problem::BadRequest("a request for a WebSocket has no body".to_owned()))
+        } else {
+            self.prepare(service, &mut admitted, &id, &mut values)
+        };
+        let mut response = match prepared {
+            Ok(()) => self.send(service, admitted, upgrade).await,
             Err(problem) => self.failed(&problem),
         };
         response.headers_mut().insert(X_REQUEST_ID, id);
@@ -91,9 +98,6 @@ impl Proxy {
         request_id: &HeaderValue,
         values: &mut HeaderValues,
     ) -> Result<(), Problem> {
-        if is_websocket_request(&admitted.request) && !admitted.request.body().is_end_stream() {
-            return Err(Problem::BadRequest("a request for a WebSocket has no body".to_owned()));
-        }
         set_upstream_address(&mut admitted.request, &service.upstream)?;
         strip_hop_by_hop(admitted.request.headers_mut());
         admitted.sanitize_headers(values);
@@ -108,11 +112,10 @@ impl Proxy {
         Ok(())
     }
 
-    async fn send(&self, service: &ProxyService, admitted: AdmittedRequest<Incoming>) -> Response {
+    async fn send(&self, service: &ProxyService, admitted: AdmittedRequest<Incoming>, upgrade: bool) -> Response {
         let AdmittedRequest { request, admission, peer, config, .. } = admitted;
         let ProxyService { client_stream, options, .. } = service;
         let context = Context { client_stream, peer: &peer, options, config: &config };
-        let upgrade = is_websocket_request(&request);
         let enforcer = self.gateway.enforcer();
         let mut in_cookie = false;
         let mut due = None;

@@ -90,7 +90,7 @@ fn shown(setting: &Effective<'_>) -> Option<Value> {
 
 fn show(settings: &Settings, out: Output) -> Result<(), CliError> {
     settings.warn(out);
-    let all = settings::KEYS.iter().map(|key| settings.effective(key));
+    let all = settings::keys().map(|key| settings.effective(key));
     if out.json {
         let entry = |setting: Effective<'_>| {
             let value = shown(&setting).map_or(serde_json::Value::Null, |value| value.to_json());

@@ -13,7 +13,7 @@ use crate::diagnosis::{self, diagnosis};
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{BAD, CAREFUL, GOOD, Output, styled};
-use crate::settings::{ConfigPath, Settings};
+use crate::settings::{ConfigPath, REDIS, Settings};
 use tenure_ports::SystemClock;
 
 pub(crate) mod gateway;
@@ -103,7 +103,7 @@ fn config_file(global: &Global, settings: &Settings) -> Vec<Diagnosis> {
         let what = format!("others can write {path} (mode {:o})", found.mode() & 0o7777);
         findings.push(diagnosis(Severity::Failure, what, format!("chmod 600 {path}")));
     }
-    let has_password = settings.text("redis.url").is_some_and(|url| crate::settings::masked(&url) != url);
+    let has_password = settings.text(&REDIS.url).is_some_and(|url| crate::settings::masked(&url) != url);
     if has_password && found.mode() & 0o077 != 0 {
         let what = "redis.url holds a password that others may read";
         findings.push(diagnosis(

@@ -14,7 +14,7 @@ use crate::backends::{self, IfMissing};
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{BOLD, Output, styled};
-use crate::settings::{FlagValue, Settings};
+use crate::settings::{FlagValue, GATEWAY, Settings};
 use crate::signals;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -99,25 +99,25 @@ impl GatewayArgs {
 
     fn flags<'a>(&'a self, [public_paths, trusted_proxies]: &'a [Option<String>; 2]) -> Vec<FlagValue<'a>> {
         vec![
-            ("gateway.listen", "--listen", self.listen.as_deref()),
-            ("gateway.admin_listen", "--admin-listen", self.admin_listen.as_deref()),
-            ("gateway.upstream", "--upstream", self.upstream.as_deref()),
-            ("gateway.profile", "--profile", self.profile.as_deref()),
-            ("gateway.public_paths", "--public-path", public_paths.as_deref()),
-            ("gateway.trusted_proxies", "--trusted-proxy", trusted_proxies.as_deref()),
-            ("gateway.user_header", "--user-header", self.user_header.as_deref()),
-            ("gateway.upstream_secret_file", "--upstream-secret-file", self.upstream_secret_file.as_deref()),
-            ("gateway.upstream_auth_header", "--upstream-auth-header", self.upstream_auth_header.as_deref()),
-            ("gateway.enrol_secret_file", "--enrol-secret-file", self.enrol_secret_file.as_deref()),
-            ("gateway.enrol_subject", "--enrol-subject", self.enrol_subject.as_deref()),
-            ("gateway.admin_secret_file", "--admin-secret-file", self.admin_secret_file.as_deref()),
-            ("gateway.store_loss_grace", "--store-loss-grace", self.store_loss_grace.as_deref()),
-            ("gateway.openclaw_client_address", "--openclaw-client-address", self.openclaw_client_address.as_deref()),
-            ("gateway.cookie_name", "--cookie-name", self.cookie_name.as_deref()),
-            ("gateway.auto_rotate_cookies", "--auto-rotate-cookies", self.auto_rotate_cookies.then_some("true")),
-            ("gateway.tls_cert", "--tls-cert", self.tls_cert.as_deref()),
-            ("gateway.tls_key", "--tls-key", self.tls_key.as_deref()),
-            ("gateway.hsts", "--hsts", self.hsts.as_deref()),
+            (&GATEWAY.listen, "--listen", self.listen.as_deref()),
+            (&GATEWAY.admin_listen, "--admin-listen", self.admin_listen.as_deref()),
+            (&GATEWAY.upstream, "--upstream", self.upstream.as_deref()),
+            (&GATEWAY.profile, "--profile", self.profile.as_deref()),
+            (&GATEWAY.public_paths, "--public-path", public_paths.as_deref()),
+            (&GATEWAY.trusted_proxies, "--trusted-proxy", trusted_proxies.as_deref()),
+            (&GATEWAY.user_header, "--user-header", self.user_header.as_deref()),
+            (&GATEWAY.upstream_secret_file, "--upstream-secret-file", self.upstream_secret_file.as_deref()),
+            (&GATEWAY.upstream_auth_header, "--upstream-auth-header", self.upstream_auth_header.as_deref()),
+            (&GATEWAY.enrol_secret_file, "--enrol-secret-file", self.enrol_secret_file.as_deref()),
+            (&GATEWAY.enrol_subject, "--enrol-subject", self.enrol_subject.as_deref()),
+            (&GATEWAY.admin_secret_file, "--admin-secret-file", self.admin_secret_file.as_deref()),
+            (&GATEWAY.store_loss_grace, "--store-loss-grace", self.store_loss_grace.as_deref()),
+            (&GATEWAY.openclaw_client_address, "--openclaw-client-address", self.openclaw_client_address.as_deref()),
+            (&GATEWAY.cookie_name, "--cookie-name", self.cookie_name.as_deref()),
+            (&GATEWAY.auto_rotate_cookies, "--auto-rotate-cookies", self.auto_rotate_cookies.then_some("true")),
+            (&GATEWAY.tls_cert, "--tls-cert", self.tls_cert.as_deref()),
+            (&GATEWAY.tls_key, "--tls-key", self.tls_key.as_deref()),
+            (&GATEWAY.hsts, "--hsts", self.hsts.as_deref()),
         ]
     }
 
@@ -181,12 +181,12 @@ fn announce(
     let admin_scheme = if options.admin_speaks_tls() { "https" } else { "http" };
     let (clients, operators) =
         (format!("{scheme}://{}", server.client_addr()), format!("{admin_scheme}://{}", server.admin_addr()));
-    let secret = settings.text("gateway.admin_secret_file").unwrap_or_default();
+    let secret = settings.text(&GATEWAY.admin_secret_file).unwrap_or_default();
     if out.json {
         return out.value(&json!({ "listen": clients, "adminListen": operators, "adminSecretFile": secret }));
     }
-    let upstream = settings.text("gateway.upstream").map(|url| crate::settings::masked(&url));
-    let behind = match (upstream, settings.text("gateway.profile")) {
+    let upstream = settings.text(&GATEWAY.upstream).map(|url| crate::settings::masked(&url));
+    let behind = match (upstream, settings.text(&GATEWAY.profile)) {
         (None, _) => "forward auth only: /_tenure/auth".to_owned(),
         (Some(upstream), None) => format!("upstream {upstream}"),
         (Some(upstream), Some(profile)) => format!("upstream {upstream}, profile {profile}"),

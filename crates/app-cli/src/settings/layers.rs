@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Item, TableLike};
 
+use super::FlagValue;
 use super::masked::masked;
-use super::schema::{self, KEYS, Key};
+use super::schema::{self, Key, keys};
 use super::value::{Kind, Value};
 
 /// What set a value.
@@ -83,19 +84,16 @@ fn unknown(what: &str, name: &str, names: &[String]) -> String {
 
 /// A name that is in no schema.
 pub(crate) fn unknown_key(name: &str, place: &str) -> String {
-    let names: Vec<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
+    let names: Vec<String> = keys().map(|key| key.name.to_owned()).collect();
     let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
     unknown(&format!("there is no setting {name}{place}"), &name, &names)
 }
 
 /// The values that flags set.
-pub(crate) fn from_flags(
-    flags: &[(&'static str, &'static str, Option<&str>)],
-    problems: &mut Problems,
-) -> Vec<Setting> {
+pub(crate) fn from_flags(flags: &[FlagValue<'_>], problems: &mut Problems) -> Vec<Setting> {
     let mut settings = Vec::new();
-    for (name, flag, text) in flags {
-        if let (Some(key), Some(text)) = (schema::find(name), text) {
+    for (key, flag, text) in flags {
+        if let Some(text) = text {
             take(key, text, Source::Flag(flag), &mut settings, problems);
         }
     }
@@ -124,13 +122,10 @@ pub(crate) fn from_environment(
         if OTHER_VARIABLES.contains(&name) {
             continue;
         }
-        let Some(key) = KEYS.iter().find(|key| key.short == Some(name) || key.variable() == name) else {
+        let Some(key) = keys().find(|key| key.short == Some(name) || key.variable() == name) else {
             if !is_service_link(name) {
-                let names: Vec<String> = KEYS
-                    .iter()
-                    .flat_map(|key| [Some(key.variable()), key.short.map(str::to_owned)])
-                    .flatten()
-                    .collect();
+                let names: Vec<String> =
+                    keys().flat_map(|key| [Some(key.variable()), key.short.map(str::to_owned)]).flatten().collect();
                 let problem = unknown(&format!("the environment variable {name} is not a setting"), name, &names);
                 if name.contains("__") { problems.push(problem) } else { warnings.push(problem) }
             }
@@ -241,7 +236,7 @@ impl Walk<'_> {
 }
 
 fn is_section(name: &str) -> bool {
-    KEYS.iter().any(|key| key.parts().0 == Some(name))
+    keys().any(|key| key.parts().0 == Some(name))
 }
 
 #[cfg(test)]
@@ -252,9 +247,9 @@ mod tests {
     fn a_secret_in_a_url_is_not_debugged() {
         let url = "unix:///run/r.sock?pass=hunter2";
         let mut problems = Problems::new();
-        let set = from_flags(&[("redis.url", "--redis-url", Some(url))], &mut problems);
+        let set = from_flags(&[(&schema::REDIS.url, "--redis-url", Some(url))], &mut problems);
         assert_eq!(format!("{set:?} {problems:?}"), "[redis.url = unix:///run/r.sock?*** (--redis-url)] []");
-        from_flags(&[("gateway.upstream", "--upstream", Some("http://u:hunter2@h"))], &mut problems);
+        from_flags(&[(&schema::GATEWAY.upstream, "--upstream", Some("http://u:hunter2@h"))], &mut problems);
         assert!(problems.len() == 1 && !format!("{problems:?}").contains("hunter2"), "{problems:?}");
     }
 
@@ -287,7 +282,7 @@ mod tests {
         ] {
             assert!(is_service_link(name), "{name}");
         }
-        let known = KEYS.iter().flat_map(|key| [Some(key.variable()), key.short.map(str::to_owned)]).flatten();
+        let known = keys().flat_map(|key| [Some(key.variable()), key.short.map(str::to_owned)]).flatten();
         let others =
             ["TENURE_REDIS_URLS", "TENURE_PORTS", "TENURE_PORT_8470", "TENURE_PORT_X_TCP", "TENURE_GATEWAY__PORT"];
         for name in known.chain(others.map(str::to_owned)).chain(OTHER_VARIABLES.map(str::to_owned)) {

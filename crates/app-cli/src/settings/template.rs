@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::schema::{KEYS, Key};
+use super::schema::{Key, keys};
 use super::value::{Kind, Value};
 
 const HEADER: &str =
@@ -14,10 +14,10 @@ const HEADER: &str =
 const WIDTH: usize = 100;
 
 /// A settings file that explains every key, with these set.
-pub(crate) fn template(set: &[(&'static str, Value)]) -> String {
+pub(crate) fn template(set: &[(&'static Key, Value)]) -> String {
     let mut text = HEADER.to_owned();
     let mut section = None;
-    for key in KEYS {
+    for key in keys() {
         let (own, name) = key.parts();
         if own != section {
             section = own;
@@ -29,7 +29,7 @@ pub(crate) fn template(set: &[(&'static str, Value)]) -> String {
             let _ = writeln!(text, "# {line}");
         }
         let _ = writeln!(text, "# Takes {}.", key.kind.allowed());
-        match set.iter().find(|(wanted, _)| *wanted == key.name) {
+        match set.iter().find(|(wanted, _)| wanted.name == key.name) {
             Some((_, value)) => {
                 let _ = writeln!(text, "{name} = {}", value.to_toml());
             }
@@ -68,7 +68,7 @@ fn wrapped(text: &str) -> Vec<String> {
 /// The schema of the settings file, in JSON Schema 2020-12.
 pub(crate) fn json_schema() -> Json {
     let mut top = Map::new();
-    for key in KEYS {
+    for key in keys() {
         let (section, name) = key.parts();
         let properties = match section {
             None => &mut top,

@@ -12,13 +12,15 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
-use futures_util::stream;
+use futures_util::{SinkExt as _, StreamExt as _, stream};
 use http::HeaderValue;
 use tenure_domain::{ClientField, Millis, Policy, PolicySettings};
 use tenure_gateway::UpstreamAuth;
 use tenure_tower::PublicPath;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::support::site::{GatewayFixture, Reply, TEST_TIMEOUT, echo, serve, until};
 
@@ -363,5 +365,31 @@ async fn a_person_is_sent_to_the_login_page() {
     let page = site.get("/_tenure/login?return=%2Fchat%3Fa%3Db", &["accept: text/html,*/*"]).await;
     assert_eq!(page.status, 200);
     assert!(page.body.contains("/chat?a=b"), "{}", page.body);
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_passes_until_its_session_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() {
+                socket.send(message).await.unwrap();
+            }
+        }
+    });
+    let site = GatewayFixture::before(upstream).await;
+    let (issued, token) = site.issue("laptop").await;
+    let mut request = format!("ws://{}/socket", site.address).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    socket.send(Message::text("hello")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("hello"));
+    site.revoke(&issued).await;
+    let Message::Close(Some(frame)) = socket.next().await.unwrap().unwrap() else { panic!("no close frame") };
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4401, "revoked"));
     site.stop().await;
 }

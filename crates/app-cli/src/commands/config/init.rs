@@ -10,7 +10,7 @@ use super::InitArgs;
 use super::edit::target;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::settings::{self, ConfigPath, Settings, Value};
+use crate::settings::{self, ConfigPath, Key, SESSION, Settings, Value};
 use crate::{atomic_file, input};
 
 pub(super) const EXAMPLES: &str = "\
@@ -49,7 +49,7 @@ pub(super) fn run(args: &InitArgs, config: &ConfigPath, out: Output) -> Result<(
     atomic_file::make_directories(path)?;
     atomic_file::replace(&target(path), text.as_bytes())?;
     if out.json {
-        let taken = taken.iter().map(|(key, value)| ((*key).to_owned(), value.to_json()));
+        let taken = taken.iter().map(|(key, value)| (key.to_string(), value.to_json()));
         let taken: serde_json::Map<_, _> = taken.collect();
         return out.value(&json!({ "file": path.display().to_string(), "taken": taken }));
     }
@@ -59,7 +59,7 @@ pub(super) fn run(args: &InitArgs, config: &ConfigPath, out: Output) -> Result<(
     out.data(&format!("{}\n", path.display()))
 }
 
-fn from_moltbot(file: &Path) -> Result<Vec<(&'static str, Value)>, CliError> {
+fn from_moltbot(file: &Path) -> Result<Vec<(&'static Key, Value)>, CliError> {
     let failed = |problem: &str| CliError::Failed(format!("{}: {problem}; nothing was written", file.display()));
     // Such atomic_file are JSON5: comments, commas at the end and names without quotes are fine.
     let read: Moltbot = json5::from_str(&input::file(file)?).map_err(|error| {
@@ -75,13 +75,13 @@ fn from_moltbot(file: &Path) -> Result<Vec<(&'static str, Value)>, CliError> {
     };
     let mut taken = Vec::new();
     if let Some(ttl) = session.token_ttl_hours {
-        taken.push(("session.token_ttl", hours("tokenTtlHours", ttl)?));
+        taken.push((&SESSION.token_ttl, hours("tokenTtlHours", ttl)?));
     }
     if let Some(window) = session.rotate_before_expiry_hours {
-        taken.push(("session.rotate_before_expiry", hours("rotateBeforeExpiryHours", window)?));
+        taken.push((&SESSION.rotate_before_expiry, hours("rotateBeforeExpiryHours", window)?));
     }
     if let Some(cap) = session.max_sessions_per_device {
-        taken.push(("session.max_sessions_per_device", Value::Count(cap)));
+        taken.push((&SESSION.max_sessions_per_device, Value::Count(cap)));
     }
     if taken.is_empty() {
         return Err(failed("it sets nothing in security.session"));

@@ -16,7 +16,7 @@ use tenure_ports::{Diagnosis, Severity};
 use crate::commands::gateway::{options, secrets};
 use crate::diagnosis::diagnosis;
 use crate::output::Output;
-use crate::settings::{Settings, Source, find};
+use crate::settings::{GATEWAY, GatewaySettings, Key, REDIS, Settings, Source};
 use tenure_ports::SystemClock;
 
 /// How long an upstream may take to be reached.
@@ -34,7 +34,9 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Diagnosis> {
     findings.extend(proxies(settings));
     findings.extend(files(settings));
     findings.extend(certificate(settings));
-    if let Err(problem) = options::profile(settings) {
+    if let Ok(values) = GatewaySettings::read(settings)
+        && let Err(problem) = options::profile(&values)
+    {
         findings.push(diagnosis(Severity::Failure, problem.to_string(), "correct it before you start the gateway"));
     }
     findings
@@ -42,25 +44,25 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Diagnosis> {
 
 /// What this machine tells: the upstream, and how many connections it can hold.
 pub(crate) fn probe(settings: &Settings) -> Vec<Diagnosis> {
-    let mut findings = settings.text("gateway.upstream").map_or_else(Vec::new, |url| upstream(&url, settings));
+    let mut findings = settings.text(&GATEWAY.upstream).map_or_else(Vec::new, |url| upstream(&url, settings));
     findings.extend(descriptors());
     findings
 }
 
-fn address(settings: &Settings, name: &str) -> Option<SocketAddr> {
-    settings.text(name)?.parse().ok()
-}
-
 fn listeners(settings: &Settings) -> Vec<Diagnosis> {
-    if settings.text("gateway.tls_cert").is_some() {
+    if settings.text(&GATEWAY.tls_cert).is_some() {
         return Vec::new();
     }
     let secrets = [
-        ("gateway.listen", "tokens", "or listen on loopback, behind a proxy that speaks TLS"),
-        ("gateway.admin_listen", "the operators' secret", "or listen on loopback, and reach it through a tunnel"),
+        (&GATEWAY.listen, "tokens", "or listen on loopback, behind a proxy that speaks TLS"),
+        (&GATEWAY.admin_listen, "the operators' secret", "or listen on loopback, and reach it through a tunnel"),
     ];
-    let beyond = secrets.into_iter().filter_map(|(name, what, or)| {
-        let address = address(settings, name).filter(|address| !address.ip().to_canonical().is_loopback())?;
+    let beyond = secrets.into_iter().filter_map(|(key, what, or)| {
+        let address: SocketAddr = settings.read(key).ok()?;
+        if address.ip().to_canonical().is_loopback() {
+            return None;
+        }
+        let name = key.name;
         let what =
             format!("{name} is {address}, beyond loopback and without TLS: {what} cross the network unencrypted");
         Some(diagnosis(Severity::Warning, what, format!("set gateway.tls_cert and gateway.tls_key, {or}")))
@@ -73,9 +75,8 @@ fn listeners(settings: &Settings) -> Vec<Diagnosis> {
 }
 
 fn proxies(settings: &Settings) -> Vec<Diagnosis> {
-    let networks = settings.list("gateway.trusted_proxies");
-    let wide = networks.iter().filter_map(|text| {
-        let network: IpNet = text.parse().ok()?;
+    let networks: Vec<IpNet> = settings.read(&GATEWAY.trusted_proxies).unwrap_or_default();
+    let wide = networks.into_iter().filter_map(|network| {
         let widest = if network.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
         let level = match network.prefix_len() {
             0 => Severity::Failure,
@@ -91,7 +92,7 @@ fn proxies(settings: &Settings) -> Vec<Diagnosis> {
 
 /// A file that holds a secret, and who may read it.
 struct Secret {
-    name: &'static str,
+    key: &'static Key,
     /// Tenure's own secrets must be hard to guess; others are what they are.
     kind: Kind,
 }
@@ -106,23 +107,23 @@ enum Kind {
     Key,
 }
 
-const SECRETS: [Secret; 8] = [
-    Secret { name: "gateway.admin_secret_file", kind: Kind::OfTenure },
-    Secret { name: "gateway.enrol_secret_file", kind: Kind::OfTenure },
-    Secret { name: "gateway.metrics_secret_file", kind: Kind::OfTenure },
-    Secret { name: "gateway.upstream_secret_file", kind: Kind::OfOthers },
-    Secret { name: "redis.password_file", kind: Kind::Password },
-    Secret { name: "redis.sentinel_password_file", kind: Kind::Password },
-    Secret { name: "gateway.tls_key", kind: Kind::Key },
-    Secret { name: "redis.tls_key", kind: Kind::Key },
+static SECRETS: [Secret; 8] = [
+    Secret { key: &GATEWAY.admin_secret_file, kind: Kind::OfTenure },
+    Secret { key: &GATEWAY.enrol_secret_file, kind: Kind::OfTenure },
+    Secret { key: &GATEWAY.metrics_secret_file, kind: Kind::OfTenure },
+    Secret { key: &GATEWAY.upstream_secret_file, kind: Kind::OfOthers },
+    Secret { key: &REDIS.password_file, kind: Kind::Password },
+    Secret { key: &REDIS.sentinel_password_file, kind: Kind::Password },
+    Secret { key: &GATEWAY.tls_key, kind: Kind::Key },
+    Secret { key: &REDIS.tls_key, kind: Kind::Key },
 ];
 
 fn files(settings: &Settings) -> Vec<Diagnosis> {
     SECRETS.iter().flat_map(|secret| file(secret, settings)).collect()
 }
 
-fn file(Secret { name, kind }: &Secret, settings: &Settings) -> Vec<Diagnosis> {
-    let Some(setting) = find(name).map(|key| settings.effective(key)) else { return Vec::new() };
+fn file(Secret { key, kind }: &Secret, settings: &Settings) -> Vec<Diagnosis> {
+    let (name, setting) = (key.name, settings.effective(key));
     let Some(path) = setting.value.map(|value| value.to_string()) else { return Vec::new() };
     let path = Path::new(&path);
     let shown = path.display();
@@ -146,8 +147,8 @@ fn file(Secret { name, kind }: &Secret, settings: &Settings) -> Vec<Diagnosis> {
     }
     let quiet = Output::new(false, true);
     let read = match kind {
-        Kind::OfTenure => secrets::of_tenure(name, path, quiet).map(drop),
-        Kind::OfOthers => secrets::read(name, path, quiet).map(drop),
+        Kind::OfTenure => secrets::of_tenure(key, path, quiet).map(drop),
+        Kind::OfOthers => secrets::read(key, path, quiet).map(drop),
         Kind::Password | Kind::Key => Ok(()),
     };
     if let Err(problem) = read {
@@ -162,8 +163,8 @@ fn file(Secret { name, kind }: &Secret, settings: &Settings) -> Vec<Diagnosis> {
 }
 
 fn certificate(settings: &Settings) -> Option<Diagnosis> {
-    let cert = settings.text("gateway.tls_cert")?;
-    let files = TlsFiles { cert: cert.clone().into(), key: settings.text("gateway.tls_key")?.into() };
+    let cert = settings.text(&GATEWAY.tls_cert)?;
+    let files = TlsFiles { cert: cert.clone().into(), key: settings.text(&GATEWAY.tls_key)?.into() };
     let fail = |what: String, advice: &str| Some(diagnosis(Severity::Failure, what, advice));
     let leaf = match files.leaf() {
         Ok(leaf) => leaf,
@@ -215,7 +216,7 @@ fn upstream(url: &str, settings: &Settings) -> Vec<Diagnosis> {
             )];
         }
     };
-    if address(settings, "gateway.listen").is_some_and(|own| addresses.contains(&own)) {
+    if settings.read(&GATEWAY.listen).is_ok_and(|own: SocketAddr| addresses.contains(&own)) {
         let what = format!("gateway.upstream is {url}, which is the gateway itself (gateway.listen)");
         return vec![diagnosis(Severity::Failure, what, "name the service behind it")];
     }

@@ -12,24 +12,24 @@ use super::{GatewayArgs, options};
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::Output;
-use crate::settings::{ConfigPath, KEYS, Settings};
+use crate::settings::{ConfigPath, GATEWAY, Key, Settings, keys};
 
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Settings that are read at the start only.
-const FIXED: [&str; 11] = [
-    "gateway.listen",
-    "gateway.admin_listen",
-    "gateway.admin_tls",
-    "gateway.tls_cert",
-    "gateway.tls_key",
-    "gateway.response_timeout",
-    "gateway.keep_alive_timeout",
-    "gateway.stall_timeout",
-    "gateway.max_connections",
-    "gateway.max_connections_per_address",
-    "gateway.max_header_bytes",
+static FIXED: [&Key; 11] = [
+    &GATEWAY.listen,
+    &GATEWAY.admin_listen,
+    &GATEWAY.admin_tls,
+    &GATEWAY.tls_cert,
+    &GATEWAY.tls_key,
+    &GATEWAY.response_timeout,
+    &GATEWAY.keep_alive_timeout,
+    &GATEWAY.stall_timeout,
+    &GATEWAY.max_connections,
+    &GATEWAY.max_connections_per_address,
+    &GATEWAY.max_header_bytes,
 ];
 
 /// Takes over new settings for as long as it is polled. Settings that cannot be used change nothing. What changes counts
@@ -93,10 +93,12 @@ fn take_over(
     };
     gateway.set_options(fixed);
     gateway.sessions().set_policy(settings.policy());
-    let changed: Vec<&str> =
-        KEYS.iter().map(|key| key.name).filter(|name| settings.text(name) != before.text(name)).collect();
-    let late = |name: &&str| FIXED.contains(name) || !(name.starts_with("session.") || name.starts_with("gateway."));
-    let (late, taken): (Vec<&str>, Vec<&str>) = changed.into_iter().partition(late);
+    let changed = keys().filter(|key| settings.text(key) != before.text(key));
+    let is_late = |key: &&Key| {
+        FIXED.iter().any(|fixed| fixed.name == key.name) || !matches!(key.parts().0, Some("session" | "gateway"))
+    };
+    let (late, taken): (Vec<&Key>, Vec<&Key>) = changed.partition(is_late);
+    let [late, taken] = [late, taken].map(|keys| keys.iter().map(|key| key.name).collect::<Vec<_>>());
     out.note(match taken[..] {
         [] => "settings and secrets read again".to_owned(),
         _ => format!("settings applied: {}", taken.join(", ")),
@@ -115,12 +117,12 @@ type Stamps = Vec<(PathBuf, Stamp)>;
 fn stamps(global: &Global, settings: &Settings) -> Stamps {
     use std::os::unix::fs::MetadataExt as _;
     let secrets = [
-        "gateway.admin_secret_file",
-        "gateway.enrol_secret_file",
-        "gateway.metrics_secret_file",
-        "gateway.upstream_secret_file",
+        &GATEWAY.admin_secret_file,
+        &GATEWAY.enrol_secret_file,
+        &GATEWAY.metrics_secret_file,
+        &GATEWAY.upstream_secret_file,
     ];
-    let mut paths: Vec<PathBuf> = secrets.iter().filter_map(|name| settings.text(name)).map(PathBuf::from).collect();
+    let mut paths: Vec<PathBuf> = secrets.into_iter().filter_map(|key| settings.text(key)).map(PathBuf::from).collect();
     paths.extend(ConfigPath::find(global).ok().map(|config| config.path));
     let stamp = |path: PathBuf| {
         let found = std::fs::metadata(&path).ok();

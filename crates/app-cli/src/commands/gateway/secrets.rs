@@ -11,15 +11,13 @@ use zeroize::Zeroizing;
 use crate::atomic_file;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::settings::SettingsError;
+use crate::settings::{GATEWAY, Key, SettingsError};
 use tenure_ports::SystemRandom;
 
 /// A larger file holds no secret.
 const BOUND: u64 = 4_096;
 /// Fewer characters can be guessed.
 const LEAST: usize = 16;
-
-const ADMIN: &str = "gateway.admin_secret_file";
 
 /// The operators' secret; made, for its owner alone, where there is no file.
 ///
@@ -39,15 +37,16 @@ pub(super) fn of_operators(path: &Path, out: Output) -> Result<SharedSecret, Cli
         atomic_file::make_directories(path)?;
         atomic_file::create(path, format!("{}\n", hex.as_str()).as_bytes())?;
     }
-    of_tenure(ADMIN, path, out)
+    of_tenure(&GATEWAY.admin_secret_file, path, out)
 }
 
 /// A secret that opens Tenure itself, and must be hard to guess.
 ///
 /// # Errors
 /// [`CliError::Settings`] that names the setting and the file.
-pub(crate) fn of_tenure(name: &str, path: &Path, out: Output) -> Result<SharedSecret, CliError> {
-    let secret = read(name, path, out)?;
+pub(crate) fn of_tenure(key: &Key, path: &Path, out: Output) -> Result<SharedSecret, CliError> {
+    let name = key.name;
+    let secret = read(key, path, out)?;
     if secret.expose().len() < LEAST {
         let problem = format!(
             "{name}: {}: the secret has fewer than {LEAST} characters, so it can be guessed; make one with: openssl \
@@ -63,7 +62,8 @@ pub(crate) fn of_tenure(name: &str, path: &Path, out: Output) -> Result<SharedSe
 ///
 /// # Errors
 /// [`CliError::Settings`] that names both.
-pub(crate) fn read(name: &str, path: &Path, out: Output) -> Result<SharedSecret, CliError> {
+pub(crate) fn read(key: &Key, path: &Path, out: Output) -> Result<SharedSecret, CliError> {
+    let name = key.name;
     let refuse =
         |problem: String| CliError::Settings(SettingsError::one(format!("{name}: {}: {problem}", path.display())));
     let mut file = std::fs::File::open(path).map_err(|error| refuse(format!("could not read it: {error}")))?;
