@@ -1,4 +1,5 @@
-//! What a client said of itself and what a gateway saw of it. Shown to people; no rule looks at it.
+//! The description of a client: what it said about itself, and what a gateway saw of it. It is shown to people, and no
+//! rule depends on it.
 
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// The description with one more field.
+    /// Returns the description with one more field.
     ///
     /// # Errors
     /// [`TextError`] that names the field, where the text is empty, too long (128 characters for the id, 256 for
@@ -79,7 +80,8 @@ impl ClientInfo {
         Ok(self.set(field, text))
     }
 
-    /// The same with a text that is recorded already: earlier releases took invisible characters too.
+    /// Returns the description with one more field whose text was recorded before: earlier releases accepted invisible
+    /// characters.
     ///
     /// # Errors
     /// [`TextError`] that names the field, where the text is empty, too long, or has a control character.
@@ -93,24 +95,24 @@ impl ClientInfo {
         self
     }
 
-    /// One field's text.
+    /// Returns the text of a field.
     #[must_use]
     pub fn get(&self, field: ClientField) -> Option<&str> {
         self.fields[field as usize].as_deref()
     }
 
-    /// The fields that have a text, in order.
+    /// Returns the fields that have a text, in order.
     pub fn iter(&self) -> impl Iterator<Item = (ClientField, &str)> {
         ClientField::ALL.into_iter().filter_map(|field| Some((field, self.get(field)?)))
     }
 
-    /// Whether nothing is known.
+    /// Whether no field has a text.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fields.iter().all(Option::is_none)
     }
 
-    /// This description with every field that `newer` has taken from there.
+    /// Returns this description, with the fields of `newer` in place of its own where `newer` has them.
     #[must_use]
     pub fn updated_by(&self, newer: &Self) -> Self {
         let mut fields = self.fields.clone();

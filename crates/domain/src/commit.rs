@@ -1,4 +1,4 @@
-//! What a decision asks a store to do, all of it or nothing.
+//! Commits: what a decision asks a store to do, completely or not at all.
 
 use crate::id::SessionId;
 use crate::session::Session;
@@ -11,16 +11,16 @@ use crate::time::Timestamp;
 pub struct Revision(u64);
 
 impl Revision {
-    /// Of a device that a store knows nothing of. No commit results in it.
+    /// The revision of a device that a store does not know. No commit results in it.
     pub const NONE: Self = Self(0);
 
-    /// The revision with this number.
+    /// Makes the revision with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns the revision's number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -30,24 +30,24 @@ impl Revision {
 /// One session's new record, and what happened to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is new; no record of that id may exist.
+    /// The session is new. No record with its id may exist.
     Issued(Session),
-    /// It got a new token and a new expiry.
+    /// The session got a new token and a new expiry.
     Rotated(Session),
-    /// It ended.
+    /// The session ended.
     Ended(Session),
-    /// More is known of its client.
+    /// More is known about the session's client.
     ClientUpdated(Session),
-    /// It came from another store. Whatever is left of that id is no longer retained, and counts for nothing: not
-    /// its activity either.
+    /// The session came from another store. A record with its id that is no longer retained here is ignored, and so is
+    /// its activity.
     Imported(Session),
-    /// It came from another store, and takes the place of the record here.
+    /// The session came from another store, and replaces the record here.
     Merged(Session),
 }
 
 impl Change {
-    /// The record after the change. But for what is issued or imported, its last activity counts only where the
-    /// store's own is not later.
+    /// Returns the record after the change. Its last activity counts only if the store's own is not later, except for a
+    /// session that is issued or imported.
     #[must_use]
     pub const fn session(&self) -> &Session {
         match self {
@@ -60,10 +60,10 @@ impl Change {
         }
     }
 
-    /// Whether a session that is now as `found` has what this change wanted for it.
+    /// Whether the session `found` shows that this change was made.
     fn is_satisfied_by(&self, found: Option<&Session>) -> bool {
         let wanted = self.session();
-        // The record of another session tells nothing.
+        // The record of another session shows nothing.
         if found.is_some_and(|found| found.id != wanted.id) {
             return false;
         }
@@ -79,28 +79,28 @@ impl Change {
     }
 }
 
-/// A condition on activity, which moves without a new revision: the commit holds only if the session was not used
-/// after this.
+/// A condition of a commit on a session's activity, which changes without a new revision: the session must not have
+/// been used later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// Which session.
+    /// The session.
     pub session: SessionId,
-    /// The latest activity that the decision knew of.
+    /// The latest activity that the decision was based on.
     pub last_activity: Timestamp,
 }
 
-/// What a device remembers of sessions that were ended before their time, longer than their records: that an older
-/// export, which shows them active, may not bring them back.
+/// What a device remembers about sessions that were ended before their expiry. It is kept longer than their records, so
+/// that an older export, which shows them as active, cannot bring them back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RevocationWatermark {
-    /// The latest creation of any of them.
+    /// The latest creation of any of these sessions.
     pub created_at: Timestamp,
-    /// The latest expiry of any of them; from then on nothing is left to remember.
+    /// The latest expiry of any of these sessions. From then on the watermark is not needed.
     pub until: Timestamp,
 }
 
 impl RevocationWatermark {
-    /// The watermark that also covers `session`, which ended before its expiry.
+    /// Returns the watermark that also covers `session`, which ended before its expiry.
     #[must_use]
     pub(crate) fn including(known: Option<Self>, session: &Session) -> Self {
         let own = Self { created_at: session.created_at, until: session.expires_at };
@@ -111,11 +111,11 @@ impl RevocationWatermark {
     }
 }
 
-/// A decision about one device, ready for its store: applied whole if the device still has the expected revision,
-/// the store's clock is not past `not_after`, and every guard holds; else not at all.
+/// A decision about one device, for its store. The store applies it completely if the device still has the expected
+/// revision, the store's clock is not past `not_after`, and every guard is satisfied; otherwise not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// Whose sessions change.
+    /// The device whose sessions change.
     pub device: DeviceId,
     /// The revision that the decision was made on.
     pub expected: Revision,
@@ -125,29 +125,30 @@ pub struct Commit {
     pub guards: Vec<Guard>,
     /// The new records, at most one per session.
     pub changes: Vec<Change>,
-    /// Sessions of the loaded state whose time is over. They leave the set that decisions load, and stay readable.
+    /// Loaded sessions that have expired. Decisions no longer load them; they stay readable.
     pub expired: Vec<SessionId>,
-    /// How many of the device's ended and lapsed sessions stay readable; beyond that the store drops those that
-    /// were over first (by [`Session::ended_at`], then by id).
+    /// How many of the device's ended and expired sessions stay readable. Beyond that, the store drops those that ended
+    /// first (by [`Session::ended_at`], then by id).
     pub retain: usize,
-    /// What the device remembers from now on; to be kept until [`RevocationWatermark::until`].
+    /// The device's watermark from now on, which is kept until [`RevocationWatermark::until`].
     pub watermark: Option<RevocationWatermark>,
 }
 
-/// Whether a commit whose answer was lost took effect, as its sessions tell.
+/// Whether a commit whose answer was lost was applied, judged by its sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// It did, or what it wanted is so by other means (the session is over).
+    /// The commit was applied, or what it wanted is so for another reason (the session has ended).
     Yes,
-    /// It did not.
+    /// The commit was not applied.
     No,
 }
 
 impl Commit {
-    /// Judges a lost answer by the sessions as they are now; `find` looks one up.
+    /// Decides whether a commit whose answer was lost was applied, by the sessions as they are now. `find` looks a
+    /// session up.
     ///
-    /// A commit is whole, so a new credential, which nobody else can have drawn, speaks for all of it. Anything else
-    /// could be so by other means, and has to be so of every session.
+    /// A commit is applied completely, and no other process can have drawn the same credential, so a new credential
+    /// shows that all of it was applied. Other changes could have another cause, so every session has to show them.
     #[must_use]
     pub fn applied(&self, mut find: impl FnMut(SessionId) -> Option<Session>) -> Applied {
         let own = self.changes.iter().find(|change| matches!(change, Change::Issued(_) | Change::Rotated(_)));
@@ -163,8 +164,8 @@ impl Commit {
 /// Verified use of a session at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Touch {
-    /// Which session.
+    /// The session.
     pub session: SessionId,
-    /// When.
+    /// The instant.
     pub at: Timestamp,
 }

@@ -28,41 +28,41 @@ pub struct Device {
     watermark: Option<RevocationWatermark>,
 }
 
-/// A rotation, decided.
+/// The decision to rotate a token.
 #[derive(Debug)]
 pub struct Rotation {
     /// The session with its new expiry.
     pub session: Session,
-    /// Its new token: shown once.
+    /// The session's new token, which is shown once.
     pub token: Token,
-    /// For the store.
+    /// The commit for the store.
     pub commit: Commit,
 }
 
-/// Ends, decided.
+/// The decision to end sessions.
 #[derive(Debug)]
 pub struct Revocation {
-    /// Sessions that this ends.
+    /// The sessions that this ends.
     pub ended: Vec<Session>,
-    /// Sessions that were meant and are over already.
+    /// The selected sessions that had already ended.
     pub already_ended: Vec<Session>,
-    /// For the store; `None` where there is nothing to do.
+    /// The commit for the store. `None` if there is nothing to do.
     pub commit: Option<Commit>,
 }
 
-/// Why, by whom and in what words sessions are ended.
+/// The cause of an end: the reason, a note, and who ended the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndCause {
     /// The stable reason.
     pub reason: EndReason,
-    /// In somebody's words.
+    /// A note in the words of the person who ended the session.
     pub note: Option<Note>,
-    /// By whom.
+    /// Who ended the session.
     pub actor: Option<Actor>,
 }
 
 impl EndCause {
-    /// A reason that needs no words: the rules themselves ended it.
+    /// Makes the cause of an end by a rule, which has neither a note nor an actor.
     #[must_use]
     pub const fn by_rule(reason: EndReason) -> Self {
         Self { reason, note: None, actor: None }
@@ -73,25 +73,25 @@ impl EndCause {
     }
 }
 
-/// Which of a device's sessions are meant.
+/// A selection among a device's sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only these; `None` for any.
+    /// Only these sessions; `None` for any.
     pub ids: Option<Vec<SessionId>>,
     /// Only sessions of this subject.
     pub subject: Option<Subject>,
-    /// Not this one.
+    /// Not this session.
     pub except: Option<SessionId>,
 }
 
 impl Selection {
-    /// The one session with this id.
+    /// Selects the one session with this id.
     #[must_use]
     pub fn one(id: SessionId) -> Self {
         Self { ids: Some(vec![id]), ..Self::default() }
     }
 
-    /// Whether `session` is meant.
+    /// Whether the selection includes `session`.
     #[must_use]
     pub fn includes(&self, session: &Session) -> bool {
         self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
@@ -100,19 +100,19 @@ impl Selection {
     }
 }
 
-/// What a device answers to a token.
+/// The decision of a device about a token.
 #[derive(Debug)]
 pub enum Decision<T> {
-    /// So be it.
+    /// The token is valid.
     Accept(T),
-    /// No.
+    /// The token is refused.
     Reject(Refusal),
-    /// No; and before it is said, the session must be ended by this commit.
+    /// The token is refused, and its session must first be ended by this commit.
     EndSession(EndReason, Commit),
 }
 
 impl Device {
-    /// Takes what a store loaded.
+    /// Makes a device of what a store loaded.
     #[must_use]
     pub const fn new(
         id: DeviceId,
@@ -123,37 +123,37 @@ impl Device {
         Self { id, revision, sessions, watermark }
     }
 
-    /// A device that a store knows nothing of.
+    /// Makes a device that a store does not know.
     #[must_use]
     pub const fn unknown(id: DeviceId) -> Self {
         Self::new(id, Revision::NONE, Vec::new(), None)
     }
 
-    /// Its name.
+    /// Returns the device's name.
     #[must_use]
     pub const fn id(&self) -> &DeviceId {
         &self.id
     }
 
-    /// The revision it was loaded at.
+    /// Returns the revision that the device was loaded at.
     #[must_use]
     pub const fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The sessions that were loaded.
+    /// Returns the sessions that were loaded.
     #[must_use]
     pub fn sessions(&self) -> &[Session] {
         &self.sessions
     }
 
-    /// What it remembers of sessions ended before their time.
+    /// Returns what the device remembers about sessions that were ended before their expiry.
     #[must_use]
     pub const fn revocation_watermark(&self) -> Option<RevocationWatermark> {
         self.watermark
     }
 
-    /// One of the loaded sessions.
+    /// Returns one of the loaded sessions.
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<&Session> {
         self.sessions.iter().find(|session| session.id == id)
@@ -198,7 +198,7 @@ impl Device {
         Decision::Accept(Rotation { token: successor, session: rotated, commit: builder.build() })
     }
 
-    /// Answers a token: whether it holds, or is refused, or ends its session first.
+    /// Decides about a token: whether it is valid, is refused, or ends its session.
     #[must_use]
     pub fn authenticate(&self, token: &Token, policy: &Policy, now: Timestamp) -> Decision<(TokenMatch, &Session)> {
         let Some(session) = self.session(token.session()) else {
@@ -218,7 +218,7 @@ impl Device {
         }
     }
 
-    /// Ends the selected sessions that are not over yet.
+    /// Ends the selected sessions that are active.
     #[must_use]
     pub fn revoke(&self, selection: &Selection, cause: &EndCause, policy: &Policy, now: Timestamp) -> Revocation {
         let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
@@ -233,7 +233,7 @@ impl Device {
         Revocation { ended, already_ended: already, commit }
     }
 
-    /// Records, as ended, the sessions that were left idle; `None` where there are none.
+    /// Ends the sessions that are idle. Returns `None` if there are none.
     #[must_use]
     pub fn end_idle(&self, policy: &Policy, now: Timestamp) -> Option<Commit> {
         let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
@@ -241,7 +241,7 @@ impl Device {
         (!builder.changes.is_empty()).then(|| builder.build())
     }
 
-    /// Adds what is newly known of a client; `None` where the session is over, unknown, or nothing is new.
+    /// Adds new facts about a client. Returns `None` if the session has ended or is unknown, or if nothing is new.
     #[must_use]
     pub fn update_client(&self, id: SessionId, client: &ClientInfo, policy: &Policy, now: Timestamp) -> Option<Commit> {
         let session = self.session(id).filter(|session| session.state(now) == State::Active)?;
@@ -257,12 +257,12 @@ impl Device {
     }
 }
 
-/// The last instant before `at`.
+/// Returns the last instant before `at`.
 const fn last_before(at: Timestamp) -> Timestamp {
     at.minus(Millis::new(1))
 }
 
-/// A commit in the making.
+/// A builder of a commit.
 struct CommitBuilder<'a> {
     device: &'a Device,
     retain: usize,
@@ -290,7 +290,7 @@ impl<'a> CommitBuilder<'a> {
         ended
     }
 
-    /// The device's sessions as this commit leaves them, ended ones included.
+    /// The device's sessions after the commit, ended ones included.
     fn after(&self) -> impl Iterator<Item = &Session> {
         let changed = |session: &&Session| self.changes.iter().any(|change| change.session().id == session.id);
         let unchanged = self.device.sessions.iter().filter(move |session| !changed(session));

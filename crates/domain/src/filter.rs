@@ -1,4 +1,4 @@
-//! Which sessions a listing shows, and in which order.
+//! The filter and the order of a listing.
 
 use std::cmp::Ordering;
 
@@ -9,26 +9,26 @@ use crate::time::Timestamp;
 /// How much of the past a listing shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Sessions that hold.
+    /// Active sessions.
     #[default]
     Active,
-    /// Those, and the ended and expired ones that are retained.
+    /// Active sessions, and the ended and expired ones that are retained.
     Retained,
 }
 
-/// Which sessions are meant.
+/// A filter of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only sessions of this device.
     pub device: Option<DeviceId>,
     /// Only sessions of this subject.
     pub subject: Option<Subject>,
-    /// Active ones only, or all that are retained.
+    /// Only active sessions, or all that are retained.
     pub scope: Scope,
 }
 
 impl Filter {
-    /// Whether `session` is meant at `now`.
+    /// Whether the filter includes `session` at `now`.
     #[must_use]
     pub fn matches(&self, session: &Session, now: Timestamp) -> bool {
         self.device.as_ref().is_none_or(|device| *device == session.device)
@@ -40,7 +40,7 @@ impl Filter {
     }
 }
 
-/// What a listing is sorted by; ties by id, so that every store lists alike.
+/// The sort order of a listing. Ties are sorted by id, so that every store lists alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SortKey {
     /// Newest activity first.
@@ -53,7 +53,7 @@ pub enum SortKey {
 }
 
 impl SortKey {
-    /// Which of the two is listed first.
+    /// Compares two sessions: the smaller is listed first.
     #[must_use]
     pub fn compare(self, a: &Session, b: &Session) -> Ordering {
         let by_key = match self {

@@ -31,25 +31,25 @@ const fn values() -> [u8; 256] {
 
 /// The bucket of a device: SHA-256(device id), read as a big-endian number, modulo 1024.
 ///
-/// It stands at the front of every session id of the device, so that a store that is spread over machines finds a
-/// session, its device and the device's other sessions in one place, from the id alone.
+/// Every session id of the device begins with it. So a store that is spread over machines finds a session, its device
+/// and the device's other sessions in one place, from the id alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket(u16);
 
 impl Bucket {
-    /// The bucket that `device` falls into.
+    /// Returns the bucket of `device`.
     #[must_use]
     pub fn of(device: &DeviceId) -> Self {
         let digest = Sha256::digest(device.as_str().as_bytes());
         Self(u16::from_be_bytes([digest[30], digest[31]]) % BUCKETS)
     }
 
-    /// Every bucket, in order.
+    /// Returns every bucket, in order.
     pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
         (0..BUCKETS).map(Self)
     }
 
-    /// Its number, below [`BUCKETS`].
+    /// Returns the bucket's number, which is below [`BUCKETS`].
     #[must_use]
     pub const fn index(self) -> u16 {
         self.0
@@ -57,24 +57,24 @@ impl Bucket {
 }
 
 impl fmt::Display for Bucket {
-    /// The two characters that stand at the front of its session ids.
+    /// Returns the two characters at the beginning of the bucket's session ids.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let characters = [ALPHABET[usize::from(self.0 >> 5)], ALPHABET[usize::from(self.0 & 31)]];
         f.pad(std::str::from_utf8(&characters).unwrap_or_default())
     }
 }
 
-/// Why a text is not a session id or the start of one.
+/// The reason why a text is not a session id, or not the beginning of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdError {
-    /// Not 20 characters.
+    /// The text does not have 20 characters.
     #[error("a session id has {LENGTH} characters, this has {0}")]
     Length(usize),
-    /// A prefix of no characters, or of more than an id has.
+    /// The prefix is empty, or longer than an id.
     #[error("the start of a session id has 1 to {LENGTH} characters, this has {0}")]
     PrefixLength(usize),
-    /// A character that is not in the alphabet.
+    /// The text has a character that is not in the alphabet.
     #[error("a session id has no {0:?}; its characters are 0-9 and a-z without i, l, o, u")]
     Character(char),
 }
@@ -85,7 +85,7 @@ pub enum IdError {
 pub struct SessionId(u128);
 
 impl SessionId {
-    /// The id made of a bucket and 90 of these 96 random bits.
+    /// Makes the id of a bucket and 90 of these 96 random bits.
     #[must_use]
     pub const fn new(bucket: Bucket, random: [u8; 12]) -> Self {
         let mut wide = [0; 16];
@@ -98,25 +98,25 @@ impl SessionId {
         Self((bucket.0 as u128) << RANDOM_BITS | random)
     }
 
-    /// The bucket of its device.
+    /// Returns the bucket of the session's device.
     #[must_use]
     pub const fn bucket(self) -> Bucket {
         Bucket((self.0 >> RANDOM_BITS) as u16)
     }
 
-    /// The id as a number of 100 bits, in the order of its text; for stores that pack.
+    /// Returns the id as a number of 100 bits, which sorts like its text.
     #[must_use]
     pub const fn as_u128(self) -> u128 {
         self.0
     }
 
-    /// The id with this number; the reverse of [`SessionId::as_u128`]. `None` beyond 100 bits.
+    /// Returns the id with this number, the reverse of [`SessionId::as_u128`]. `None` beyond 100 bits.
     #[must_use]
     pub const fn from_u128(number: u128) -> Option<Self> {
         if number >> BITS == 0 { Some(Self(number)) } else { None }
     }
 
-    /// The 20 characters.
+    /// Returns the id's 20 characters.
     #[must_use]
     pub const fn to_ascii(self) -> [u8; LENGTH] {
         let mut text = [0; LENGTH];
@@ -130,7 +130,7 @@ impl SessionId {
         text
     }
 
-    /// Reads the 20 characters, which must be exactly as [`SessionId::to_ascii`] writes them.
+    /// Parses an id's 20 characters, which must be exactly as [`SessionId::to_ascii`] writes them.
     ///
     /// # Errors
     /// [`IdError`] with what is wrong.
@@ -178,7 +178,7 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// The first characters of a session id, as a person types them; capitals count as small letters.
+/// The first characters of a session id, as a person types them. Case does not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdPrefix {
     first: u128,
@@ -186,19 +186,19 @@ pub struct IdPrefix {
 }
 
 impl IdPrefix {
-    /// The ids that start so, from the first possible to the last.
+    /// Returns the range of ids with this prefix.
     #[must_use]
     pub const fn range(self) -> RangeInclusive<SessionId> {
         SessionId(self.first)..=SessionId(self.last)
     }
 
-    /// Whether `id` starts so.
+    /// Whether `id` has this prefix.
     #[must_use]
     pub fn matches(self, id: SessionId) -> bool {
         self.range().contains(&id)
     }
 
-    /// The buckets in which such ids can be: one, where the prefix has two characters or more.
+    /// Returns the buckets in which ids with this prefix can be: one, if the prefix has two characters or more.
     pub fn buckets(self) -> impl Iterator<Item = Bucket> {
         let range = self.range();
         (range.start().bucket().0..=range.end().bucket().0).map(Bucket)

@@ -2,7 +2,7 @@
 
 use crate::time::Millis;
 
-/// What an operator may set. `None` means "not set": some defaults depend on other settings.
+/// The settings of a policy, before they are checked. `None` means "not set": some defaults depend on other settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PolicySettings {
     /// `session.token_ttl`: how long a token lives from issue or rotation. Default 24 h.
@@ -12,15 +12,15 @@ pub struct PolicySettings {
     pub rotate_before_expiry: Option<Millis>,
     /// `session.max_sessions_per_device`: the cap. Default 10.
     pub max_sessions_per_device: Option<u64>,
-    /// `session.idle_timeout`: how long a session may be left unused. `None` is off.
+    /// `session.idle_timeout`: how long a session may go unused. `None` is off.
     pub idle_timeout: Option<Millis>,
     /// `session.max_lifetime`: how long rotations can carry a session from its creation. Default 30 d, or the TTL
     /// where that is longer.
     pub max_lifetime: Option<Millis>,
-    /// `session.rotation_overlap`: how long the directly replaced token still verifies. Default 0.
+    /// `session.rotation_overlap`: how long the directly replaced token stays valid. Default 0.
     pub rotation_overlap: Option<Millis>,
-    /// `session.replay_tolerance`: how long after it stopped a replaced token is a straggler and no theft.
-    /// Default 10 s.
+    /// `session.replay_tolerance`: how long after it stopped being valid a replaced token counts as a late request and
+    /// not as stolen. Default 10 s.
     pub replay_tolerance: Option<Millis>,
     /// `session.retention`: how long an ended or expired session stays readable. Default 24 h.
     pub retention: Option<Millis>,
@@ -38,20 +38,20 @@ pub struct PolicyError {
     pub allowed: String,
 }
 
-/// What a session carries from its issue on, so that every process decides alike whatever its own settings.
+/// The terms of a session, fixed when it is issued, so that every process decides alike whatever its own settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Terms {
-    /// How long each of its tokens lives.
+    /// How long each of the session's tokens is valid.
     pub ttl: Millis,
-    /// How long it may be left unused; `None` for as long as it lives.
+    /// How long the session may go unused; `None` for as long as it lives.
     pub idle_timeout: Option<Millis>,
-    /// How long it can live in all.
+    /// How long the session can live in total.
     pub max_lifetime: Millis,
-    /// How long it stays readable after its end.
+    /// How long the session stays readable after its end.
     pub retention: Millis,
 }
 
-/// Checked settings.
+/// The policy: checked settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     token_ttl: Millis,
@@ -71,9 +71,9 @@ const MIN_IDLE: Millis = Millis::seconds(30);
 const MAX_TOLERANCE: Millis = Millis::minutes(5);
 const MAX_RETENTION: Millis = Millis::days(90);
 const MAX_CAP: u64 = 100;
-/// A rotation is due in the last twelfth of a token's life: 2 h of 24.
+/// The default of `rotate_before_expiry` is a twelfth of a token's life: 2 h of 24 h.
 const WINDOW_DIVISOR: u64 = 12;
-/// For each session that a device may have active, so many ended ones stay readable.
+/// How many ended sessions stay readable for each session that a device may have active.
 const RETAINED_PER_ACTIVE: usize = 10;
 
 impl Default for Policy {
@@ -202,13 +202,13 @@ impl Policy {
         self.retention
     }
 
-    /// How many ended and expired sessions of one device stay readable.
+    /// Returns how many ended and expired sessions of one device stay readable.
     #[must_use]
     pub const fn retained_per_device(&self) -> usize {
         self.max_sessions_per_device * RETAINED_PER_ACTIVE
     }
 
-    /// The terms of a session issued now; `ttl` where an operator asks for another than the policy's.
+    /// Returns the terms of a session that is issued now. `ttl` replaces the policy's TTL.
     ///
     /// # Errors
     /// [`PolicyError`] for a TTL below 1 s or above `session.max_lifetime`.
@@ -216,7 +216,7 @@ impl Policy {
         self.terms_up_to(ttl, self.max_lifetime)
     }
 
-    /// The same for a client that enrols itself, which may only ask for less than the policy's TTL.
+    /// Returns the terms of a session that a client enrols itself. `ttl` may only be less than the policy's TTL.
     ///
     /// # Errors
     /// [`PolicyError`] for a TTL below 1 s or above `session.token_ttl`.
@@ -233,7 +233,7 @@ impl Policy {
         })
     }
 
-    /// How long before its expiry a rotation of a session with this TTL is due.
+    /// Returns how long before its expiry a rotation is due, for a session with this TTL.
     #[must_use]
     pub fn rotation_window(&self, ttl: Millis) -> Millis {
         if self.rotate_before_expiry < ttl { self.rotate_before_expiry } else { ttl.divided_by(WINDOW_DIVISOR) }

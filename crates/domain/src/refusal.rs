@@ -1,25 +1,25 @@
-//! Why a session ended and why a token is refused: the stable codes.
+//! The reasons why a session ended and why a token is refused, with their stable codes.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a session was ended, durably, before its expiry.
+/// The reason why a session was ended before its expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EndReason {
-    /// An operator, an owner or a script revoked it.
+    /// An operator, its owner or a script revoked the session.
     Revoked,
-    /// One session too many was issued on its device.
+    /// The session was evicted: a new session on its device exceeded the cap.
     Evicted,
-    /// A replaced token came back: somebody has a copy.
+    /// A replaced token was used again, so it was copied.
     Replayed,
-    /// Its owner logged out.
+    /// The session's owner logged out.
     LoggedOut,
-    /// It was left unused for its idle timeout.
+    /// The session went unused for its idle timeout.
     Idle,
 }
 
 impl EndReason {
-    /// Every reason.
+    /// Every reason, in the order of the variants.
     pub const ALL: [Self; 5] = [Self::Revoked, Self::Evicted, Self::Replayed, Self::LoggedOut, Self::Idle];
 
     /// The stable code.
@@ -34,10 +34,10 @@ impl EndReason {
         }
     }
 
-    /// Whether a session of this reason was ended on purpose: by a person who asked for it, or because its token was
-    /// copied. The other reasons are consequences of a rule about something else, and the rule can be applied again.
+    /// Whether this reason is explicit: a person asked for the end, or the token was copied. The other reasons follow
+    /// from a rule about something else, which can be applied again.
     ///
-    /// A store that could not write an explicit end must go on refusing the session.
+    /// A store that could not write an explicit end must keep refusing the session.
     #[must_use]
     pub const fn is_explicit(self) -> bool {
         match self {
@@ -61,22 +61,22 @@ impl FromStr for EndReason {
     }
 }
 
-/// Why a token is refused: the same codes in the CLI, over HTTP and in logs.
+/// The reason why a token is refused. The codes are the same in the CLI, over HTTP and in logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// Not a token: wrong prefix, length, alphabet or checksum.
+    /// The text is not a token: wrong prefix, length, alphabet or checksum.
     #[error("token malformed")]
     Malformed,
-    /// No session knows this token.
+    /// No session has this token.
     #[error("token unknown")]
     Unknown,
-    /// The session's time is over.
+    /// The session has expired.
     #[error("token expired")]
     Expired,
-    /// A rotation replaced it.
+    /// A rotation replaced the token.
     #[error("token rotated")]
     Rotated,
-    /// The session ended before its time.
+    /// The session was ended before its expiry.
     #[error("token {}", match .0 {
         EndReason::LoggedOut => "logged out",
         other => other.code(),
@@ -85,8 +85,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether the token may have been guessed: it proves no secret of any session. Every other refusal is told only to
-    /// whoever showed a secret that was the session's own, so it is no sign of guessing, however often it is shown.
+    /// Whether the token may have been guessed, because it proves no secret of a session. Every other refusal needs a
+    /// secret that once belonged to the session, so it is no sign of guessing, however often it happens.
     #[must_use]
     pub const fn may_be_guess(self) -> bool {
         match self {
@@ -95,8 +95,8 @@ impl Refusal {
         }
     }
 
-    /// Whether whoever shows the token may forget it: its session is over, or there is none. Not so of a token that was
-    /// rotated, whose session lives on with another, nor of what is no token.
+    /// Whether the client may delete the token, because its session has ended or does not exist. This is not so for a
+    /// token that was rotated, whose session continues with another, nor for a text that is not a token.
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {

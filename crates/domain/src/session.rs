@@ -1,4 +1,4 @@
-//! A session and what it says of a token at a given instant.
+//! A session, and its verdict on a token at a given instant.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -13,69 +13,69 @@ use crate::text::{Actor, DeviceId, Note, Subject};
 use crate::time::{Millis, Remaining, Timestamp};
 use crate::token::{Digest, Token};
 
-/// What proves a session: digests only.
+/// The digests that prove a session's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
-    /// Of the whole current secret.
+    /// The digest of the whole current secret.
     pub current: Digest,
-    /// Of the half that all secrets of the session share.
+    /// The digest of the half that all secrets of the session share.
     pub family: Digest,
-    /// What the last rotation replaced; `None` before the first.
+    /// The token that the last rotation replaced; `None` before the first rotation.
     pub replaced: Option<Replaced>,
 }
 
-/// What the last rotation left behind, decided by the process that rotated.
+/// The token that the last rotation replaced. The process that rotated decided its tolerances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaced {
-    /// Of the directly previous secret, kept where it still verifies for a while.
+    /// The digest of the directly previous secret, kept if it stays valid for a while.
     pub digest: Option<Digest>,
-    /// When the directly previous token stops verifying.
+    /// When the directly previous token stops being valid.
     pub stops_at: Timestamp,
-    /// How long after it stopped a replaced token is a straggler and no theft.
+    /// How long after it stopped being valid a replaced token counts as a late request and not as stolen.
     pub tolerance: Millis,
 }
 
-/// How a session was ended before its time.
+/// The end of a session before its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Why.
+    /// The reason.
     pub reason: EndReason,
-    /// When.
+    /// The time.
     pub at: Timestamp,
-    /// In somebody's words.
+    /// A note in the words of the person who ended it.
     pub note: Option<Note>,
-    /// By whom.
+    /// Who ended it.
     pub actor: Option<Actor>,
 }
 
-/// Everything that a store keeps of a session.
+/// The parts of a session: everything that a store keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionParts {
-    /// Its name.
+    /// The session's id.
     pub id: SessionId,
-    /// The device it counts on.
+    /// The device that the session belongs to.
     pub device: DeviceId,
-    /// Who it belongs to.
+    /// The subject that the session belongs to.
     pub subject: Subject,
-    /// What is known of the client.
+    /// What is known about the client.
     pub client: Arc<ClientInfo>,
-    /// When it was issued.
+    /// When the session was issued.
     pub created_at: Timestamp,
-    /// Its place among the device's sessions with the same creation time.
+    /// The session's position among the device's sessions with the same creation time.
     pub order: u64,
-    /// The latest verified use, at first the creation.
+    /// The latest verified use; at first the creation.
     pub last_activity: Timestamp,
-    /// The first instant at which it no longer holds.
+    /// The first instant at which the session is no longer valid.
     pub expires_at: Timestamp,
-    /// How many tokens it has had; 1 after issue.
+    /// How many tokens the session has had; 1 after issue.
     pub generation: u32,
-    /// When it got its present token, if not at issue.
+    /// When the session got its current token, if not at issue.
     pub rotated_at: Option<Timestamp>,
-    /// What was fixed at issue.
+    /// The terms that were fixed at issue.
     pub terms: Terms,
-    /// What proves it.
+    /// The digests that prove its token.
     pub credential: Credential,
-    /// How it ended, if it did.
+    /// The session's end, if it was ended.
     pub end: Option<End>,
 }
 
@@ -83,26 +83,26 @@ pub struct SessionParts {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Session(SessionParts);
 
-/// Parts that no session can have: the record was damaged or made up.
+/// Parts that no session can have: the record is damaged or forged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("session {id}: {message}")]
 pub struct SessionError {
-    /// Which session.
+    /// The session.
     pub id: SessionId,
-    /// What does not fit.
+    /// What is wrong.
     pub message: &'static str,
 }
 
-/// What a session is at an instant.
+/// The state of a session at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
-    /// It holds.
+    /// The session is active.
     Active,
-    /// Its time is over.
+    /// The session has expired.
     Expired,
-    /// It was left unused too long; nobody has recorded that yet.
+    /// The session was not used for too long. This is not recorded yet.
     Idle,
-    /// It was ended, durably.
+    /// The session was ended, durably.
     Ended(EndReason),
 }
 
@@ -125,27 +125,27 @@ impl fmt::Display for State {
     }
 }
 
-/// Which token was shown, of those that hold.
+/// Which of the session's valid tokens was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenMatch {
-    /// The current one.
+    /// The current token.
     Current,
-    /// The directly previous one, within its overlap. It verifies; it never rotates.
+    /// The directly previous token, within its overlap. It is valid, but cannot be rotated.
     Overlap,
 }
 
-/// What a session says of a token.
+/// A session's verdict on a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It holds.
+    /// The session is active.
     Valid(TokenMatch),
-    /// It does not.
+    /// The token is refused.
     Refused(Refusal),
     /// The session must be ended, durably, for this reason; only then is the token refused with it.
     EndRequired(EndReason),
 }
 
-/// Whether what expires at `expires_at` has expired at `now`: from that instant on, with no grace.
+/// Whether something that expires at `expires_at` has expired at `now`. It has from that instant on, without grace.
 #[must_use]
 pub fn is_expired(expires_at: Timestamp, now: Timestamp) -> bool {
     now >= expires_at
@@ -166,9 +166,9 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Takes parts from a store or an import.
+    /// Makes a session from parts of a store or an import.
     ///
-    /// That the id lies in the device's bucket costs a hash and is checked apart: [`Session::is_in_its_bucket`].
+    /// It does not check that the id is in the device's bucket, which costs a hash: see [`Session::is_in_its_bucket`].
     ///
     /// # Errors
     /// [`SessionError`] for parts that contradict each other.
@@ -188,13 +188,13 @@ impl Session {
         Err(SessionError { id: parts.id, message })
     }
 
-    /// The parts, for a decision that changes some.
+    /// Returns the parts, for a decision that changes some of them.
     #[must_use]
     pub fn into_parts(self) -> SessionParts {
         self.0
     }
 
-    /// For the decisions of this crate, which keep the parts in agreement.
+    /// Makes a session of parts that a decision of this crate has kept consistent.
     pub(crate) const fn new_unchecked(parts: SessionParts) -> Self {
         Self(parts)
     }
@@ -205,13 +205,14 @@ impl Session {
         self.id.bucket() == Bucket::of(&self.device)
     }
 
-    /// When it counts as idle if it is not used before; `None` where it has no idle timeout.
+    /// Returns when the session becomes idle if it is not used before. `None` if it has no idle timeout.
     #[must_use]
     pub fn idle_at(&self) -> Option<Timestamp> {
         self.terms.idle_timeout.map(|timeout| self.last_activity.plus(timeout))
     }
 
-    /// What it is at `now`. Ended is ended whatever the time; expired is `now >= expires_at`, with no grace.
+    /// Returns the session's state at `now`. A session that was ended stays ended at any time; it is expired if `now >=
+    /// expires_at`, without grace.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> State {
         if let Some(end) = &self.end {
@@ -225,9 +226,9 @@ impl Session {
         }
     }
 
-    /// What it says of `token` at `now`; the time must have been read after the record was.
+    /// Returns the session's verdict on `token` at `now`. The time must have been read after the record.
     ///
-    /// Constant-time comparison of digests; one hash where the token is current, two otherwise.
+    /// Digests are compared in constant time. It takes one hash if the token is current, and two otherwise.
     #[must_use]
     pub fn verdict(&self, token: &Token, now: Timestamp) -> Verdict {
         let Some(shown) = self.recognise(token) else {
@@ -239,7 +240,7 @@ impl Session {
             State::Idle => Verdict::EndRequired(EndReason::Idle),
             State::Active => match shown {
                 RecognizedToken::Current => Verdict::Valid(TokenMatch::Current),
-                // One without an overlap was refused from its rotation on, also by a clock that lags behind it.
+                // A token without an overlap is refused from its rotation on, even by a clock that is behind.
                 RecognizedToken::Replaced { overlaps: true, stopped_at, .. } if now < stopped_at => {
                     Verdict::Valid(TokenMatch::Overlap)
                 }
@@ -251,7 +252,7 @@ impl Session {
         }
     }
 
-    /// Which of the session's tokens this is; `None` for a secret that never was one.
+    /// Returns which of the session's tokens this is. `None` for a secret that never belonged to the session.
     fn recognise(&self, token: &Token) -> Option<RecognizedToken> {
         if token.session() != self.id {
             return None;
@@ -264,7 +265,7 @@ impl Session {
         if token.secret().family().digest() != self.credential.family {
             return None;
         }
-        // A token older than the directly previous one stopped no later than the last rotation.
+        // A token older than the directly previous one stopped being valid no later than the last rotation.
         let overlaps = replaced.digest == Some(digest);
         let stopped_at = if overlaps { replaced.stops_at } else { self.rotated_at? };
         Some(RecognizedToken::Replaced { overlaps, stopped_at, tolerance: replaced.tolerance })
@@ -280,26 +281,26 @@ impl Session {
             && self.expiry_from(now) > self.expires_at
     }
 
-    /// The expiry of a token issued at `now`: its TTL from then, never past the maximum lifetime. A clock that lags
-    /// behind the one that the session was issued by does not put it before the creation.
+    /// Returns the expiry of a token that is issued at `now`: after its TTL, but never past the maximum lifetime. If
+    /// the clock is behind the one that issued the session, the expiry is still not before the creation.
     #[must_use]
     pub(crate) fn expiry_from(&self, now: Timestamp) -> Timestamp {
         now.max(self.created_at).plus(self.terms.ttl).min(self.created_at.plus(self.terms.max_lifetime))
     }
 
-    /// The time it has left, in words.
+    /// Returns the time that the session has left, in words.
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Remaining {
         Remaining::until(self.expires_at, now)
     }
 
-    /// When it was or will be over, as far as is recorded: its end, or its expiry.
+    /// Returns when the session ends, as far as is recorded: its end, or its expiry.
     #[must_use]
     pub fn ended_at(&self) -> Timestamp {
         self.end.as_ref().map_or(self.expires_at, |end| end.at)
     }
 
-    /// Since when it is over at `now`; `None` while it is active.
+    /// Returns since when the session has been inactive at `now`. `None` while it is active.
     #[must_use]
     pub fn inactive_since(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state(now) {
@@ -309,22 +310,22 @@ impl Session {
         }
     }
 
-    /// The first instant at which nobody needs the record any more: retention after it was over.
+    /// Returns the first instant at which the record is no longer needed: the retention after its end.
     #[must_use]
     pub fn retained_until(&self) -> Timestamp {
         self.ended_at().plus(self.terms.retention)
     }
 
-    /// Whether the record is still to be shown. Stores may keep it longer; use cases do not show it.
+    /// Whether the record is retained at `now`. Stores may keep it longer, but use cases do not show it.
     #[must_use]
     pub fn is_retained(&self, now: Timestamp) -> bool {
         now < self.retained_until()
     }
 
-    /// Whether a connection that was admitted with this session may stay open at `now`.
+    /// Checks that a connection which was admitted with this session may stay open at `now`.
     ///
     /// # Errors
-    /// [`Refusal`] with the reason where the session is not active any more.
+    /// [`Refusal`] with the reason if the session is no longer active.
     pub fn check_active(&self, now: Timestamp) -> Result<(), Refusal> {
         match self.state(now) {
             State::Active => Ok(()),
@@ -334,20 +335,20 @@ impl Session {
         }
     }
 
-    /// The first instant at which the session is not active any more, if it is neither used nor rotated before: its
-    /// expiry, or the end of its idle timeout.
+    /// Returns the first instant at which the session is no longer active, if it is neither used nor rotated before:
+    /// its expiry, or the end of its idle timeout.
     #[must_use]
     pub fn active_until(&self) -> Timestamp {
         self.idle_at().map_or(self.expires_at, |idle_at| idle_at.min(self.expires_at))
     }
 
-    /// Whether it matters to anybody's access when it was last used.
+    /// Whether access depends on when the session was last used.
     #[must_use]
     pub const fn depends_on_activity(&self) -> bool {
         self.0.terms.idle_timeout.is_some()
     }
 
-    /// The session after verified use at `at`: activity only ever moves forward, and an ended session has none.
+    /// Returns the session after verified use at `at`. Activity only moves forward, and an ended session has none.
     #[must_use]
     pub fn touched(mut self, at: Timestamp) -> Self {
         if self.end.is_none() {
@@ -356,7 +357,7 @@ impl Session {
         self
     }
 
-    /// The session ended. An ended one stays as it is.
+    /// Returns the session after this end. A session that was ended before stays as it is.
     #[must_use]
     pub(crate) fn ended(mut self, end: End) -> Self {
         if self.end.is_none() {
@@ -365,7 +366,7 @@ impl Session {
         self
     }
 
-    /// The order in which sessions of one device were issued.
+    /// Returns the sort key of the order in which a device's sessions were issued.
     #[must_use]
     pub(crate) fn cmp_issue_order(&self, other: &Self) -> Ordering {
         (self.created_at, self.order, self.id).cmp(&(other.created_at, other.order, other.id))

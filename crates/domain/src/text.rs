@@ -4,47 +4,47 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a text was refused; names the field that it was meant for.
+/// The reason why a text was refused. It names the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("{field} is empty; it takes 1 to {max} characters")]
     Empty {
         /// The field's name.
         field: &'static str,
-        /// The most characters it takes.
+        /// The most characters that the field takes.
         max: usize,
     },
-    /// More characters than the field takes.
+    /// The text has more characters than the field takes.
     #[error("{field} has {got} characters; it takes at most {max}")]
     TooLong {
         /// The field's name.
         field: &'static str,
         /// How many characters there were.
         got: usize,
-        /// The most characters it takes.
+        /// The most characters that the field takes.
         max: usize,
     },
-    /// A control character, which could forge a line of a log or drive a terminal.
+    /// The text has a control character, which could forge a line of a log or control a terminal.
     #[error("{field} has a control character at position {position}; remove it")]
     Control {
         /// The field's name.
         field: &'static str,
-        /// Its place, counted in characters from 1.
+        /// The character's position, counted from 1.
         position: usize,
     },
-    /// A character that nobody sees, so that two names can look alike: zero-width, directional, blank.
+    /// The text has an invisible character (zero-width, directional, blank), so that two names could look alike.
     #[error("{field} has an invisible character (U+{character:04X}) at position {position}; remove it")]
     Invisible {
         /// The field's name.
         field: &'static str,
-        /// Its place, counted in characters from 1.
+        /// The character's position, counted from 1.
         position: usize,
-        /// Its code point.
+        /// The character's code point.
         character: u32,
     },
-    /// A space at one of its ends, which nobody sees either.
+    /// The text has a space at one of its ends, which is invisible too.
     #[error("{field} {place} with a space; remove it")]
     EdgeSpace {
         /// The field's name.
@@ -59,7 +59,7 @@ pub(crate) const ID_MAX: usize = 128;
 /// The longest other text, in characters.
 pub(crate) const TEXT_MAX: usize = 256;
 
-/// Unicode's line and paragraph separators and direction overrides do in a terminal what control characters do.
+/// Unicode's line and paragraph separators and direction overrides affect a terminal like control characters.
 fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -90,12 +90,12 @@ const fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The bounds that a record's text keeps, whichever release wrote it.
+/// The bounds of a text in a record, whichever release wrote it.
 pub(crate) fn check_recorded(field: &'static str, text: &str, max: usize) -> Result<(), TextError> {
     if text.is_empty() {
         return Err(TextError::Empty { field, max });
     }
-    // A text of n characters has at least n bytes: most are told by their length alone.
+    // A text of n characters has at least n bytes, so most texts are decided by their length alone.
     let got = if text.len() <= max { text.len() } else { text.chars().count() };
     if got > max {
         return Err(TextError::TooLong { field, got, max });
@@ -106,7 +106,7 @@ pub(crate) fn check_recorded(field: &'static str, text: &str, max: usize) -> Res
     }
 }
 
-/// The same for a new name: nor may there be anything in it that nobody sees.
+/// The bounds of a new name, which must not have invisible characters either.
 pub(crate) fn check_name(field: &'static str, text: &str, max: usize) -> Result<(), TextError> {
     check_recorded(field, text, max)?;
     for (place, edge) in [("begins", text.chars().next()), ("ends", text.chars().next_back())] {
@@ -120,8 +120,8 @@ pub(crate) fn check_name(field: &'static str, text: &str, max: usize) -> Result<
     }
 }
 
-/// A text for people: what would not be seen, or would drive a terminal, is written as `\u{200b}`. Records of earlier
-/// releases have such texts, and nothing of them reaches a screen or a log unseen.
+/// Returns a text for people: invisible characters and those that control a terminal are written as `\u{200b}`. Records
+/// of earlier releases may have such texts.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     let inner = text.trim();
@@ -138,10 +138,10 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// What is left of a text that a client says of itself, once everything is gone that nobody sees.
+/// Returns a text that a client says about itself, without invisible characters.
 #[must_use]
 pub fn cleaned(text: &str) -> Cow<'_, str> {
-    // None of them is in ASCII, which most texts are.
+    // None of them is ASCII, and most texts are.
     if !text.is_ascii() && text.chars().any(is_invisible) {
         return Cow::Owned(text.replace(is_invisible, "").trim().to_owned());
     }
@@ -155,16 +155,16 @@ macro_rules! bounded_text {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks the bounds and takes the text.
+            /// Makes a text within the bounds.
             ///
             /// # Errors
-            /// [`TextError`] for an empty or too long text, one with a control character, and in a name also one with
-            /// what nobody sees: invisible characters, a space at an end.
+            /// [`TextError`] for a text that is empty, too long, or has a control character, and for a name also if it
+            /// has an invisible character or a space at an end.
             pub fn new(text: &str) -> Result<Self, TextError> {
                 Self::from_shared(Arc::from(text))
             }
 
-            /// The same for a text that is shared already, so that nothing is copied.
+            /// Makes a text of shared memory, without a copy.
             ///
             /// # Errors
             /// As [`Self::new`].
@@ -173,13 +173,13 @@ macro_rules! bounded_text {
                 Ok(Self(text))
             }
 
-            /// The text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The shared text, for stores that intern.
+            /// Returns the shared text, for stores that share equal texts.
             #[must_use]
             pub fn shared(&self) -> &Arc<str> {
                 &self.0
@@ -187,7 +187,7 @@ macro_rules! bounded_text {
         }
 
         impl fmt::Display for $name {
-            /// For people, as [`visible`] has it; the text itself is [`Self::as_str`].
+            /// Writes the text for people, like [`visible`]. The text itself is [`Self::as_str`].
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(&visible(&self.0))
             }
@@ -229,8 +229,8 @@ bounded_text!(
 macro_rules! recorded_name {
     ($name:ident, $field:literal) => {
         impl $name {
-            /// Takes a name that is recorded already, for stores, imports and look-ups: earlier releases took names
-            /// with invisible characters and spaces at their ends.
+            /// Makes a name that was recorded before, for stores, imports and look-ups: earlier releases accepted
+            /// invisible characters and spaces at the ends.
             ///
             /// # Errors
             /// [`TextError`] for an empty or too long text, or one with a control character.

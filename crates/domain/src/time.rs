@@ -1,4 +1,4 @@
-//! Instants and spans in whole milliseconds, and the words for them.
+//! Instants and spans of time in whole milliseconds, and their texts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,31 +13,31 @@ impl Timestamp {
     /// Later than every instant a session can have: the end of the year 9999, the last that RFC 3339 can write.
     pub const MAX: Self = Self(253_402_300_799_999);
 
-    /// The instant `millis` milliseconds after the epoch, at most [`Timestamp::MAX`].
+    /// Makes the instant `millis` milliseconds after the epoch, at most [`Timestamp::MAX`].
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         if millis > Self::MAX.0 { Self::MAX } else { Self(millis) }
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// `self + span`, stopping at [`Timestamp::MAX`].
+    /// Returns `self + span`, at most [`Timestamp::MAX`].
     #[must_use]
     pub const fn plus(self, span: Millis) -> Self {
         Self::from_millis(self.0.saturating_add(span.0))
     }
 
-    /// `self - span`, stopping at the epoch.
+    /// Returns `self - span`, at least the epoch.
     #[must_use]
     pub const fn minus(self, span: Millis) -> Self {
         Self(self.0.saturating_sub(span.0))
     }
 
-    /// The span from `earlier` to `self`; zero when `earlier` is the later one.
+    /// Returns the span from `earlier` to `self`, or zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))
@@ -85,13 +85,13 @@ impl Millis {
         Self::hours(n.saturating_mul(24))
     }
 
-    /// The number of milliseconds.
+    /// Returns the number of milliseconds.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// A `divisor`-th of the span, rounded down.
+    /// Returns the span divided by `divisor`, rounded down.
     #[must_use]
     pub const fn divided_by(self, divisor: u64) -> Self {
         Self(self.0 / divisor)
@@ -110,14 +110,14 @@ impl From<Millis> for std::time::Duration {
     }
 }
 
-/// Why a text is not a span of time.
+/// The reason why a text is not a span of time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DurationError {
-    /// No number and unit were found.
+    /// The text has no number with a unit.
     #[error("{0:?} is not a duration; write for example 36s, 90m, 24h or 1h 30m")]
     Malformed(String),
-    /// More milliseconds than can be counted.
+    /// The span has more milliseconds than can be counted.
     #[error("{0:?} is longer than can be counted; the longest setting is 3650d")]
     TooLong(String),
 }
@@ -154,7 +154,7 @@ impl FromStr for Millis {
     }
 }
 
-/// At most 40 characters of a text, so that an error line stays a line.
+/// Returns at most 40 characters of a text, so that an error fits a line.
 fn clip(text: &str) -> String {
     text.chars().take(40).collect()
 }
@@ -166,7 +166,7 @@ impl fmt::Display for Millis {
         }
         let mut rest = self.0;
         let mut first = true;
-        // Days are written only where they come out even, so that the default reads 24h, as it does in every text.
+        // Days are written only from two whole days on, so that the default reads 24h, as in the documentation.
         let largest = if rest.is_multiple_of(UNITS[4].1) && rest > UNITS[4].1 { 5 } else { 4 };
         for (name, factor) in UNITS[..largest].iter().rev() {
             let count = rest / factor;
@@ -188,7 +188,7 @@ impl fmt::Display for Millis {
 pub struct Remaining(Millis);
 
 impl Remaining {
-    /// What is left until `expires_at`, seen at `now`.
+    /// Returns what is left until `expires_at` at `now`.
     #[must_use]
     pub fn until(expires_at: Timestamp, now: Timestamp) -> Self {
         Self(expires_at.since(now))

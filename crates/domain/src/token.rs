@@ -1,4 +1,4 @@
-//! Tokens: made, written, read, and reduced to the digests that a store may keep.
+//! Tokens, their texts, and the digests of them that a store may keep.
 //!
 //! ```text
 //! tnr_ k3f90000000000000000 _ <43 base62: the 256-bit secret> <6 base62: CRC-32 of all before it>
@@ -22,17 +22,17 @@ const SECRET_AT: usize = 25;
 const SUM_AT: usize = SECRET_AT + base62::WIDE;
 const LENGTH: usize = SUM_AT + base62::NARROW;
 
-/// Why a text is no token. Never repeats any of it.
+/// The reason why a text is not a token. The message contains nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// It does not start with `tnr_`.
+    /// The text does not start with `tnr_`.
     #[error("a token starts with tnr_")]
     Prefix,
-    /// It is too short or too long.
+    /// The text is too short or too long.
     #[error("a token has {LENGTH} characters, this has {0}")]
     Length(usize),
-    /// Characters that no token has in that place, or a number that no token carries.
+    /// The text has characters that a token cannot have in that place, or a number that is out of range.
     #[error("the token has characters that no token has in that place")]
     Characters,
     /// The checksum differs: a character was mistyped or lost.
@@ -64,12 +64,12 @@ impl RotationSecret {
     }
 }
 
-/// The 256 secret bits of a token. Does not print, and is wiped when dropped.
+/// The 256 secret bits of a token. They do not print, and are wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// The secret made of a family and a rotation_secret half.
+    /// Makes the secret of its two halves.
     #[must_use]
     pub fn new(family: &Family, rotation_secret: &RotationSecret) -> Self {
         let mut bytes = [0; 32];
@@ -78,7 +78,7 @@ impl Secret {
         Self(bytes)
     }
 
-    /// The half that all tokens of one session share.
+    /// Returns the half that all tokens of one session share.
     #[must_use]
     pub fn family(&self) -> Family {
         let mut half = [0; 16];
@@ -86,7 +86,7 @@ impl Secret {
         Family(half)
     }
 
-    /// SHA-256 of the whole secret.
+    /// Returns the SHA-256 digest of the whole secret.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest(Sha256::digest(self.0).into())
@@ -94,7 +94,7 @@ impl Secret {
 }
 
 impl Family {
-    /// SHA-256 of the family half.
+    /// Returns the SHA-256 digest of the family half.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest(Sha256::digest(self.0).into())
@@ -112,19 +112,19 @@ macro_rules! redacted {
 }
 redacted!(Family, RotationSecret, Secret, Digest, TokenText);
 
-/// A SHA-256 digest of a secret: all of it that a store keeps. Compared in constant time; does not print, since a
-/// listing has no use for it.
+/// A SHA-256 digest of a secret, which is all that a store keeps of it. It is compared in constant time and does not
+/// print.
 #[derive(Clone, Copy)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest with these bytes, as a store kept them.
+    /// Makes the digest with these bytes of a store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for a store.
+    /// Returns the bytes, for a store.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -139,21 +139,21 @@ impl PartialEq for Digest {
 
 impl Eq for Digest {}
 
-/// A token as a client presents it: which session it claims, and the secret that must prove it.
+/// A token as a client presents it: the session that it names, and the secret that must prove it.
 #[derive(Clone, Debug)]
 pub struct Token {
     session: SessionId,
     secret: Secret,
 }
 
-/// A token written out, for the one moment in which its owner gets it. Wiped when dropped; in one place, so that handing it
-/// on leaves no copy behind.
+/// The text of a token, for the moment in which its owner gets it. It is wiped when dropped, and stays in one place in
+/// memory, so that moving it leaves no copy behind.
 pub struct TokenText(Box<Zeroizing<[u8; LENGTH]>>);
 
 impl ZeroizeOnDrop for TokenText {}
 
 impl TokenText {
-    /// The text itself. Whoever calls this answers for where it goes.
+    /// Returns the text. The caller is responsible for where it goes.
     #[must_use]
     pub fn expose(&self) -> &str {
         // Only ASCII is ever written into it.
@@ -161,32 +161,32 @@ impl TokenText {
     }
 }
 
-/// What can be said of a text offline, without its secret.
+/// What can be found out about a token's text offline, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenInspection {
-    /// Whether it starts with `tnr_`.
+    /// Whether the text starts with `tnr_`.
     pub prefix_ok: bool,
-    /// The session that it names, where one can be read.
+    /// The session that the token names, if it can be read.
     pub session: Option<SessionId>,
     /// Whether the checksum agrees with the rest.
     pub checksum_ok: bool,
-    /// Why it is no token, if it is none.
+    /// The reason why the text is not a token, if it is not.
     pub problem: Option<TokenError>,
 }
 
 impl Token {
-    /// What each token starts with.
+    /// The prefix of every token.
     pub const PREFIX: &str = "tnr_";
-    /// How many characters a token has.
+    /// The number of characters of a token.
     pub const LENGTH: usize = LENGTH;
 
-    /// The token of a session with this secret.
+    /// Makes the token of a session with this secret.
     #[must_use]
     pub const fn new(session: SessionId, secret: Secret) -> Self {
         Self { session, secret }
     }
 
-    /// Reads a token; surrounding white space is not part of it and must be gone.
+    /// Parses a token. White space around it is not allowed.
     ///
     /// # Errors
     /// [`TokenError`] with what is wrong, without any of the text.
@@ -209,7 +209,7 @@ impl Token {
         Ok(Self { session, secret: Secret(secret.ok_or(TokenError::Characters)?) })
     }
 
-    /// What can be told of `text` without a store and without its secret.
+    /// Returns what can be found out about `text` without a store and without its secret.
     #[must_use]
     pub fn inspect(text: &str) -> TokenInspection {
         let bytes = text.as_bytes();
@@ -227,25 +227,25 @@ impl Token {
         }
     }
 
-    /// The session that the token claims.
+    /// Returns the session that the token names.
     #[must_use]
     pub const fn session(&self) -> SessionId {
         self.session
     }
 
-    /// Its secret.
+    /// Returns the token's secret.
     #[must_use]
     pub const fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// The token that a rotation with this rotation_secret half puts in its place.
+    /// Returns the token that replaces this one in a rotation with this new half.
     #[must_use]
     pub fn successor(&self, rotation_secret: &RotationSecret) -> Self {
         Self { session: self.session, secret: Secret::new(&self.secret.family(), rotation_secret) }
     }
 
-    /// Writes the token out.
+    /// Returns the token's text.
     #[must_use]
     pub fn to_text(&self) -> TokenText {
         let mut text = Box::new(Zeroizing::new([0; LENGTH]));

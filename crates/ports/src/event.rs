@@ -1,4 +1,4 @@
-//! News of changes, for caches, watchers and live connections.
+//! Events of changes, for caches, watchers and open connections.
 
 use std::pin::Pin;
 
@@ -8,22 +8,22 @@ use tenure_domain::{Change, EndReason, SessionId, Timestamp};
 /// What happened to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChangeKind {
-    /// It was issued.
+    /// The session was issued.
     Issued,
-    /// It got a new token.
+    /// The session got a new token.
     Rotated,
-    /// It ended.
+    /// The session ended.
     Ended(EndReason),
-    /// More is known of its client.
+    /// More is known about the session's client.
     ClientUpdated,
-    /// It came from another store.
+    /// The session came from another store.
     Imported,
-    /// Its record was removed.
+    /// The session's record was removed.
     Purged,
 }
 
 impl ChangeKind {
-    /// What `change` does to its session.
+    /// Returns the kind of `change`.
     #[must_use]
     pub fn of(change: &Change) -> Self {
         match (change, &change.session().end) {
@@ -50,22 +50,23 @@ impl ChangeKind {
     }
 }
 
-/// One piece of news.
+/// An event of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// A session changed, by whatever process.
+    /// A session was changed by any process.
     Changed {
-        /// Which one.
+        /// The session.
         session: SessionId,
-        /// How.
+        /// The kind of change.
         kind: ChangeKind,
-        /// When, on the store's clock.
+        /// The time of the change, on the store's clock.
         at: Timestamp,
     },
-    /// Changes may have been missed (the connection broke, or the reader was slow): look at everything again.
+    /// Events may have been missed, because the connection broke or the reader was slow. Read everything again.
     Lagged,
 }
 
-/// The news since a subscription, in the store's order. A hint and no guarantee: it can be late and say
-/// [`StoreEvent::Lagged`], so whoever must know re-verifies. Activity is no news. Ends only with the repository.
+/// The events since a subscription, in the store's order. They are a hint and not a guarantee: they can be late or
+/// missing ([`StoreEvent::Lagged`]), so check the session itself where it matters. Activity causes no event. The stream
+/// ends only with the repository.
 pub type EventStream = Pin<Box<dyn Stream<Item = StoreEvent> + Send>>;

@@ -49,7 +49,7 @@ pub use repository::{
 pub use system::{SystemClock, SystemRandom};
 use tenure_domain::Timestamp;
 
-/// The traits of the repository, for whoever only calls their methods.
+/// The traits of the repository, imported without their names, for code that only calls their methods.
 pub mod prelude {
     pub use crate::{
         Backend as _, SessionCache as _, SessionCommits as _, SessionQueries as _, SessionRepository as _,
@@ -57,29 +57,30 @@ pub mod prelude {
     };
 }
 
-/// The time of day, as the store counts it.
+/// The time of day of a store.
 ///
-/// A use case reads it once, after the record it decides on has arrived, so that no slow read stretches a life.
-/// All processes on one store should agree: the JSON store never runs behind what it has recorded, and a fleet on
-/// Redis follows the server's clock.
+/// A use case reads it once, after the record has arrived, so that a slow read cannot extend a session. All processes
+/// on one store should agree: the JSON store's time is never behind what it has recorded, and processes on Redis follow
+/// the server's clock.
 #[cfg_attr(feature = "mock", mockall::automock)]
 pub trait Clock: Send + Sync {
-    /// Now. Never blocks and never fails: a store whose time cannot be trusted refuses its own calls instead.
+    /// Returns the time now. It never blocks and never fails: a store whose time cannot be trusted refuses its own
+    /// calls instead.
     fn now(&self) -> Timestamp;
 
-    /// What this machine's clock says, where the store's time is carried on apart from it: for whoever compares times
-    /// of the store with another clock. No rule goes by it.
+    /// Returns the time of this machine's clock, which can differ from the store's time. It is for comparing the
+    /// store's times with another clock; no rule depends on it.
     fn wall(&self) -> Timestamp {
         self.now()
     }
 }
 
-/// The operating system's source of randomness.
+/// A source of random bytes: the operating system's.
 #[cfg_attr(feature = "mock", mockall::automock)]
 pub trait RandomSource: Send + Sync {
     /// Fills `buffer` with bytes that nobody can predict.
     ///
     /// # Errors
-    /// [`RandomSourceError`] where the source fails; no session may then be issued or rotated.
+    /// [`RandomSourceError`] if the source fails. No session may then be issued or rotated.
     fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError>;
 }

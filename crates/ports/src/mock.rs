@@ -11,7 +11,7 @@ use crate::{
 };
 
 mockall::mock! {
-    /// A repository whose every answer is set by the test.
+    /// A repository whose answers are set by the test.
     pub SessionRepository {}
 
     #[async_trait]

@@ -1,4 +1,4 @@
-//! The session repository: one port in four parts, each as large as one kind of caller needs.
+//! The session repository: one port in four parts, one for each kind of caller.
 
 use async_trait::async_trait;
 use tenure_domain::{
@@ -143,7 +143,7 @@ pub trait SessionQueries: Send + Sync {
     /// before may still be told, and those of two devices in either order.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be listened to.
+    /// [`StoreError`] if the store cannot be subscribed to.
     async fn subscribe(&self) -> Result<EventStream, StoreError>;
 }
 

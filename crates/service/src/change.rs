@@ -1,4 +1,4 @@
-//! What changes answer once they are made.
+//! The results of changes.
 
 use tenure_domain::{Session, SessionId, Token};
 
@@ -7,11 +7,11 @@ use tenure_domain::{Session, SessionId, Token};
 pub struct Issued {
     /// The session.
     pub session: Session,
-    /// Its token: the only time that it is told.
+    /// The session's token. It is returned only here.
     pub token: Token,
-    /// The sessions of its own subject that it displaced, oldest first.
+    /// The evicted sessions of the same subject, oldest first.
     pub evicted: Vec<SessionId>,
-    /// The sessions of other subjects that it ended by taking the device over.
+    /// The sessions of other subjects that were ended by taking the device over.
     pub revoked: Vec<Session>,
 }
 
@@ -20,17 +20,17 @@ pub struct Issued {
 pub struct Rotated {
     /// The session with its new expiry.
     pub session: Session,
-    /// Its new token: the only time that it is told.
+    /// The session's new token. It is returned only here.
     pub token: Token,
 }
 
-/// What a revocation came to.
+/// The result of a revocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revoked {
-    /// Ended by it, durably.
+    /// The sessions that the revocation ended, durably.
     pub ended: Vec<Session>,
-    /// Over already.
+    /// The sessions that had already ended.
     pub already_ended: Vec<Session>,
-    /// Unknown.
+    /// The ids that no session has.
     pub unknown: Vec<SessionId>,
 }

@@ -1,4 +1,4 @@
-//! What a use case can answer instead of doing its work, one enum per operation.
+//! The errors of the use cases, one enum per operation.
 
 use std::error::Error;
 use std::fmt;
@@ -69,13 +69,13 @@ impl From<StoreError> for WriteError {
     }
 }
 
-/// A change that was not acknowledged, with what it would have answered, where it may have been made all the same
-/// ([`WriteError::OutcomeUnknown`], [`WriteError::NotDurable`]).
+/// A change that was not acknowledged. If it may have been made all the same ([`WriteError::OutcomeUnknown`],
+/// [`WriteError::NotDurable`]), it comes with the result.
 #[derive(Debug)]
 pub struct Unacknowledged<T> {
-    /// Why there is no acknowledgement.
+    /// The reason.
     pub error: WriteError,
-    /// The answer, if the change was made. A new token stands in it.
+    /// The result, if the change was made. It may contain a new token.
     pub intended: Option<Box<T>>,
 }
 
@@ -103,32 +103,32 @@ impl<T> From<WriteError> for Unacknowledged<T> {
     }
 }
 
-/// Why no session was issued.
+/// The reason why no session was issued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueError {
     /// The TTL that was asked for is out of range.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The device is another subject's. Its words name nobody.
+    /// The device belongs to another subject. The message names no subject.
     #[error(transparent)]
     Refused(#[from] IssueRefusal),
-    /// No randomness was to be had.
+    /// The random source failed.
     #[error(transparent)]
     Random(#[from] RandomSourceError),
-    /// It was not acknowledged.
+    /// The change was not acknowledged.
     #[error(transparent)]
     Write(Unacknowledged<crate::change::Issued>),
 }
 
-/// Why a token does not hold, or cannot be judged.
+/// The reason why a token is refused or cannot be verified.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// It does not hold.
+    /// The token is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It cannot be judged, or an end that must be durable before it is told is not.
+    /// The token cannot be verified, or the end of its session is not durable yet.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
@@ -139,37 +139,37 @@ impl From<StoreError> for VerifyError {
     }
 }
 
-/// Why a token was not rotated.
+/// The reason why a token was not rotated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RotateError {
-    /// The token does not hold, or is not the current one.
+    /// The token is refused, or is not the current one.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// No randomness was to be had.
+    /// The random source failed.
     #[error(transparent)]
     Random(#[from] RandomSourceError),
-    /// It was not acknowledged.
+    /// The change was not acknowledged.
     #[error(transparent)]
     Write(Unacknowledged<crate::change::Rotated>),
 }
 
-/// Why a name stands for no one session.
+/// The reason why a prefix does not identify one session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
-    /// None starts so.
+    /// No session id starts with it.
     #[error("no such session: {0}")]
     NoSuchSession(String),
-    /// Several start so.
+    /// Several session ids start with it.
     #[error("{start} is the start of several session ids ({}); give more of it", list(.ids))]
     Ambiguous {
-        /// What was given.
+        /// The prefix.
         start: String,
-        /// Some of them.
+        /// Some of the ids.
         ids: Vec<SessionId>,
     },
-    /// It is not the start of an id at all.
+    /// The text cannot be the beginning of an id.
     #[error(transparent)]
     Malformed(#[from] tenure_domain::IdError),
     /// The store failed.

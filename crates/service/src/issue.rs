@@ -16,17 +16,17 @@ use crate::retry::{DeviceRef, Outcome};
 /// A request for a session.
 #[derive(Clone, Debug)]
 pub struct IssueRequest {
-    /// The device it counts on.
+    /// The device that the session belongs to.
     pub device: DeviceId,
-    /// Who it belongs to.
+    /// The subject that the session belongs to.
     pub subject: Subject,
-    /// What is known of the client.
+    /// What is known about the client.
     pub client: ClientInfo,
-    /// Another TTL than the policy's.
+    /// The session's TTL, if it is not the policy's.
     pub ttl: Option<Millis>,
 }
 
-/// An issue that is prepared: its token can be put in a safe place before the session exists.
+/// A prepared issue. Its token can be stored before the session exists.
 #[derive(Clone, Debug)]
 pub struct PreparedIssue {
     device: DeviceId,
@@ -35,26 +35,27 @@ pub struct PreparedIssue {
 }
 
 impl PreparedIssue {
-    /// The token that will hold once the issue is made.
+    /// Returns the token that will be valid once the issue is made.
     #[must_use]
     pub fn token(&self) -> Token {
         self.new_session.token(&self.device)
     }
 
-    /// The device it will count on.
+    /// Returns the device that the session will belong to.
     #[must_use]
     pub const fn device(&self) -> &DeviceId {
         &self.device
     }
 
-    /// Bounds the first token's expiry, where the session takes the place of another credential.
+    /// Limits the first token's expiry, for a session that replaces another credential.
     #[must_use]
     pub const fn expiring_by(mut self, at: Timestamp) -> Self {
         self.new_session.expires_by = Some(at);
         self
     }
 
-    /// Takes the device over: other subjects' active sessions there end, for this cause, as one step with the issue.
+    /// Takes the device over: the issue also ends the active sessions of other subjects there, for this cause, in one
+    /// step.
     #[must_use]
     pub fn taking_over(mut self, cause: EndCause) -> Self {
         self.take_over = Some(cause);
@@ -63,17 +64,18 @@ impl PreparedIssue {
 }
 
 impl Sessions {
-    /// Issues a session, and evicts the subject's own created first where the device would have more than its cap.
+    /// Issues a session, and evicts the subject's oldest ones if more than the cap would be active.
     ///
     /// # Errors
-    /// [`IssueError`]: [`IssueError::Refused`] where the device is another subject's; where the outcome is unknown, the session and its token come with the error.
+    /// [`IssueError`]: [`IssueError::Refused`] if the device belongs to another subject. If the outcome is unknown, the
+    /// session and its token come with the error.
     pub async fn issue(&self, request: IssueRequest) -> Result<Issued, IssueError> {
         let terms = self.policy().terms(request.ttl)?;
         let prepared = self.prepare(request, terms)?;
         self.issue_prepared(prepared).await
     }
 
-    /// The same for a client that enrols itself: its TTL may only be shorter than the policy's.
+    /// Issues a session for a client that enrols itself. Its TTL may only be shorter than the policy's.
     ///
     /// # Errors
     /// As [`Sessions::issue`].
@@ -83,7 +85,7 @@ impl Sessions {
         self.issue_prepared(prepared).await
     }
 
-    /// Draws what an issue needs. Changes nothing.
+    /// Draws the random bytes that an issue needs. Changes nothing.
     ///
     /// # Errors
     /// [`IssueError::Policy`], [`IssueError::Random`].

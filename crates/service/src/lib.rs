@@ -82,7 +82,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Wires the ports together. `clock` is the store's own where it has one.
+    /// Makes the use cases over these ports. `clock` is the store's own if it has one.
     #[must_use]
     pub fn new(
         repository: Arc<dyn SessionRepository>,
@@ -93,35 +93,36 @@ impl Sessions {
         Self { repository, clock, random, policy: RwLock::new(policy), activity: Activity::default() }
     }
 
-    /// The policy that decisions made now go by.
+    /// Returns the policy in force.
     #[must_use]
     pub fn policy(&self) -> Policy {
         *self.policy.read()
     }
 
-    /// Goes by another policy from now on. Sessions keep the terms that they were issued with.
+    /// Replaces the policy. Sessions keep the terms that they were issued with.
     pub fn set_policy(&self, policy: Policy) {
         *self.policy.write() = policy;
     }
 
-    /// The store's time.
+    /// Returns the store's time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// How far the store's time is ahead of this machine's clock, as it is after a clock that once was. Spans are counted
-    /// rightly all the same; a time that another program compares with its own clock has to be moved by so much.
+    /// Returns how far the store's time is ahead of this machine's clock, as it is if a clock was once set too far
+    /// forward. Spans are still right, but a time that another program compares with its own clock has to be moved by
+    /// this much.
     #[must_use]
     pub fn clock_lead(&self) -> Millis {
         let now = self.clock.now();
         now.since(self.clock.wall())
     }
 
-    /// News of changes, by whatever process; a hint and no guarantee.
+    /// Subscribes to events of changes by any process. Events are a hint and not a guarantee.
     ///
     /// # Errors
-    /// [`StoreError`] where the store cannot be listened to.
+    /// [`StoreError`] if the store cannot be subscribed to.
     pub async fn subscribe(&self) -> Result<EventStream, StoreError> {
         self.repository.subscribe().await
     }

@@ -7,11 +7,11 @@ use crate::Sessions;
 use crate::error::{ResolveError, WriteError};
 use crate::retry::{DeviceRef, Outcome};
 
-/// How many ids are looked at to tell whether a prefix is unique.
+/// How many ids are read to find out whether a prefix is unique.
 const CANDIDATES: usize = 32;
 
 impl Sessions {
-    /// The first `limit` matching sessions in order.
+    /// Returns the first `limit` matching sessions in order.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -30,7 +30,7 @@ impl Sessions {
         Ok(self.repository.list_sorted(filter, now, sort, limit).await?)
     }
 
-    /// Some of the matching sessions in the store's order; see [`tenure_ports::SessionQueries::page`].
+    /// Returns some of the matching sessions in the store's order; see [`tenure_ports::SessionQueries::page`].
     ///
     /// # Errors
     /// [`StoreError`].
@@ -38,7 +38,7 @@ impl Sessions {
         self.repository.page(filter, self.clock.now(), after, limit).await
     }
 
-    /// One session, if it is retained. One that is found idle is recorded as ended first.
+    /// Returns one session, if it is retained. A session that is found idle is recorded as ended first.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -65,7 +65,7 @@ impl Sessions {
         settled.await.map_err(|unacknowledged| unacknowledged.error)
     }
 
-    /// The session that a unique prefix of its id stands for.
+    /// Returns the session that a unique prefix of its id identifies.
     ///
     /// # Errors
     /// [`ResolveError`].
@@ -93,7 +93,7 @@ impl Sessions {
         }
     }
 
-    /// Removes expired and ended sessions that were over `older_than` ago, and counts them; `progress` hears the
+    /// Removes sessions that expired or ended at least `older_than` ago, and returns how many. `progress` receives the
     /// count so far.
     ///
     /// # Errors

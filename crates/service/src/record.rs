@@ -49,7 +49,7 @@ struct ReplacedRecord {
     tolerance_ms: u64,
 }
 
-/// Why a line is no session.
+/// The reason why a line is not a session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct RecordError {
@@ -60,7 +60,7 @@ pub struct RecordError {
 }
 
 impl SessionRecord {
-    /// The record of a session; `now` only decides the state that it shows.
+    /// Makes the record of a session. `now` decides only the state that it shows.
     #[must_use]
     pub fn new(session: &Session, now: Timestamp) -> Self {
         let (terms, credential) = (&session.terms, &session.credential);
@@ -85,13 +85,13 @@ impl SessionRecord {
         }
     }
 
-    /// Reads one line.
+    /// Parses one line.
     ///
     /// # Errors
     /// [`RecordError`] with the line's number and what is wrong.
     pub fn parse(line: u64, text: &str) -> Result<Session, RecordError> {
         let fail = |message: String| RecordError { line, message };
-        // serde_json would repeat a foreign value in its message; a digest must not reach a terminal.
+        // serde_json would repeat an invalid value in its message, and a digest must not reach a terminal.
         let record: Self = serde_json::from_str(text)
             .map_err(|error| fail(format!("not a session as sessions export writes it (column {})", error.column())))?;
         record.session().map_err(fail)

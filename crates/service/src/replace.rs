@@ -7,7 +7,7 @@ use tenure_ports::StoreError;
 
 use crate::{IssueError, IssueRequest, OverCap, PreparedIssue, Sessions};
 
-/// Why replacements could not be prepared.
+/// The reason why replacements could not be prepared.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplaceError {
@@ -22,13 +22,13 @@ pub enum ReplaceError {
 /// A credential that counts as exposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OldCredential {
-    /// Its id in the system that it comes from.
+    /// The credential's id in the system that it comes from.
     pub old_id: String,
     /// The device that uses it.
     pub device: DeviceId,
-    /// What is known of the client.
+    /// What is known about the client.
     pub client: ClientInfo,
-    /// When it expires; its replacement expires no later.
+    /// When the credential expires. Its replacement expires no later.
     pub expires_at: Timestamp,
 }
 
@@ -52,22 +52,22 @@ impl Replacement {
 /// What a replacement of credentials would do.
 #[derive(Debug, Default)]
 pub struct ReplacementPlan {
-    /// To be issued, once their tokens are in a safe place.
+    /// The sessions to issue, once their tokens are stored.
     pub replacements: Vec<Replacement>,
     /// How many credentials had expired, and are skipped.
     pub expired: u64,
-    /// Devices that would have more than their cap active; nothing of them is taken.
+    /// Devices on which more sessions than the cap would be active. None of their credentials is replaced.
     pub over_cap: Vec<OverCap>,
-    /// Devices that are other subjects'; nothing of them is taken.
+    /// Devices that belong to other subjects. None of their credentials is replaced.
     pub owned: Vec<OwnedDevice>,
 }
 
-/// A device whose active sessions are other subjects'.
+/// A device that belongs to other subjects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedDevice {
-    /// Which device.
+    /// The device.
     pub device: DeviceId,
-    /// Whose they are.
+    /// The subjects that have active sessions there.
     pub owners: Vec<Subject>,
 }
 

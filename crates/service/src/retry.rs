@@ -1,4 +1,4 @@
-//! The loop that every change goes through: load, decide, commit; again on conflict, a bounded number of times.
+//! The loop of every change: load, decide, commit. It repeats on a conflict, a bounded number of times.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const ATTEMPTS: u32 = 64;
 /// How often the very same commit is sent after its answer was lost.
 const RESUBMISSIONS: u32 = 3;
 
-/// Which device a decision is about.
+/// The device that a decision is about.
 #[derive(Clone, Copy)]
 pub(crate) enum DeviceRef<'a> {
     /// The device itself.
@@ -23,22 +23,22 @@ pub(crate) enum DeviceRef<'a> {
     Session(SessionId),
 }
 
-/// What a decision comes to.
+/// The outcome of a decision.
 pub(crate) enum Outcome<T> {
-    /// An answer; nothing changes.
+    /// An answer that needs no change.
     Answer(T),
-    /// An answer once this is committed.
+    /// An answer that is given once this is committed.
     Commit(Commit, T),
 }
 
-/// What came of one commit.
+/// The result of submitting one commit.
 enum Submission {
     Applied,
     Conflict,
 }
 
 impl Sessions {
-    /// Loads, decides and commits until an answer stands. `decide` gets no device where the session is unknown.
+    /// Loads, decides and commits until there is an answer. `decide` gets no device if the session is unknown.
     pub(crate) async fn commit_with_retry<T>(
         &self,
         key: DeviceRef<'_>,
@@ -66,7 +66,7 @@ impl Sessions {
         Err(WriteError::Contended { attempts: ATTEMPTS }.into())
     }
 
-    /// Waits a little before trying again, less predictably the more often it was in vain.
+    /// Waits a random time before another attempt. The time grows with the number of attempts.
     async fn pause_before(&self, attempt: u32) {
         if attempt < 2 {
             return;
@@ -76,8 +76,8 @@ impl Sessions {
         tokio::time::sleep(Duration::from_millis(1 + random % most)).await;
     }
 
-    /// Commits, and finds out what became of it where the answer was lost: the very same commit again is either
-    /// applied now, and then was not before, or conflicts, and then the records tell.
+    /// Commits. If the answer is lost, it commits the very same again: either that is applied, and so was not before,
+    /// or it conflicts, and then the records tell.
     async fn submit(&self, commit: &Commit) -> Result<Submission, WriteError> {
         let mut lost: Option<WriteError> = None;
         for _ in 0..RESUBMISSIONS {
@@ -94,7 +94,7 @@ impl Sessions {
                     lost = Some(WriteError::OutcomeUnknown { location, message, source });
                 }
                 Err(CommitError::Store(error)) => match lost {
-                    // Not sent this time, but an earlier one may yet be applied.
+                    // This one was not sent, but an earlier one may still be applied.
                     Some(_) => {}
                     None => return Err(error.into()),
                 },

@@ -1,4 +1,4 @@
-//! Ending sessions: one, a device's, a subject's, all, all but one.
+//! Revocation of sessions: one, a device's, a subject's, all, or all but one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,26 +13,26 @@ use crate::error::{RevokeError, WriteError};
 use crate::retry::{DeviceRef, Outcome};
 use crate::{CONCURRENCY, Sessions};
 
-/// How many sessions are looked at in one step of a walk.
+/// How many sessions one step of a walk reads.
 const PAGE: usize = 1_000;
 
-/// Which sessions are to be ended.
+/// The sessions to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// These.
+    /// The sessions with these ids.
     Ids(Vec<SessionId>),
-    /// All active ones of a device.
+    /// All active sessions of a device.
     Device(DeviceId),
-    /// All active ones of a subject.
+    /// All active sessions of a subject.
     Subject(Subject),
-    /// All active ones.
+    /// All active sessions.
     All,
 }
 
 impl Sessions {
-    /// Ends every session of the target but `except`.
+    /// Ends every session of the target except `except`.
     ///
-    /// Each device's are ended as one step. Sessions issued after the call began may be left.
+    /// The sessions of each device are ended in one step. Sessions that are issued after the call began may be left.
     ///
     /// # Errors
     /// [`RevokeError`] with what was done before it stopped.
@@ -58,7 +58,7 @@ impl Sessions {
         }
     }
 
-    /// The sessions that [`Sessions::revoke`] would end now.
+    /// Returns the sessions that [`Sessions::revoke`] would end now.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -103,16 +103,16 @@ impl Sessions {
         self.revoke(&Target::Ids(vec![session.id]), None, &cause).await
     }
 
-    /// A revocation's cause.
+    /// Makes the cause of a revocation.
     #[must_use]
     pub const fn revocation(text: Option<Note>, actor: Option<Actor>) -> EndCause {
         EndCause { reason: EndReason::Revoked, note: text, actor }
     }
 
-    /// Adds what a connection tells of its client to the session's description.
+    /// Adds what a connection tells about its client to the session's description.
     ///
     /// # Errors
-    /// [`WriteError`]; the session is the same without it.
+    /// [`WriteError`]. The session is valid without it.
     pub async fn update_client(&self, id: SessionId, client: &ClientInfo) -> Result<(), WriteError> {
         let policy = self.policy();
         let described = self.commit_with_retry(DeviceRef::Session(id), |device, now| {
@@ -134,7 +134,7 @@ impl Sessions {
     ) -> Result<(), WriteError> {
         let ids: BTreeSet<_> = ids.iter().copied().filter(|id| except != Some(*id)).collect();
         if ids.len() == 1 {
-            // One round trip fewer: nothing is to be grouped.
+            // A single id needs no grouping, which saves a round trip.
             return self.revoke_ids_of_device(&Vec::from_iter(ids), cause, done).await;
         }
         let mut devices: BTreeMap<DeviceId, Vec<SessionId>> = BTreeMap::new();
@@ -188,7 +188,7 @@ impl Sessions {
                 done.unknown.push(id);
                 continue;
             }
-            // Not by `find`: an end is reported only where it is durable, and a load makes sure of that.
+            // `find` is not enough: an end may be reported only if it is durable, which a load makes sure of.
             let device = self.repository.load_by_session(id).await?;
             let found = device.as_ref().and_then(|device| device.session(id));
             match found.filter(|session| session.is_retained(self.clock.now())) {
@@ -223,14 +223,14 @@ impl Sessions {
         match answer.await {
             Ok((ended, already_ended)) => {
                 done.ended.extend(ended);
-                // Of a whole device only what this call ended is reported.
+                // For a whole device, only the sessions that this call ended are reported.
                 if selection.ids.is_some() {
                     done.already_ended.extend(already_ended);
                 }
                 Ok(())
             }
             Err(unacknowledged) => {
-                // Made, if not as safely as asked: the caller is told which, beside the error.
+                // The change was made, though not durably: the caller gets the sessions with the error.
                 if let (WriteError::NotDurable { .. }, Some(made)) = (&unacknowledged.error, unacknowledged.intended) {
                     done.ended.extend(made.0);
                 }

@@ -7,7 +7,7 @@ use crate::change::Rotated;
 use crate::error::{RotateError, Unacknowledged};
 use crate::retry::{DeviceRef, Outcome};
 
-/// A rotation that is prepared: its new token can be put in a safe place before the old one stops working.
+/// A prepared rotation. Its new token can be stored before the old one stops working.
 #[derive(Debug)]
 pub struct PreparedRotation {
     old: Token,
@@ -15,7 +15,7 @@ pub struct PreparedRotation {
 }
 
 impl PreparedRotation {
-    /// The token that will hold once the rotation is made.
+    /// Returns the token that will be valid once the rotation is made.
     #[must_use]
     pub fn token(&self) -> Token {
         self.old.successor(&self.rotation_secret)
@@ -23,7 +23,7 @@ impl PreparedRotation {
 }
 
 impl Sessions {
-    /// Draws what a rotation of `token` needs. Changes nothing.
+    /// Draws the random bytes that a rotation of `token` needs. Changes nothing.
     ///
     /// # Errors
     /// [`RotateError::Random`].
@@ -35,7 +35,7 @@ impl Sessions {
     /// exactly one is made; the others are refused as rotated.
     ///
     /// # Errors
-    /// [`RotateError`]; where the outcome is unknown, the prepared token comes with the error.
+    /// [`RotateError`]. If the outcome is unknown, the prepared token comes with the error.
     pub async fn rotate_prepared(&self, prepared: &PreparedRotation) -> Result<Rotated, RotateError> {
         let PreparedRotation { old, rotation_secret } = prepared;
         let policy = self.policy();

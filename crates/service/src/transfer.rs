@@ -13,7 +13,7 @@ use crate::{CONCURRENCY, SessionRecord, Sessions};
 
 const PAGE: usize = 1_000;
 
-/// Why an export stopped.
+/// The reason why an export stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
@@ -25,31 +25,31 @@ pub enum ExportError {
     Io(#[from] std::io::Error),
 }
 
-/// A device that would have had too many active sessions; nothing of it was taken.
+/// A device that would have had too many active sessions. None of its sessions was imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverCap {
-    /// Which device.
+    /// The device.
     pub device: DeviceId,
-    /// How many it would have had.
+    /// How many sessions would have been active.
     pub active: usize,
-    /// How many it may have.
+    /// How many sessions may be active.
     pub cap: usize,
 }
 
-/// What an import came to.
+/// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportReport {
-    /// Taken over; read back and found equal.
+    /// Imported sessions, read back and found equal.
     pub imported: u64,
-    /// Known here already, in the same or a newer state.
+    /// Sessions that are known here, in the same or a newer state.
     pub already_present: u64,
-    /// No longer retained.
+    /// Sessions that are no longer retained.
     pub not_retained: u64,
-    /// Refused, since they may have ended here.
+    /// Sessions that were refused, because they may have ended here.
     pub blocked: Vec<SessionId>,
-    /// Refused with their device.
+    /// Sessions that were refused with their device.
     pub over_cap: Vec<OverCap>,
-    /// Taken, and changed by someone else before they were read back.
+    /// Imported sessions that another process changed before they were read back.
     pub changed_since: Vec<SessionId>,
 }
 
@@ -65,7 +65,7 @@ impl ImportReport {
 }
 
 impl Sessions {
-    /// Writes every retained session as one JSON line, in the store's order, and answers how many; `progress` hears
+    /// Writes every retained session as one JSON line, in the store's order, and returns how many. `progress` receives
     /// the count so far.
     ///
     /// # Errors
@@ -90,11 +90,11 @@ impl Sessions {
         }
     }
 
-    /// Takes sessions over, device by device, each device whole or not at all, and reads each one back. Where both
-    /// sides know a session the ended one wins. A dry run only decides.
+    /// Imports sessions device by device, each device completely or not at all, and reads each session back. If both
+    /// sides know a session, the ended one wins. A dry run only decides.
     ///
     /// # Errors
-    /// [`WriteError`]; devices taken before stay taken, and the same import can be run again.
+    /// [`WriteError`]. Devices that were imported before stay imported, and the same import can be run again.
     pub async fn import(
         &self,
         sessions: Vec<Session>,
@@ -170,7 +170,7 @@ impl Sessions {
             let equal = match found {
                 // The store keeps the later activity, whichever side had it.
                 Some(found) => found == wanted.clone().touched(found.last_activity) || found == *wanted,
-                // Nobody needs it any more, so the store may have dropped it.
+                // The record is no longer needed, so the store may have dropped it.
                 None => !wanted.is_retained(self.clock.now()),
             };
             if !equal {

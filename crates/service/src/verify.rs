@@ -8,28 +8,29 @@ use crate::error::VerifyError;
 use crate::retry::{DeviceRef, Outcome};
 use crate::{ActivityMode, Sessions};
 
-/// A token that holds.
+/// A valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// Its session.
+    /// The token's session.
     pub session: Session,
-    /// Whether it is the current token or the one before, in its overlap.
+    /// Whether the token is the current one, or the previous one within its overlap.
     pub token_match: TokenMatch,
-    /// Whether it should be rotated now.
+    /// Whether the token should be rotated now.
     pub rotation_due: bool,
-    /// When it was judged, on the store's clock.
+    /// The time of the verification, on the store's clock.
     pub at: Timestamp,
 }
 
 impl Sessions {
-    /// Judges a token. The clock is read after the record arrived.
+    /// Verifies a token. The clock is read after the record has arrived.
     ///
-    /// One look-up in the store where the token holds or is plainly refused; none where the store lets this process
-    /// remember the session and the token holds by that. Nothing is refused or ended from memory. Where the rules end
-    /// its session (a replaced token came back, or it was left idle), the end is made durable before it is told.
+    /// This takes one look-up in the store if the token is valid or simply refused, and none if the store lets this
+    /// process cache the session and the token is valid by the cached record. A cached record never refuses or ends
+    /// anything. If the rules end the session (a replaced token was used again, or the session was idle), the end is
+    /// durable before it is reported.
     ///
     /// # Errors
-    /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] where it cannot be judged.
+    /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] if the token cannot be verified.
     pub async fn verify(&self, token: &Token, mode: ActivityMode) -> Result<Verified, VerifyError> {
         if let Some(verified) = self.verify_from_cache(token, mode) {
             return Ok(verified);
@@ -52,16 +53,16 @@ impl Sessions {
         }
     }
 
-    /// Judges a token's text.
+    /// Verifies a token's text.
     ///
     /// # Errors
-    /// As [`Sessions::verify`]; a text that is no token is [`Refusal::Malformed`].
+    /// As [`Sessions::verify`]. A text that is not a token is [`Refusal::Malformed`].
     pub async fn verify_text(&self, text: &str, mode: ActivityMode) -> Result<Verified, VerifyError> {
         let token = Token::parse(text).map_err(|_| Refusal::Malformed)?;
         self.verify(&token, mode).await
     }
 
-    /// A remembered session may be older than a rotation elsewhere, or than its latest use: it only accepts.
+    /// A cached session may be older than a rotation elsewhere, or than its latest use, so it can only accept a token.
     fn verify_from_cache(&self, token: &Token, mode: ActivityMode) -> Option<Verified> {
         let session = self.repository.cache()?.find_cached(token.session())?;
         let now = self.clock.now();
@@ -80,8 +81,8 @@ impl Sessions {
         Verified { session, token_match, rotation_due, at: now }
     }
 
-    /// Judges again on the whole device, and commits the end that this comes to. Activity noted here and not written
-    /// yet may be what keeps a session from being idle.
+    /// Decides again with the whole device, and commits the end if there is one. Activity that was recorded here and is
+    /// not written yet may keep a session from being idle.
     async fn authenticate_and_commit(&self, token: &Token, mode: ActivityMode) -> Result<Verified, VerifyError> {
         self.flush_activity().await?;
         let policy = self.policy();
@@ -107,11 +108,11 @@ impl Sessions {
         Ok(self.accept(session, token_match, mode, judged_at))
     }
 
-    /// The session as it is now, for a connection that was admitted with it: still active, or why not. Costs what a
-    /// verification costs.
+    /// Returns the session if it is still active, for a connection that was admitted with it. It costs as much as a
+    /// verification.
     ///
     /// # Errors
-    /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] where it cannot be judged.
+    /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] if the token cannot be verified.
     pub async fn check_active(&self, id: SessionId) -> Result<Session, VerifyError> {
         let session = self.get(id).await?.ok_or(Refusal::Unknown)?;
         session.check_active(self.clock.now())?;

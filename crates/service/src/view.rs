@@ -1,4 +1,4 @@
-//! A session as JSON shows it: to scripts by the CLI, to clients by the gateway. No secret and no digest is in it.
+//! A session in JSON, for scripts and for clients of the gateway. It contains no secret and no digest.
 
 use serde::{Deserialize, Serialize};
 use tenure_domain::{ClientField, ClientInfo, Session, State, TextError, Timestamp};
@@ -10,12 +10,12 @@ pub fn rfc3339(at: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
-/// A text that is no time.
+/// A text that is not a time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a time; write it like 2026-11-24T02:10:46.120Z (RFC 3339)")]
 pub struct TimeError(String);
 
-/// Reads an RFC 3339 time; what is finer than a millisecond is cut.
+/// Parses an RFC 3339 time. Anything finer than a millisecond is cut off.
 ///
 /// # Errors
 /// [`TimeError`].
@@ -25,7 +25,7 @@ pub fn parse_rfc3339(text: &str) -> Result<Timestamp, TimeError> {
     u64::try_from(at.as_millisecond()).map(Timestamp::from_millis).map_err(|_| wrong())
 }
 
-/// What is known of a client; what is not is left out.
+/// What is known about a client. Unknown fields are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -60,7 +60,7 @@ impl ClientView {
         }
     }
 
-    /// The description, its bounds checked as those of a record: an export of an earlier release is read.
+    /// Returns the description, with the bounds of a record checked, so that exports of earlier releases can be read.
     ///
     /// # Errors
     /// [`TextError`] that names the field.
@@ -87,38 +87,38 @@ impl From<&ClientInfo> for ClientView {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
-    /// Its id.
+    /// The session's id.
     pub session_id: String,
-    /// The device it counts on.
+    /// The device that the session belongs to.
     pub device_id: String,
-    /// Who it belongs to.
+    /// The subject that the session belongs to.
     pub subject: String,
     /// `active`, `expired`, `idle`, `revoked`, `evicted`, `replayed` or `logged_out`.
     pub state: String,
-    /// When it was issued.
+    /// When the session was issued.
     pub created_at: String,
-    /// Its latest verified use.
+    /// The session's latest verified use.
     pub last_activity: String,
-    /// The first instant at which it no longer holds.
+    /// The first instant at which the session is no longer valid.
     pub expires_at: String,
-    /// When it got its present token, if not at issue.
+    /// When the session got its current token, if not at issue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<String>,
-    /// When it was ended.
+    /// When the session was ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-    /// Why it was ended: a stable code.
+    /// Why the session was ended, as a stable code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<String>,
-    /// Why it was ended, in somebody's words.
+    /// Why the session was ended, in the words of the person who ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_text: Option<String>,
-    /// Who ended it.
+    /// Who ended the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_actor: Option<String>,
-    /// How many tokens it has had.
+    /// How many tokens the session has had.
     pub token_generation: u32,
-    /// What is known of the client.
+    /// What is known about the client.
     #[serde(default, skip_serializing_if = "ClientView::is_empty")]
     pub client_info: ClientView,
 }
@@ -130,7 +130,7 @@ impl ClientView {
 }
 
 impl SessionView {
-    /// The session as it is at `now`.
+    /// Makes the view of a session at `now`.
     #[must_use]
     pub fn new(session: &Session, now: Timestamp) -> Self {
         let end = session.end.as_ref();

@@ -1,4 +1,4 @@
-//! Following what happens to sessions, from any process, expiry included.
+//! Watching: following what happens to sessions in any process, expiry included.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -12,15 +12,15 @@ use crate::Sessions;
 use crate::error::WriteError;
 
 const PAGE: usize = 1_000;
-/// The longest sleep: a clock that was set is noticed within it.
+/// The longest sleep, so that a clock that was set is noticed in time.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What happened.
+/// What happened to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// A change was made.
+    /// The session was changed.
     Changed(ChangeKind),
-    /// Its time ran out, and nobody had to do anything.
+    /// The session expired.
     Expired,
 }
 
@@ -35,40 +35,40 @@ impl EventKind {
     }
 }
 
-/// News for a watcher.
+/// An event for a watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
     /// Something happened to a session.
     Session {
-        /// Which one.
+        /// The session.
         id: SessionId,
-        /// What.
+        /// What happened.
         kind: EventKind,
-        /// When, on the store's clock.
+        /// The time, on the store's clock.
         at: Timestamp,
-        /// Its record as it was when the news was told; `None` where it is gone.
+        /// The session's record when the event was reported. `None` if the record is gone.
         session: Option<Box<Session>>,
     },
-    /// The connection to the store broke or the watcher was slow: changes may have been missed.
+    /// Events may have been missed, because the connection to the store broke or the watcher was slow.
     Lagged,
 }
 
-/// Follows sessions from its making on.
+/// A watch, which follows sessions from its creation on.
 pub struct Watch<'a> {
     sessions: &'a Sessions,
     feed: EventStream,
-    /// When sessions will be over by themselves; entries that `known` does not confirm are out of date.
+    /// When sessions end by themselves. Entries that `known` does not confirm are out of date.
     due: BinaryHeap<Reverse<(Timestamp, SessionId)>>,
     known: HashMap<SessionId, Timestamp>,
 }
 
 impl Sessions {
-    /// Begins to follow what happens to sessions.
+    /// Starts to follow what happens to sessions.
     ///
     /// # Errors
-    /// [`WriteError`] where the store cannot be read or listened to.
+    /// [`WriteError`] if the store cannot be read or subscribed to.
     pub async fn watch(&self) -> Result<Watch<'_>, WriteError> {
-        // In this order, so that nothing falls between the two.
+        // In this order, so that nothing is missed between the two.
         let feed = self.subscribe().await?;
         let mut watch = Watch { sessions: self, feed, due: BinaryHeap::new(), known: HashMap::new() };
         watch.reload().await?;
@@ -77,10 +77,10 @@ impl Sessions {
 }
 
 impl Watch<'_> {
-    /// The next news; `None` where the store is gone for good.
+    /// Returns the next event. `None` if the store is gone for good.
     ///
     /// # Errors
-    /// [`WriteError`] where a session cannot be read now; the watch goes on with the next call.
+    /// [`WriteError`] if a session cannot be read now. The watch continues with the next call.
     pub async fn next(&mut self) -> Result<Option<WatchEvent>, WriteError> {
         loop {
             let pause = self.until_next();
@@ -117,7 +117,7 @@ impl Watch<'_> {
         self.due.peek().map_or(LONGEST, |Reverse((at, _))| Duration::from(at.since(now)).min(LONGEST))
     }
 
-    /// The session whose time ran out first, if one's did.
+    /// Returns the session that expired first, if one did.
     async fn next_expired(&mut self) -> Result<Option<WatchEvent>, WriteError> {
         let now = self.sessions.now();
         while let Some(&Reverse((at, id))) = self.due.peek().filter(|Reverse((at, _))| *at <= now) {
@@ -126,7 +126,7 @@ impl Watch<'_> {
                 continue;
             }
             self.known.remove(&id);
-            // One that was left idle is recorded as ended by being looked at, and is told by the feed.
+            // A session that is idle is recorded as ended when it is read, and the event stream reports it.
             let Some(session) = self.sessions.get(id).await? else { continue };
             match session.state(self.sessions.now()) {
                 State::Expired => {

@@ -8,29 +8,29 @@ use crate::refusal::EndReason;
 use crate::session::{Session, SessionParts, State};
 use crate::time::Timestamp;
 
-/// What becomes of one imported session.
+/// The outcome of importing one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ImportOutcome {
-    /// Taken over.
+    /// The session is imported.
     Imported,
-    /// This side knows it already, in the same or a newer state: an ended one always wins.
+    /// The session is known here, in the same or a newer state. An ended one always wins.
     AlreadyPresent,
-    /// Its retention is over; there is nothing to keep.
+    /// The session is no longer retained.
     NotRetained,
-    /// It may be one that ended here and whose record is gone.
+    /// The session may have ended here, and its record may be gone.
     Blocked,
 }
 
-/// An import into one device, decided.
+/// The decision about an import into one device.
 #[derive(Debug)]
 pub struct ImportPlan {
-    /// What becomes of each session, in the order in which they were first given.
+    /// The outcome of each session, in the order in which they were first given.
     pub outcomes: Vec<(SessionId, ImportOutcome)>,
     /// How many sessions would be active on the device.
     pub active: usize,
     /// How many sessions the device may have active.
     pub cap: usize,
-    /// For the store; `None` where there is nothing to write, or where `active` is over the cap.
+    /// The commit for the store. `None` if there is nothing to write, or if `active` is over the cap.
     pub commit: Option<Commit>,
 }
 
@@ -43,18 +43,18 @@ impl ImportPlan {
 }
 
 impl Device {
-    /// Decides which of `incoming` (all of this device) to take. `known` are this side's records of the same ids,
+    /// Decides which of `incoming`, all of this device, to import. `known` are the records here with the same ids,
     /// ended ones included, read before the device was loaded.
     ///
-    /// Where both sides know a session, or `incoming` has it twice, the ended one wins, then the one rotated more
-    /// often. Where that would leave more than the cap active, nothing is taken.
+    /// If both sides know a session, or if `incoming` has it twice, the ended record wins, then the one that was
+    /// rotated more often. If more sessions than the cap would be active, nothing is imported.
     #[must_use]
     pub fn import(&self, incoming: &[Session], known: &[Session], policy: &Policy, now: Timestamp) -> ImportPlan {
         let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
         let mut outcomes = Vec::with_capacity(incoming.len());
         for session in latest_records(incoming) {
-            // The device was read later, but shows an ended session only where it was asked for. A record that is not
-            // retained any more says nothing: one store has it still, another has dropped it.
+            // The device was read later, but it shows an ended session only if it was asked for. A record that is no
+            // longer retained is ignored: one store may still have it, and another may have dropped it.
             let says = |record: &&Session| record.is_retained(now) || record.device != self.id;
             let loaded = self.session(session.id).filter(says);
             let here = loaded.or_else(|| known.iter().filter(|known| known.id == session.id).find(says));
@@ -66,7 +66,7 @@ impl Device {
         }
         let active = builder.after().filter(|session| session.state(now) == State::Active).count();
         let commit = (active <= policy.cap() && !builder.changes.is_empty()).then(|| {
-            // One left idle here was not counted, so it has to end with this commit.
+            // A session that is idle here was not counted, so it has to end with this commit.
             builder.end_idle_sessions();
             builder.build()
         });
@@ -84,8 +84,8 @@ impl Device {
         }
     }
 
-    /// Whether a session known here has ended. One that should be among those loaded and is not ended after its
-    /// record was read (or is another device's).
+    /// Whether a session that is known here has ended. A session that should have been loaded and was not has ended
+    /// after its record was read, or belongs to another device.
     fn has_ended(&self, known: &Session, now: Timestamp) -> bool {
         known.end.is_some()
             || known.device != self.id
@@ -97,12 +97,12 @@ impl Device {
     }
 }
 
-/// Whether `new` is the later one of two records of a session.
+/// Whether `new` is the later of two records of a session.
 fn supersedes(new: &Session, old: &Session) -> bool {
     old.end.is_none() && (new.end.is_some() || new.generation > old.generation)
 }
 
-/// One record of each session.
+/// Returns one record for each session.
 fn latest_records(incoming: &[Session]) -> Vec<&Session> {
     let mut winners: Vec<&Session> = Vec::with_capacity(incoming.len());
     for session in incoming {
@@ -116,7 +116,7 @@ fn latest_records(incoming: &[Session]) -> Vec<&Session> {
 }
 
 impl CommitBuilder<'_> {
-    /// Takes one session over, with whatever activity this side knows of; one that is idle arrives ended.
+    /// Imports one session, with the later activity of both sides. A session that is idle is imported as ended.
     fn import(&mut self, session: &Session, here: Option<&Session>) {
         let known = here.map_or(session.last_activity, |here| here.last_activity);
         let last_activity = session.last_activity.max(known);

@@ -1,4 +1,4 @@
-//! Issuing: who may have a session on a device, and whom it displaces.
+//! Issuing: who may have a session on a device, and which sessions it evicts.
 
 use std::sync::Arc;
 
@@ -13,78 +13,79 @@ use crate::text::{DeviceId, Subject};
 use crate::time::Timestamp;
 use crate::token::{Family, RotationSecret, Secret, Token};
 
-/// What a new session is made of. The randomness comes from outside.
+/// The parts of a new session. The random bytes come from outside.
 ///
-/// Deciding again with a clone, after a conflict, makes the same session with the same token.
+/// After a conflict, deciding again with a clone makes the same session with the same token.
 #[derive(Clone, Debug)]
 pub struct NewSession {
-    /// Names the session.
+    /// The random part of the session's id.
     pub id: [u8; 12],
-    /// The secret's half for all its tokens.
+    /// The half of the secret that all tokens of the session share.
     pub family: Family,
-    /// The secret's half for the first token.
+    /// The half of the secret of the first token.
     pub rotation_secret: RotationSecret,
-    /// Who it belongs to.
+    /// The subject that the session belongs to.
     pub subject: Subject,
-    /// What is known of the client.
+    /// What is known about the client.
     pub client: Arc<ClientInfo>,
-    /// Fixed for its life.
+    /// The session's terms, which are fixed for its life.
     pub terms: Terms,
-    /// The latest expiry its first token may have, where the session takes the place of another credential.
+    /// The latest expiry of the first token, if the session replaces another credential.
     pub expires_by: Option<Timestamp>,
 }
 
 impl NewSession {
-    /// The id that the session will have on `device`.
+    /// Returns the id that the session will have on `device`.
     #[must_use]
     pub fn session_id(&self, device: &DeviceId) -> SessionId {
         SessionId::new(Bucket::of(device), self.id)
     }
 
-    /// The token that the session will have on `device`, for whoever must write it down before the commit.
+    /// Returns the token that the session will have on `device`, so that it can be stored before the commit.
     #[must_use]
     pub fn token(&self, device: &DeviceId) -> Token {
         Token::new(self.session_id(device), Secret::new(&self.family, &self.rotation_secret))
     }
 }
 
-/// An issue, decided.
+/// The decision to issue a session.
 #[derive(Debug)]
 pub struct Issue {
     /// The new session.
     pub session: Session,
-    /// Its token: shown once.
+    /// The session's token, which is shown once.
     pub token: Token,
-    /// Whom it displaced, oldest first: sessions of the same subject.
+    /// The evicted sessions of the same subject, oldest first.
     pub evicted: Vec<SessionId>,
     /// The sessions of other subjects that a take-over ended.
     pub revoked: Vec<Session>,
-    /// For the store.
+    /// The commit for the store.
     pub commit: Commit,
 }
 
-/// Why a device takes no session of a subject. The words name nobody: they may reach a client that enrols itself.
+/// The reason why a device accepts no session of a subject. The message names no subject, because it may reach a client
+/// that enrols itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueRefusal {
-    /// The device is somebody else's: active sessions are there, and none of them is the subject's.
+    /// The device belongs to another subject: it has active sessions, and none of them is the subject's.
     #[error("the device has active sessions of another subject")]
     OtherOwner {
-        /// Whose they are, each named once, in order.
+        /// The subjects of these sessions, each once, in order.
         owners: Vec<Subject>,
     },
-    /// The device is shared, and other subjects' sessions alone fill its cap.
+    /// The device is shared, and the sessions of other subjects alone reach its cap.
     #[error("the device has as many active sessions of other subjects as it may have, {cap}")]
     Full {
-        /// Whose they are, each named once, in order.
+        /// The subjects of these sessions, each once, in order.
         owners: Vec<Subject>,
-        /// How many the device may have active.
+        /// How many sessions may be active on the device.
         cap: usize,
     },
 }
 
 impl IssueRefusal {
-    /// The other subjects that have active sessions on the device; for operators only.
+    /// Returns the other subjects that have active sessions on the device. Only operators may see them.
     #[must_use]
     pub fn owners(&self) -> &[Subject] {
         match self {
@@ -93,7 +94,7 @@ impl IssueRefusal {
     }
 }
 
-/// Why a device takes none of the sessions that would replace exposed credentials.
+/// The reason why a device accepts none of the sessions that would replace exposed credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplacementRefusal {
     /// The device issues no session to the subject.
@@ -102,16 +103,16 @@ pub enum ReplacementRefusal {
     /// The replacements would evict active sessions, or one another.
     #[error("the device would have {active} active sessions, and may have {cap}")]
     OverCap {
-        /// How many would be active.
+        /// How many sessions would be active.
         active: usize,
-        /// How many the device may have active.
+        /// How many sessions may be active on the device.
         cap: usize,
     },
 }
 
 impl Device {
-    /// Whose active sessions are on the device at `now`, each named once, in order. Nobody's: whoever comes next may
-    /// have it. Several own it only where an import or an earlier release put them there.
+    /// Returns the subjects that have active sessions on the device at `now`, each once, in order. If there are none,
+    /// any subject may use the device. There are several only after an import, or if an earlier release allowed it.
     #[must_use]
     pub fn owners(&self, now: Timestamp) -> Vec<Subject> {
         let mut owners: Vec<Subject> = self.active(now).map(|session| session.subject.clone()).collect();
@@ -120,18 +121,18 @@ impl Device {
         owners
     }
 
-    /// Issues a session to a subject that owns the device or finds it free. Where the device would have more than its
-    /// cap active, those of the subject's own that were created first are evicted; another's never are.
+    /// Issues a session to a subject that owns the device, or to any subject if the device is free. If more sessions
+    /// than the cap would be active, the subject's own oldest ones are evicted; those of other subjects never are.
     ///
     /// # Errors
-    /// [`IssueRefusal`] where the device is another subject's, or where others alone fill it.
+    /// [`IssueRefusal`] if the device belongs to another subject, or if others alone reach its cap.
     pub fn issue(&self, new_session: NewSession, policy: &Policy, now: Timestamp) -> Result<Issue, IssueRefusal> {
         let room = self.available_slots(&new_session.subject, policy, now)?;
         Ok(CommitBuilder::new(self, policy.retained_per_device(), now).issue(new_session, room))
     }
 
-    /// How many sessions `subject` may have active on the device at `now`: what other subjects leave of the cap, and at
-    /// least one.
+    /// Returns how many sessions `subject` may have active on the device at `now`: what other subjects leave of the
+    /// cap, and at least one.
     ///
     /// # Errors
     /// As [`Device::issue`].
@@ -149,11 +150,12 @@ impl Device {
         }
     }
 
-    /// Whether `count` sessions of `subject` can replace credentials of another kind on this device: all of them, and
-    /// without an eviction.
+    /// Checks that `count` sessions of `subject` can replace credentials of another kind on this device, all of them
+    /// and without an eviction.
     ///
     /// # Errors
-    /// [`ReplacementRefusal`] where the device is another subject's, or where more than the cap would be active.
+    /// [`ReplacementRefusal`] if the device belongs to another subject, or if more sessions than the cap would be
+    /// active.
     pub fn check_replacements(
         &self,
         subject: &Subject,
@@ -169,8 +171,8 @@ impl Device {
         Ok(())
     }
 
-    /// Issues a session whoever owns the device, and with the same commit ends the active sessions that other subjects
-    /// have there.
+    /// Issues a session regardless of who owns the device. The same commit ends the active sessions of other subjects
+    /// there.
     #[must_use]
     pub fn take_over(&self, new_session: NewSession, cause: &EndCause, policy: &Policy, now: Timestamp) -> Issue {
         let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
@@ -183,8 +185,8 @@ impl Device {
         self.sessions.iter().filter(move |session| session.state(now) == State::Active)
     }
 
-    /// The place after all sessions that were created at `now` too. Others have no say: which of them are loaded is the
-    /// store's business.
+    /// Returns the order after all sessions that were created at `now`. Other sessions do not matter: which of them are
+    /// loaded depends on the store.
     fn next_order(&self, now: Timestamp) -> u64 {
         let same = self.sessions.iter().filter(|session| session.created_at == now);
         same.map(|session| session.order).max().map_or(0, |last| last.saturating_add(1))
@@ -192,7 +194,7 @@ impl Device {
 }
 
 impl CommitBuilder<'_> {
-    /// Issues a session, so that its subject has at most `most` active on the device.
+    /// Issues a session, and evicts the oldest so that its subject has at most `most` active on the device.
     fn issue(mut self, new_session: NewSession, most: usize) -> Issue {
         let (device, now) = (self.device, self.now);
         let NewSession { id, family, rotation_secret, subject, client, terms, expires_by } = new_session;
@@ -215,12 +217,12 @@ impl CommitBuilder<'_> {
         self.changes.insert(0, Change::Issued(session.clone()));
         self.end_idle_sessions();
         let evicted = self.evict_down_to(most.saturating_sub(1), &session.subject);
-        // A commit that was held up until the session is over would only be noise.
+        // A commit that is delayed until the session has expired would be useless.
         self.not_after = last_before(session.expires_at);
         Issue { token: Token::new(session.id, secret), session, evicted, revoked: Vec::new(), commit: self.build() }
     }
 
-    /// Evicts the oldest of the subject's loaded active sessions until only `most` of them are left.
+    /// Evicts the subject's oldest active sessions until only `most` are left.
     fn evict_down_to(&mut self, most: usize, subject: &Subject) -> Vec<SessionId> {
         let mut active: Vec<_> = self.device.active(self.now).filter(|session| session.subject == *subject).collect();
         active.sort_by(|a, b| a.cmp_issue_order(b));
