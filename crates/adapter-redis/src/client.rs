@@ -119,11 +119,11 @@ pub(crate) struct Client {
 
 impl Client {
     /// Connects when there is something to send.
-    pub(crate) fn new(target: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
-            topology: Arc::new(Topology::new(target)),
-            limits: target.access.limits,
-            location: target.location.clone(),
+            topology: Arc::new(Topology::new(config)),
+            limits: config.connect.limits,
+            location: config.location.clone(),
         }
     }
 
@@ -165,7 +165,7 @@ impl Client {
         invocations: &[Invocation],
         then: &Cmd,
     ) -> Option<Result<Vec<Result<Value, RequestError>>, RequestError>> {
-        let Topology::One(link) = &*self.topology else {
+        let Topology::One(connection) = &*self.topology else {
             return None;
         };
         let mut pipeline = Pipeline::with_capacity(invocations.len() + 1);
@@ -173,7 +173,7 @@ impl Client {
             pipeline.add_command(invocation.command(false));
         }
         pipeline.add_command(then.clone());
-        Some(link.send_all(&pipeline, self.deadline()).await)
+        Some(connection.send_all(&pipeline, self.deadline()).await)
     }
 
     /// Sends many requests, each of which may be sent again.
@@ -192,8 +192,8 @@ impl Client {
         command: &Cmd,
     ) -> Result<Vec<Result<Value, RequestError>>, RequestError> {
         let deadline = self.deadline();
-        let links = self.topology.links(deadline).await?;
-        Ok(join_all(links.iter().map(|link| link.send(command, deadline))).await)
+        let connections = self.topology.connections(deadline).await?;
+        Ok(join_all(connections.iter().map(|connection| connection.send(command, deadline))).await)
     }
 
     /// A failed request as the port's error.

@@ -49,7 +49,7 @@ pub struct Options {
     /// What the server lists the connection as.
     pub client_name: String,
     /// How the addresses of a host are found.
-    pub names: Resolver,
+    pub resolver: Resolver,
 }
 
 impl Options {
@@ -71,7 +71,7 @@ impl Options {
             connect_timeout: Millis::new(500),
             operation_timeout: Millis::seconds(1),
             client_name: "tenure".to_owned(),
-            names: Resolver::default(),
+            resolver: Resolver::default(),
         }
     }
 }

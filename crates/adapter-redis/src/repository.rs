@@ -98,11 +98,11 @@ impl RedisStore {
         own_clock: Option<Arc<dyn Clock>>,
     ) -> Result<Arc<Self>, StoreError> {
         let keys = Self::keys(&options)?;
-        let target = Config::new(&options)?;
-        let client = Client::new(&target);
+        let config = Config::new(&options)?;
+        let client = Client::new(&config);
         let fleet = Arc::new(FleetClock::default());
         let limits = client.limits;
-        let replicator = (options.durability == Durability::Replicated).then(|| Replicator::new(Client::new(&target)));
+        let replicator = (options.durability == Durability::Replicated).then(|| Replicator::new(Client::new(&config)));
         let clock = own_clock.clone().unwrap_or_else(|| Arc::clone(&fleet) as Arc<dyn Clock>);
         let recent_ends = Arc::new(RecentEnds::new(clock));
         let cache = options.near_cache.then(|| ShardedCache::start(Arc::clone(&client.topology), limits));

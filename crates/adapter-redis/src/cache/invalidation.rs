@@ -53,17 +53,22 @@ impl HealthProbe {
     }
 }
 
-/// Keeps a connection to the server behind `link`, for as long as somebody keeps both.
-pub(crate) async fn keep(cache: Weak<ClientCache>, link: Weak<ManagedConnection>, sign: HealthProbe, limits: Limits) {
+/// Keeps a connection to the server behind `managed`, for as long as somebody keeps both.
+pub(crate) async fn keep(
+    cache: Weak<ClientCache>,
+    managed: Weak<ManagedConnection>,
+    probe: HealthProbe,
+    limits: Limits,
+) {
     let mut told = false;
-    while let (Some(kept), Some(server)) = (cache.upgrade(), link.upgrade()) {
+    while let (Some(kept), Some(server)) = (cache.upgrade(), managed.upgrade()) {
         match connect(&kept, &server, limits).await {
             Ok((connection, address)) => {
                 told = false;
                 kept.connected(connection.clone());
                 drop((kept, server));
-                let right = || link.upgrade().is_some_and(|link| link.route().is_current_primary(&address));
-                follow(&cache, connection, sign, right).await;
+                let right = || managed.upgrade().is_some_and(|managed| managed.route().is_current_primary(&address));
+                follow(&cache, connection, probe, right).await;
             }
             Err(failure) => {
                 if !told {
@@ -79,7 +84,7 @@ pub(crate) async fn keep(cache: Weak<ClientCache>, link: Weak<ManagedConnection>
 
 async fn connect(
     cache: &Arc<ClientCache>,
-    link: &ManagedConnection,
+    managed: &ManagedConnection,
     limits: Limits,
 ) -> Result<(Connection, Address), RequestError> {
     let told = Arc::downgrade(cache);
@@ -90,7 +95,7 @@ async fn connect(
         Ok::<_, ()>(())
     };
     let deadline = Instant::now() + limits.operation;
-    let (mut connection, address) = link.route().dial(Some(Arc::new(learn)), deadline).await?;
+    let (mut connection, address) = managed.route().dial(Some(Arc::new(learn)), deadline).await?;
     let mut tracking = redis::cmd("CLIENT");
     tracking.arg("TRACKING").arg("ON").arg("OPTIN");
     match timeout_at(deadline, connection.send(&tracking)).await {
@@ -102,10 +107,10 @@ async fn connect(
 }
 
 /// Renews the lease while the right server gives its sign.
-async fn follow(cache: &Weak<ClientCache>, mut connection: Connection, sign: HealthProbe, right: impl Fn() -> bool) {
+async fn follow(cache: &Weak<ClientCache>, mut connection: Connection, probe: HealthProbe, right: impl Fn() -> bool) {
     loop {
         let sent = monotonic_micros();
-        let given = timeout(LEASE, sign.check(&mut connection)).await;
+        let given = timeout(LEASE, probe.check(&mut connection)).await;
         let Some(cache) = cache.upgrade() else {
             return;
         };

@@ -27,7 +27,7 @@ impl ShardedCache {
     pub(crate) fn start(topology: Arc<Topology>, limits: Limits) -> Arc<Self> {
         let cache = Arc::new(Self { topology });
         match &*cache.topology {
-            Topology::One(link) => listen(link, CAPACITY, HealthProbe::Primary, limits),
+            Topology::One(connection) => listen(connection, CAPACITY, HealthProbe::Primary, limits),
             Topology::Cluster(_) => drop(tokio::spawn(listen_to_all(Arc::downgrade(&cache), limits))),
         }
         cache
@@ -35,14 +35,14 @@ impl ShardedCache {
 
     /// Where a session is kept, if it is.
     pub(crate) fn of(&self, id: SessionId) -> Option<Arc<ClientCache>> {
-        self.topology.with_connection(id, |link| link.cache().cloned())
+        self.topology.with_connection(id, |connection| connection.cache().cloned())
     }
 
     /// Forgets a session, and spoils the reads of it that are under way.
     pub(crate) fn forget(&self, id: SessionId) {
         // Its slot may have moved since: whoever keeps it has to forget it.
-        for link in self.topology.known() {
-            if let Some(cache) = link.cache() {
+        for connection in self.topology.known_connections() {
+            if let Some(cache) = connection.cache() {
                 cache.forget(id);
             }
         }
@@ -50,33 +50,34 @@ impl ShardedCache {
 
     /// Whether what is kept may be used now, whichever server it is of.
     pub(crate) fn is_usable(&self) -> bool {
-        let links = self.topology.known();
-        !links.is_empty() && links.iter().all(|link| link.cache().is_some_and(|cache| cache.is_usable()))
+        let connections = self.topology.known_connections();
+        !connections.is_empty()
+            && connections.iter().all(|connection| connection.cache().is_some_and(|cache| cache.is_usable()))
     }
 }
 
 impl SessionCache for ShardedCache {
     fn find_cached(&self, id: SessionId) -> Option<Session> {
-        self.topology.with_connection(id, |link| link.cache()?.get(id))
+        self.topology.with_connection(id, |connection| connection.cache()?.get(id))
     }
 }
 
-fn listen(link: &Arc<ManagedConnection>, capacity: usize, sign: HealthProbe, limits: Limits) {
-    if link.cache().is_none() {
+fn listen(connection: &Arc<ManagedConnection>, capacity: usize, probe: HealthProbe, limits: Limits) {
+    if connection.cache().is_none() {
         let cache = Arc::new(ClientCache::new(capacity));
-        let (kept, server) = (Arc::downgrade(&cache), Arc::downgrade(link));
-        link.set_cache(cache);
-        tokio::spawn(invalidation::keep(kept, server, sign, limits));
+        let (kept, server) = (Arc::downgrade(&cache), Arc::downgrade(connection));
+        connection.set_cache(cache);
+        tokio::spawn(invalidation::keep(kept, server, probe, limits));
     }
 }
 
 async fn listen_to_all(cache: Weak<ShardedCache>, limits: Limits) {
     while let Some(kept) = cache.upgrade() {
-        let links = kept.topology.known();
-        for link in &links {
-            listen(link, CAPACITY / links.len(), HealthProbe::WholeCluster, limits);
+        let connections = kept.topology.known_connections();
+        for connection in &connections {
+            listen(connection, CAPACITY / connections.len(), HealthProbe::WholeCluster, limits);
         }
-        drop((kept, links));
+        drop((kept, connections));
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

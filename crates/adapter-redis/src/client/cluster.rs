@@ -30,11 +30,11 @@ const ASKED: usize = 6;
 const NOBODY: u16 = u16::MAX;
 
 pub(crate) struct Cluster {
-    access: Arc<ConnectConfig>,
+    config: Arc<ConnectConfig>,
     seeds: Vec<Address>,
     map: RwLock<Map>,
-    /// One link for each node that was ever asked and is still part of the cluster.
-    links: Mutex<HashMap<Address, Arc<ManagedConnection>>>,
+    /// One connection for each node that was ever asked and is still part of the cluster.
+    connections: Mutex<HashMap<Address, Arc<ManagedConnection>>>,
     /// When the map was last read; held while it is being read.
     read_at: tokio::sync::Mutex<Option<Instant>>,
     outdated: Notify,
@@ -54,13 +54,13 @@ struct TopologyReply {
 }
 
 impl Cluster {
-    pub(crate) fn new(seeds: Vec<Address>, access: Arc<ConnectConfig>) -> Arc<Self> {
+    pub(crate) fn new(seeds: Vec<Address>, config: Arc<ConnectConfig>) -> Arc<Self> {
         let map = Map { owners: vec![NOBODY; usize::from(SLOTS)], primaries: Vec::new() };
         let cluster = Arc::new(Self {
-            access,
+            config,
             seeds,
             map: RwLock::new(map),
-            links: Mutex::default(),
+            connections: Mutex::default(),
             read_at: tokio::sync::Mutex::default(),
             outdated: Notify::new(),
             turn: AtomicUsize::new(0),
@@ -69,40 +69,40 @@ impl Cluster {
         cluster
     }
 
-    /// The link to the primary of a slot; for no slot, to any. Reads the map where it has none.
+    /// The connection to the primary of a slot; for no slot, to any. Reads the map where it has none.
     pub(crate) async fn find(
         &self,
         slot: Option<u16>,
         deadline: Instant,
     ) -> Result<Arc<ManagedConnection>, RequestError> {
-        if let Some(link) = self.link(slot) {
-            return Ok(link);
+        if let Some(connection) = self.connection(slot) {
+            return Ok(connection);
         }
         // Many requests may find the same: one reads, and who waited for it has no need to.
         let recent = Instant::now().checked_sub(GRACE).unwrap_or_else(Instant::now);
         self.refresh(recent, deadline).await?;
         let unserved =
             || RequestError::RetryLater("no node of the cluster serves this slot; see CLUSTER INFO".to_owned());
-        self.link(slot).ok_or_else(unserved)
+        self.connection(slot).ok_or_else(unserved)
     }
 
-    fn link(&self, slot: Option<u16>) -> Option<Arc<ManagedConnection>> {
+    fn connection(&self, slot: Option<u16>) -> Option<Arc<ManagedConnection>> {
         let map = self.map.read();
         match slot {
             Some(slot) => {
                 let owner = map.owners.get(usize::from(slot))?;
-                map.primaries.get(usize::from(*owner)).map(|(_, link)| Arc::clone(link))
+                map.primaries.get(usize::from(*owner)).map(|(_, connection)| Arc::clone(connection))
             }
             None => {
                 let first = self.turn.fetch_add(1, Ordering::Relaxed);
                 let count = map.primaries.len();
-                let links = || (0..count).map(|at| &map.primaries[(first.wrapping_add(at)) % count].1);
-                links().find(|link| link.is_live()).or_else(|| links().next()).cloned()
+                let connections = || (0..count).map(|at| &map.primaries[(first.wrapping_add(at)) % count].1);
+                connections().find(|connection| connection.is_live()).or_else(|| connections().next()).cloned()
             }
         }
     }
 
-    /// Looks at the link to the primary of a slot, where it is known.
+    /// Looks at the connection to the primary of a slot, where it is known.
     pub(crate) fn with_connection<T>(
         &self,
         slot: u16,
@@ -114,8 +114,8 @@ impl Cluster {
     }
 
     /// All primaries.
-    pub(crate) fn links(&self) -> Vec<Arc<ManagedConnection>> {
-        self.map.read().primaries.iter().map(|(_, link)| Arc::clone(link)).collect()
+    pub(crate) fn connections(&self) -> Vec<Arc<ManagedConnection>> {
+        self.map.read().primaries.iter().map(|(_, connection)| Arc::clone(connection)).collect()
     }
 
     /// Whether a primary of the cluster is there.
@@ -123,7 +123,7 @@ impl Cluster {
         self.map.read().primaries.iter().any(|(primary, _)| primary == address)
     }
 
-    /// The link to where a node sent us from `asked`.
+    /// The connection to where a node sent us from `asked`.
     pub(crate) fn redirect_target(&self, redirect: &Redirect, asked: &ManagedConnection) -> Arc<ManagedConnection> {
         let host = match (&redirect.host[..], asked.address().as_deref()) {
             ("" | "?", Some(Address::Tcp { host, .. })) => host.clone(),
@@ -134,19 +134,19 @@ impl Cluster {
 
     /// Learns that another node serves a slot, at once for this slot and soon for the rest.
     pub(crate) fn moved(&self, redirect: &Redirect, asked: &ManagedConnection) {
-        let link = self.redirect_target(redirect, asked);
-        if let Route::Fixed { address, .. } = link.route() {
-            self.map.write().set(redirect.slot, redirect.slot, address, &link);
+        let connection = self.redirect_target(redirect, asked);
+        if let Route::Fixed { address, .. } = connection.route() {
+            self.map.write().set(redirect.slot, redirect.slot, address, &connection);
         }
         self.outdated.notify_one();
     }
 
     fn connection_to(&self, address: &Address) -> Arc<ManagedConnection> {
         let new = || {
-            let route = Route::Fixed { access: Arc::clone(&self.access), address: address.clone(), node: true };
-            Arc::new(ManagedConnection::new(route, self.access.limits))
+            let route = Route::Fixed { config: Arc::clone(&self.config), address: address.clone(), node: true };
+            Arc::new(ManagedConnection::new(route, self.config.limits))
         };
-        Arc::clone(self.links.lock().entry(address.clone()).or_insert_with(new))
+        Arc::clone(self.connections.lock().entry(address.clone()).or_insert_with(new))
     }
 
     /// Reads the map again, unless that was done since `since`.
@@ -159,15 +159,15 @@ impl Cluster {
         let known: Vec<Address> = self.map.read().primaries.iter().map(|(address, _)| address.clone()).collect();
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let turned = (0..known.len().min(ASKED)).map(|at| &known[first.wrapping_add(at) % known.len()]);
-        let said = match self.ask(turned.collect(), deadline).await {
-            Ok(said) => said,
+        let reply = match self.ask(turned.collect(), deadline).await {
+            Ok(reply) => reply,
             Err(_) => self.ask(self.seeds.iter().take(ASKED).collect(), deadline).await?,
         };
         let mut map = Map { owners: vec![NOBODY; usize::from(SLOTS)], primaries: Vec::new() };
-        for (first, last, address) in &said.ranges {
+        for (first, last, address) in &reply.ranges {
             map.set(*first, *last, address, &self.connection_to(address));
         }
-        self.links.lock().retain(|address, _| map.primaries.iter().any(|(primary, _)| primary == address));
+        self.connections.lock().retain(|address, _| map.primaries.iter().any(|(primary, _)| primary == address));
         *self.map.write() = map;
         *read_at = Some(Instant::now());
         Ok(())
@@ -181,12 +181,12 @@ impl Cluster {
         let mut until = deadline;
         loop {
             tokio::select! {
-                said = asked.next() => match said {
-                    Some(Ok(said)) => {
+                reply = asked.next() => match reply {
+                    Some(Ok(reply)) => {
                         until = until.min(Instant::now() + GRACE);
-                        let news = |said: &TopologyReply| (said.epoch, said.covered);
-                        if best.as_ref().is_none_or(|best| news(best) < news(&said)) {
-                            best = Some(said);
+                        let news = |reply: &TopologyReply| (reply.epoch, reply.covered);
+                        if best.as_ref().is_none_or(|best| news(best) < news(&reply)) {
+                            best = Some(reply);
                         }
                     }
                     Some(Err(failure)) => last = failure,
@@ -202,7 +202,7 @@ impl Cluster {
         let mut questions = Pipeline::new();
         questions.cmd("CLUSTER").arg("INFO");
         questions.cmd("CLUSTER").arg("SLOTS");
-        let until = deadline.min(Instant::now() + self.access.limits.connect);
+        let until = deadline.min(Instant::now() + self.config.limits.connect);
         let answers = self.connection_to(node).ask_all(&questions, until).await?;
         let [info, slots] = <[_; 2]>::try_from(answers)
             .map_err(|_| RequestError::Refused("the server sent too few answers".to_owned()))?;
@@ -218,10 +218,10 @@ impl Cluster {
 }
 
 impl Map {
-    fn set(&mut self, first: u16, last: u16, address: &Address, link: &Arc<ManagedConnection>) {
+    fn set(&mut self, first: u16, last: u16, address: &Address, connection: &Arc<ManagedConnection>) {
         let known = self.primaries.iter().position(|(primary, _)| primary == address);
         let at = known.unwrap_or_else(|| {
-            self.primaries.push((address.clone(), Arc::clone(link)));
+            self.primaries.push((address.clone(), Arc::clone(connection)));
             self.primaries.len() - 1
         });
         if let (Ok(at), Some(owners)) = (u16::try_from(at), self.owners.get_mut(usize::from(first)..=usize::from(last)))
@@ -270,7 +270,7 @@ async fn keep_map(cluster: Weak<Cluster>) {
         if outdated {
             tracing::debug!("slots have moved; the map of the cluster is read again");
         }
-        if let Err(failure) = held.refresh(since, since + held.access.limits.operation).await {
+        if let Err(failure) = held.refresh(since, since + held.config.limits.operation).await {
             tracing::debug!(?failure, "the map of the cluster could not be read");
         }
         drop(held);

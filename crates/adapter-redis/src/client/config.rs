@@ -15,7 +15,7 @@ use crate::setting_error::SettingError;
 #[derive(Clone)]
 pub(crate) struct ConnectConfig {
     pub(crate) secrets: Secrets,
-    pub(crate) names: Resolver,
+    pub(crate) resolver: Resolver,
     /// What the server lists the connection as.
     pub(crate) name: String,
     pub(crate) limits: Limits,
@@ -43,7 +43,7 @@ impl Limits {
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) topology: TopologyConfig,
-    pub(crate) access: Arc<ConnectConfig>,
+    pub(crate) connect: Arc<ConnectConfig>,
     /// A file with the password of the sentinels, where it is another than the servers', and the setting that names it.
     pub(crate) sentinel_password: Option<(&'static str, PathBuf)>,
     /// How messages name them: never with a password.
@@ -74,13 +74,13 @@ impl Config {
         let of_sentinels = Secrets { password_file: sentinel_password.clone(), ..Secrets::default() };
         secrets.read().and_then(|_| of_sentinels.read())?;
         let location = location(&parsed.topology);
-        let access = ConnectConfig {
+        let connect = ConnectConfig {
             secrets,
-            names: options.names.clone(),
+            resolver: options.resolver.clone(),
             name: options.client_name.clone(),
             limits: Limits::of(options),
         };
-        Ok(Self { topology: parsed.topology, access: Arc::new(access), sentinel_password, location })
+        Ok(Self { topology: parsed.topology, connect: Arc::new(connect), sentinel_password, location })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::client::greeting_capture::{GreetingCapture, ServerGreeting};
 use crate::client::request_error::{Failure, RequestError};
 use crate::client::resolver::{Resolver, first};
 use crate::client::role::{self, ASK_EVERY, LEASE, PrimaryLease, RoleQuery};
-use crate::client::secrets::Entry;
+use crate::client::secrets::LoadedSecrets;
 use crate::client::url::Address;
 use crate::repository::clock::monotonic_micros;
 
@@ -50,7 +50,7 @@ pub(crate) struct Connection {
 
 struct Shared {
     lease: Arc<PrimaryLease>,
-    question: RoleQuery,
+    query: RoleQuery,
     driver: Task,
     /// Asks the server for its role, and looks whether its name still leads to it.
     _watch: Task,
@@ -94,7 +94,7 @@ impl Connection {
 
     /// Asks the server whether it is the primary; no deadline but the caller's.
     pub(crate) async fn confirm_primary(&mut self) -> Result<(), RequestError> {
-        role::ask(&mut self.calls, self.shared.question, &self.shared.lease).await
+        role::ask(&mut self.calls, self.shared.query, &self.shared.lease).await
     }
 }
 
@@ -120,22 +120,22 @@ impl ConnectConfig {
     }
 
     async fn connect(&self, address: &Address, peer: Peer, pushes: Option<Pushes>) -> Result<Connection, RequestError> {
-        let entry = &self.secrets.read_again().await?;
+        let secrets = &self.secrets.read_again().await?;
         let (host, port) = match address {
             Address::Unix(path) => {
                 let socket = UnixStream::connect(path).await.map_err(refused)?;
-                return self.authenticate(Box::new(socket), entry, peer, pushes, None).await;
+                return self.authenticate(Box::new(socket), secrets, peer, pushes, None).await;
             }
             Address::Tcp { host, port } => (host.as_str(), *port),
         };
-        let addresses = self.names.look_up(host, port).await.map_err(|error| {
+        let addresses = self.resolver.look_up(host, port).await.map_err(|error| {
             let message = format!("the address of {host} could not be found: {error}; check the name, and DNS");
             RequestError::not_sent(Failure::new(message, error))
         })?;
         // What a connection that comes too late says unasked is meant for nobody.
         let chosen = Arc::new(AtomicBool::new(false));
         let pushes = pushes.map(|pushes| gated(pushes, Arc::clone(&chosen)));
-        let open_stream = |at| self.open_stream((host, at), entry, peer, pushes.clone());
+        let open_stream = |at| self.open_stream((host, at), secrets, peer, pushes.clone());
         let connection = first(addresses, self.limits.connect, open_stream).await?;
         chosen.store(true, Ordering::Release);
         Ok(connection)
@@ -144,45 +144,45 @@ impl ConnectConfig {
     async fn open_stream(
         &self,
         at: (&str, SocketAddr),
-        entry: &Entry,
+        secrets: &LoadedSecrets,
         peer: Peer,
         pushes: Option<Pushes>,
     ) -> Result<Connection, RequestError> {
-        let stream = stream(at, entry).await?;
-        self.authenticate(stream, entry, peer, pushes, Some(at)).await
+        let stream = stream(at, secrets).await?;
+        self.authenticate(stream, secrets, peer, pushes, Some(at)).await
     }
 
     async fn authenticate(
         &self,
         stream: Box<dyn Stream>,
-        entry: &Entry,
+        secrets: &LoadedSecrets,
         peer: Peer,
         pushes: Option<Pushes>,
         reached: Option<(&str, SocketAddr)>,
     ) -> Result<Connection, RequestError> {
-        let (stream, words) = GreetingCapture::new(stream);
-        let mut authenticate = entry.authenticate.clone();
+        let (stream, greeting) = GreetingCapture::new(stream);
+        let mut connection_info = secrets.connection_info.clone();
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
         if let Some(pushes) = pushes {
-            authenticate = authenticate.set_protocol(ProtocolVersion::RESP3);
+            connection_info = connection_info.set_protocol(ProtocolVersion::RESP3);
             config = config.set_push_sender(pushes);
         }
-        let made = MultiplexedConnection::new_with_config(&authenticate, stream, config).await;
-        let (mut calls, driver) = made.map_err(|error| self.rejection(&error, &words))?;
+        let made = MultiplexedConnection::new_with_config(&connection_info, stream, config).await;
+        let (mut calls, driver) = made.map_err(|error| self.rejection(&error, &greeting))?;
         let driver = Task(tokio::spawn(driver));
-        let (question, lease) = self.handshake(&mut calls, peer, &words).await?;
+        let (query, lease) = self.handshake(&mut calls, peer, &greeting).await?;
         let moved = match reached {
             Some((host, at)) if host.parse::<std::net::IpAddr>().is_err() => {
-                Some((self.names.clone(), host.to_owned(), at))
+                Some((self.resolver.clone(), host.to_owned(), at))
             }
             _ => None,
         };
-        let watch = watch(calls.clone(), peer, question, Arc::clone(&lease), moved);
+        let watch = watch(calls.clone(), peer, query, Arc::clone(&lease), moved);
         let watch = Task(tokio::spawn(watch));
-        Ok(Connection { calls, shared: Arc::new(Shared { lease, question, driver, _watch: watch }) })
+        Ok(Connection { calls, shared: Arc::new(Shared { lease, query, driver, _watch: watch }) })
     }
 
     /// Tells who calls, and asks who answers.
@@ -190,17 +190,17 @@ impl ConnectConfig {
         &self,
         calls: &mut MultiplexedConnection,
         peer: Peer,
-        words: &ServerGreeting,
+        greeting: &ServerGreeting,
     ) -> Result<(RoleQuery, Arc<PrimaryLease>), RequestError> {
         let lease = Arc::new(PrimaryLease::default());
-        let mut greeting = Pipeline::with_capacity(2);
-        greeting.cmd("CLIENT").arg("SETNAME").arg(&self.name);
+        let mut commands = Pipeline::with_capacity(2);
+        commands.cmd("CLIENT").arg("SETNAME").arg(&self.name);
         if peer != Peer::Sentinel {
-            greeting.add_command(RoleQuery::Info.command());
+            commands.add_command(RoleQuery::Info.command());
         }
         let asked = monotonic_micros();
-        let answers = calls.send_packed_commands(&greeting, 0, greeting.len()).await;
-        let mut answers = answers.map_err(|error| self.rejection(&error, words))?.into_iter();
+        let answers = calls.send_packed_commands(&commands, 0, commands.len()).await;
+        let mut answers = answers.map_err(|error| self.rejection(&error, greeting))?.into_iter();
         // A name is a convenience; a user who may not set one connects without.
         if let Some(Value::ServerError(error)) = answers.next()
             && role::is_about_the_connection(&error)
@@ -211,21 +211,21 @@ impl ConnectConfig {
             return Ok((RoleQuery::Info, lease));
         };
         let settled = RoleQuery::settle(answer, calls).await;
-        let (question, answer) = settled.map_err(|error| self.rejection(&error, words))?;
-        match question.close_if_broken(answer) {
+        let (query, answer) = settled.map_err(|error| self.rejection(&error, greeting))?;
+        match query.check_answer(answer) {
             Ok(()) => lease.renew(asked),
             Err(RequestError::WrongServer(_)) if peer == Peer::Node => {}
             Err(failure) => return Err(failure),
         }
-        Ok((question, lease))
+        Ok((query, lease))
     }
 
     /// A server that ends the connection before the first answer either says why, or could not make sense of it.
-    fn rejection(&self, error: &RedisError, words: &ServerGreeting) -> RequestError {
-        if let Some(refusal) = words.refusal() {
+    fn rejection(&self, error: &RedisError, greeting: &ServerGreeting) -> RequestError {
+        if let Some(refusal) = greeting.refusal() {
             return refusal;
         }
-        if let Some(alert) = words.alert() {
+        if let Some(alert) = greeting.alert() {
             return RequestError::Refused(format!("{alert}; check redis.tls_cert and redis.tls_key"));
         }
         match (&self.secrets.tls, RequestError::of(error, false)) {
@@ -237,10 +237,10 @@ impl ConnectConfig {
     }
 }
 
-async fn stream((host, at): (&str, SocketAddr), entry: &Entry) -> Result<Box<dyn Stream>, RequestError> {
+async fn stream((host, at): (&str, SocketAddr), secrets: &LoadedSecrets) -> Result<Box<dyn Stream>, RequestError> {
     let socket = TcpStream::connect(at).await.map_err(refused)?;
     socket.set_nodelay(true).map_err(refused)?;
-    let Some(tls) = &entry.tls else {
+    let Some(tls) = &secrets.tls else {
         return Ok(Box::new(socket));
     };
     let name = ServerName::try_from(host.to_owned())
@@ -262,20 +262,20 @@ fn gated(pushes: Pushes, chosen: Arc<AtomicBool>) -> Pushes {
 async fn watch(
     calls: MultiplexedConnection,
     peer: Peer,
-    question: RoleQuery,
+    query: RoleQuery,
     lease: Arc<PrimaryLease>,
     reached: Option<(Resolver, String, SocketAddr)>,
 ) {
     let demoted = async {
         match peer {
             Peer::Sentinel => std::future::pending().await,
-            Peer::Primary | Peer::Node => watch_role(calls, peer, question, &lease).await,
+            Peer::Primary | Peer::Node => watch_role(calls, peer, query, &lease).await,
         }
     };
     let moved = async {
         match &reached {
             None => std::future::pending().await,
-            Some((names, host, at)) => names.moved_from(host, *at).await,
+            Some((resolver, host, at)) => resolver.moved_from(host, *at).await,
         }
     };
     tokio::select! {
@@ -289,14 +289,14 @@ async fn watch(
 async fn watch_role(
     mut calls: MultiplexedConnection,
     peer: Peer,
-    question: RoleQuery,
+    query: RoleQuery,
     lease: &PrimaryLease,
 ) -> RequestError {
     loop {
         sleep(ASK_EVERY).await;
         // Where no answer comes, whoever has a call under way finds out.
         if let Ok(Err(failure @ RequestError::WrongServer(_))) =
-            timeout(LEASE, role::ask(&mut calls, question, lease)).await
+            timeout(LEASE, role::ask(&mut calls, query, lease)).await
             && peer == Peer::Primary
         {
             return failure;

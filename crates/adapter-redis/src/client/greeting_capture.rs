@@ -46,14 +46,14 @@ impl ServerGreeting {
 /// A stream whose first words are kept.
 pub(crate) struct GreetingCapture<S> {
     stream: S,
-    words: ServerGreeting,
+    greeting: ServerGreeting,
     room: usize,
 }
 
 impl<S> GreetingCapture<S> {
     pub(crate) fn new(stream: S) -> (Self, ServerGreeting) {
-        let words = ServerGreeting::default();
-        (Self { stream, words: words.clone(), room: KEPT }, words)
+        let greeting = ServerGreeting::default();
+        (Self { stream, greeting: greeting.clone(), room: KEPT }, greeting)
     }
 }
 
@@ -63,12 +63,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for GreetingCapture<S> {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut this.stream).poll_read(context, buffer);
         if let Poll::Ready(Err(error)) = &outcome {
-            this.words.0.lock().failure = Some(error.to_string());
+            this.greeting.0.lock().failure = Some(error.to_string());
         }
         if this.room > 0 {
             let new = buffer.filled().get(before..).unwrap_or_default();
             let kept = new.get(..this.room).unwrap_or(new);
-            this.words.0.lock().text.extend_from_slice(kept);
+            this.greeting.0.lock().text.extend_from_slice(kept);
             this.room -= kept.len();
         }
         outcome

@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 /// How the server is found.
 pub(crate) enum Route {
     /// It is always there; `node` where it is one of a cluster, so that messages must say which.
-    Fixed { access: Arc<ConnectConfig>, address: Address, node: bool },
+    Fixed { config: Arc<ConnectConfig>, address: Address, node: bool },
     /// Sentinels say where it is.
     Sentinel(Arc<Sentinels>),
 }
@@ -37,9 +37,9 @@ impl Route {
         deadline: Instant,
     ) -> Result<(Connection, Address), RequestError> {
         match self {
-            Self::Fixed { access, address, node } => {
+            Self::Fixed { config, address, node } => {
                 let peer = if *node && pushes.is_none() { Peer::Node } else { Peer::Primary };
-                match access.dial(address, peer, pushes, deadline).await {
+                match config.dial(address, peer, pushes, deadline).await {
                     Ok(connection) => Ok((connection, address.clone())),
                     Err(failure) => Err(if *node { failure.at(address) } else { failure }),
                 }
@@ -95,7 +95,7 @@ impl ManagedConnection {
     }
 
     /// How many connections it has made.
-    pub(crate) fn connections(&self) -> u64 {
+    pub(crate) fn connections_made(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
     }
 

@@ -102,9 +102,9 @@ impl<'a> RequestExecutor<'a> {
     /// The answer to the first request.
     pub(crate) async fn run_one(&self) -> Result<Value, RequestError> {
         let pending = Pending::default();
-        let asked = self.topology.link(self.requests[0].slot(), self.deadline).await;
+        let asked = self.topology.connection(self.requests[0].slot(), self.deadline).await;
         let outcome = match &asked {
-            Ok(link) => self.send_one(link, &pending).await,
+            Ok(connection) => self.send_one(connection, &pending).await,
             Err(failure) => Err(failure.clone()),
         };
         if outcome.is_ok() {
@@ -128,7 +128,7 @@ impl<'a> RequestExecutor<'a> {
     /// Sends what is left until nothing is.
     async fn go_on(&self, mut round: Round, values: &mut [Option<Value>]) -> Result<(), RequestError> {
         let mut pause = FIRST_PAUSE;
-        let mut said = None;
+        let mut server_reply = None;
         loop {
             for at in std::mem::take(&mut round.split) {
                 values[at] = Some(self.key_by_key(at).await?);
@@ -145,10 +145,10 @@ impl<'a> RequestExecutor<'a> {
             }
             // What a server said tells more than that none answered in what was left of the time.
             if !matches!(last, RequestError::NotSent(_)) {
-                said = Some(last.clone());
+                server_reply = Some(last.clone());
             }
             if Instant::now() >= self.deadline {
-                return Err(said.unwrap_or(last));
+                return Err(server_reply.unwrap_or(last));
             }
             round = self.send(round.left, values).await?;
         }
@@ -159,10 +159,10 @@ impl<'a> RequestExecutor<'a> {
         let mut round = Round::default();
         let mut groups: Vec<(Arc<ManagedConnection>, Vec<Pending>)> = Vec::new();
         for mut pending in pending {
-            let link = match pending.instead.clone() {
-                Some(link) => link,
-                None => match self.topology.link(self.requests[pending.at].slot(), self.deadline).await {
-                    Ok(link) => link,
+            let connection = match pending.instead.clone() {
+                Some(connection) => connection,
+                None => match self.topology.connection(self.requests[pending.at].slot(), self.deadline).await {
+                    Ok(connection) => connection,
                     Err(failure) => {
                         pending.instead = None;
                         self.take(&mut round, values, pending, Err(failure), None)?;
@@ -170,24 +170,24 @@ impl<'a> RequestExecutor<'a> {
                     }
                 },
             };
-            match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &link)) {
+            match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &connection)) {
                 Some((_, group)) => group.push(pending),
-                None => groups.push((link, vec![pending])),
+                None => groups.push((connection, vec![pending])),
             }
         }
-        let sent = groups.iter().map(|(link, group)| self.send_group(link, group));
+        let sent = groups.iter().map(|(connection, group)| self.send_group(connection, group));
         let outcomes = join_all(sent).await;
-        for ((link, group), outcomes) in groups.into_iter().zip(outcomes) {
+        for ((connection, group), outcomes) in groups.into_iter().zip(outcomes) {
             for (pending, outcome) in group.into_iter().zip(outcomes) {
-                self.take(&mut round, values, pending, outcome, Some(&link))?;
+                self.take(&mut round, values, pending, outcome, Some(&connection))?;
             }
         }
         Ok(round)
     }
 
-    async fn send_group(&self, link: &ManagedConnection, group: &[Pending]) -> Vec<Result<Value, RequestError>> {
+    async fn send_group(&self, connection: &ManagedConnection, group: &[Pending]) -> Vec<Result<Value, RequestError>> {
         if let [pending] = group {
-            return vec![self.send_one(link, pending).await];
+            return vec![self.send_one(connection, pending).await];
         }
         let mut pipeline = Pipeline::with_capacity(group.len());
         for pending in group {
@@ -196,7 +196,7 @@ impl<'a> RequestExecutor<'a> {
             }
             pipeline.add_command(self.requests[pending.at].command(pending.whole).into_owned());
         }
-        match link.send_all(&pipeline, self.deadline).await {
+        match connection.send_all(&pipeline, self.deadline).await {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
                 let answer = |pending: &Pending| {
@@ -209,10 +209,10 @@ impl<'a> RequestExecutor<'a> {
         }
     }
 
-    async fn send_one(&self, link: &ManagedConnection, pending: &Pending) -> Result<Value, RequestError> {
+    async fn send_one(&self, connection: &ManagedConnection, pending: &Pending) -> Result<Value, RequestError> {
         let command = self.requests[pending.at].command(pending.whole);
         if pending.instead.is_none() && self.follow_up.is_none() {
-            return link.send(&command, self.deadline).await;
+            return connection.send(&command, self.deadline).await;
         }
         let mut pipeline = Pipeline::with_capacity(3);
         if pending.instead.is_some() {
@@ -222,7 +222,7 @@ impl<'a> RequestExecutor<'a> {
         if let Some(follow_up) = self.follow_up {
             pipeline.add_command(follow_up.command.clone());
         }
-        let mut answers = link.send_all(&pipeline, self.deadline).await?.into_iter();
+        let mut answers = connection.send_all(&pipeline, self.deadline).await?.into_iter();
         let answer = if pending.instead.is_some() { answers.nth(1) } else { answers.next() };
         if let Some(follow_up) = self.follow_up {
             *follow_up.answer.lock() = answers.next();

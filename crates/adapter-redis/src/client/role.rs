@@ -50,7 +50,7 @@ impl RoleQuery {
     ///
     /// # Errors
     /// [`RequestError::WrongServer`] for a replica.
-    pub(crate) fn close_if_broken(self, answer: Value) -> Result<(), RequestError> {
+    pub(crate) fn check_answer(self, answer: Value) -> Result<(), RequestError> {
         let answer = match answer {
             Value::ServerError(error) => {
                 let failure = RequestError::of_server(&error);
@@ -163,13 +163,12 @@ impl PrimaryLease {
 /// Asks once, and remembers what was said.
 pub(crate) async fn ask(
     calls: &mut MultiplexedConnection,
-    question: RoleQuery,
+    query: RoleQuery,
     lease: &PrimaryLease,
 ) -> Result<(), RequestError> {
     let asked = monotonic_micros();
-    let answer =
-        calls.send_packed_command(&question.command()).await.map_err(|error| RequestError::of(&error, true))?;
-    match question.close_if_broken(answer) {
+    let answer = calls.send_packed_command(&query.command()).await.map_err(|error| RequestError::of(&error, true))?;
+    match query.check_answer(answer) {
         Ok(()) => {
             lease.renew(asked);
             Ok(())
@@ -186,7 +185,7 @@ mod tests {
     use super::*;
 
     fn info(text: &str) -> Result<(), RequestError> {
-        RoleQuery::Info.close_if_broken(Value::BulkString(text.as_bytes().to_vec()))
+        RoleQuery::Info.check_answer(Value::BulkString(text.as_bytes().to_vec()))
     }
 
     #[test]
@@ -203,7 +202,7 @@ mod tests {
             assert!(matches!(info(other), Err(RequestError::WrongServer(_))), "{other}");
         }
         assert!(matches!(info("# Server\r\n"), Err(RequestError::Refused(_))));
-        assert!(matches!(RoleQuery::Info.close_if_broken(Value::Okay), Err(RequestError::Refused(_))));
+        assert!(matches!(RoleQuery::Info.check_answer(Value::Okay), Err(RequestError::Refused(_))));
     }
 
     #[test]
@@ -213,7 +212,7 @@ mod tests {
             let list = Value::Array(vec![text("server"), text("redis"), text("role"), text(role)]);
             let map = Value::Map(vec![(text("server"), text("redis")), (text("role"), text(role))]);
             for answer in [list, map] {
-                assert_eq!(RoleQuery::Hello.close_if_broken(answer).is_ok(), is_primary);
+                assert_eq!(RoleQuery::Hello.check_answer(answer).is_ok(), is_primary);
             }
         }
     }

@@ -25,8 +25,8 @@ pub(crate) struct Secrets {
 }
 
 /// What it takes to be let in, as it was just read.
-pub(crate) struct Entry {
-    pub(crate) authenticate: RedisConnectionInfo,
+pub(crate) struct LoadedSecrets {
+    pub(crate) connection_info: RedisConnectionInfo,
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
@@ -39,22 +39,22 @@ impl Secrets {
     ///
     /// # Errors
     /// [`SettingError`] that never repeats what a file holds.
-    pub(crate) fn read(&self) -> Result<Entry, SettingError> {
+    pub(crate) fn read(&self) -> Result<LoadedSecrets, SettingError> {
         // The name of a library is nothing that a server has to know, nor a right that a user has to have.
-        let mut authenticate = RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
+        let mut connection_info = RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
         if let Some(username) = &self.username {
-            authenticate = authenticate.set_username(username);
+            connection_info = connection_info.set_username(username);
         }
         let from_file = self.password_file.as_ref().map(|(setting, file)| read_password(setting, file)).transpose()?;
         if let Some(password) = from_file.as_ref().or(self.password.as_ref()) {
-            authenticate = authenticate.set_password(password.as_str());
+            connection_info = connection_info.set_password(password.as_str());
         }
         let tls = self.tls.as_ref().map(tls::config).transpose()?;
-        Ok(Entry { authenticate, tls })
+        Ok(LoadedSecrets { connection_info, tls })
     }
 
     /// Reads the files beside other work.
-    pub(crate) async fn read_again(&self) -> Result<Entry, RequestError> {
+    pub(crate) async fn read_again(&self) -> Result<LoadedSecrets, RequestError> {
         let secrets = self.clone();
         let read = tokio::task::spawn_blocking(move || secrets.read()).await;
         let read =
@@ -94,7 +94,7 @@ mod tests {
         };
         for (text, password) in [("one\n", "one"), ("two words\r\nmore\n", "two words"), ("three", "three")] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(secrets.read().ok().unwrap().authenticate.password(), Some(password));
+            assert_eq!(secrets.read().ok().unwrap().connection_info.password(), Some(password));
         }
         for bad in [&b""[..], b"\nhunter2\n", b"hunter2\xff\n"] {
             std::fs::write(&file, bad).unwrap();

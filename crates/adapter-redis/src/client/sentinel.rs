@@ -92,11 +92,11 @@ impl Sentinels {
         let mut until = deadline;
         loop {
             tokio::select! {
-                said = asked.next() => match said {
-                    Some(Ok(said)) => {
+                reply = asked.next() => match reply {
+                    Some(Ok(reply)) => {
                         until = until.min(Instant::now() + GRACE);
-                        if best.as_ref().is_none_or(|best| best.epoch < said.epoch) {
-                            best = Some(said);
+                        if best.as_ref().is_none_or(|best| best.epoch < reply.epoch) {
+                            best = Some(reply);
                         }
                     }
                     Some(Err(failure)) => last = failure,
@@ -123,17 +123,17 @@ impl Sentinels {
         questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
         questions.cmd("SENTINEL").arg("MASTER").arg(&self.service);
         let until = deadline.min(Instant::now() + self.servers.limits.response);
-        let said = match timeout_at(until, connection.send_all(&questions)).await {
+        let reply = match timeout_at(until, connection.send_all(&questions)).await {
             Ok(Ok(answers)) => self.understand(answers),
             Ok(Err(error)) => Err(RequestError::of(&error, false)),
             Err(_) => Err(RequestError::not_sent(NO_ANSWER)),
         };
-        if said.is_err() {
+        if reply.is_err() {
             self.open.lock().remove(sentinel);
         } else {
             self.open.lock().insert(sentinel.clone(), connection);
         }
-        said.map_err(at)
+        reply.map_err(at)
     }
 
     /// Sentinels often have no password where the servers have one; those that have, and none of their own, take the same.

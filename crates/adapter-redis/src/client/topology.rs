@@ -27,56 +27,55 @@ pub(crate) enum Topology {
 }
 
 impl Topology {
-    pub(crate) fn new(target: &Config) -> Self {
-        let limits = target.access.limits;
-        let access = Arc::clone(&target.access);
-        match &target.topology {
+    pub(crate) fn new(config: &Config) -> Self {
+        let limits = config.connect.limits;
+        let connect = Arc::clone(&config.connect);
+        match &config.topology {
             TopologyConfig::One(address) => {
-                let route = Route::Fixed { access, address: address.clone(), node: false };
+                let route = Route::Fixed { config: connect, address: address.clone(), node: false };
                 Self::One(Arc::new(ManagedConnection::new(route, limits)))
             }
             TopologyConfig::Sentinel { sentinels, service } => {
                 let sentinels = Arc::new(Sentinels::new(
                     sentinels.clone(),
                     service.clone(),
-                    access,
-                    target.sentinel_password.clone(),
+                    connect,
+                    config.sentinel_password.clone(),
                 ));
-                let link = Arc::new(ManagedConnection::new(Route::Sentinel(Arc::clone(&sentinels)), limits));
-                tokio::spawn(watch_sentinels(Arc::downgrade(&sentinels), Arc::downgrade(&link)));
-                Self::One(link)
+                let connection = Arc::new(ManagedConnection::new(Route::Sentinel(Arc::clone(&sentinels)), limits));
+                tokio::spawn(watch_sentinels(Arc::downgrade(&sentinels), Arc::downgrade(&connection)));
+                Self::One(connection)
             }
-            TopologyConfig::Cluster(seeds) => Self::Cluster(Cluster::new(seeds.clone(), access)),
+            TopologyConfig::Cluster(seeds) => Self::Cluster(Cluster::new(seeds.clone(), connect)),
         }
     }
 
     /// A number that changes whenever a connection is made again, and when a cluster's primaries change.
-    pub(crate) fn connections(&self) -> u64 {
+    pub(crate) fn connection_version(&self) -> u64 {
         match self {
-            Self::One(link) => link.connections(),
-            Self::Cluster(cluster) => cluster
-                .links()
-                .iter()
-                .fold(0, |sum, link| u64::wrapping_add(u64::wrapping_mul(sum, 31), link.connections())),
+            Self::One(connection) => connection.connections_made(),
+            Self::Cluster(cluster) => cluster.connections().iter().fold(0, |sum, connection| {
+                u64::wrapping_add(u64::wrapping_mul(sum, 31), connection.connections_made())
+            }),
         }
     }
 
     /// Whether it may change by itself which server answers, so that it is worth trying again at once.
     pub(crate) fn may_change(&self) -> bool {
         match self {
-            Self::One(link) => matches!(link.route(), Route::Sentinel(_)),
+            Self::One(connection) => matches!(connection.route(), Route::Sentinel(_)),
             Self::Cluster(_) => true,
         }
     }
 
-    /// The link to the server of a slot, or to any.
-    pub(crate) async fn link(
+    /// The connection to the server of a slot, or to any.
+    pub(crate) async fn connection(
         &self,
         slot: Option<u16>,
         deadline: Instant,
     ) -> Result<Arc<ManagedConnection>, RequestError> {
         match self {
-            Self::One(link) => Ok(Arc::clone(link)),
+            Self::One(connection) => Ok(Arc::clone(connection)),
             Self::Cluster(cluster) => cluster.find(slot, deadline).await,
         }
     }
@@ -90,61 +89,61 @@ impl Topology {
         }
     }
 
-    /// Looks at the link to the server of a session, where it is known.
+    /// Looks at the connection to the server of a session, where it is known.
     pub(crate) fn with_connection<T>(
         &self,
         id: SessionId,
         look: impl FnOnce(&ManagedConnection) -> Option<T>,
     ) -> Option<T> {
         match self {
-            Self::One(link) => look(link),
+            Self::One(connection) => look(connection),
             Self::Cluster(cluster) => cluster.with_connection(slot::of_tag(&id.to_ascii()[..2]), look),
         }
     }
 
     /// All primaries that are known.
-    pub(crate) fn known(&self) -> Vec<Arc<ManagedConnection>> {
+    pub(crate) fn known_connections(&self) -> Vec<Arc<ManagedConnection>> {
         match self {
-            Self::One(link) => vec![Arc::clone(link)],
-            Self::Cluster(cluster) => cluster.links(),
+            Self::One(connection) => vec![Arc::clone(connection)],
+            Self::Cluster(cluster) => cluster.connections(),
         }
     }
 
     /// All primaries.
-    pub(crate) async fn links(&self, deadline: Instant) -> Result<Vec<Arc<ManagedConnection>>, RequestError> {
+    pub(crate) async fn connections(&self, deadline: Instant) -> Result<Vec<Arc<ManagedConnection>>, RequestError> {
         match self {
-            Self::One(link) => Ok(vec![Arc::clone(link)]),
+            Self::One(connection) => Ok(vec![Arc::clone(connection)]),
             Self::Cluster(cluster) => {
                 cluster.find(None, deadline).await?;
-                Ok(cluster.links())
+                Ok(cluster.connections())
             }
         }
     }
 
     /// A connection of its own to any server on which pushes arrive, and where it leads.
     pub(crate) async fn dial(&self, pushes: Pushes, deadline: Instant) -> Result<(Connection, Address), RequestError> {
-        self.link(None, deadline).await?.route().dial(Some(pushes), deadline).await
+        self.connection(None, deadline).await?.route().dial(Some(pushes), deadline).await
     }
 
     /// Whether a server is still one that has all news.
     pub(crate) fn serves(&self, address: &Address) -> bool {
         match self {
-            Self::One(link) => link.route().is_current_primary(address),
+            Self::One(connection) => connection.route().is_current_primary(address),
             Self::Cluster(cluster) => cluster.has(address),
         }
     }
 }
 
-/// Gives the link's connection up when the sentinels name another primary than the one it leads to.
-async fn watch_sentinels(sentinels: Weak<Sentinels>, link: Weak<ManagedConnection>) {
+/// Closes the managed connection when the sentinels name another primary than the one it leads to.
+async fn watch_sentinels(sentinels: Weak<Sentinels>, connection: Weak<ManagedConnection>) {
     loop {
         sleep(SENTINEL_POLL_INTERVAL).await;
-        let (Some(sentinels), Some(link)) = (sentinels.upgrade(), link.upgrade()) else {
+        let (Some(sentinels), Some(connection)) = (sentinels.upgrade(), connection.upgrade()) else {
             return;
         };
         if let Err(failure) = sentinels.refresh().await {
             tracing::debug!(?failure, "the sentinels do not answer");
         }
-        link.disconnect_unless(|address| sentinels.is_primary(address));
+        connection.disconnect_unless(|address| sentinels.is_primary(address));
     }
 }

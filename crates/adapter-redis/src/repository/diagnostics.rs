@@ -48,9 +48,9 @@ impl Backend for RedisStore {
             Err(error) => return vec![Diagnosis::failure(error.to_string(), "start the server, or correct redis.url")],
         };
         let deadline = self.client.deadline();
-        let links = self.client.topology.links(deadline).await.unwrap_or_default();
-        for link in &links {
-            let found = match link.send(&redis::cmd("INFO"), deadline).await {
+        let connections = self.client.topology.connections(deadline).await.unwrap_or_default();
+        for connection in &connections {
+            let found = match connection.send(&redis::cmd("INFO"), deadline).await {
                 Ok(answer) => self.diagnose_server(&info(answer)),
                 Err(RequestError::Refused(message)) => vec![Diagnosis::warning(
                     format!("version, persistence, eviction, replicas and memory cannot be seen: {message}"),
@@ -60,7 +60,7 @@ impl Backend for RedisStore {
                     vec![Diagnosis::failure(self.client.fail(failure, String::new).to_string(), "start it")]
                 }
             };
-            let node = link.address().filter(|_| links.len() > 1);
+            let node = connection.address().filter(|_| connections.len() > 1);
             findings.extend(found.into_iter().map(|found| match &node {
                 Some(address) => Diagnosis { finding: format!("node {address}: {}", found.finding), ..found },
                 None => found,

@@ -123,7 +123,7 @@ impl RedisStore {
                 return;
             };
             // Connections are made again after every restart and every failover.
-            let made = held.client.topology.connections();
+            let made = held.client.topology.connection_version();
             if seen != Some(made) {
                 match held.reassert_all().await {
                     Ok(()) => seen = Some(made),

@@ -13,7 +13,7 @@ use crate::support::{SOON, device, is_of_speed, issue, keep, new_session, open, 
 
 /// The words of the documented command.
 fn documented() -> Vec<String> {
-    let page = include_str!("../../../../docs/redis-store.md");
+    let page = include_str!("../../../../../docs/redis-store.md");
     let (_, rest) = page.split_once("```text\nACL SETUSER tenure").expect("the documentation lists the rights");
     let (rights, _) = rest.split_once("```").unwrap();
     ["ACL", "SETUSER", "tenure"].into_iter().chain(rights.split_whitespace()).map(str::to_owned).collect()

@@ -74,7 +74,7 @@ async fn a_key_of_another_type_is_corrupt_and_nothing_is_half_written() {
     assert_corrupt(store.load(&session.device).await, "d:laptop");
     for (location, key) in [("d", ":d:phone"), ("o", ":o:phone"), ("i", ":i"), ("u", ":u:operator"), ("n", ":n")] {
         let server = Server::start();
-        let store = super::support::store(&server).await;
+        let store = crate::support::store(&server).await;
         let phone = device("phone");
         let issue =
             store.load(&phone).await.unwrap().issue(new_session(&policy), &policy, store.clock().now()).unwrap();

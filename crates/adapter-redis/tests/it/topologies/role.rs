@@ -251,11 +251,11 @@ async fn a_server_whose_name_leads_elsewhere_is_left() {
     let at = |server: &Server| SocketAddr::from(([127, 0, 0, 1], server.port()));
     let leads_to = Arc::new(Mutex::new(vec![at(&old)]));
     let names = Arc::clone(&leads_to);
-    let names = Resolver::new(move |host, _| {
+    let resolver = Resolver::new(move |host, _| {
         assert_eq!(host, "db.example");
         Ok(names.lock().unwrap().clone())
     });
-    let options = |near_cache| Options { near_cache, names: names.clone(), ..patient("redis://db.example") };
+    let options = |near_cache| Options { near_cache, resolver: resolver.clone(), ..patient("redis://db.example") };
     let (plain, near) = (open(options(false)).await, open(options(true)).await);
     let mut feed = plain.subscribe().await.unwrap();
     let (session, _) = issue(&plain, "laptop", &Policy::default()).await;
@@ -291,19 +291,19 @@ async fn the_addresses_of_a_name_are_tried_in_turn() {
     demote(&replica);
     let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let all = vec![at(free_port()), silent.local_addr().unwrap(), at(replica.port()), at(server.port())];
-    let names = Resolver::new(move |_, _| Ok(all.clone()));
-    let store = open(Options { near_cache: true, names, ..brief("redis://db.example") }).await;
+    let resolver = Resolver::new(move |_, _| Ok(all.clone()));
+    let store = open(Options { near_cache: true, resolver, ..brief("redis://db.example") }).await;
     let mut feed = store.subscribe().await.unwrap();
     let (session, _) = issue(&store, "laptop", &Policy::default()).await;
     assert!(matches!(timeout(SOON, feed.next()).await, Ok(Some(StoreEvent::Changed { .. }))));
     keep(&store, session.id).await;
     // What a server said is told, and by which address, rather than that another is silent.
     let bad = vec![at(free_port()), at(replica.port())];
-    let names = Resolver::new(move |_, _| Ok(bad.clone()));
-    let told = refusal(Options { names, ..brief("redis://db.example") }).await;
+    let resolver = Resolver::new(move |_, _| Ok(bad.clone()));
+    let told = refusal(Options { resolver, ..brief("redis://db.example") }).await;
     assert!(told.contains(&format!("127.0.0.1:{}: the server is a replica", replica.port())), "{told}");
-    let names = Resolver::new(|_, _| Err(std::io::Error::other("no such name")));
-    let told = refusal(Options { names, ..brief("redis://db.example") }).await;
+    let resolver = Resolver::new(|_, _| Err(std::io::Error::other("no such name")));
+    let told = refusal(Options { resolver, ..brief("redis://db.example") }).await;
     assert!(told.contains("db.example could not be found: no such name"), "{told}");
 }
 
