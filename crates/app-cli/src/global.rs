@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ArgAction;
 
 use crate::backends::BackendKind;
+use crate::settings::{Choice as _, Durability};
 
 /// Options of every command.
 // No `Debug` here nor around it: a URL may hold a password.
@@ -21,7 +22,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
     /// When redis acknowledges a change: once the server has it, or a replica too [default: local]
-    #[arg(long, global = true, value_name = "WHEN", value_parser = ["local", "replicated"])]
+    #[arg(long, global = true, value_name = "WHEN", value_parser = Durability::NAMES.to_vec())]
     pub(crate) durability: Option<String>,
     /// Settings file [env: TENURE_CONFIG] [default: $XDG_CONFIG_HOME/tenure/config.toml]
     #[arg(long, global = true, value_name = "FILE")]

@@ -1,5 +1,6 @@
 //! Settings: one schema for file, environment and flags; a flag beats the environment beats the file beats the default.
 
+mod choice;
 mod edit;
 mod error;
 mod from_setting;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use tenure_domain::{Policy, PolicySettings};
 
+pub(crate) use choice::{Choice, Durability, Profile};
 pub(crate) use edit::{set, unset};
 pub(crate) use error::SettingsError;
 pub(crate) use from_setting::FromSetting;
@@ -81,9 +83,11 @@ impl ConfigPath {
 }
 
 fn directories() -> Result<etcetera::base_strategy::Xdg, SettingsError> {
-    etcetera::base_strategy::Xdg::new().map_err(|_| {
-        SettingsError::one("there is no home directory: set HOME, or name the files with --config and --store")
-    })
+    etcetera::base_strategy::Xdg::new().map_err(|_| no_home())
+}
+
+fn no_home() -> SettingsError {
+    SettingsError::one("there is no home directory: set HOME, or name the files with --config and --store")
 }
 
 impl Settings {
@@ -149,15 +153,13 @@ impl Settings {
         for (one, other) in [(&REDIS.tls_cert, &REDIS.tls_key), (&GATEWAY.tls_cert, &GATEWAY.tls_key)] {
             if self.text(one).is_some() != self.text(other).is_some() {
                 problems.push(format!(
-                    "{} and {} belong together; only one of them is set (tenure config set takes several pairs)",
-                    one.name, other.name
+                    "{one} and {other} belong together; only one of them is set (tenure config set takes several pairs)"
                 ));
             }
         }
         let (admin_tls, tls_cert) = (&GATEWAY.admin_tls, &GATEWAY.tls_cert);
         if self.value(admin_tls) == Some(Value::Flag(true)) && self.text(tls_cert).is_none() {
-            let (one, other) = (admin_tls.name, tls_cert.name);
-            problems.push(format!("{one} is true, but {other} is not set: name a certificate"));
+            problems.push(format!("{admin_tls} is true, but {tls_cert} is not set: name a certificate"));
         }
         for Setting { key, source, .. } in &self.set {
             let Source::Flag(flag) = source else { continue };
@@ -209,10 +211,7 @@ impl Settings {
 
     /// The file of the json backend.
     pub(crate) fn store(&self) -> Result<PathBuf, SettingsError> {
-        match self.set(JSON.store.name) {
-            Some(setting) => Ok(PathBuf::from(setting.value.to_string())),
-            None => state_file("sessions.jsonl"),
-        }
+        self.read::<Option<PathBuf>>(&JSON.store)?.ok_or_else(no_home)
     }
 
     /// A setting's value as it holds; `None` where it has none.

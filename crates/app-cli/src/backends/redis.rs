@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tenure_adapter_redis::{Durability, Options, RedisStore};
+use tenure_adapter_redis::{self as adapter, Options, RedisStore};
 pub(crate) use tenure_adapter_redis::{URL_FORMS, check_url};
 use tenure_ports::{Backend as _, Diagnosis};
 
@@ -11,7 +11,7 @@ use super::{Driver, IfMissing, OpenBackend, Repair};
 use crate::diagnosis::settings_failures;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::settings::{RedisSettings, Settings, SettingsError};
+use crate::settings::{Durability, REDIS, RedisSettings, Settings, SettingsError};
 use tenure_ports::SystemClock;
 
 /// The driver of the redis backend.
@@ -48,7 +48,7 @@ impl Driver for Redis {
         };
         let found = match RedisStore::connect(options, Arc::new(SystemClock)).await {
             Ok(store) => store.diagnose().await,
-            Err(error) => vec![Diagnosis::failure(error.to_string(), "start it, or correct redis.url")],
+            Err(error) => vec![Diagnosis::failure(error.to_string(), format!("start it, or correct {}", REDIS.url))],
         };
         Ok((found, true))
     }
@@ -70,9 +70,9 @@ fn options(settings: &Settings) -> Result<Options, SettingsError> {
     options.tls_cert = values.tls_cert;
     options.tls_key = values.tls_key;
     options.near_cache = values.near_cache;
-    options.durability = match values.durability.as_str() {
-        "replicated" => Durability::Replicated,
-        _ => Durability::Local,
+    options.durability = match values.durability {
+        Durability::Local => adapter::Durability::Local,
+        Durability::Replicated => adapter::Durability::Replicated,
     };
     options.response_timeout = values.response_timeout;
     options.connect_timeout = values.connect_timeout;

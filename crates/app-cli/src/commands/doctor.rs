@@ -13,7 +13,7 @@ use crate::diagnosis::{self, diagnosis};
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{BAD, CAREFUL, GOOD, Output, styled};
-use crate::settings::{ConfigPath, REDIS, Settings};
+use crate::settings::{ConfigPath, REDIS, Settings, masked};
 use tenure_ports::SystemClock;
 
 pub(crate) mod gateway;
@@ -103,14 +103,11 @@ fn config_file(global: &Global, settings: &Settings) -> Vec<Diagnosis> {
         let what = format!("others can write {path} (mode {:o})", found.mode() & 0o7777);
         findings.push(diagnosis(Severity::Failure, what, format!("chmod 600 {path}")));
     }
-    let has_password = settings.text(&REDIS.url).is_some_and(|url| crate::settings::masked(&url) != url);
+    let has_password = settings.text(&REDIS.url).is_some_and(|url| masked(&url) != url);
     if has_password && found.mode() & 0o077 != 0 {
-        let what = "redis.url holds a password that others may read";
-        findings.push(diagnosis(
-            Severity::Warning,
-            what,
-            format!("move it to redis.password_file, or chmod 600 {path}"),
-        ));
+        let what = format!("{} holds a password that others may read", REDIS.url);
+        let advice = format!("move it to {}, or chmod 600 {path}", REDIS.password_file);
+        findings.push(diagnosis(Severity::Warning, what, advice));
     }
     findings
 }

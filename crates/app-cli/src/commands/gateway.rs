@@ -14,7 +14,7 @@ use crate::backends::{self, IfMissing};
 use crate::error::CliError;
 use crate::global::Global;
 use crate::output::{BOLD, Output, styled};
-use crate::settings::{FlagValue, GATEWAY, Settings};
+use crate::settings::{FlagValue, GATEWAY, GatewaySettings, Profile, Settings, masked};
 use crate::signals;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -181,12 +181,13 @@ fn announce(
     let admin_scheme = if options.admin_speaks_tls() { "https" } else { "http" };
     let (clients, operators) =
         (format!("{scheme}://{}", server.client_addr()), format!("{admin_scheme}://{}", server.admin_addr()));
-    let secret = settings.text(&GATEWAY.admin_secret_file).unwrap_or_default();
+    let values = GatewaySettings::read(settings)?;
+    let secret = values.admin_secret_file.map(|path| path.display().to_string()).unwrap_or_default();
     if out.json {
         return out.value(&json!({ "listen": clients, "adminListen": operators, "adminSecretFile": secret }));
     }
-    let upstream = settings.text(&GATEWAY.upstream).map(|url| crate::settings::masked(&url));
-    let behind = match (upstream, settings.text(&GATEWAY.profile)) {
+    let upstream = values.upstream.as_deref().map(masked);
+    let behind = match (upstream, values.profile.map(Profile::name)) {
         (None, _) => "forward auth only: /_tenure/auth".to_owned(),
         (Some(upstream), None) => format!("upstream {upstream}"),
         (Some(upstream), Some(profile)) => format!("upstream {upstream}, profile {profile}"),
@@ -213,7 +214,7 @@ fn announce(
 fn command_line(global: &Global) -> String {
     let mut line = quoted(&std::env::args().next().unwrap_or_else(|| "tenure".to_owned()));
     let config = global.config.as_deref().map(Path::display).map(|path| path.to_string());
-    let redis_url = global.redis_url.as_deref().map(crate::settings::masked);
+    let redis_url = global.redis_url.as_deref().map(masked);
     let flags = [
         ("--backend", &global.backend),
         ("--store", &global.store),

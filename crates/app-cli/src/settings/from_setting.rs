@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use tenure_domain::{Millis, Subject};
 use tenure_tower::{CookieName, PublicPath};
 
-use super::value::Value;
+use super::choice::Choice;
+use super::value::{Value, network};
 
 /// A type that a setting is read as.
 pub(crate) trait FromSetting: Sized {
@@ -24,6 +25,12 @@ impl<T: FromSetting> FromSetting for Option<T> {
             None | Some(Value::Off) => Some(None),
             Some(value) => T::from_setting(Some(value)).map(Some),
         }
+    }
+}
+
+impl<T: Choice> FromSetting for T {
+    fn from_setting(value: Option<Value>) -> Option<Self> {
+        T::from_name(&String::from_setting(value)?)
     }
 }
 
@@ -122,8 +129,7 @@ impl FromSetting for Vec<String> {
 
 impl FromSetting for Vec<IpNet> {
     fn from_setting(value: Option<Value>) -> Option<Self> {
-        let network = |text: &String| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        Vec::<String>::from_setting(value)?.iter().map(network).collect()
+        Vec::<String>::from_setting(value)?.iter().map(|text| network(text)).collect()
     }
 }
 

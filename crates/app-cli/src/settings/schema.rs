@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use tenure_domain::{Millis, Policy, Subject};
 use tenure_tower::{CookieName, PublicPath};
 
+use super::choice::{Choice as _, Durability, Profile};
 use super::value::Kind;
 use super::{Settings, SettingsError};
 use crate::backends::BackendKind;
@@ -213,7 +214,7 @@ section! { "redis", RedisKeys, REDIS, #[doc = "The settings of the Redis store."
     near_cache as bool = Kind::Flag, Fallback::Is("false"),
         "Whether verified sessions are cached in memory. Another process may then take up to half a second to notice \
          a change.";
-    durability as String = Kind::Choice(&["local", "replicated"]), Fallback::Is("local"),
+    durability as Durability = Kind::Choice(Durability::NAMES), Fallback::Is("local"),
         "Whether a change is acknowledged once the server has it, or once a replica has it too.";
     response_timeout as Millis = span(LEAST_WAIT, Millis::seconds(30)), Fallback::Is("250ms"),
         "How long one reply from Redis may take.";
@@ -234,7 +235,7 @@ section! { "gateway", GatewayKeys, GATEWAY, #[doc = "The settings of the gateway
         "A file with the secret for clients to enrol themselves; without it they cannot.";
     enrol_subject as Subject = Kind::Subject, Fallback::Is("operator"),
         "The subject of sessions that clients enrol themselves.";
-    admin_secret_file as PathBuf = Kind::Path, Fallback::State("admin.secret"),
+    admin_secret_file as Option<PathBuf> = Kind::Path, Fallback::State("admin.secret"),
         "The file with the operators' secret; created at the first start.";
     upstream_secret_file as Option<PathBuf> = Kind::Path, Fallback::Unset,
         "A file with the upstream's own static token, which clients never see.";
@@ -248,7 +249,7 @@ section! { "gateway", GatewayKeys, GATEWAY, #[doc = "The settings of the gateway
         "Paths that need no token.";
     user_header as HeaderName = Kind::Header, Fallback::Is("X-Forwarded-User"),
         "The header that tells the upstream the subject.";
-    profile as Option<String> = Kind::Choice(&["openclaw"]), Fallback::Unset,
+    profile as Option<Profile> = Kind::Choice(Profile::NAMES), Fallback::Unset,
         "For services whose clients do not send the token in a header.";
     openclaw_client_address as IpAddr = Kind::IpAddress, Fallback::Is("192.0.2.1"),
         "The client address that OpenClaw is told for a client on loopback, since it refuses loopback addresses.";
@@ -295,6 +296,8 @@ pub(crate) fn keys() -> impl Iterator<Item = &'static Key> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -313,5 +316,70 @@ mod tests {
         assert_eq!(near("session.ttl", names())[0], "session.token_ttl");
         assert_eq!(near("retention", names())[0], "session.retention");
         assert!(near("zzz", names()).is_empty());
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_rules() {
+        let given: String = keys()
+            .filter(|key| key.parts().0 == SESSION.token_ttl.parts().0)
+            .filter_map(|key| {
+                let default = key.kind.read(&key.default.shown()?).ok()?;
+                Some(format!("{key} = {}\n", default.to_toml()))
+            })
+            .collect();
+        assert_eq!(given.lines().count(), SESSION.all().len());
+        assert_eq!(Settings::of_file(Path::new("/c.toml"), &given).unwrap().policy(), Policy::default());
+    }
+
+    /// A row whose type is not what its kind reads is found here, also where it has no default.
+    #[test]
+    fn every_value_has_the_type_of_its_field() {
+        let sample = |key: &Key| match key.kind {
+            Kind::Choice(words) => words[0],
+            Kind::Span { most, .. } if most >= Millis::hours(1) => "1h",
+            Kind::Span { .. } => "1s",
+            Kind::Count { .. } => "8192",
+            Kind::Flag => "true",
+            Kind::Path => "/a",
+            Kind::RedisUrl => "redis://a",
+            Kind::KeyPrefix | Kind::Subject | Kind::CookieName => "a",
+            Kind::HttpUrl => "http://a",
+            Kind::Address => "127.0.0.1:1",
+            Kind::IpAddress => "127.0.0.1",
+            Kind::Header | Kind::HeaderScheme => "A",
+            Kind::Networks => "127.0.0.1, 10.0.0.0/8",
+            Kind::UrlPaths => "/a",
+            Kind::Origins => "http://a",
+            Kind::Hosts => "a",
+        };
+        let toml = |key: &Key| format!("{key} = {}\n", key.kind.read(sample(key)).unwrap().to_toml());
+        for text in ["".to_owned(), REDIS.all().into_iter().chain(GATEWAY.all()).map(toml).collect()] {
+            let settings = Settings::of_file(Path::new("/c.toml"), &text).unwrap();
+            RedisSettings::read(&settings).unwrap();
+            GatewaySettings::read(&settings).unwrap();
+        }
+    }
+
+    /// The compiler knows the fields of the keys. This is for names that are written out instead.
+    #[test]
+    fn no_key_is_written_out_anywhere_else() {
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                files += 1;
+                let text = std::fs::read_to_string(&path).unwrap();
+                let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+                for key in keys().filter(|key| key.parts().0.is_some()) {
+                    assert!(!text.contains(&format!("\"{key}\"")), "{} has \"{key}\"", path.display());
+                }
+            }
+        }
+        assert!(files > 50, "{files} files were read");
     }
 }

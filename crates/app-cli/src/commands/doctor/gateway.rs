@@ -5,16 +5,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tenure_domain::{Millis, Timestamp};
-use tenure_gateway::TlsFiles;
 use tenure_ports::Clock as _;
 use tenure_service::rfc3339;
 
 use tenure_ports::{Diagnosis, Severity};
 
 use crate::commands::gateway::{options, secrets};
-use crate::diagnosis::diagnosis;
+use crate::diagnosis::{diagnosis, settings_failures};
 use crate::output::Output;
 use crate::settings::{GATEWAY, GatewaySettings, Key, REDIS, Settings, Source};
 use tenure_ports::SystemClock;
@@ -30,13 +28,15 @@ const WIDEST: (u8, u8) = (8, 16);
 
 /// What the settings and the files that they name tell.
 pub(crate) fn examine(settings: &Settings) -> Vec<Diagnosis> {
-    let mut findings = listeners(settings);
-    findings.extend(proxies(settings));
+    let gateway = match GatewaySettings::read(settings) {
+        Ok(gateway) => gateway,
+        Err(error) => return settings_failures(&error).collect(),
+    };
+    let mut findings = listeners(&gateway);
+    findings.extend(proxies(&gateway));
     findings.extend(files(settings));
-    findings.extend(certificate(settings));
-    if let Ok(values) = GatewaySettings::read(settings)
-        && let Err(problem) = options::profile(&values)
-    {
+    findings.extend(certificate(&gateway));
+    if let Err(problem) = options::profile(&gateway) {
         findings.push(diagnosis(Severity::Failure, problem.to_string(), "correct it before you start the gateway"));
     }
     findings
@@ -44,28 +44,26 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Diagnosis> {
 
 /// What this machine tells: the upstream, and how many connections it can hold.
 pub(crate) fn probe(settings: &Settings) -> Vec<Diagnosis> {
-    let mut findings = settings.text(&GATEWAY.upstream).map_or_else(Vec::new, |url| upstream(&url, settings));
+    let gateway = GatewaySettings::read(settings).ok();
+    let mut findings =
+        gateway.and_then(|gateway| Some(upstream(gateway.upstream.as_deref()?, gateway.listen))).unwrap_or_default();
     findings.extend(descriptors());
     findings
 }
 
-fn listeners(settings: &Settings) -> Vec<Diagnosis> {
-    if settings.text(&GATEWAY.tls_cert).is_some() {
+fn listeners(gateway: &GatewaySettings) -> Vec<Diagnosis> {
+    if gateway.tls_cert.is_some() {
         return Vec::new();
     }
-    let secrets = [
-        (&GATEWAY.listen, "tokens", "or listen on loopback, behind a proxy that speaks TLS"),
-        (&GATEWAY.admin_listen, "the operators' secret", "or listen on loopback, and reach it through a tunnel"),
+    let listeners = [
+        (&GATEWAY.listen, gateway.listen, "tokens", "behind a proxy that speaks TLS"),
+        (&GATEWAY.admin_listen, gateway.admin_listen, "the operators' secret", "and reach it through a tunnel"),
     ];
-    let beyond = secrets.into_iter().filter_map(|(key, what, or)| {
-        let address: SocketAddr = settings.read(key).ok()?;
-        if address.ip().to_canonical().is_loopback() {
-            return None;
-        }
-        let name = key.name;
-        let what =
-            format!("{name} is {address}, beyond loopback and without TLS: {what} cross the network unencrypted");
-        Some(diagnosis(Severity::Warning, what, format!("set gateway.tls_cert and gateway.tls_key, {or}")))
+    let beyond = listeners.into_iter().filter(|(_, address, ..)| !address.ip().to_canonical().is_loopback());
+    let beyond = beyond.map(|(key, address, what, or)| {
+        let what = format!("{key} is {address}, beyond loopback and without TLS: {what} cross the network unencrypted");
+        let advice = format!("set {} and {}, or listen on loopback, {or}", GATEWAY.tls_cert, GATEWAY.tls_key);
+        diagnosis(Severity::Warning, what, advice)
     });
     let beyond: Vec<Diagnosis> = beyond.collect();
     if beyond.is_empty() {
@@ -74,17 +72,16 @@ fn listeners(settings: &Settings) -> Vec<Diagnosis> {
     beyond
 }
 
-fn proxies(settings: &Settings) -> Vec<Diagnosis> {
-    let networks: Vec<IpNet> = settings.read(&GATEWAY.trusted_proxies).unwrap_or_default();
-    let wide = networks.into_iter().filter_map(|network| {
+fn proxies(gateway: &GatewaySettings) -> Vec<Diagnosis> {
+    let key = &GATEWAY.trusted_proxies;
+    let wide = gateway.trusted_proxies.iter().filter_map(|network| {
         let widest = if network.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
         let level = match network.prefix_len() {
             0 => Severity::Failure,
             bits if bits < widest => Severity::Warning,
             _ => return None,
         };
-        let what =
-            format!("gateway.trusted_proxies has {network}: whoever connects from there can claim any client address");
+        let what = format!("{key} has {network}: whoever connects from there can claim any client address");
         Some(diagnosis(level, what, "name the proxies' own addresses"))
     });
     wide.collect()
@@ -123,11 +120,11 @@ fn files(settings: &Settings) -> Vec<Diagnosis> {
 }
 
 fn file(Secret { key, kind }: &Secret, settings: &Settings) -> Vec<Diagnosis> {
-    let (name, setting) = (key.name, settings.effective(key));
+    let setting = settings.effective(key);
     let Some(path) = setting.value.map(|value| value.to_string()) else { return Vec::new() };
     let path = Path::new(&path);
     let shown = path.display();
-    let fail = |what: String, advice: String| vec![diagnosis(Severity::Failure, format!("{name}: {what}"), advice)];
+    let fail = |what: String, advice: String| vec![diagnosis(Severity::Failure, format!("{key}: {what}"), advice)];
     let found = match std::fs::metadata(path) {
         Ok(found) => found,
         // The gateway makes its usual one.
@@ -156,30 +153,30 @@ fn file(Secret { key, kind }: &Secret, settings: &Settings) -> Vec<Diagnosis> {
     }
     let readers = if *kind == Kind::Key { 0o007 } else { 0o077 };
     if mode & readers != 0 {
-        let what = format!("{name}: others can read {shown} (mode {mode:o})");
+        let what = format!("{key}: others can read {shown} (mode {mode:o})");
         return vec![diagnosis(Severity::Warning, what, format!("chmod 600 {shown}"))];
     }
-    vec![diagnosis(Severity::Ok, format!("{name}: nobody else can read or change {shown}"), "")]
+    vec![diagnosis(Severity::Ok, format!("{key}: nobody else can read or change {shown}"), "")]
 }
 
-fn certificate(settings: &Settings) -> Option<Diagnosis> {
-    let cert = settings.text(&GATEWAY.tls_cert)?;
-    let files = TlsFiles { cert: cert.clone().into(), key: settings.text(&GATEWAY.tls_key)?.into() };
+fn certificate(gateway: &GatewaySettings) -> Option<Diagnosis> {
+    let files = options::tls_files(gateway)?;
+    let (key, cert) = (&GATEWAY.tls_cert, files.cert.display());
     let fail = |what: String, advice: &str| Some(diagnosis(Severity::Failure, what, advice));
     let leaf = match files.leaf() {
         Ok(leaf) => leaf,
         Err(error) => {
-            return fail(format!("gateway.tls_cert: {error}"), "name a certificate and the key that belongs to it");
+            return fail(format!("{key}: {error}"), "name a certificate and the key that belongs to it");
         }
     };
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&leaf) else {
-        return fail(format!("gateway.tls_cert: {cert}: not an X.509 certificate"), "have it issued again");
+        return fail(format!("{key}: {cert}: not an X.509 certificate"), "have it issued again");
     };
     let at = |time: x509_parser::time::ASN1Time| {
         Timestamp::from_millis(u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1_000))
     };
     let (from, until, now) = (at(parsed.validity().not_before), at(parsed.validity().not_after), SystemClock.now());
-    let what = |text: &str, when| format!("gateway.tls_cert: {cert} {text} {}", rfc3339(when));
+    let what = |text: &str, when| format!("{key}: {cert} {text} {}", rfc3339(when));
     match () {
         () if until <= now => {
             fail(what("expired on", until), "renew it; the gateway takes the new one without a restart")
@@ -195,29 +192,26 @@ fn certificate(settings: &Settings) -> Option<Diagnosis> {
     }
 }
 
-fn upstream(url: &str, settings: &Settings) -> Vec<Diagnosis> {
+fn upstream(url: &str, listen: SocketAddr) -> Vec<Diagnosis> {
     let uri: Option<http::Uri> = url.parse().ok();
     let place = uri.as_ref().and_then(|uri| {
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         Some((uri.host()?.trim_matches(['[', ']']).to_owned(), port))
     });
-    let advice = "start it, or correct gateway.upstream";
+    let key = &GATEWAY.upstream;
+    let advice = format!("start it, or correct {key}");
     let addresses = place.map(|place| place.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
     let addresses = match addresses {
         Some(Ok(addresses)) if !addresses.is_empty() => addresses,
         Some(Err(error)) => {
-            return vec![diagnosis(Severity::Warning, format!("gateway.upstream is {url}: {error}"), advice)];
+            return vec![diagnosis(Severity::Warning, format!("{key} is {url}: {error}"), advice)];
         }
         _ => {
-            return vec![diagnosis(
-                Severity::Warning,
-                format!("gateway.upstream is {url}: there is no such host"),
-                advice,
-            )];
+            return vec![diagnosis(Severity::Warning, format!("{key} is {url}: there is no such host"), advice)];
         }
     };
-    if settings.read(&GATEWAY.listen).is_ok_and(|own: SocketAddr| addresses.contains(&own)) {
-        let what = format!("gateway.upstream is {url}, which is the gateway itself (gateway.listen)");
+    if addresses.contains(&listen) {
+        let what = format!("{key} is {url}, which is the gateway itself ({})", GATEWAY.listen);
         return vec![diagnosis(Severity::Failure, what, "name the service behind it")];
     }
     let failures: Vec<String> = addresses
@@ -226,10 +220,10 @@ fn upstream(url: &str, settings: &Settings) -> Vec<Diagnosis> {
         .collect();
     let reached = failures.len() < addresses.len();
     let mut findings = vec![if reached {
-        diagnosis(Severity::Ok, format!("gateway.upstream is {url}, which answers"), "")
+        diagnosis(Severity::Ok, format!("{key} is {url}, which answers"), "")
     } else {
         let why = failures.first().map_or("", String::as_str);
-        diagnosis(Severity::Warning, format!("gateway.upstream is {url}: no answer: {why}"), advice)
+        diagnosis(Severity::Warning, format!("{key} is {url}: no answer: {why}"), advice)
     }];
     findings.extend(addresses.iter().find_map(|address| by_others(url, *address)));
     findings
@@ -237,19 +231,19 @@ fn upstream(url: &str, settings: &Settings) -> Vec<Diagnosis> {
 
 /// Whether others reach the upstream past the gateway, as far as it can be told from here.
 fn by_others(url: &str, address: SocketAddr) -> Option<Diagnosis> {
+    let key = &GATEWAY.upstream;
     let ip = address.ip().to_canonical();
     let is_here = ip.is_loopback() || TcpListener::bind((ip, 0)).is_ok();
     let advice = "bind it to 127.0.0.1, or let a firewall admit only the gateway";
     if !is_here {
-        let what = format!(
-            "gateway.upstream is {url}, on another machine: whether others can reach it cannot be checked from here"
-        );
+        let what =
+            format!("{key} is {url}, on another machine: whether others can reach it cannot be checked from here");
         return Some(diagnosis(Severity::Ok, what, "let only this machine reach it: others there need no session"));
     }
     let beyond = listening(address.port()).into_iter().find(|listener| !listener.to_canonical().is_loopback());
     let at = beyond.or(Some(ip).filter(|ip| !ip.is_loopback()))?;
     let what = format!(
-        "gateway.upstream is {url}, and the service listens at {}: whoever reaches that address needs no session",
+        "{key} is {url}, and the service listens at {}: whoever reaches that address needs no session",
         SocketAddr::new(at, address.port())
     );
     Some(diagnosis(Severity::Warning, what, advice))

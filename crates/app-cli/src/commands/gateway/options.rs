@@ -8,7 +8,7 @@ use tenure_tower::request::header_fields::can_be_set;
 use super::secrets;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::settings::{GATEWAY, GatewaySettings, Key, Settings, SettingsError, masked};
+use crate::settings::{self, GATEWAY, GatewaySettings, Key, Settings, SettingsError, masked};
 
 /// Reads what the settings name, secrets included; makes the operators' secret where there is none yet.
 ///
@@ -16,9 +16,12 @@ use crate::settings::{GATEWAY, GatewaySettings, Key, Settings, SettingsError, ma
 /// [`CliError`] that names the setting.
 pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, CliError> {
     let values = GatewaySettings::read(settings)?;
-    let mut options = Options::new(secrets::of_operators(&values.admin_secret_file, out)?);
+    let file = values.admin_secret_file.as_deref();
+    let file = file.ok_or_else(|| SettingsError::one(format!("{} is not set", GATEWAY.admin_secret_file)))?;
+    let mut options = Options::new(secrets::of_operators(file, out)?);
     options.listen = values.listen;
     options.admin_listen = values.admin_listen;
+    options.tls = tls_files(&values);
     options.upstream = values.upstream.as_deref().map(upstream).transpose()?;
     options.profile = profile(&values)?;
     options.enrolment = enrolment(&values, out)?;
@@ -31,9 +34,6 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, CliError> 
     check_headers(&options)?;
     options.auto_rotate_cookies = values.auto_rotate_cookies;
     options.hsts = values.hsts;
-    if let (Some(cert), Some(key)) = (values.tls_cert, values.tls_key) {
-        options.tls = Some(TlsFiles { cert, key });
-    }
     options.cors_origins = values.cors_origins;
     options.admin_hosts = values.admin_hosts;
     options.admin_tls = values.admin_tls;
@@ -54,7 +54,6 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, CliError> 
 fn check_headers(options: &Options) -> Result<(), CliError> {
     let auth = options.upstream_auth.as_ref().map(|auth| &auth.header);
     let taken = |key: &Key, name: &HeaderName| {
-        let key = key.name;
         let problem = format!("{key} is {name}, which means something else to the upstream: choose another header");
         Err(SettingsError::one(problem).into())
     };
@@ -67,8 +66,14 @@ fn check_headers(options: &Options) -> Result<(), CliError> {
     }
 }
 
+/// Returns the files of the gateway's certificate; `None` where it has none.
+pub(crate) fn tls_files(values: &GatewaySettings) -> Option<TlsFiles> {
+    Some(TlsFiles { cert: values.tls_cert.clone()?, key: values.tls_key.clone()? })
+}
+
 fn upstream(url: &str) -> Result<Upstream, CliError> {
-    let refuse = || SettingsError::one(format!("gateway.upstream is {}, which is not a URL with a host", masked(url)));
+    let key = &GATEWAY.upstream;
+    let refuse = || SettingsError::one(format!("{key} is {}, which is not a URL with a host", masked(url)));
     let (scheme, rest) = url.split_once("://").ok_or_else(refuse)?;
     let scheme = if scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP };
     let authority: Authority = rest.trim_end_matches('/').parse().map_err(|_| refuse())?;
@@ -106,13 +111,16 @@ fn upstream_auth(values: &GatewaySettings, out: Output) -> Result<Option<Upstrea
 /// # Errors
 /// [`CliError::Settings`] for a profile without an upstream.
 pub(crate) fn profile(values: &GatewaySettings) -> Result<Option<Profile>, CliError> {
-    if values.profile.is_none() {
-        return Ok(None);
+    match values.profile {
+        None => Ok(None),
+        Some(_) if values.upstream.is_none() => {
+            let (profile, upstream) = (&GATEWAY.profile, &GATEWAY.upstream);
+            let problem =
+                format!("{profile} is set, but {upstream} is not; name the service to forward to (--upstream URL)");
+            Err(SettingsError::one(problem).into())
+        }
+        Some(settings::Profile::OpenClaw) => {
+            Ok(Some(Profile::OpenClaw { loopback_as: values.openclaw_client_address }))
+        }
     }
-    if values.upstream.is_none() {
-        let problem = "gateway.profile is set, but gateway.upstream is not; name the service to forward to \
-                       (--upstream URL)";
-        return Err(SettingsError::one(problem).into());
-    }
-    Ok(Some(Profile::OpenClaw { loopback_as: values.openclaw_client_address }))
 }
