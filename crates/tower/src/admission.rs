@@ -3,6 +3,9 @@
 //!
 //! public path? ─> find the presented token ─> CSRF check ─> verify ─> count a guess, or record where the session is used
 
+pub(crate) mod admit;
+pub mod forward_auth;
+
 use std::time::Instant;
 
 use http::header::COOKIE;
@@ -10,15 +13,15 @@ use http::{HeaderMap, Method, Uri};
 use tenure_domain::Refusal;
 use tenure_service::{ActivityMode, Verified};
 
-use super::config::EnforcementConfig;
-use super::csrf;
-use super::enforcer::Enforcer;
-use super::forward_auth::{self, AppendedTarget};
-use super::lockout::LockoutScope;
-use super::observer::Outcome;
-use super::problem::{Problem, TokenRejection};
-use super::request::peer::Peer;
-use super::request::presented_token::{PresentedToken, PresentedTokenError};
+use crate::config::EnforcementConfig;
+use crate::csrf;
+use crate::enforcer::Enforcer;
+use crate::lockout::LockoutScope;
+use crate::observer::Outcome;
+use crate::problem::{Problem, TokenRejection};
+use crate::request::peer::Peer;
+use crate::request::presented_token::{PresentedToken, PresentedTokenError};
+use forward_auth::AppendedTarget;
 
 /// A request for admission.
 pub struct AdmissionRequest<'a> {

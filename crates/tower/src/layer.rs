@@ -1,29 +1,33 @@
 //! The layer: admission, and guarded bodies, around a service of this process.
 
+mod bodies;
+mod current_session;
+mod grpc;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::BoxError;
+use crate::admission::admit::{Admit, AdmittedRequest, IncomingRequest, Reject};
 use crate::admission::{Admission, Admitted};
-use crate::admit::{Admit, AdmittedRequest, IncomingRequest, Reject};
-use crate::current_session::CurrentSession;
 use crate::enforcer::Enforcer;
-use crate::grpc;
 use crate::problem::Problem;
 use crate::request::header_fields::TENURE_ROTATE;
 use crate::request::headers::HeaderValues;
 use crate::request::peer::{Connection, Peer, normalize_host};
-use crate::response_guard::body::{GuardedBody, GuardedUpload, RevocableBody, is_event_stream};
+use crate::response_guard::body::is_event_stream;
 use crate::response_guard::{Exchange, ResponseGuards};
+
+pub use bodies::{RequestBody, ResponseBody};
+pub use current_session::CurrentSession;
 
 type ReadConnection = fn(&Extensions) -> Option<Connection>;
 
@@ -184,123 +188,5 @@ where
             let endless = is_event_stream(response.headers());
             Ok(response.map(|body| ResponseBody::guarded(body, exchange, endless)))
         })
-    }
-}
-
-/// The body of a request that [`TenureLayer`] let through. Reading it fails once the session has ended.
-pub struct RequestBody<B>(RequestBodyKind<B>);
-
-enum RequestBodyKind<B> {
-    Open(Pin<Box<B>>),
-    Guarded(GuardedUpload<RevocableBody<Pin<Box<B>>>>),
-}
-
-impl<B: Body + Send + 'static> RequestBody<B> {
-    fn open(body: B) -> Self {
-        Self(RequestBodyKind::Open(Box::pin(body)))
-    }
-
-    fn guarded(body: B, exchange: &Arc<Exchange>) -> Self {
-        if body.is_end_stream() {
-            return Self::open(body);
-        }
-        let body = RevocableBody::new(Box::pin(body), exchange);
-        Self(RequestBodyKind::Guarded(GuardedUpload::new(body, exchange.clone())))
-    }
-}
-
-impl<B> Body for RequestBody<B>
-where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(match &mut self.0 {
-            RequestBodyKind::Open(body) => ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into)),
-            RequestBodyKind::Guarded(body) => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into))
-            }
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            RequestBodyKind::Open(body) => body.is_end_stream(),
-            RequestBodyKind::Guarded(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            RequestBodyKind::Open(body) => body.size_hint(),
-            RequestBodyKind::Guarded(body) => body.size_hint(),
-        }
-    }
-}
-
-/// The body of a response of a service behind [`TenureLayer`]. It fails once the session has ended.
-pub struct ResponseBody<B>(ResponseBodyKind<B>);
-
-enum ResponseBodyKind<B> {
-    Problem(Full<Bytes>),
-    Open(Pin<Box<B>>),
-    Guarded(GuardedBody<RevocableBody<Pin<Box<B>>>>),
-}
-
-impl<B> ResponseBody<B> {
-    const fn problem(body: Full<Bytes>) -> Self {
-        Self(ResponseBodyKind::Problem(body))
-    }
-}
-
-impl<B: Body + Send + 'static> ResponseBody<B> {
-    fn open(body: B) -> Self {
-        Self(ResponseBodyKind::Open(Box::pin(body)))
-    }
-
-    fn guarded(body: B, exchange: Arc<Exchange>, endless: bool) -> Self {
-        if body.is_end_stream() {
-            return Self::open(body);
-        }
-        let body = RevocableBody::new(Box::pin(body), &exchange);
-        Self(ResponseBodyKind::Guarded(GuardedBody::new(body, exchange, None, endless).with_trailers()))
-    }
-}
-
-impl<B> Body for ResponseBody<B>
-where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Poll::Ready(match &mut self.0 {
-            ResponseBodyKind::Problem(body) => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(|never| match never {}))
-            }
-            ResponseBodyKind::Open(body) => ready!(body.as_mut().poll_frame(cx)).map(|frame| frame.map_err(Into::into)),
-            ResponseBodyKind::Guarded(body) => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into))
-            }
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            ResponseBodyKind::Problem(body) => body.is_end_stream(),
-            ResponseBodyKind::Open(body) => body.is_end_stream(),
-            ResponseBodyKind::Guarded(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            ResponseBodyKind::Problem(body) => body.size_hint(),
-            ResponseBodyKind::Open(body) => body.size_hint(),
-            ResponseBodyKind::Guarded(body) => body.size_hint(),
-        }
     }
 }

@@ -69,19 +69,15 @@
 //! - `axum`: [`CurrentSession`] as an extractor, [`Problem`] as a response, and the client's address from `ConnectInfo`.
 //! - `openapi`: the schema of [`problem::ProblemBody`], for utoipa.
 
-mod admit;
 mod client_recorder;
 mod config;
-mod current_session;
 mod enforcer;
-mod grpc;
 mod layer;
 mod observer;
 
 pub mod admission;
 pub mod connection_registry;
 pub mod csrf;
-pub mod forward_auth;
 pub mod lockout;
 pub mod problem;
 pub mod request;
@@ -89,13 +85,12 @@ pub mod response_guard;
 #[cfg(test)]
 mod test_support;
 
-pub use admit::{Admit, AdmittedRequest, IncomingRequest, Reject};
+pub use admission::admit::{Admit, AdmittedRequest, IncomingRequest, Reject};
 pub use client_recorder::client_info;
 pub use config::{EnforcementConfig, PublicPath};
 pub use connection_registry::{CloseReason, ConnectionCounts, ConnectionGuard, ConnectionRegistry};
-pub use current_session::CurrentSession;
 pub use enforcer::Enforcer;
-pub use layer::{RequestBody, ResponseBody, Tenure, TenureLayer};
+pub use layer::{CurrentSession, RequestBody, ResponseBody, Tenure, TenureLayer};
 pub use observer::{Observer, Outcome};
 pub use problem::{Problem, TokenRejection};
 pub use request::cookie::CookieName;

@@ -8,8 +8,8 @@ use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 
 use super::login_redirect;
+use tenure_tower::admission::forward_auth::{AppendedTarget, client_method};
 use tenure_tower::admission::{Admission, AdmissionRequest, RequestTarget};
-use tenure_tower::forward_auth::{AppendedTarget, client_method};
 use tenure_tower::request::cookie;
 use tenure_tower::request::header_fields::TENURE_ROTATE;
 use tenure_tower::request::headers::{HeaderValues, set_identity};

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::resolve;
-use tenure_tower::forward_auth::{self, AppendedTarget, TARGET_HEADERS};
+use tenure_tower::admission::forward_auth::{self, AppendedTarget, TARGET_HEADERS};
 use tenure_tower::{EnforcementConfig, PublicPath};
 
 /// Reads bytes as a target in every place that one comes in. How often it is public.

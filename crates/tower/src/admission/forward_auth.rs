@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
-use super::config::EnforcementConfig;
-use super::request::target;
+use crate::config::EnforcementConfig;
+use crate::request::target;
 
 /// Header fields in which a proxy names the target that its client asked for. Each one that is present has to name a
 /// public path, because clients can send the ones that their proxy does not set.
