@@ -1,7 +1,8 @@
 //! The session repository in memory.
 //!
-//! For tests and examples, and as the reference that other stores are compared with: simple, slow with many sessions,
-//! and gone with the process. It keeps every promise of the port, which its own run of the conformance suite shows.
+//! It is for tests and examples, and the reference that other stores are compared with. It is simple, slow with many
+//! sessions, and lost with the process. It keeps every promise of the port, as its own run of the conformance suite
+//! shows.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -32,7 +33,7 @@ use tenure_ports::{
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-/// Sessions in memory. Simple, slow, and gone with the process.
+/// The session repository in memory. It is lost with the process.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -43,13 +44,13 @@ pub struct MemoryStore {
 struct State {
     sessions: BTreeMap<SessionId, Record>,
     devices: BTreeMap<DeviceId, Facts>,
-    /// Counts up over all devices, so that none is ever used twice.
+    /// The last revision. It counts over all devices, so that no revision is ever used twice.
     revisions: u64,
 }
 
 struct Record {
     session: Session,
-    /// Its time was named over by a commit: decisions load it no more.
+    /// Whether a commit named the session as expired, so that decisions no longer load it.
     expired: bool,
 }
 
@@ -60,13 +61,13 @@ struct Facts {
 }
 
 impl MemoryStore {
-    /// An empty store that keeps this time.
+    /// Makes an empty store with this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self { clock, state: Mutex::default(), sender: broadcast::channel(4_096).0 })
     }
 
-    /// Tells subscribers; nobody need listen.
+    /// Sends an event to subscribers, if there are any.
     fn tell(&self, session: SessionId, kind: ChangeKind) {
         drop(self.sender.send(StoreEvent::Changed { session, kind, at: self.clock.now() }));
     }
@@ -116,7 +117,7 @@ impl State {
         if commit.changes.iter().all(fits) { Ok(()) } else { Err(CommitError::Conflict) }
     }
 
-    /// Applies a checked commit; answers the ids of the records that it had to drop.
+    /// Applies a checked commit. Returns the ids of the records that were dropped.
     fn apply(&mut self, commit: &Commit) -> (Revision, Vec<SessionId>) {
         let revision = self.next_revision();
         self.devices.insert(commit.device.clone(), Facts { revision, watermark: commit.watermark });
@@ -127,7 +128,7 @@ impl State {
                 Some(stored) if stored.session.last_activity > new.last_activity => {
                     let last_activity = stored.session.last_activity;
                     let later = SessionParts { last_activity, ..new.clone().into_parts() };
-                    // Later activity contradicts no other part.
+                    // Later activity never contradicts another part.
                     Session::from_parts(later).unwrap_or_else(|_| new.clone())
                 }
                 _ => new.clone(),

@@ -1,4 +1,4 @@
-//! Activity: beside the revisions, forward only, and never a resurrection.
+//! Promises about activity: it makes no revision, only moves forward, and never brings a session back.
 
 use tenure_domain::{Millis, Policy, SessionId, Touch};
 use tenure_ports::FindOptions;
@@ -10,7 +10,7 @@ async fn activity(fixture: &StoreFixture, id: SessionId) -> Option<u64> {
     find(fixture, id).await.map(|session| session.last_activity.as_millis())
 }
 
-/// The latest use counts, in whatever order it is told, and the process that told it knows it at once.
+/// The latest use counts, in whatever order uses are reported. The process that reported a use sees it at once.
 pub async fn activity_only_moves_forward(fixture: &StoreFixture) {
     let issued = issue(fixture, "laptop", &Policy::default()).await;
     let id = issued.session.id;
@@ -24,18 +24,19 @@ pub async fn activity_only_moves_forward(fixture: &StoreFixture) {
     }
     let loaded = load_of(fixture, id).await;
     assert_eq!(loaded.sessions()[0].last_activity, at(300).at);
-    // Nothing else of it has changed.
+    // Nothing else has changed.
     assert_eq!(find(fixture, id).await, Some(issued.session.clone().touched(at(300).at)));
 }
 
-/// Whoever uses a session gets it with all activity where that matters, and as it is but for its activity where not.
+/// A session that is found for use has all its activity if activity matters, and is otherwise up to date except for its
+/// activity.
 pub async fn a_session_is_found_for_use(fixture: &StoreFixture) {
     let (plain, idle) = (issue(fixture, "laptop", &Policy::default()).await, issue(fixture, "phone", &idling()).await);
     fixture.time.pass(Millis::minutes(1));
     let used = now(fixture);
     let touches = [&plain, &idle].map(|issued| Touch { session: issued.session.id, at: used });
     fixture.store.touch(&touches).await.unwrap();
-    // Twice, since a store may learn from the first.
+    // Twice, because a store may learn from the first time.
     for store in [&fixture.store, &fixture.other, &fixture.other] {
         let found = store.find(plain.session.id, FindOptions::FOR_USE).await.unwrap().unwrap();
         assert_eq!(found.touched(used), plain.session.clone().touched(used));
@@ -61,7 +62,7 @@ pub async fn a_session_is_found_for_use(fixture: &StoreFixture) {
         .await;
 }
 
-/// What was decided before a use may be committed after it.
+/// A decision that was made before a use may be committed after it.
 pub async fn activity_makes_no_revision(fixture: &StoreFixture) {
     let issued = issue(fixture, "laptop", &Policy::default()).await;
     let id = issued.session.id;
@@ -73,7 +74,7 @@ pub async fn activity_makes_no_revision(fixture: &StoreFixture) {
     assert_eq!(activity(fixture, id).await, Some(now(fixture).as_millis()));
 }
 
-/// No late use brings back an ended or a removed session, or makes one.
+/// A late use neither brings back an ended or removed session, nor creates one.
 pub async fn activity_resurrects_nothing(fixture: &StoreFixture) {
     let issued = issue(fixture, "laptop", &Policy::default()).await;
     let id = issued.session.id;
@@ -93,7 +94,7 @@ pub async fn activity_resurrects_nothing(fixture: &StoreFixture) {
     }
 }
 
-/// A new record that knows of less activity than the store keeps what the store knows.
+/// A new record with less activity than the store has keeps the store's activity.
 pub async fn a_commit_keeps_later_activity(fixture: &StoreFixture) {
     let policy = Policy::default();
     let issued = issue(fixture, "laptop", &policy).await;
@@ -109,7 +110,7 @@ pub async fn a_commit_keeps_later_activity(fixture: &StoreFixture) {
     fixture.store.touch(&[Touch { session: id, at: now(fixture) }]).await.unwrap();
     fixture.store.commit(&end).await.unwrap();
     assert_eq!(activity(fixture, id).await, Some(now(fixture).as_millis()));
-    // And a record that knows of more brings it along.
+    // A record with more activity brings it along.
     let other = issue(fixture, "phone", &policy).await;
     fixture.time.pass(Millis::minutes(1));
     let rotation = decide_rotation(fixture, &other.token, &policy).await;
@@ -117,7 +118,7 @@ pub async fn a_commit_keeps_later_activity(fixture: &StoreFixture) {
     assert_eq!(activity(fixture, other.session.id).await, Some(now(fixture).as_millis()));
 }
 
-/// One call takes the activity of sessions from anywhere.
+/// One call records the activity of sessions on any devices.
 pub async fn activity_of_many_sessions_is_taken_at_once(fixture: &StoreFixture) {
     let mut sessions = Vec::new();
     for n in 0..60 {

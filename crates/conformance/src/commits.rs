@@ -1,4 +1,4 @@
-//! Commits: compared and applied as one step.
+//! Promises about commits: they are checked and applied in one step.
 
 use std::collections::BTreeSet;
 
@@ -13,14 +13,14 @@ use super::support::{
 };
 use crate::fixture::StoreFixture;
 
-/// Nothing that was decided on an older state of the device is applied, by whomever it was changed.
+/// A decision on an older state of the device is not applied, whichever process changed the device.
 pub async fn a_decision_on_an_older_state_conflicts_and_changes_nothing(fixture: &StoreFixture) {
     let policy = Policy::default();
     let first = issue(fixture, "laptop", &policy).await;
     let stale = load_of(fixture, first.session.id).await;
     let rotation = decide_rotation(fixture, &first.token, &policy).await;
     let late_issue = decide_issue(fixture, "laptop", &policy).await;
-    // Somebody else comes first.
+    // Another process commits first.
     let loaded = fixture.other.load(&device("laptop")).await.unwrap();
     let second = loaded.issue(new_session(fixture, &policy), &policy, now(fixture)).unwrap();
     fixture.other.commit(&second.commit).await.unwrap();
@@ -35,12 +35,12 @@ pub async fn a_decision_on_an_older_state_conflicts_and_changes_nothing(fixture:
     let mut listed = walk(&*fixture.store, &retained(), now(fixture), 10).await;
     listed.sort_by_key(|session| session.id);
     assert_eq!(listed, both);
-    // Decided anew, it is applied.
+    // After a new decision it is applied.
     revoke(fixture, both[0].id).await;
     assert_eq!(fixture.store.load(&device("laptop")).await.unwrap().sessions(), &both[1..]);
 }
 
-/// Whoever lost an answer may send the very same again.
+/// After a lost answer the very same commit may be sent again.
 pub async fn the_same_commit_again_conflicts(fixture: &StoreFixture) {
     let policy = Policy::default();
     let issued = decide_issue(fixture, "laptop", &policy).await;
@@ -54,14 +54,14 @@ pub async fn the_same_commit_again_conflicts(fixture: &StoreFixture) {
     let end = revocation(&load_of(fixture, issued.session.id).await, issued.session.id, now(fixture));
     fixture.store.commit(&end).await.unwrap();
     assert_eq!(fixture.other.commit(&end).await, Err(CommitError::Conflict));
-    // Not even once everything of it is gone.
+    // Not even after all its records are gone.
     purge(fixture, now(fixture), false).await;
     for commit in [&rotation.commit, &end] {
         assert_eq!(fixture.store.commit(commit).await, Err(CommitError::Conflict));
     }
 }
 
-/// No revision comes twice, on any device, through either process, before and after purges.
+/// No revision is used twice, on any device, by either process, before or after a purge.
 pub async fn a_revision_is_never_used_again(fixture: &StoreFixture) {
     let policy = super::support::capped(2);
     let mut seen = BTreeSet::from([Revision::NONE]);
@@ -77,7 +77,7 @@ pub async fn a_revision_is_never_used_again(fixture: &StoreFixture) {
             fresh(store.commit(&end).await.unwrap());
         }
         if round % 3 == 2 {
-            // Everything of the device is over, and then gone.
+            // All sessions of the device have ended, and are then removed.
             fixture.time.pass(Millis::hours(30));
             assert!(purge(fixture, now(fixture), false).await > 0);
             assert_eq!(walk(&*fixture.store, &retained(), now(fixture), 10).await, []);
@@ -85,7 +85,7 @@ pub async fn a_revision_is_never_used_again(fixture: &StoreFixture) {
     }
 }
 
-/// A decision is applied up to the last instant that it names, and not after.
+/// A decision is applied up to its last instant, and not after.
 pub async fn a_commit_holds_until_its_last_instant(fixture: &StoreFixture) {
     let policy = Policy::default();
     let (a, b) = (issue(fixture, "a", &policy).await, issue(fixture, "b", &policy).await);
@@ -98,14 +98,14 @@ pub async fn a_commit_holds_until_its_last_instant(fixture: &StoreFixture) {
     fixture.time.pass(Millis::new(1));
     assert_eq!(fixture.store.commit(&late).await, Err(CommitError::TooLate));
     assert_eq!(find(fixture, b.session.id).await, Some(b.session.clone()));
-    // A rotation that was held up until its session is over revives nothing.
+    // A rotation that was delayed until its session has expired does not revive it.
     let rotation = decide_rotation(fixture, &b.token, &policy).await;
     fixture.time.pass_to(b.session.expires_at);
     assert_eq!(fixture.store.commit(&rotation.commit).await, Err(CommitError::TooLate));
     assert_eq!(find(fixture, b.session.id).await.unwrap().state(now(fixture)), State::Expired);
 }
 
-/// What was decided because a session was idle is not applied once it was used.
+/// A decision that a session is idle is not applied if the session was used meanwhile.
 pub async fn a_guard_fails_once_its_session_was_used(fixture: &StoreFixture) {
     let policy = idling();
     let issued = issue(fixture, "laptop", &policy).await;
@@ -120,7 +120,7 @@ pub async fn a_guard_fails_once_its_session_was_used(fixture: &StoreFixture) {
     let loaded = load_of(fixture, id).await;
     assert_eq!(loaded.sessions()[0].last_activity, used);
     assert_eq!(loaded.end_idle(&policy, now(fixture)), None, "it is in use");
-    // As long as it was not used after the guard, it holds.
+    // The guard holds as long as the session was not used after it.
     fixture.time.pass(Millis::new(1));
     let end_idle = load_of(fixture, id).await.end_idle(&policy, now(fixture)).unwrap();
     fixture.store.touch(&[Touch { session: id, at: used }]).await.unwrap();
@@ -129,7 +129,7 @@ pub async fn a_guard_fails_once_its_session_was_used(fixture: &StoreFixture) {
     assert_eq!((ended.state(now(fixture)).code(), ended.last_activity), ("idle", used));
 }
 
-/// A session that exists is not issued once more, even by a decision that fits otherwise.
+/// A session that exists is not issued again, even if the rest of the decision is valid.
 pub async fn what_is_issued_has_no_record_yet(fixture: &StoreFixture) {
     let policy = Policy::default();
     let new_session = new_session(fixture, &policy);
@@ -147,7 +147,7 @@ pub async fn what_is_issued_has_no_record_yet(fixture: &StoreFixture) {
     assert_eq!(find(fixture, first.session.id).await, Some(ended));
 }
 
-/// A session that is gone is not rotated, ended or described into being.
+/// A session whose record is gone is not created by a rotation, an end or an update.
 pub async fn what_is_changed_has_a_record(fixture: &StoreFixture) {
     let policy = Policy::default();
     let kept = issue(fixture, "laptop", &policy).await;
@@ -171,12 +171,12 @@ pub async fn what_is_changed_has_a_record(fixture: &StoreFixture) {
     assert_eq!(walk(&*fixture.store, &retained(), now(fixture), 10).await, &[kept.session]);
 }
 
-/// Of a commit of which one part does not fit, nothing is applied.
+/// If one part of a commit is not valid, nothing of it is applied.
 pub async fn a_commit_is_whole_or_nothing(fixture: &StoreFixture) {
     let policy = super::support::capped(2);
     let a = issue(fixture, "laptop", &policy).await;
     issue(fixture, "laptop", &policy).await;
-    // Issues, evicts, and then has a part that does not fit: a change of a session without a record.
+    // It issues, evicts, and then has a part that is not valid: a change of a session without a record.
     let mut third = decide_issue(fixture, "laptop", &policy).await;
     assert_eq!(third.evicted, [a.session.id]);
     let parts = SessionParts { id: super::support::unknown(a.session.id), ..a.session.clone().into_parts() };
@@ -189,7 +189,7 @@ pub async fn a_commit_is_whole_or_nothing(fixture: &StoreFixture) {
     let revision = fixture.store.commit(&third.commit).await.unwrap();
     assert_eq!(fixture.other.load(&device("laptop")).await.unwrap().revision(), revision);
     assert_eq!(find(fixture, a.session.id).await.unwrap().state(now(fixture)).code(), "evicted");
-    // A decision of all the device's sessions ends all of them.
+    // A decision about all of a device's sessions ends all of them.
     let all = Default::default();
     let loaded = fixture.store.load(&device("laptop")).await.unwrap();
     let end = loaded.revoke(&all, &cause(), &policy, now(fixture)).commit.unwrap();
@@ -198,14 +198,14 @@ pub async fn a_commit_is_whole_or_nothing(fixture: &StoreFixture) {
     assert_eq!(walk(&*fixture.store, &Filter::default(), now(fixture), 10).await, []);
 }
 
-/// An imported record takes the place of the one that is there, but for later activity.
+/// An imported record replaces the one that is there, except for later activity.
 pub async fn an_import_replaces_the_record(fixture: &StoreFixture) {
     let policy = Policy::default();
     let issued = issue(fixture, "laptop", &policy).await;
     let id = issued.session.id;
     let used = now(fixture).plus(Millis::minutes(5));
     fixture.time.pass(Millis::minutes(10));
-    // Elsewhere it was rotated.
+    // The session was rotated elsewhere.
     let elsewhere = decide_rotation(fixture, &issued.token, &policy).await.session;
     fixture.store.touch(&[Touch { session: id, at: used }]).await.unwrap();
     let known = find(fixture, id).await.unwrap();
@@ -217,7 +217,7 @@ pub async fn an_import_replaces_the_record(fixture: &StoreFixture) {
     let found = find(fixture, id).await.unwrap();
     assert_eq!((found.generation, found.last_activity), (2, used));
     assert_eq!(found.credential, elsewhere.credential);
-    // One that nobody knows here is new.
+    // A session that is not known here is new.
     let foreign = tenure_domain::Device::unknown(device("phone"))
         .issue(new_session(fixture, &policy), &policy, now(fixture))
         .unwrap();

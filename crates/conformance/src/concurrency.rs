@@ -1,4 +1,4 @@
-//! Many at once, in two processes.
+//! Promises about concurrency: many calls at once, in two processes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::support::{capped, cause, device, find, ids, issue, issue_to, new_session, now, walk};
 use crate::fixture::StoreFixture;
 
-/// Of many decisions on one state of a device exactly one is applied.
+/// Of many decisions on one revision of a device, exactly one is applied.
 pub async fn one_of_many_commits_on_a_revision_is_applied(fixture: &StoreFixture) {
     let policy = Policy::default();
     for round in 0..5 {
@@ -35,7 +35,7 @@ pub async fn one_of_many_commits_on_a_revision_is_applied(fixture: &StoreFixture
     }
 }
 
-/// A process that verified the token a moment ago refuses it once another's revocation was acknowledged.
+/// A process that verified a token a moment ago refuses it once a revocation by another process was acknowledged.
 pub async fn a_revocation_is_seen_by_whoever_verified_before(fixture: &StoreFixture) {
     let policy = Policy::default();
     let (ours, theirs) = (fixture.sessions(&fixture.store, policy), fixture.sessions(&fixture.other, policy));
@@ -50,13 +50,13 @@ pub async fn a_revocation_is_seen_by_whoever_verified_before(fixture: &StoreFixt
         fixture
             .seen(refused.clone(), async |_| sessions.verify(&issued.token, ActivityMode::Record).await.map(drop))
             .await;
-        // The use that was noted before the end brings nothing back.
+        // The use that was recorded before the end brings nothing back.
         theirs.flush_activity().await.unwrap();
         assert_eq!(ours.verify(&issued.token, ActivityMode::Record).await.map(drop), refused);
     }
 }
 
-/// Of many rotations of one token one is made; the others are refused, and nobody is taken for a thief.
+/// Of many rotations of one token, one is made. The others are refused, and none counts as theft.
 pub async fn one_of_many_rotations_is_made(fixture: &StoreFixture) {
     let policy = Policy::default();
     let sessions = [&fixture.store, &fixture.other].map(|store| Arc::new(fixture.sessions(store, policy)));
@@ -80,7 +80,7 @@ pub async fn one_of_many_rotations_is_made(fixture: &StoreFixture) {
     }
 }
 
-/// However many are issued at once, no listing ever shows more than the cap, and the oldest go.
+/// However many sessions are issued at once, no listing ever shows more than the cap, and the oldest are evicted.
 pub async fn a_device_never_has_more_than_its_cap(fixture: &StoreFixture) {
     let policy = capped(5);
     let both: [Arc<Sessions>; 2] =
@@ -105,7 +105,7 @@ pub async fn a_device_never_has_more_than_its_cap(fixture: &StoreFixture) {
         tokio::task::yield_now().await;
     }
     assert_eq!(issued.len(), 32);
-    // Each one's eviction was of the oldest: the five that were issued last are left.
+    // Each eviction was of the oldest: the five that were issued last are left.
     let mut by_issue: Vec<_> =
         issued.iter().map(|issued| (issued.session.created_at, issued.session.order, issued.session.id)).collect();
     by_issue.sort_unstable();
@@ -121,8 +121,8 @@ fn request_of(subject: &str) -> IssueRequest {
     IssueRequest { device: device("laptop"), subject, client: ClientInfo::default(), ttl: None }
 }
 
-/// Of many subjects that come for a free device at once one gets it; a take-over leaves no instant without an owner
-/// and none with two.
+/// Of many subjects that want a free device at once, one gets it. A take-over leaves no instant without an owner, and
+/// none with two.
 pub async fn a_device_has_one_owner_whoever_comes_at_once(fixture: &StoreFixture) {
     let policy = capped(3);
     let both = [&fixture.store, &fixture.other].map(|store| Arc::new(fixture.sessions(store, policy)));
@@ -164,7 +164,7 @@ pub async fn a_device_has_one_owner_whoever_comes_at_once(fixture: &StoreFixture
         }
         tokio::task::yield_now().await;
     }
-    // Each one's sessions were ended by the next, and by nobody twice; the last has the device.
+    // Each subject's sessions were ended by the next one, and none twice. The last one has the device.
     let left = fixture.other.load(&device("laptop")).await.unwrap();
     let left: Vec<_> = left.sessions().iter().filter(|session| session.state(now(fixture)) == State::Active).collect();
     let before = made.iter().map(|issued| issued.session.id).filter(|id| revoked.iter().any(|over| over.id == *id));
@@ -179,8 +179,8 @@ pub async fn a_device_has_one_owner_whoever_comes_at_once(fixture: &StoreFixture
     }
 }
 
-/// A device that several subjects share, as earlier releases allowed, goes on serving each: at the cap each displaces
-/// its own oldest, and somebody new is refused.
+/// A device that several subjects share, as earlier releases allowed, keeps serving each of them. At the cap, each
+/// evicts its own oldest session, and a new subject is refused.
 pub async fn a_shared_device_serves_each_of_its_owners(fixture: &StoreFixture) {
     let sessions = fixture.sessions(&fixture.store, capped(4));
     let mut shared = Vec::new();
@@ -197,7 +197,7 @@ pub async fn a_shared_device_serves_each_of_its_owners(fixture: &StoreFixture) {
         Err(IssueError::Refused(refusal)) => assert_eq!(refusal, IssueRefusal::OtherOwner { owners }),
         other => panic!("{other:?}"),
     }
-    // Where the cap was lowered to what the others have alone, nobody of them is displaced.
+    // If the cap was lowered to what the other subjects have, none of their sessions is evicted.
     match fixture.sessions(&fixture.store, capped(2)).issue(request_of("anna")).await {
         Err(IssueError::Refused(refusal)) => assert_eq!(refusal.owners(), [Subject::new("bert").unwrap()]),
         other => panic!("{other:?}"),

@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tenure_domain::{Millis, Timestamp};
 use tenure_ports::{Clock, RandomSource, RandomSourceError};
 
-/// Where every test's time begins: some day in 2025.
+/// The time at which every test begins, a day in 2025.
 pub const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
-/// One time for the wall and the machine; it stands still until it is moved.
+/// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct TestClock {
     passed: AtomicU64,
 }
 
 impl TestClock {
-    /// A time that stands at [`START`].
+    /// Makes a clock that stands at [`START`].
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self { passed: AtomicU64::new(0) })
     }
 
-    /// A time that stands at this instant.
+    /// Makes a clock that stands at this instant.
     #[must_use]
     pub fn at(start: Timestamp) -> Arc<Self> {
         let clock = Self::new();
@@ -30,7 +30,7 @@ impl TestClock {
         clock
     }
 
-    /// How much time has passed since [`START`].
+    /// Returns how much time has passed since [`START`].
     #[must_use]
     pub fn elapsed(&self) -> Millis {
         Millis::new(self.passed.load(Ordering::SeqCst))
@@ -41,7 +41,7 @@ impl TestClock {
         self.passed.fetch_add(span.get(), Ordering::SeqCst);
     }
 
-    /// Lets time pass until it is `at`; never goes back.
+    /// Lets time pass until it is `at`. It never goes back.
     pub fn pass_to(&self, at: Timestamp) {
         self.passed.fetch_max(at.since(START).get(), Ordering::SeqCst);
     }
@@ -53,18 +53,18 @@ impl Clock for TestClock {
     }
 }
 
-/// Numbers as good as random where nobody guesses, and the same for the same seed.
+/// A random source for tests: the same seed gives the same bytes, so they are not secret.
 #[derive(Debug)]
 pub struct SeededRandom(AtomicU64);
 
 impl SeededRandom {
-    /// The numbers of this seed.
+    /// Makes the source of this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 
-    /// The next number (splitmix64).
+    /// Returns the next number (splitmix64).
     pub fn number(&self) -> u64 {
         let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -72,7 +72,7 @@ impl SeededRandom {
         z ^ (z >> 31)
     }
 
-    /// So many bytes.
+    /// Returns `N` bytes.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.write(&mut bytes);
@@ -93,12 +93,12 @@ impl RandomSource for SeededRandom {
     }
 }
 
-/// A clock that is a second later at each look, so that no two decisions share an instant.
+/// A clock that is a second later each time it is read, so that no two decisions share an instant.
 #[derive(Debug)]
 pub struct TickingClock(AtomicU64);
 
 impl TickingClock {
-    /// A clock whose first look finds [`START`].
+    /// Makes a clock that shows [`START`] first.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self(AtomicU64::new(START.as_millis())))

@@ -1,4 +1,4 @@
-//! News of changes.
+//! Promises about events of changes.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tokio::time::timeout;
 use super::support::{capped, device, idling, issue, load_of, new_session, now, purge, revocation, revoke, rotate};
 use crate::fixture::StoreFixture;
 
-/// News comes soon; a loaded machine may take its time.
+/// The time within which an event must arrive, with room for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 type Told = (SessionId, ChangeKind);
 
-/// The next change. That some may have been missed is no change.
+/// Returns the next change. [`StoreEvent::Lagged`] is not a change.
 async fn next(feed: &mut EventStream) -> (Told, Timestamp) {
     loop {
         match timeout(SOON, feed.next()).await.expect("news within the time").expect("the feed goes on") {
@@ -25,8 +25,8 @@ async fn next(feed: &mut EventStream) -> (Told, Timestamp) {
     }
 }
 
-/// Takes exactly this news, each session's in its order. `past` is of before the subscription, and may still be under
-/// way: it takes a moment from one node of a cluster to another.
+/// Expects exactly these events, in order for each session. Events in `past` are of before the subscription and may
+/// still arrive, because they take a moment from one node of a cluster to another.
 async fn expect(feed: &mut EventStream, past: &[Told], wanted: &[Told]) {
     let mut wanted = wanted.to_vec();
     while !wanted.is_empty() {
@@ -40,7 +40,7 @@ async fn expect(feed: &mut EventStream, past: &[Told], wanted: &[Told]) {
     }
 }
 
-/// Every kind of change is told, each device's in its order, with the store's time.
+/// Every kind of change causes an event, in order for each device, with the store's time.
 pub async fn changes_are_told_in_order(fixture: &StoreFixture) {
     let policy = capped(1);
     let before = issue(fixture, "laptop", &policy).await;
@@ -85,7 +85,7 @@ pub async fn changes_are_told_in_order(fixture: &StoreFixture) {
     expect(&mut feed, &past, &[before.session.id, id, idle.id].map(|id| (id, ChangeKind::Purged))).await;
 }
 
-/// What another process changes is told too.
+/// Changes by another process cause events too.
 pub async fn changes_of_another_process_are_told(fixture: &StoreFixture) {
     let policy = Policy::default();
     let before = issue(fixture, "laptop", &policy).await;
@@ -103,7 +103,7 @@ pub async fn changes_of_another_process_are_told(fixture: &StoreFixture) {
     expect(&mut feed, &past, &[(before.session.id, ChangeKind::Ended(EndReason::Revoked))]).await;
 }
 
-/// Use is no news, and neither is what was refused.
+/// Neither use nor a refused commit causes an event.
 pub async fn activity_is_no_news(fixture: &StoreFixture) {
     let policy = Policy::default();
     let issued = issue(fixture, "laptop", &policy).await;

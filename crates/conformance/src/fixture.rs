@@ -21,16 +21,16 @@ pub struct StoreFixture {
     pub clock: Arc<dyn Clock>,
     /// What moves the store's time.
     pub time: Arc<TestClock>,
-    /// How long `other` may go on answering `find` as before a change that `store` made.
+    /// How long `other` may keep answering `find` as before a change that `store` made.
     pub lag: Duration,
-    /// The randomness of everything that is issued here.
+    /// The random source of everything that is issued here.
     pub random: Arc<SeededRandom>,
-    /// Directories and servers, gone with the fixture.
+    /// Directories and servers, which are removed with the fixture.
     _resources: Box<dyn Any + Send + Sync>,
 }
 
 impl StoreFixture {
-    /// A fixture for a store that two handles were opened of; `resources` live as long as it does.
+    /// Makes a fixture of two handles of one store. `resources` live as long as the fixture.
     #[must_use]
     pub fn new(
         store: Arc<dyn SessionRepository>,
@@ -43,19 +43,19 @@ impl StoreFixture {
         Self { store, other, clock, time, lag: Duration::ZERO, random, _resources: Box::new(resources) }
     }
 
-    /// The fixture of a store where a change may reach the other process' `find` only after `lag`.
+    /// Sets how long a change may take to reach the other process' `find`.
     #[must_use]
     pub fn with_lag(self, lag: Duration) -> Self {
         Self { lag, ..self }
     }
 
-    /// The use cases over one of the two handles.
+    /// Returns use cases over one of the two handles.
     #[must_use]
     pub fn sessions(&self, store: &Arc<dyn SessionRepository>, policy: Policy) -> Sessions {
         Sessions::new(Arc::clone(store), Arc::clone(&self.clock), self.random.clone(), policy)
     }
 
-    /// Asserts what the other process reads: at once, or within the lag where the store has one.
+    /// Asserts what the other process reads: at once, or within the store's lag.
     #[track_caller]
     pub fn seen<T: PartialEq + std::fmt::Debug>(
         &self,

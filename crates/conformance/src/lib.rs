@@ -1,7 +1,7 @@
-//! What every session repository promises, as tests over the port.
+//! The conformance suite: what every session repository promises, as tests over the port.
 //!
-//! Each promise is one function over a [`StoreFixture`]: a store that two processes have open, and the clock that it
-//! goes by. [`conformance!`] makes a module of tests, one for each promise, each on a fixture of its own:
+//! Each promise is one function over a [`StoreFixture`]: a store that two processes have open, and its clock.
+//! [`conformance!`] makes a module of tests, one for each promise, each with a fixture of its own:
 //!
 //! ```
 //! use tenure_adapter_memory::MemoryStore;
@@ -19,8 +19,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! The doubles that tests of the use cases need are here too: [`TestClock`], [`SeededRandom`], and the machine's own
-//! [`SystemClock`] and [`SystemRandom`] for experiments with real processes.
+//! The doubles for tests of use cases are here too: [`TestClock`], [`SeededRandom`], [`FaultyStore`],
+//! [`SessionsFixture`] and others.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod activity;
@@ -52,12 +52,12 @@ pub use reading::*;
 pub use sessions_fixture::SessionsFixture;
 pub use tenure_ports::{SystemClock, SystemRandom};
 
-/// Whether a promise holds: whether its function ends without a panic.
+/// Whether a promise holds: its function returns without a panic.
 pub async fn holds(promise: impl Future<Output = ()>) -> bool {
     AssertUnwindSafe(promise).catch_unwind().await.is_ok()
 }
 
-/// Stamps the suite: a module with this name, of which each test asks this function for a fixture.
+/// Makes a module with this name that has a test for each promise. Each test gets its fixture from this function.
 #[macro_export]
 macro_rules! conformance {
     ($name:ident, $fixture:path) => {
@@ -67,7 +67,7 @@ macro_rules! conformance {
     };
 }
 
-/// The list of promises, handed to a macro.
+/// Passes the list of promises to a macro.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! promises {
@@ -143,8 +143,8 @@ macro_rules! stamp {
     )*};
 }
 
-/// Stamps the suite as one test, for stores whose servers take seconds to start: each promise on a fixture of its own,
-/// made by this function of the servers and the promise's name.
+/// Makes one test of all promises, for stores whose servers take seconds to start. Each promise has a fixture of its
+/// own, which this function makes of the servers and the promise's name.
 #[macro_export]
 macro_rules! conformance_in_one {
     ($name:ident, $start:expr, $fixture:path) => {
@@ -155,7 +155,7 @@ macro_rules! conformance_in_one {
     };
 }
 
-/// Runs them one after the other.
+/// Runs the promises one after the other.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! stamp_in_one {
@@ -172,7 +172,7 @@ macro_rules! stamp_in_one {
     };
 }
 
-/// Names them.
+/// Makes a list of the promises' names.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! list_promises {

@@ -1,4 +1,4 @@
-//! Sessions that are over: how long they are kept, how they go, and that nothing brings them back.
+//! Promises about inactive sessions: how long they are kept, how they are removed, and that nothing brings them back.
 
 use tenure_domain::{EndReason, Filter, Millis, Policy, PolicySettings, Refusal, Session, SessionId, Touch};
 use tenure_ports::{CommitError, FindOptions};
@@ -10,12 +10,12 @@ use super::support::{
 };
 use crate::fixture::StoreFixture;
 
-/// Of a device's sessions that are over, only the newest so many stay.
+/// Of a device's inactive sessions, only the most recent ones stay.
 pub async fn the_ones_that_were_over_first_are_dropped(fixture: &StoreFixture) {
     let policy = capped(1);
     let mut issued = Vec::new();
     for _ in 0..14 {
-        // Each evicts the one before.
+        // Each session evicts the one before.
         issued.push(issue(fixture, "laptop", &policy).await.session);
         fixture.time.pass(Millis::seconds(1));
     }
@@ -26,7 +26,7 @@ pub async fn the_ones_that_were_over_first_are_dropped(fixture: &StoreFixture) {
         assert_eq!(find(fixture, dropped.id).await, None);
         fixture.seen(None, async |other| other.find(dropped.id, FindOptions::EXACT).await.unwrap()).await;
     }
-    // A tie is broken by the id.
+    // Ties are decided by the id.
     let loaded = fixture.store.load(&device("laptop")).await.unwrap();
     let mut end = loaded.revoke(&Default::default(), &super::support::cause(), &policy, now(fixture)).commit.unwrap();
     end.retain = 2;
@@ -38,7 +38,8 @@ pub async fn the_ones_that_were_over_first_are_dropped(fixture: &StoreFixture) {
     assert_eq!(find(fixture, beside.id).await, Some(beside));
 }
 
-/// A session whose time a commit named over is decided on no more, and still tells why it is refused.
+/// A session that a commit named as expired is no longer loaded for decisions, and its record still tells why it is
+/// refused.
 pub async fn lapsed_sessions_leave_the_load_and_stay_readable(fixture: &StoreFixture) {
     let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
     let over = issue(fixture, "laptop", &short).await.session;
@@ -53,7 +54,7 @@ pub async fn lapsed_sessions_leave_the_load_and_stay_readable(fixture: &StoreFix
     assert_eq!(find(fixture, over.id).await, Some(over.clone()));
     assert_eq!(ids(&walk(&*fixture.store, &retained(), now(fixture), 10).await), ids([&over, &next.session]));
     assert_eq!(ids(&walk(&*fixture.store, &Filter::default(), now(fixture), 10).await), [next.session.id]);
-    // It counts among those that stay readable.
+    // The session counts among those that stay readable.
     let loaded = fixture.store.load(&device("laptop")).await.unwrap();
     let mut end = revocation(&loaded, next.session.id, now(fixture));
     end.retain = 1;
@@ -62,7 +63,7 @@ pub async fn lapsed_sessions_leave_the_load_and_stay_readable(fixture: &StoreFix
     assert!(find(fixture, next.session.id).await.is_some());
 }
 
-/// A purge removes what is over and nothing else, says how much, and a dry run says the same and removes nothing.
+/// A purge removes inactive sessions and nothing else, and says how many. A dry run says the same and removes nothing.
 pub async fn a_purge_removes_and_counts_what_is_over(fixture: &StoreFixture) {
     let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
     let mut over = Vec::new();
@@ -91,7 +92,7 @@ pub async fn a_purge_removes_and_counts_what_is_over(fixture: &StoreFixture) {
     assert_eq!(purge(fixture, now(fixture), false).await, 0);
 }
 
-/// A purge of what was over a while ago leaves what was over since.
+/// A purge of sessions that became inactive by a time leaves those that became inactive later.
 pub async fn a_purge_spares_what_was_over_later(fixture: &StoreFixture) {
     let policy = Policy::default();
     let (early, late) = (issue(fixture, "laptop", &policy).await, issue(fixture, "laptop", &policy).await);
@@ -105,7 +106,7 @@ pub async fn a_purge_spares_what_was_over_later(fixture: &StoreFixture) {
     assert_eq!(purge(fixture, second.ended_at(), false).await, 1);
 }
 
-/// What was decided on a session that a purge removed unended is not applied any more.
+/// A decision on a session that a purge removed before it was ended is not applied.
 pub async fn a_purge_of_what_had_not_ended_makes_a_revision(fixture: &StoreFixture) {
     let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
     let over = issue(fixture, "laptop", &short).await.session;
@@ -119,7 +120,7 @@ pub async fn a_purge_of_what_had_not_ended_makes_a_revision(fixture: &StoreFixtu
     assert_eq!(fixture.store.commit(&decided).await, Err(CommitError::Conflict));
 }
 
-/// A device remembers that sessions were ended before their time, longer than their records.
+/// A device remembers that sessions were ended before their expiry, longer than their records.
 pub async fn a_horizon_outlives_the_records(fixture: &StoreFixture) {
     let policy = Policy::default();
     let session = issue(fixture, "laptop", &policy).await.session;
@@ -132,7 +133,7 @@ pub async fn a_horizon_outlives_the_records(fixture: &StoreFixture) {
         let loaded = store.load(&device("laptop")).await.unwrap();
         assert_eq!((loaded.revocation_watermark(), loaded.sessions()), (Some(watermark), &[][..]));
     }
-    // Another one's life on the device does not shorten it.
+    // Another session on the device does not shorten that time.
     let next = issue(fixture, "laptop", &policy).await.session;
     assert_eq!(fixture.store.load(&device("laptop")).await.unwrap().revocation_watermark(), Some(watermark));
     fixture.time.pass_to(watermark.until.minus(Millis::new(1)));
@@ -142,7 +143,7 @@ pub async fn a_horizon_outlives_the_records(fixture: &StoreFixture) {
     assert_eq!(loaded.revocation_watermark().map(|watermark| watermark.until), Some(next.expires_at));
 }
 
-/// An export from before a revocation does not undo it, though the record is long gone.
+/// An export from before a revocation does not undo it, even after the record is gone.
 pub async fn an_older_export_brings_nothing_back(fixture: &StoreFixture) {
     let policy = Policy::default();
     let sessions = fixture.sessions(&fixture.store, policy);
@@ -160,13 +161,13 @@ pub async fn an_older_export_brings_nothing_back(fixture: &StoreFixture) {
     assert_eq!(refused, Err(VerifyError::Refused(Refusal::Unknown)));
 }
 
-/// What is left here of a session whose retention is over does not matter to one that lives on elsewhere.
+/// A record that is no longer retained here does not affect the import of the same session from elsewhere.
 pub async fn an_import_owes_nothing_to_what_is_not_retained(fixture: &StoreFixture) {
     let policy = policy(PolicySettings { retention: Some(Millis::hours(1)), ..PolicySettings::default() });
     let (used, left) = (issue(fixture, "laptop", &policy).await, issue(fixture, "phone", &policy).await);
     let start = now(fixture);
     fixture.time.pass(Millis::hours(20));
-    // There they were rotated; here they were not, and used later.
+    // There the sessions were rotated; here they were not, and were used later.
     let elsewhere = decide_rotation(fixture, &used.token, &policy).await.session;
     let mut idle = decide_rotation(fixture, &left.token, &policy).await.session.into_parts();
     idle.terms.idle_timeout = Some(Millis::hours(2));
@@ -182,7 +183,7 @@ pub async fn an_import_owes_nothing_to_what_is_not_retained(fixture: &StoreFixtu
     assert_eq!(find(fixture, idle.id).await.unwrap().end.clone().unwrap().reason, EndReason::Idle);
 }
 
-/// One that ended here and comes back after its time is over, as it does no harm, is what it is by then.
+/// A session that ended here and is imported after its expiry is expired, which does no harm.
 pub async fn what_comes_back_after_its_time_is_expired(fixture: &StoreFixture) {
     let policy = Policy::default();
     let sessions = fixture.sessions(&fixture.store, policy);
@@ -195,7 +196,8 @@ pub async fn what_comes_back_after_its_time_is_expired(fixture: &StoreFixture) {
     assert_eq!(find(fixture, issued.id).await, Some(issued));
 }
 
-/// Accepted a millisecond before its expiry, refused at it; the same for idleness, whose end is then durable.
+/// A token is accepted a millisecond before its expiry, and refused at its expiry. The same holds for idleness, whose
+/// end is then durable.
 pub async fn a_token_holds_to_its_last_millisecond(fixture: &StoreFixture) {
     let sessions = fixture.sessions(&fixture.store, Policy::default());
     let issued = issue(fixture, "laptop", &Policy::default()).await;

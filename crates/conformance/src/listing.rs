@@ -1,4 +1,4 @@
-//! Listings: whole, ordered, filtered.
+//! Promises about listings: complete, ordered, filtered.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use tenure_domain::{Filter, IdPrefix, Millis, Scope, Session, SessionId, SortKey
 use super::support::{device, find, ids, issue_to, now, retained, revoke, walk};
 use crate::fixture::StoreFixture;
 
-/// Sessions of several devices and subjects, some over, with activity, expiries and creations in different orders.
+/// Makes sessions of several devices and subjects, some inactive, with activity, expiries and creations in different
+/// orders.
 async fn various(fixture: &StoreFixture) -> Vec<Session> {
     let mut sessions = Vec::new();
     for n in 0..36_u64 {
@@ -33,7 +34,7 @@ async fn various(fixture: &StoreFixture) -> Vec<Session> {
     found
 }
 
-/// However many at a time, a walk shows every session exactly once.
+/// A walk shows every session exactly once, whatever the page size.
 pub async fn a_walk_sees_each_session_once(fixture: &StoreFixture) {
     let sessions = various(fixture).await;
     for limit in [1, 2, 5, 35, 36, 37, 1_000] {
@@ -46,7 +47,7 @@ pub async fn a_walk_sees_each_session_once(fixture: &StoreFixture) {
     }
 }
 
-/// A filter by device, subject and scope, judged at the time that is asked for.
+/// A filter by device, subject and scope is applied at the time that the caller names.
 pub async fn a_walk_shows_what_its_filter_means(fixture: &StoreFixture) {
     let sessions = various(fixture).await;
     let devices = [None, Some(device("device-2")), Some(device("nowhere"))];
@@ -70,7 +71,7 @@ pub async fn a_walk_shows_what_its_filter_means(fixture: &StoreFixture) {
     }
 }
 
-/// Sessions that stay as they are are seen once, whatever happens to others meanwhile.
+/// A session that does not change is seen once, whatever happens to others meanwhile.
 pub async fn a_walk_through_changes_misses_nothing_that_stays(fixture: &StoreFixture) {
     let sessions = various(fixture).await;
     let active: Vec<&Session> = sessions.iter().filter(|session| session.end.is_none()).collect();
@@ -86,7 +87,7 @@ pub async fn a_walk_through_changes_misses_nothing_that_stays(fixture: &StoreFix
         if cursor.is_none() {
             break;
         }
-        // One goes, one comes, and one that stays is used.
+        // One session is removed, one is added, and one that stays is used.
         if let Some(session) = go.next() {
             revoke(fixture, session.id).await;
         }
@@ -98,7 +99,7 @@ pub async fn a_walk_through_changes_misses_nothing_that_stays(fixture: &StoreFix
     assert!(stay.iter().all(|session| seen.contains_key(&session.id)));
 }
 
-/// The first so many in each order; ties by id.
+/// The first sessions in each order, with ties decided by id.
 pub async fn a_listing_is_in_order(fixture: &StoreFixture) {
     let sessions = various(fixture).await;
     for sort in [SortKey::LastActivity, SortKey::Created, SortKey::Expires] {
@@ -116,7 +117,7 @@ pub async fn a_listing_is_in_order(fixture: &StoreFixture) {
     }
 }
 
-/// By one character or all of them, in order, ended ones too, and no more than asked for.
+/// Ids are found by a prefix of one to all characters, in order, ended sessions included, up to the limit.
 pub async fn ids_are_found_by_their_start(fixture: &StoreFixture) {
     let mut known = ids(&various(fixture).await);
     for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! What is read is what was written, and absence is no failure.
+//! Promises about reading: what is read is what was written, and absence is not an error.
 
 use std::sync::Arc;
 use tenure_ports::FindOptions;
@@ -14,7 +14,7 @@ use super::support::{
 };
 use crate::fixture::StoreFixture;
 
-/// Nothing is found, loaded, listed or removed where nothing is, and that is no error.
+/// In an empty store nothing is found, loaded, listed or removed, and that is not an error.
 pub async fn absence_is_none(fixture: &StoreFixture) {
     let (store, name) = (&fixture.store, device("nowhere"));
     let id = SessionId::new(Bucket::of(&name), [9; 12]);
@@ -36,7 +36,7 @@ pub async fn absence_is_none(fixture: &StoreFixture) {
     assert_eq!(find(fixture, id).await, None);
 }
 
-/// A commit that was acknowledged is there for every later call, in this process and in another.
+/// An acknowledged commit is visible to every later call, in this process and in others.
 pub async fn what_was_committed_is_found(fixture: &StoreFixture) {
     let policy = Policy::default();
     let issued = issue(fixture, "laptop", &policy).await;
@@ -55,7 +55,7 @@ pub async fn what_was_committed_is_found(fixture: &StoreFixture) {
     fixture.seen(Some(ended), async |other| other.find(id, FindOptions::EXACT).await.unwrap()).await;
 }
 
-/// A record is kept to the last field, whatever states it goes through.
+/// Every field of a record is kept, through all its states.
 pub async fn every_field_is_kept(fixture: &StoreFixture) {
     let policy = policy(PolicySettings {
         token_ttl: Some(Millis::new(86_400_123)),
@@ -94,7 +94,7 @@ pub async fn every_field_is_kept(fixture: &StoreFixture) {
     assert_eq!(ended.client.get(ClientField::Address), Some("::1"));
 }
 
-/// A load answers the sessions that have not ended, and the one that it was asked by even where it has.
+/// A load returns the sessions that have not ended, and the session by which it was asked even if that has ended.
 pub async fn a_device_is_loaded_with_what_has_not_ended(fixture: &StoreFixture) {
     let policy = idling();
     let mut sessions = Vec::new();
@@ -120,12 +120,12 @@ pub async fn a_device_is_loaded_with_what_has_not_ended(fixture: &StoreFixture) 
     active.sort_by_key(|session| session.id);
     assert_eq!((sorted(&by_ended), by_ended.revision()), (active, loaded.revision()));
     assert_eq!(by_ended.revocation_watermark(), loaded.revocation_watermark());
-    // Time alone takes nothing out of the load: only a commit does.
+    // Time alone removes nothing from what is loaded; only a commit does.
     fixture.time.pass(Millis::hours(30));
     assert_eq!(fixture.store.load(&device("laptop")).await.unwrap().sessions().len(), 2);
 }
 
-/// Devices whose sessions lie in one bucket have nothing to do with each other.
+/// Devices in the same bucket do not affect each other.
 pub async fn devices_of_one_bucket_are_apart(fixture: &StoreFixture) {
     let first = device("laptop");
     let twin = (0..).map(|n| format!("twin-{n}")).find(|name| Bucket::of(&device(name)) == Bucket::of(&first)).unwrap();
@@ -192,7 +192,7 @@ pub async fn any_text_is_a_name(fixture: &StoreFixture) {
     }
 }
 
-/// A store that answers and can be written to says so, and changes nothing by it.
+/// A store that answers and can be written to says so, without changing anything.
 pub async fn a_store_that_works_says_so(fixture: &StoreFixture) {
     fixture.store.check_writable().await.unwrap();
     let issued = issue(fixture, "laptop", &Policy::default()).await;

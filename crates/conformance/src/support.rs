@@ -1,4 +1,4 @@
-//! Decisions to commit, made as the use cases make them.
+//! Decisions for tests to commit, made as the use cases make them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tenure_ports::{FindOptions, Purge, SessionRepository};
 
 use crate::fixture::StoreFixture;
 
-/// Whatever a record may have.
+/// Makes a client description with every field.
 pub(super) fn device(name: &str) -> DeviceId {
     DeviceId::recorded(name).unwrap()
 }
@@ -20,12 +20,12 @@ pub(super) fn policy(settings: PolicySettings) -> Policy {
     Policy::new(&settings).unwrap()
 }
 
-/// Show at most this many sessions on a device.
+/// Makes a policy with this cap.
 pub(super) fn capped(cap: u64) -> Policy {
     policy(PolicySettings { max_sessions_per_device: Some(cap), ..PolicySettings::default() })
 }
 
-/// Sessions that are idle after a while.
+/// Makes a policy with this idle timeout.
 pub(super) fn idling() -> Policy {
     policy(PolicySettings { idle_timeout: Some(Millis::hours(1)), ..PolicySettings::default() })
 }
@@ -47,7 +47,7 @@ pub(super) fn now(fixture: &StoreFixture) -> Timestamp {
     fixture.clock.now()
 }
 
-/// An issue, decided and not committed.
+/// Decides to issue a session, without committing.
 pub(super) async fn decide_issue(fixture: &StoreFixture, name: &str, policy: &Policy) -> Issue {
     let loaded = fixture.store.load(&device(name)).await.unwrap();
     loaded.issue(new_session(fixture, policy), policy, now(fixture)).unwrap()
@@ -59,7 +59,7 @@ pub(super) async fn issue(fixture: &StoreFixture, name: &str, policy: &Policy) -
     issue
 }
 
-/// Whoever else has sessions there: earlier releases made such devices, and imports still do.
+/// Whatever other subjects have sessions there: earlier releases allowed such devices, and imports still do.
 pub(super) async fn issue_to(fixture: &StoreFixture, name: &str, subject: &str) -> Session {
     let policy = Policy::default();
     let loaded = fixture.store.load(&device(name)).await.unwrap();
@@ -71,7 +71,7 @@ pub(super) async fn issue_to(fixture: &StoreFixture, name: &str, subject: &str) 
     issue.session
 }
 
-/// A rotation, decided and not committed.
+/// Decides to rotate a token, without committing.
 pub(super) async fn decide_rotation(fixture: &StoreFixture, token: &Token, policy: &Policy) -> Rotation {
     let loaded = load_of(fixture, token.session()).await;
     match loaded.rotate(token, &RotationSecret::new(fixture.random.bytes()), policy, now(fixture)) {
@@ -94,7 +94,7 @@ pub(super) fn cause() -> EndCause {
     }
 }
 
-/// A revocation of one session, decided on what was loaded.
+/// Decides to revoke one session of a loaded device.
 pub(super) fn revocation(loaded: &Device, id: SessionId, now: Timestamp) -> Commit {
     loaded.revoke(&Selection::one(id), &cause(), &Policy::default(), now).commit.unwrap()
 }
@@ -113,7 +113,7 @@ pub(super) async fn find(fixture: &StoreFixture, id: SessionId) -> Option<Sessio
     fixture.store.find(id, FindOptions::EXACT).await.unwrap()
 }
 
-/// A session that no store knows, in the bucket of another.
+/// Makes a session that no store knows, in the bucket of another.
 pub(super) fn unknown(beside: SessionId) -> SessionId {
     SessionId::new(beside.bucket(), [7; 12])
 }
@@ -122,7 +122,7 @@ pub(super) fn retained() -> Filter {
     Filter { scope: Scope::Retained, ..Filter::default() }
 }
 
-/// A whole walk, so many at a time.
+/// Walks through all sessions in pages of this size.
 pub(super) async fn walk(store: &dyn SessionRepository, filter: &Filter, now: Timestamp, limit: usize) -> Vec<Session> {
     let (mut seen, mut cursor) = (Vec::new(), None);
     loop {
@@ -141,7 +141,7 @@ pub(super) fn ids<'a>(sessions: impl IntoIterator<Item = &'a Session>) -> Vec<Se
     ids
 }
 
-/// A whole purge of what was over by `over_by`.
+/// Purges all sessions that were inactive by `over_by`.
 pub(super) async fn purge(fixture: &StoreFixture, over_by: Timestamp, dry_run: bool) -> u64 {
     let purge = Purge { now: now(fixture), inactive_by: over_by, dry_run };
     let (mut removed, mut cursor) = (0, None);
