@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::cargo::{cargo, stream};
-use crate::report::Report;
+use crate::ci::report::Report;
 use crate::{Result, ci, layers};
 
 /// Runs all steps, even after one has failed.

@@ -1,11 +1,17 @@
 //! `cargo xtask ci`: every check that a change has to pass, the same on every machine.
 
+mod deny;
+mod features;
+pub(crate) mod packages;
+pub(crate) mod report;
+mod semver;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cargo::{cargo, require_component, stream};
-use crate::report::Report;
-use crate::{Looked, Result, deny, docs, features, layers, packages, semver, tools};
+use crate::{Looked, Result, docs, layers, tools};
+use report::Report;
 
 /// Runs all steps, even after one has failed, so that one run shows everything there is to mend.
 pub(crate) fn run() -> ExitCode {

@@ -1,5 +1,7 @@
 //! `cargo xtask docs`: files in the repository that the `tenure` binary itself writes, so that they cannot lag behind it.
 
+mod claims;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -7,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::Result;
 use crate::cargo::{capture, cargo, root};
-use crate::{Result, claims};
 
 /// A file and the arguments with which `tenure` prints it, or a part of it: what stands between the lines [`begin`] and
 /// [`END`].

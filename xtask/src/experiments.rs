@@ -1,5 +1,8 @@
 //! The long experiments, too long for every change: run by a person, their figures written down in `docs/`.
 
+pub(crate) mod openclaw;
+pub(crate) mod proxies;
+
 use std::path::PathBuf;
 
 use crate::Result;

@@ -1,14 +1,21 @@
 //! `cargo xtask layers`: how the code hangs together. Dependencies of crates point inward, as ARCHITECTURE.md draws them;
 //! files of one crate do not import each other in a circle; old names stay away; no dependency is named and not used.
 
+mod circles;
+mod dependencies;
+mod modules;
+mod names;
+mod rules;
+pub(crate) mod source;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::Result;
 use crate::cargo::{capture, cargo, root};
-use crate::source::Sources;
-use crate::{Result, circles, dependencies, names, rules};
+use source::Sources;
 
 /// What one package of the workspace may depend on.
 struct Rule {

@@ -3,23 +3,9 @@
 mod cargo;
 mod check;
 mod ci;
-mod circles;
-mod claims;
-mod deny;
-mod dependencies;
 mod docs;
 mod experiments;
-mod features;
 mod layers;
-mod modules;
-mod names;
-mod openclaw;
-mod packages;
-mod proxies;
-mod report;
-mod rules;
-mod semver;
-mod source;
 mod tools;
 
 use std::process::ExitCode;
@@ -60,11 +46,11 @@ fn main() -> ExitCode {
         ["layers"] => layers::run(),
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
-        ["packages"] => packages::check(),
+        ["packages"] => ci::packages::check(),
         ["bench"] => experiments::bench(),
         ["faults"] => experiments::faults(),
-        ["openclaw"] => openclaw::run(),
-        ["proxies"] => proxies::run(),
+        ["openclaw"] => experiments::openclaw::run(),
+        ["proxies"] => experiments::proxies::run(),
         [] | ["-h" | "--help" | "help", ..] | [_, "-h" | "--help"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

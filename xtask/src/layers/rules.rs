@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Result;
-use crate::source::{Sources, Token, without_tests};
+use crate::layers::source::{Sources, Token, without_tests};
 
 /// Fields and methods whose comparison is a rule.
 const VALUES: &[&str] = &[
@@ -45,7 +45,7 @@ pub(crate) fn violations(root: &Path, sources: &Sources) -> Result<Vec<String>> 
     for (file, value, _) in EXCEPTIONS {
         if !used.contains(&(*file, *value)) {
             found.push(format!(
-                "{file}: does not compare `{value}` any more: remove the exception in xtask/src/rules.rs"
+                "{file}: does not compare `{value}` any more: remove the exception in xtask/src/layers/rules.rs"
             ));
         }
     }
@@ -149,7 +149,7 @@ fn ends_comparison(before: &[Token]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::parse;
+    use crate::layers::source::parse;
 
     fn found(text: &str) -> Vec<String> {
         comparisons(&parse(text).unwrap()).into_iter().map(|(_, value)| value).collect()

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::cargo::{capture, cargo, stream, target_directory};
-use crate::semver::{Published, published};
+use crate::ci::semver::{Published, published};
 
 /// Packages every published library in one call and builds each of them from its package. Nothing is uploaded.
 pub(crate) fn check() -> Result<()> {

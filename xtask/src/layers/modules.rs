@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::Result;
-use crate::source::{Sources, Token, without_tests};
+use crate::layers::source::{Sources, Token, without_tests};
 
 /// The words before the name of an item.
 const ITEMS: &[&str] = &["struct", "enum", "union", "trait", "fn", "const", "static", "type"];

@@ -13,8 +13,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 
 use crate::Result;
-use crate::modules::{Crate, Import, Tests};
-use crate::source::Sources;
+use crate::layers::modules::{Crate, Import, Tests};
+use crate::layers::source::Sources;
 
 /// The imports that close a circle today: the file, and what it should not need. Take one away with the import; none is
 /// added.
@@ -41,7 +41,9 @@ fn check(root: &Path, crates: &[impl AsRef<Path>], known: &[(&str, &str)], sourc
     }
     for (from, to) in known {
         if !still.contains(&((*from).to_owned(), (*to).to_owned())) {
-            found.push(format!("{from} -> {to}: is no circle any more: remove it from KNOWN in xtask/src/circles.rs"));
+            found.push(format!(
+                "{from} -> {to}: is no circle any more: remove it from KNOWN in xtask/src/layers/circles.rs"
+            ));
         }
     }
     Ok(found)

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::Result;
-use crate::modules::{Crate, Tests};
-use crate::source::{Sources, Token};
+use crate::layers::modules::{Crate, Tests};
+use crate::layers::source::{Sources, Token};
 
 /// Dependencies that no source mentions and that are needed all the same: package, dependency, why.
 const EXCEPTIONS: &[(&str, &str, &str)] =
@@ -63,7 +63,7 @@ fn check(
     }
     for (of, what, _) in exceptions {
         if !excused.contains(&(*of, *what)) {
-            found.push(format!("{of} -> {what}: needs no exception: remove it from xtask/src/dependencies.rs"));
+            found.push(format!("{of} -> {what}: needs no exception: remove it from xtask/src/layers/dependencies.rs"));
         }
     }
     Ok(found)
@@ -162,7 +162,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::source::parse;
+    use crate::layers::source::parse;
 
     fn says(source: &str, ident: &str) -> bool {
         let mut mentions = BTreeSet::new();
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(check_with(&files, &dependencies, EMPTY, &exceptions), Vec::<String>::new());
         let exceptions = [("tenure-x", "linked", "it is linked"), ("tenure-x", "used", "not so")];
         let found = check_with(&files, &dependencies, EMPTY, &exceptions);
-        assert_eq!(found, ["tenure-x -> used: needs no exception: remove it from xtask/src/dependencies.rs"]);
+        assert_eq!(found, ["tenure-x -> used: needs no exception: remove it from xtask/src/layers/dependencies.rs"]);
     }
 
     #[test]

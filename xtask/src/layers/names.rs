@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Result;
-use crate::source::{Sources, Token};
+use crate::layers::source::{Sources, Token};
 
 /// What a name can be the name of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +44,7 @@ impl fmt::Display for Kind {
 type Entry = (&'static str, Kind, &'static str, &'static str);
 
 /// The entries, one a line: prefix, kind, old name, new name. `#` begins a comment.
-const OLD: &str = include_str!("old_names.txt");
+const OLD: &str = include_str!("../old_names.txt");
 
 /// Reads the entries. One that cannot be read is an error, since it would guard nothing.
 fn entries(text: &'static str) -> Result<Vec<Entry>> {
@@ -84,7 +84,9 @@ fn check(root: &Path, folders: &[&str], old: &[Entry], sources: &Sources) -> Res
     for (prefix, ..) in old {
         // An entry that guards nothing would pass for ever.
         if !root.join(prefix).exists() {
-            found.push(format!("{prefix}: has old names in xtask/src/names.rs but is not there (rename the entry)"));
+            found.push(format!(
+                "{prefix}: has old names in xtask/src/layers/names.rs but is not there (rename the entry)"
+            ));
         }
     }
     let mut files = Vec::new();
@@ -195,7 +197,7 @@ fn variants(body: &[Token]) -> Vec<Item> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::parse;
+    use crate::layers::source::parse;
 
     #[test]
     fn an_entry_that_cannot_be_read_is_an_error() {
@@ -302,7 +304,7 @@ impl Port for u8 { async fn ask(&self) { struct Local { deep: u8 } match x { Cho
     fn the_kinds_of_this_workspace_are_read() {
         // That the check reads what is there at all, by the names that it must find.
         let root = crate::cargo::root();
-        let old = [("xtask/src/names.rs", Kind::Type, "Kind", "x"), ("xtask", Kind::Variant, "Variant", "x")];
+        let old = [("xtask/src/layers/names.rs", Kind::Type, "Kind", "x"), ("xtask", Kind::Variant, "Variant", "x")];
         let found = check(&root, &["xtask"], &old, &Sources::default()).unwrap();
         assert_eq!(found.len(), 2, "{found:?}");
     }
