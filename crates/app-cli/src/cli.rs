@@ -1,5 +1,7 @@
 //! The command line as a whole.
 
+pub(crate) mod arguments;
+
 use clap::{Parser, Subcommand};
 
 use crate::commands::{completions, config, doctor, gateway, man, sessions, token};

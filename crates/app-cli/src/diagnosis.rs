@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tenure_ports::{Diagnosis, Severity};
 
-use crate::masking;
+use crate::output::masking;
 use crate::settings::SettingsError;
 
 /// A diagnosis whose texts show no secret.

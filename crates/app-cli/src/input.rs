@@ -8,8 +8,8 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use crate::error::CliError;
-use crate::masking::masked;
 use crate::output::Output;
+use crate::output::masking::masked;
 
 /// Longer than every token with any white space that came along.
 const TOKEN_BOUND: u64 = 4_096;

@@ -1,24 +1,18 @@
 //! The `tenure` command: arguments, settings, wiring, output.
 
-mod arguments;
 mod atomic_file;
 mod backends;
 mod cli;
 mod commands;
 mod diagnosis;
 mod error;
-mod format;
 mod global;
 mod input;
 mod logging;
-mod masking;
 mod moltbot;
 mod output;
-mod progress;
-mod report;
 mod settings;
 mod signals;
-mod table;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -35,16 +29,16 @@ static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_all
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let color = arguments::color(&arguments);
+    let color = cli::arguments::color(&arguments);
     match color {
         clap::ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
         clap::ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
         clap::ColorChoice::Auto => {}
     }
-    if let Err(failure) = arguments::refuse_token(&arguments) {
-        return report::report(Err(failure));
+    if let Err(failure) = cli::arguments::refuse_token(&arguments) {
+        return output::report::report(Err(failure));
     }
-    let parsed = Cli::command().color(color).try_get_matches_from(arguments::for_help(arguments));
+    let parsed = Cli::command().color(color).try_get_matches_from(cli::arguments::for_help(arguments));
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
@@ -53,7 +47,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    report::report(run(cli))
+    output::report::report(run(cli))
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {

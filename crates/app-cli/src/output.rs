@@ -1,5 +1,11 @@
 //! What is said, and where: data on standard output, everything else on standard error.
 
+pub(crate) mod format;
+pub(crate) mod masking;
+pub(crate) mod progress;
+pub(crate) mod report;
+pub(crate) mod table;
+
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -8,7 +14,7 @@ use serde::Serialize;
 use tenure_domain::visible;
 
 use crate::error::CliError;
-use crate::masking::masked;
+use crate::output::masking::masked;
 
 /// How to speak.
 #[derive(Clone, Copy, Debug)]

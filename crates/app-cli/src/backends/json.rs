@@ -13,8 +13,8 @@ use tenure_service::rfc3339;
 
 use super::{Driver, IfMissing, OpenBackend};
 use crate::error::CliError;
-use crate::format;
 use crate::output::Output;
+use crate::output::format;
 use crate::settings::Settings;
 use tenure_ports::SystemClock;
 

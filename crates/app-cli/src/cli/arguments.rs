@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use crate::error::CliError;
-use crate::masking;
+use crate::output::masking;
 
 /// Refuses a token among the arguments, whatever it was meant for: every process of the machine can read it there, and
 /// shells keep a history.

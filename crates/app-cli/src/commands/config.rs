@@ -12,7 +12,7 @@ use crate::commands::doctor;
 use crate::diagnosis;
 use crate::error::CliError;
 use crate::global::Global;
-use crate::masking::masked;
+use crate::output::masking::masked;
 use crate::output::{DIM, Output, styled};
 use crate::settings::{self, ConfigPath, Effective, Key, Settings, SettingsError, Source, Value};
 use tenure_ports::{Diagnosis, Severity};

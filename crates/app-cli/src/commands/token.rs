@@ -13,8 +13,9 @@ use tenure_service::{ActivityMode, SessionView, Sessions, VerifyError};
 use crate::backends::{IfMissing, Store, with_store};
 use crate::error::CliError;
 use crate::global::Global;
+use crate::input;
 use crate::output::Output;
-use crate::{format, input};
+use crate::output::format;
 
 /// Issue, verify, rotate and inspect tokens.
 #[derive(Debug, Subcommand)]

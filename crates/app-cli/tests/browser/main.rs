@@ -5,7 +5,7 @@
 
 mod chromium;
 #[expect(dead_code, reason = "the other tests use the rest")]
-#[path = "../it/home.rs"]
+#[path = "../it/support/home.rs"]
 mod home;
 mod house;
 mod login;

@@ -1,5 +1,13 @@
 //! `tenure gateway` as its users meet it: a process, its listeners, and the commands beside it.
 
+mod gateway_settings;
+#[cfg(target_os = "linux")]
+mod leftovers;
+mod oauth;
+mod operators;
+mod restart;
+mod sockets;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -7,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::home::{Home, id_of, mode};
 use crate::on_both_backends;
+use crate::support::home::{Home, id_of, mode};
 
 on_both_backends!(
     a_request_is_answered_by_the_state_of_its_session,

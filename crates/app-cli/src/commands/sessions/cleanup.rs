@@ -6,8 +6,9 @@ use tenure_domain::Millis;
 use crate::backends::Store;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::progress::Progress;
-use crate::{format, signals};
+use crate::output::format;
+use crate::output::progress::Progress;
+use crate::signals;
 
 pub(super) const EXAMPLES: &str = "\
 Ended and expired sessions are removed automatically after session.retention; this does it now.

@@ -10,8 +10,9 @@ use crate::atomic_file::Prepared;
 use crate::backends::Store;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::progress::Progress;
-use crate::{format, signals};
+use crate::output::format;
+use crate::output::progress::Progress;
+use crate::signals;
 
 pub(super) const EXAMPLES: &str = "\
 One session a line, with the digests of its secrets and never a token. Before a move, stop

@@ -12,8 +12,9 @@ use super::moltbot;
 use super::over_cap::{name_over_cap, over_cap_json};
 use crate::error::CliError;
 use crate::output::Output;
-use crate::progress::Progress;
-use crate::{format, input, signals};
+use crate::output::format;
+use crate::output::progress::Progress;
+use crate::{input, signals};
 
 pub(super) const EXAMPLES: &str = "\
 Reads what `tenure sessions export` wrote, or a Moltbot sessions.json. If both sides know a

@@ -6,9 +6,9 @@ use tenure_service::SessionView;
 
 use crate::backends::Store;
 use crate::error::CliError;
-use crate::format;
 use crate::output::Output;
-use crate::table::{Cell, Column, layout, terminal_width};
+use crate::output::format;
+use crate::output::table::{Cell, Column, layout, terminal_width};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

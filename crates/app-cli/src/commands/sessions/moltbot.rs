@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use super::over_cap::{name_over_cap, over_cap_json};
 use crate::error::CliError;
 use crate::output::Output;
-use crate::progress::Progress;
-use crate::{atomic_file, format, signals};
+use crate::output::format;
+use crate::output::progress::Progress;
+use crate::{atomic_file, signals};
 
 pub(super) async fn run(
     tokens_out: Option<&Path>,

@@ -11,7 +11,8 @@ use crate::backends::Store;
 use crate::commands::ACTOR;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::{format, input, signals};
+use crate::output::format;
+use crate::{input, signals};
 
 pub(super) const EXAMPLES: &str = "\
 To end more than one session, confirm, or pass --yes. Revoking an ended session is not an error.

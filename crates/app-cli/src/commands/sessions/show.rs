@@ -5,8 +5,8 @@ use tenure_service::SessionView;
 use super::names;
 use crate::backends::Store;
 use crate::error::CliError;
-use crate::format;
 use crate::output::Output;
+use crate::output::format;
 
 pub(super) const EXAMPLES: &str = "\
 Example:

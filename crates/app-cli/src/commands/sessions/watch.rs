@@ -6,7 +6,7 @@ use tenure_service::{SessionView, Sessions, WatchEvent, rfc3339};
 
 use crate::backends::Store;
 use crate::error::CliError;
-use crate::format;
+use crate::output::format;
 use crate::output::{Output, escaped};
 use crate::signals;
 

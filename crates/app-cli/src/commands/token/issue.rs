@@ -10,7 +10,8 @@ use super::hand_over::HandOver;
 use crate::commands::ACTOR;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::{format, signals};
+use crate::output::format;
+use crate::signals;
 
 pub(super) const EXAMPLES: &str = "\
 Prints the token, and nothing else, on standard output. It is never shown again. With --output

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::home::{Home, Ran, id_of, mode};
+use crate::support::home::{Home, Ran, id_of, mode};
 
 /// Places of an argument in which a person may put a token.
 const PLACES: &[&[&str]] = &[

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::home::{Home, mode};
+use crate::support::home::{Home, mode};
 
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {

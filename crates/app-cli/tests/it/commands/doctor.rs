@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::home::{Home, id_of, mode};
+use crate::support::home::{Home, id_of, mode};
 
 #[test]
 fn a_store_that_is_well_is_said_to_be_so() {

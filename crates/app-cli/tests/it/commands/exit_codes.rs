@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tenure_redis_test_server::free_port;
 
-use crate::home::{Home, id_of};
+use crate::support::home::{Home, id_of};
 
 #[test]
 fn a_failure_is_1() {
@@ -18,7 +18,7 @@ fn a_failure_is_1() {
     home.feed(&["token", "rotate", "--output", "dir"], &token).fails(1, "dir is not a regular file");
     let mut full = home.command(&["token", "issue", "--device-id", "full"]);
     if let Ok(device) = fs::OpenOptions::new().write(true).open("/dev/full") {
-        let ran = crate::home::Ran::from(full.stdout(device).output().unwrap());
+        let ran = crate::support::home::Ran::from(full.stdout(device).output().unwrap());
         ran.fails(1, "nobody has its token: tenure sessions revoke ");
     }
 }
@@ -145,7 +145,7 @@ fn a_limit_to_the_files_size_is_5_and_no_end_by_a_signal() {
     let mut limited = std::process::Command::new("/bin/sh");
     limited.args(["-c", &script]).env_clear();
     limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let ran = crate::home::Ran::from(limited.output().unwrap());
+    let ran = crate::support::home::Ran::from(limited.output().unwrap());
     ran.fails(5, "File too large");
     for token in &tokens {
         home.feed(&["token", "verify"], token).succeeds();

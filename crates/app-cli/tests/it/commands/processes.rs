@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::home::Home;
-use crate::model::export_of;
+use crate::support::home::Home;
+use crate::support::model::export_of;
 
 #[test]
 fn a_pipe_that_closes_ends_a_listing_quietly() {

@@ -7,7 +7,7 @@ use std::process::Child;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::home::Home;
+use crate::support::home::Home;
 
 /// A command at a terminal of its own.
 struct Terminal {

@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::home::{Home, id_of};
 use crate::on_both_backends;
+use crate::support::home::{Home, id_of};
 
 on_both_backends!(what_other_processes_do_is_told_as_it_happens);
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use crate::home::Home;
+use crate::support::home::Home;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
 
@@ -190,6 +190,6 @@ fn few_open_files_are_told() {
     let mut limited = std::process::Command::new("/bin/sh");
     limited.args(["-c", &script]).env_clear();
     limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let ran = crate::home::Ran::from(limited.output().unwrap());
+    let ran = crate::support::home::Ran::from(limited.output().unwrap());
     assert!(ran.succeeds().out.contains("a process may have 256 files open"), "{ran:?}");
 }

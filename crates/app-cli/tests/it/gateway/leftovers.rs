@@ -10,7 +10,7 @@ use std::thread;
 use serde_json::Value;
 
 use crate::gateway::{Gateway, eventually, request};
-use crate::home::Home;
+use crate::support::home::Home;
 
 const ENROL: &str = "the enrolment secret of the house";
 

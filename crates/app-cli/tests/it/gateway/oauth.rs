@@ -12,8 +12,8 @@ use oauth2::{
 use serde_json::Value;
 
 use crate::gateway::{Gateway, request};
-use crate::home::{Home, id_of};
 use crate::on_both_backends;
+use crate::support::home::{Home, id_of};
 
 on_both_backends!(a_library_introspects_and_revokes, a_library_is_told_what_it_does_wrong,);
 

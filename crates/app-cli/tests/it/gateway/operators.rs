@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::gateway::{Answer, Gateway, request};
-use crate::home::{Home, id_of};
 use crate::on_both_backends;
+use crate::support::home::{Home, id_of};
 
 on_both_backends!(
     changes_by_other_processes_are_told_and_a_stop_ends_the_stream,

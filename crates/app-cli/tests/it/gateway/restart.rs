@@ -10,8 +10,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::gateway::{Gateway, eventually};
-use crate::home::Home;
 use crate::on_both_backends;
+use crate::support::home::Home;
 
 on_both_backends!(a_restart_under_load_loses_nothing_accepted);
 

@@ -16,8 +16,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::gateway::{Gateway, eventually, request};
-use crate::home::{Home, id_of};
 use crate::on_both_backends;
+use crate::support::home::{Home, id_of};
 
 on_both_backends!(
     a_revocation_in_another_process_cuts_every_socket_of_a_subject,

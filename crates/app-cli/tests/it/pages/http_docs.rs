@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::gateway::Gateway;
-use crate::home::Home;
+use crate::support::home::Home;
 
 /// A command of the page and what is shown below it.
 struct Example {

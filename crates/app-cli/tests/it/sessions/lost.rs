@@ -2,7 +2,7 @@
 
 use tenure_redis_test_server::{Lost, Proxy};
 
-use crate::home::{Home, id_of};
+use crate::support::home::{Home, id_of};
 
 /// More often than a command sends a change.
 const ALWAYS: u64 = 1_000;

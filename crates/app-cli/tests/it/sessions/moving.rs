@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::home::{Home, id_of, mode};
-use crate::model::{export_of, export_on};
+use crate::support::home::{Home, id_of, mode};
+use crate::support::model::{export_of, export_on};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

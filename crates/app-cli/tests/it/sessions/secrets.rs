@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::Value;
 use tenure_domain::Token;
 
-use crate::home::{Home, id_of};
 use crate::on_both_backends;
+use crate::support::home::{Home, id_of};
 
 on_both_backends!(nothing_secret_is_said_or_kept);
 
@@ -18,7 +18,7 @@ fn traces(token: &str) -> Vec<String> {
 
 fn nothing_secret_is_said_or_kept(home: Home) {
     let mut said = String::new();
-    let mut hear = |ran: &crate::home::Ran, with_data: bool| {
+    let mut hear = |ran: &crate::support::home::Ran, with_data: bool| {
         said.push_str(&ran.err);
         if with_data {
             said.push_str(&ran.out);

@@ -2,9 +2,9 @@
 
 use std::process::Stdio;
 
-use crate::home::{Home, id_of};
-use crate::model::{InProcess, open};
 use crate::on_both_backends;
+use crate::support::home::{Home, id_of};
+use crate::support::model::{InProcess, open};
 
 on_both_backends!(a_revocation_is_seen_by_a_process_that_verified_the_token, parallel_issues_never_exceed_the_cap);
 
@@ -40,7 +40,7 @@ fn parallel_issues_never_exceed_the_cap(home: Home) {
     }
     let mut issued = Vec::new();
     for child in children {
-        let ran = crate::home::Ran::from(child.wait_with_output().unwrap());
+        let ran = crate::support::home::Ran::from(child.wait_with_output().unwrap());
         issued.push(ran.succeeds().out.clone());
     }
     assert!(most <= 10, "{most}");

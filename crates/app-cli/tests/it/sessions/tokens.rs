@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::gateway::eventually;
-use crate::home::{Home, id_of, mode};
 use crate::on_both_backends;
+use crate::support::home::{Home, id_of, mode};
 
 on_both_backends!(
     a_session_from_issue_to_cleanup,
@@ -131,7 +131,7 @@ fn a_rotation_into_the_file_that_it_was_read_from(home: Home) {
     let file = home.write("token.txt", &token);
     let rotate = |args: &[&str]| {
         let mut command = home.command(&[&["token", "rotate", "--output", "token.txt"], args].concat());
-        crate::home::Ran::from(command.stdin(fs::File::open(&file).unwrap()).output().unwrap())
+        crate::support::home::Ran::from(command.stdin(fs::File::open(&file).unwrap()).output().unwrap())
     };
     let rotated = rotate(&[]);
     assert_eq!(rotated.succeeds().out, "");
@@ -189,7 +189,7 @@ fn a_token_comes_from_the_environment_or_standard_input_but_not_from_both() {
     home.run(&["token", "verify"]).succeeds();
     let file = home.write("token.txt", &token);
     let mut both = home.command(&["token", "verify"]);
-    crate::home::Ran::from(both.stdin(fs::File::open(file).unwrap()).output().unwrap())
+    crate::support::home::Ran::from(both.stdin(fs::File::open(file).unwrap()).output().unwrap())
         .fails(2, "there are two tokens");
 }
 

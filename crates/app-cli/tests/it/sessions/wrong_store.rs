@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::json;
 
 use crate::gateway::Gateway;
-use crate::home::{Home, id_of};
 use crate::on_both_backends;
+use crate::support::home::{Home, id_of};
 
 on_both_backends!(every_answer_of_none_names_the_store, nobody_of_that_name_is_3);
 
@@ -133,7 +133,7 @@ fn place(home: &Home) -> String {
 fn every_answer_of_none_names_the_store(home: Home) {
     home.make_store();
     let place = place(&home);
-    let named = |ran: &crate::home::Ran| {
+    let named = |ran: &crate::support::home::Ran| {
         assert!(ran.err.contains(&place), "{place} is not in {ran:?}");
     };
     for (args, out) in [

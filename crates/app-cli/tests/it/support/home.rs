@@ -177,10 +177,10 @@ pub(crate) fn mode(path: &Path) -> u32 {
 macro_rules! on_both_backends {
     ($($name:ident),+ $(,)?) => {
         mod json {
-            $(#[test] fn $name() { super::$name($crate::home::Home::json()); })+
+            $(#[test] fn $name() { super::$name($crate::support::home::Home::json()); })+
         }
         mod redis {
-            $(#[test] fn $name() { super::$name($crate::home::Home::redis()); })+
+            $(#[test] fn $name() { super::$name($crate::support::home::Home::redis()); })+
         }
     };
 }

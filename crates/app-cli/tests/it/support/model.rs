@@ -8,7 +8,7 @@ use tenure_domain::{ClientInfo, Device, DeviceId, Family, Millis, NewSession, Po
 use tenure_ports::{Backend as _, Clock, SessionRepository};
 use tenure_service::{SessionRecord, Sessions};
 
-use crate::home::Home;
+use crate::support::home::Home;
 
 /// A long-lived process' half: this one.
 pub(crate) struct InProcess {
