@@ -146,7 +146,7 @@ fn text<'a>(session: &str, name: &str, value: Option<&'a Value>) -> Result<Optio
 fn expiry(value: Option<&Value>) -> Result<Timestamp, String> {
     let wrong = |what: &str| Err(format!("expiresAt {what}; it takes Unix milliseconds, a whole number"));
     let number = match value {
-        None | Some(Value::Null) => return wrong("is missing, so nobody can tell whether the session still holds"),
+        None | Some(Value::Null) => return wrong("is missing, so it is unknown whether the session is still valid"),
         Some(Value::Number(number)) => number,
         Some(Value::String(_)) => return wrong("is a text"),
         Some(_) => return wrong("is no number"),

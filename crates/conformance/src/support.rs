@@ -11,7 +11,7 @@ use tenure_ports::{FindOptions, Purge, SessionRepository};
 
 use crate::fixture::StoreFixture;
 
-/// Makes a client description with every field.
+/// Makes a device id of any text that a record may have.
 pub(super) fn device(name: &str) -> DeviceId {
     DeviceId::recorded(name).unwrap()
 }
@@ -25,7 +25,7 @@ pub(super) fn capped(cap: u64) -> Policy {
     policy(PolicySettings { max_sessions_per_device: Some(cap), ..PolicySettings::default() })
 }
 
-/// Makes a policy with this idle timeout.
+/// Makes a policy with an idle timeout of one hour.
 pub(super) fn idling() -> Policy {
     policy(PolicySettings { idle_timeout: Some(Millis::hours(1)), ..PolicySettings::default() })
 }

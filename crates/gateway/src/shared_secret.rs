@@ -51,7 +51,7 @@ impl SharedSecret {
             Some(_) => match record_failure(peer) {
                 Some(remaining) => Err(Problem::too_many(remaining)),
                 None => {
-                    tracing::warn!(address = %peer.address, remote = %peer.remote, "somebody sent a wrong secret");
+                    tracing::warn!(address = %peer.address, remote = %peer.remote, "a client sent a wrong secret");
                     Err(Problem::Secret)
                 }
             },

@@ -83,9 +83,10 @@ impl Journal {
     fn follow_replacement(&mut self) -> Result<(), StoreError> {
         let opened = open_file(&*self.storage, &self.path);
         let (file, read_only) = opened.map_err(|error| match self.storage.metadata(&self.path) {
-            Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
-                unavailable(&self.path, "the store was removed while it was in use; put it back, or start anew")
-            }
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => unavailable(
+                &self.path,
+                "the store was removed while it was in use; put it back, or start with a new store",
+            ),
             _ => error,
         })?;
         let (header, recorded) = read_header(&*file, &self.path)?;

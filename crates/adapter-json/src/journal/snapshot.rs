@@ -119,9 +119,8 @@ pub(crate) fn rewrite(
     journal: &RwLock<Journal>,
 ) -> Result<(), RewriteError> {
     let from = sibling_path(path, ".new");
-    let doing = |renamed| {
-        move |error: io::Error| RewriteError { error: io_error(path, "write the store anew", error), renamed }
-    };
+    let doing =
+        |renamed| move |error: io::Error| RewriteError { error: io_error(path, "rewrite the store", error), renamed };
     let file = create_empty(storage, &from).map_err(doing(false))?;
     let stamp = Stamp::now(clock);
     let put_in_place = || {

@@ -122,7 +122,7 @@ pub(crate) fn check_file(storage: &dyn Storage, path: &Path, metadata: &Metadata
 
 /// The error about a symbolic link in a file's place.
 pub(crate) fn symlink_error(path: &Path) -> StoreError {
-    unavailable(path, "it is a symbolic link, which somebody could turn elsewhere; name the file itself")
+    unavailable(path, "it is a symbolic link, which could be redirected; name the file itself")
 }
 
 /// The error about a file or directory of another user.

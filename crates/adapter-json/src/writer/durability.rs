@@ -39,7 +39,7 @@ pub(super) fn sync_if_needed(state: &StoreState, memory: &mut WriterState, must:
             Ok(())
         }
         Err(error) => {
-            tracing::warn!(%error, path = %state.path.display(), "a sync failed; the store is written anew");
+            tracing::warn!(%error, path = %state.path.display(), "a sync failed; the store is rewritten");
             memory.must_rewrite = true;
             rewrite(state, memory)
         }

@@ -214,7 +214,7 @@ impl RequestError {
             }
             Self::NoScript => StoreError::unavailable(
                 location,
-                "the server forgets its scripts as fast as they are sent; stop whoever flushes them",
+                "the server forgets its scripts as fast as they are sent; find out what flushes them",
             ),
             Self::Full(message) => StoreError::full(location, message),
             Self::WrongType => corrupt(&location, &key(), "it holds another type of value"),

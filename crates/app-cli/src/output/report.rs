@@ -28,7 +28,7 @@ const fn advice(refusal: Refusal) -> Option<&'static str> {
         Refusal::Malformed => Some("tenure token inspect shows what is wrong with it"),
         Refusal::Rotated => Some("a newer token has replaced it"),
         Refusal::Ended(EndReason::Replayed) => {
-            Some("a replaced token was used again, so somebody has a copy: the session has ended for everybody")
+            Some("a replaced token was used again, so the token was copied: the session has ended")
         }
         Refusal::Unknown | Refusal::Expired | Refusal::Ended(_) => None,
     }

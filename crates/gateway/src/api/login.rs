@@ -78,7 +78,7 @@ const fn explanation(refusal: Refusal) -> &'static str {
             "your session has ended, because this device has too many sessions: log in again"
         }
         Refusal::Ended(EndReason::Replayed) => {
-            "your session has ended, because an old copy of its token was used: somebody else may have one"
+            "your session has ended, because an old copy of its token was used: it may have been stolen"
         }
         Refusal::Ended(EndReason::LoggedOut) => "you have logged out",
         Refusal::Ended(EndReason::Idle) => "your session was unused for too long: log in again",

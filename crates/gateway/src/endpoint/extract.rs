@@ -174,7 +174,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// # Errors
 /// [`Problem::Internal`] if a router is used without a listener.
 pub(crate) fn peer(extensions: &Extensions) -> Result<Peer, Problem> {
-    let nobody = || Problem::Internal("nobody said who asks: put a Peer into the request's extensions".to_owned());
+    let nobody = || Problem::Internal("the client is unknown: put a Peer into the request's extensions".to_owned());
     extensions.get::<Peer>().cloned().ok_or_else(nobody)
 }
 

@@ -92,7 +92,7 @@ where
         HandshakeOutcome::Switching(switching, response) => (switching, response),
     };
     if response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
-        return Err(Problem::BadGateway("the upstream uses an extension that nobody asked for".to_owned()));
+        return Err(Problem::BadGateway("the upstream uses an extension that was not requested".to_owned()));
     }
     keep_handshake_fields(response.headers_mut());
     let (shared, peer) = (Arc::clone(gateway), peer.clone());

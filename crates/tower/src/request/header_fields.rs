@@ -365,7 +365,7 @@ pub fn table() -> String {
     let _ = writeln!(text, "| another spelling of what the gateway reads | of {own} | |");
     text += "| the token | `Authorization` with a Tenure token; the token's cookies in `Cookie`; its entry in \
              `Sec-WebSocket-Protocol` | |\n";
-    text += "| trailers | all: nobody has checked them | |\n";
+    text += "| trailers | all, because they are not checked | |\n";
     text += "\n| in the response | |\n|---|---|\n";
     rows(&mut text, &SET_ON_RESPONSES);
     let _ = writeln!(text, "| {hops}, and what `Connection` names | removed |\n| trailers | removed |");

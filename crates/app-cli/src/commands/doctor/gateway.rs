@@ -81,7 +81,7 @@ fn proxies(gateway: &GatewaySettings) -> Vec<Diagnosis> {
             bits if bits < widest => Severity::Warning,
             _ => return None,
         };
-        let what = format!("{key} has {network}: whoever connects from there can claim any client address");
+        let what = format!("{key} has {network}: any client from there can claim any address");
         Some(diagnosis(level, what, "name the proxies' own addresses"))
     });
     wide.collect()
@@ -243,7 +243,7 @@ fn by_others(url: &str, address: SocketAddr) -> Option<Diagnosis> {
     let beyond = listening(address.port()).into_iter().find(|listener| !listener.to_canonical().is_loopback());
     let at = beyond.or(Some(ip).filter(|ip| !ip.is_loopback()))?;
     let what = format!(
-        "{key} is {url}, and the service listens at {}: whoever reaches that address needs no session",
+        "{key} is {url}, and the service listens at {}: a client that reaches that address needs no session",
         SocketAddr::new(at, address.port())
     );
     Some(diagnosis(Severity::Warning, what, advice))

@@ -168,9 +168,7 @@ fn print(token: &HandOver<'_>, issued: &Issued, sessions: &Sessions, out: Output
     }
     printed.map_err(|failure| {
         let id = issued.session.id;
-        CliError::Failed(format!(
-            "{failure}; session {id} exists and nobody has its token: tenure sessions revoke {id}"
-        ))
+        CliError::Failed(format!("{failure}; session {id} exists, and its token is lost: tenure sessions revoke {id}"))
     })
 }
 

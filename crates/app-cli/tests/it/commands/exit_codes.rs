@@ -19,7 +19,7 @@ fn a_failure_is_1() {
     let mut full = home.command(&["token", "issue", "--device-id", "full"]);
     if let Ok(device) = fs::OpenOptions::new().write(true).open("/dev/full") {
         let ran = crate::support::home::Ran::from(full.stdout(device).output().unwrap());
-        ran.fails(1, "nobody has its token: tenure sessions revoke ");
+        ran.fails(1, "its token is lost: tenure sessions revoke ");
     }
 }
 

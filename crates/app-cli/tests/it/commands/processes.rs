@@ -28,7 +28,7 @@ fn a_token_that_nobody_reads_is_told() {
     let mut command = home.command(&["token", "issue", "--device-id", "laptop"]);
     let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("nobody has its token: tenure sessions revoke "));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("its token is lost: tenure sessions revoke "));
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn the_upstream_answers_and_only_here() {
     let url = format!("http://127.0.0.1:{}", open.local_addr().unwrap().port());
     let home = with(&[("gateway.upstream", &url)]);
     if cfg!(target_os = "linux") {
-        let found = finding(&home, "whoever reaches that address needs no session");
+        let found = finding(&home, "a client that reaches that address needs no session");
         assert_eq!(found["level"], "warn", "{found}");
         assert!(found["what"].as_str().unwrap().contains("at 0.0.0.0:"), "{found}");
     }

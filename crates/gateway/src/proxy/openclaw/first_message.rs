@@ -141,7 +141,7 @@ impl WithheldBytes {
                     return Err(EarlyClose::Close(TRY_AGAIN, "the upstream closed the connection"));
                 }
                 Ok(None) => break,
-                Err(_) => return Err(EarlyClose::Close(TRY_AGAIN, "the upstream makes no sense")),
+                Err(_) => return Err(EarlyClose::Close(TRY_AGAIN, "the upstream's frames are invalid")),
             }
         }
         // What came before it is dropped: pings, which the upstream will send again.
