@@ -111,14 +111,16 @@ impl Repair {
         let Self(plan) = self;
         let mut lines: Vec<String> = plan.losses.iter().take(SHOWN).map(loss).collect();
         if plan.losses.len() > SHOWN {
-            lines.push(format!("… and {} more such findings", plan.losses.len() - SHOWN));
+            lines.push(format!("… and {} like these", format::counted(plan.losses.len() - SHOWN, "more finding")));
         }
         if !plan.ended.is_empty() {
             let ids = format::ids(&plan.ended[..plan.ended.len().min(SHOWN)]);
             let more = if plan.ended.len() > SHOWN { " …" } else { "" };
+            let count = plan.ended.len();
             lines.push(format!(
-                "{} would be ended, because their revocation may be among the lost lines: {ids}{more}",
-                format::sessions(plan.ended.len())
+                "{} would be ended, because {} may be among the lost lines: {ids}{more}",
+                format::sessions(count),
+                format::agreeing(count, "its revocation", "their revocations")
             ));
         }
         if plan.unnamed {
@@ -128,15 +130,13 @@ impl Repair {
             );
         }
         lines.extend(plan.clock.iter().map(clock));
-        match plan.lost() {
-            0 => {}
-            1 => lines.push("1 transaction would be lost".to_owned()),
-            lost => lines.push(format!("{lost} transactions would be lost")),
+        if plan.lost() > 0 {
+            lines.push(format!("{} would be lost", format::counted(plan.lost(), "transaction")));
         }
         let sessions = format::sessions(plan.kept);
         lines.push(format!(
-            "{sessions} would be kept; the original file of {} bytes would be kept as {}",
-            plan.size,
+            "{sessions} would be kept; the original file of {} would be kept as {}",
+            format::counted(plan.size, "byte"),
             plan.backup.display()
         ));
         lines
@@ -154,8 +154,9 @@ fn loss(loss: &Loss) -> String {
         }
         Loss::MissingNewline { line } => format!("line {line}: only its newline is missing; it would be added"),
         Loss::Torn { offset, bytes } => format!(
-            "{bytes} bytes after byte {offset}: a write was cut off there, so it was never acknowledged; they would \
-             be dropped"
+            "{} after byte {offset}: a write was cut off there, so it was never acknowledged; {} would be dropped",
+            format::counted(*bytes, "byte"),
+            format::agreeing(*bytes, "it", "they")
         ),
         Loss::Dropped { line: 1, .. } => "line 1: the file's header is damaged; it would be rewritten".to_owned(),
         Loss::Dropped { line, offset, bytes, message, sessions } => {
@@ -163,7 +164,10 @@ fn loss(loss: &Loss) -> String {
                 [] => "it names no readable session".to_owned(),
                 ids => format!("it names {}", format::ids(&ids[..ids.len().min(SHOWN)])),
             };
-            let bytes = if *bytes == 0 { "whole".to_owned() } else { format!("{bytes} bytes at byte {offset}") };
+            let bytes = match *bytes {
+                0 => "whole".to_owned(),
+                bytes => format!("{} at byte {offset}", format::counted(bytes, "byte")),
+            };
             format!("line {line} ({bytes}): {message}; it would be dropped, {names}")
         }
         Loss::Missing { from, to } if from == to => format!("transaction {from} is missing"),
@@ -186,10 +190,76 @@ fn clock(skew: &ClockSkew) -> String {
     if skew.early > 0 {
         let count = format::sessions(skew.early);
         text += &format!(
-            "; {count} would stay valid until as late as {}, because they were issued or rotated at that later time \
-             (revoke them if that is too long)",
-            rfc3339(skew.until)
+            "; {count} would stay valid until as late as {}, because {} issued or rotated at that later time (revoke {} \
+             if that is too long)",
+            rfc3339(skew.until),
+            format::agreeing(skew.early, "it was", "they were"),
+            format::agreeing(skew.early, "it", "them")
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tenure_domain::{SessionId, Timestamp};
+
+    use super::*;
+
+    fn told(count: u64) -> Vec<String> {
+        let id: SessionId = "a23jkm69n73pq0nr1q71".parse().unwrap();
+        let losses = vec![Loss::Torn { offset: 7, bytes: count }, Loss::Missing { from: 1, to: count }];
+        let ended = vec![id; usize::try_from(count).unwrap()];
+        Repair(RepairPlan { losses, ended, unnamed: false, clock: None, kept: count, size: count, backup: "/b".into() })
+            .describe()
+    }
+
+    #[test]
+    fn a_repair_is_told_in_good_english_whatever_the_counts() {
+        let cut_off = "a write was cut off there, so it was never acknowledged";
+        assert_eq!(
+            told(1),
+            [
+                &format!("1 byte after byte 7: {cut_off}; it would be dropped"),
+                "transaction 1 is missing",
+                "1 session would be ended, because its revocation may be among the lost lines: a23jkm69n73pq0nr1q71",
+                "1 transaction would be lost",
+                "1 session would be kept; the original file of 1 byte would be kept as /b",
+            ]
+        );
+        assert_eq!(
+            told(2),
+            [
+                &format!("2 bytes after byte 7: {cut_off}; they would be dropped"),
+                "transactions 1 to 2 are missing",
+                "2 sessions would be ended, because their revocations may be among the lost lines: \
+                 a23jkm69n73pq0nr1q71, a23jkm69n73pq0nr1q71",
+                "2 transactions would be lost",
+                "2 sessions would be kept; the original file of 2 bytes would be kept as /b",
+            ]
+        );
+        let many = u64::try_from(SHOWN).unwrap() + 1;
+        let losses = vec![Loss::MissingNewline { line: 1 }; SHOWN + 1];
+        let plan = RepairPlan {
+            losses,
+            ended: Vec::new(),
+            unnamed: false,
+            clock: None,
+            kept: many,
+            size: many,
+            backup: "/b".into(),
+        };
+        assert!(Repair(plan).describe().contains(&"… and 1 more finding like these".to_owned()));
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_is_told_in_good_english() {
+        let skew = |early| ClockSkew { recorded: Timestamp::EPOCH, restarted: false, early, until: Timestamp::EPOCH };
+        assert!(!clock(&skew(0)).contains("would stay valid"));
+        assert!(clock(&skew(1)).ends_with(
+            "; 1 session would stay valid until as late as 1970-01-01T00:00:00.000Z, because it was issued or rotated \
+             at that later time (revoke it if that is too long)"
+        ));
+        assert!(clock(&skew(2)).contains("because they were issued") && clock(&skew(2)).contains("(revoke them"));
+    }
 }

@@ -19,12 +19,22 @@ pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// `1 session`, `2 sessions`.
-pub(crate) fn sessions(count: impl TryInto<u64>) -> String {
+/// A count with its noun: `1 session`, `2 sessions`.
+pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
     match count.try_into().unwrap_or(u64::MAX) {
-        1 => "1 session".to_owned(),
-        count => format!("{count} sessions"),
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
+}
+
+/// A count of sessions: `1 session`, `2 sessions`.
+pub(crate) fn sessions(count: impl TryInto<u64>) -> String {
+    counted(count, "session")
+}
+
+/// The word that goes with a count: the first for one, the second for none or several.
+pub(crate) fn agreeing(count: impl TryInto<u64>, one: &'static str, several: &'static str) -> &'static str {
+    if count.try_into().is_ok_and(|count: u64| count == 1) { one } else { several }
 }
 
 /// A state's code in its colour.
@@ -99,6 +109,12 @@ const fn client_label(field: ClientField) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_singular_and_all_else_is_plural() {
+        assert_eq!([0, 1, 2].map(sessions), ["0 sessions", "1 session", "2 sessions"]);
+        assert_eq!([0, 1, 2].map(|count: u64| agreeing(count, "is", "are")), ["are", "is", "are"]);
+    }
 
     #[test]
     fn ages_are_told_in_the_largest_unit() {

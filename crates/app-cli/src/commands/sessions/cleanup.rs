@@ -57,7 +57,8 @@ pub(super) async fn run(
         Ok(removed) => removed,
         Err(error) => {
             if so_far > 0 && !args.dry_run {
-                out.note(format_args!("{} were removed before it stopped", format::sessions(so_far)));
+                let were = format::agreeing(so_far, "was", "were");
+                out.note(format_args!("{} {were} removed before it stopped", format::sessions(so_far)));
             }
             return Err(error.into());
         }

@@ -71,8 +71,9 @@ async fn stopping(
     match signals::unless_stopped(work).await {
         Some(outcome) => Ok(outcome?),
         None => Err(signals::stopped(format_args!(
-            "the export is incomplete, {} were written; the store is unchanged",
-            format::sessions(progress.done())
+            "the export is incomplete, {} {} written; the store is unchanged",
+            format::sessions(progress.done()),
+            format::agreeing(progress.done(), "was", "were")
         ))),
     }
 }
@@ -91,5 +92,9 @@ fn verify(prepared: &mut Prepared, place: &Path, count: u64) -> Result<(), CliEr
         lines += 1;
         SessionRecord::parse(lines, line).map_err(|error| failed(&error))?;
     }
-    if lines == count { Ok(()) } else { Err(failed(&format!("{lines} lines for {count} sessions"))) }
+    if lines == count {
+        Ok(())
+    } else {
+        Err(failed(&format!("{} for {}", format::counted(lines, "line"), format::sessions(count))))
+    }
 }

@@ -124,7 +124,8 @@ async fn export(incoming: Vec<Session>, dry_run: bool, sessions: &Sessions, out:
     let outcome = signals::unless_stopped(work).await;
     let done = progress.done();
     drop(progress);
-    let so_far = format!("{done} of {total} sessions were processed; run it again for the rest");
+    let (all, were) = (format::sessions(total), format::agreeing(total, "was", "were"));
+    let so_far = format!("{done} of {all} {were} processed; run it again for the rest");
     let report = match outcome {
         None => return Err(signals::stopped(so_far)),
         Some(Err(error)) => {
@@ -137,7 +138,8 @@ async fn export(incoming: Vec<Session>, dry_run: bool, sessions: &Sessions, out:
     name_over_cap(&report.over_cap);
     if !report.blocked.is_empty() {
         crate::output::errors(&format!(
-            "not imported, because they may have ended here and been removed since: {}",
+            "not imported, because {} may have ended here and been removed since: {}",
+            format::agreeing(report.blocked.len(), "it", "they"),
             format::ids(&report.blocked)
         ));
     }

@@ -38,7 +38,9 @@ pub(super) async fn run(
     } else {
         let verb = if dry_run { "would issue" } else { "issued" };
         let count = format::sessions(total);
-        out.data(&format!("{verb} {count} to replace old ones; {expired} expired ones skipped\n"))?;
+        let replaced = format::agreeing(total, "an old one", "old ones");
+        let skipped = format::counted(expired, "expired one");
+        out.data(&format!("{verb} {count} to replace {replaced}; {skipped} skipped\n"))?;
     }
     if let Some(place) = tokens_out.filter(|_| !dry_run && total > 0) {
         out.note(format_args!("the new tokens are in {}; hand them out and remove it", place.display()));
@@ -90,11 +92,7 @@ async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions
         Ok::<(), CliError>(())
     };
     let outcome = signals::unless_stopped(work).await;
-    let so_far = format!(
-        "the first {} of {total} tokens in {} are valid; revoke their sessions before you run it again",
-        progress.done(),
-        place.display()
-    );
+    let so_far = so_far(progress.done(), total, place);
     drop(progress);
     match outcome {
         Some(Ok(())) => Ok(()),
@@ -103,5 +101,29 @@ async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions
             Err(failure)
         }
         None => Err(signals::stopped(so_far)),
+    }
+}
+
+/// What an import that stopped has made of the tokens in its file.
+fn so_far(done: u64, total: usize, place: &Path) -> String {
+    let tokens = format::counted(total, "token");
+    let first = if done == 1 { "the first".to_owned() } else { format!("the first {done}") };
+    format!(
+        "{first} of {tokens} in {} {} valid; revoke {} before you run it again",
+        place.display(),
+        format::agreeing(done, "is", "are"),
+        format::agreeing(done, "its session", "their sessions")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_that_hold_are_counted_in_good_english() {
+        let told = |done, total| so_far(done, total, Path::new("t"));
+        assert_eq!(told(1, 3), "the first of 3 tokens in t is valid; revoke its session before you run it again");
+        assert_eq!(told(2, 3), "the first 2 of 3 tokens in t are valid; revoke their sessions before you run it again");
     }
 }

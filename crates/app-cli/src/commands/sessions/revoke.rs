@@ -176,7 +176,12 @@ async fn end(
     let Some(outcome) = signals::unless_stopped(sessions.revoke(target, except, cause)).await else {
         let left = sessions.preview_revoke(target, except).await?.ended.len();
         let ended = count.saturating_sub(left);
-        return Err(signals::stopped(format_args!("{ended} of {count} sessions were ended, {left} are still active")));
+        return Err(signals::stopped(format_args!(
+            "{ended} of {} {} ended, {left} {} still active",
+            format::sessions(count),
+            format::agreeing(count, "was", "were"),
+            format::agreeing(left, "is", "are")
+        )));
     };
     let now = sessions.now();
     match outcome {

@@ -129,7 +129,9 @@ fn refused(device: &DeviceId, subject: &Subject, refusal: &IssueRefusal) -> CliE
     let owners = format::names(refusal.owners());
     let problem = match refusal {
         IssueRefusal::Full { cap, .. } => {
-            format!("device {device} may have {cap} active sessions, and {owners} have as many there")
+            let have = format::agreeing(refusal.owners().len(), "has", "have");
+            let sessions = format::counted(*cap, "active session");
+            format!("device {device} may have {sessions}, and {owners} {have} as many there")
         }
         _ => format!("device {device} has active sessions of {owners}"),
     };
@@ -191,5 +193,21 @@ fn describe(issued: &Issued, sessions: &Sessions, out: Output) {
         let each: Vec<String> =
             issued.revoked.iter().map(|session| format!("{} of {}", session.id, session.subject)).collect();
         out.note(format_args!("took over the device and revoked {count}: {}", each.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_device_is_told_in_good_english() {
+        let told = |cap, owners: &[&str]| {
+            let owners = owners.iter().map(|name| Subject::new(name).unwrap()).collect();
+            let refusal = IssueRefusal::Full { owners, cap };
+            refused(&DeviceId::new("d").unwrap(), &Subject::default(), &refusal).to_string()
+        };
+        assert!(told(1, &["anna"]).starts_with("device d may have 1 active session, and anna has as many there, so"));
+        assert!(told(2, &["a", "b"]).starts_with("device d may have 2 active sessions, and a, b have as many there"));
     }
 }

@@ -88,9 +88,13 @@ fn a_damaged_store_is_explained_and_repaired_only_after_a_yes() {
 
     let shown = home.run(&["doctor", "--repair"]);
     shown.fails(2, "this would change the store: add --yes to confirm");
-    for part in
-        ["line 4 (", " bytes at byte ", id_of(&ended), "1 session would be ended", "1 transaction would be lost"]
-    {
+    for part in [
+        "line 4 (",
+        " bytes at byte ",
+        id_of(&ended),
+        "1 session would be ended, because its revocation may be",
+        "1 transaction would be lost",
+    ] {
         assert!(shown.out.contains(part), "{part}: {shown:?}");
     }
     assert!(shown.out.contains("3 sessions would be kept"), "{shown:?}");

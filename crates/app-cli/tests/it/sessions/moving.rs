@@ -155,7 +155,7 @@ fn a_moltbot_file_gets_new_sessions_and_new_tokens() {
     assert!(!home.store().exists());
 
     let ran = home.run(&["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl"]);
-    assert_eq!(ran.succeeds().out, "issued 2 sessions to replace old ones; 1 expired ones skipped\n");
+    assert_eq!(ran.succeeds().out, "issued 2 sessions to replace old ones; 1 expired one skipped\n");
     let tokens = fs::read_to_string(home.path("tokens.jsonl")).unwrap();
     assert_eq!(mode(&home.path("tokens.jsonl")), 0o600);
     let tokens = lines(&tokens);
