@@ -1,4 +1,4 @@
-//! Files that are whole or not there: made beside their place with mode 0600, synced, and renamed into it.
+//! Files that are written whole or not at all: created beside their destination with mode 0600, synced, and renamed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::CliError;
 
-/// A file that is written and synced, and not in its place yet.
+/// A file that is written beside its destination and not renamed yet.
 pub(crate) struct Prepared {
     file: NamedTempFile,
     place: PathBuf,
@@ -24,7 +24,7 @@ fn directory(path: &Path) -> &Path {
 }
 
 impl Prepared {
-    /// Opens a file beside `place`. A place that is there must be a plain file: a link could lead anywhere.
+    /// Opens a temporary file beside `place`. If `place` exists, it must be a regular file: a link could lead anywhere.
     ///
     /// # Errors
     /// [`CliError::Failed`].
@@ -46,10 +46,10 @@ impl Prepared {
         Ok(Self { file, place: place.to_owned() })
     }
 
-    /// Opens and writes one.
+    /// Writes and syncs a temporary file beside `place`.
     ///
     /// # Errors
-    /// As [`Prepared::beside`].
+    /// [`CliError`] as from [`Prepared::beside`].
     pub(crate) fn with(place: &Path, content: &[u8]) -> Result<Self, CliError> {
         let mut prepared = Self::beside(place)?;
         prepared.file.write_all(content).map_err(|error| failed("write", place, &error))?;
@@ -57,12 +57,12 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// The file to write to.
+    /// Returns the temporary file, for writing.
     pub(crate) fn writer(&mut self) -> &mut File {
         self.file.as_file_mut()
     }
 
-    /// Makes sure that what was written stays.
+    /// Syncs the temporary file and its directory to the disk.
     ///
     /// # Errors
     /// [`CliError::Failed`].
@@ -71,7 +71,7 @@ impl Prepared {
         synced.map_err(|error| failed("write", &self.place, &error))
     }
 
-    /// Puts it into its place. Where that fails it stays where it is, and the error names it.
+    /// Renames the temporary file to its destination. If that fails, the file stays, and the error names it.
     ///
     /// # Errors
     /// [`CliError::Failed`].
@@ -85,7 +85,7 @@ impl Prepared {
         sync_directory(&place).map_err(|error| failed("sync the directory of", &place, &error))
     }
 
-    /// Leaves it where it is and says where that is.
+    /// Keeps the temporary file and returns its path.
     pub(crate) fn keep(self) -> String {
         kept(self.file)
     }
@@ -102,7 +102,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory(path))?.sync_all()
 }
 
-/// Writes a file whole, in the place of what was there.
+/// Replaces a file, or creates it.
 ///
 /// # Errors
 /// [`CliError::Failed`].
@@ -110,10 +110,10 @@ pub(crate) fn replace(place: &Path, content: &[u8]) -> Result<(), CliError> {
     Prepared::with(place, content)?.put()
 }
 
-/// Refuses root a place in another user's directories: what root makes there, that user cannot use.
+/// Refuses to write as root into another user's directory, since that user could not use the file.
 ///
 /// # Errors
-/// [`CliError::Failed`] with the line to use instead.
+/// [`CliError::Failed`] with the command to use instead.
 pub(crate) fn check_owner(place: &Path) -> Result<(), CliError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
@@ -130,17 +130,17 @@ pub(crate) fn check_owner(place: &Path) -> Result<(), CliError> {
     }
 }
 
-/// Makes the directories of a file, for its owner alone.
+/// Creates the directories above a file, with access for their owner alone.
 ///
 /// # Errors
-/// [`CliError::Failed`]; as [`check_owner`].
+/// [`CliError::Failed`], also as from [`check_owner`].
 pub(crate) fn make_directories(place: &Path) -> Result<(), CliError> {
     check_owner(place)?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory(place));
     made.map_err(|error| failed("create the directory of", place, &error))
 }
 
-/// Writes a file that must not be there yet.
+/// Creates a file with mode 0600. It must not exist yet.
 ///
 /// # Errors
 /// [`CliError::Failed`].

@@ -1,4 +1,4 @@
-//! Opening the store that the settings name. Only the files in `backends/` name an adapter.
+//! Opens, examines and repairs the store that the settings name. Only the files in `backends/` name an adapter.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,55 +24,55 @@ pub(crate) use json::Repair;
 pub(crate) use kind::BackendKind;
 pub(crate) use redis::{URL_FORMS as REDIS_URLS, check_url as check_redis_url};
 
-/// What a command does where the store is missing. Only a file can be missing: an empty Redis is a store.
+/// What a command does if the store is missing. Only a file can be missing: an empty Redis is a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IfMissing {
-    /// Fails, so that nobody takes the wrong place for a store without sessions.
+    /// Fails, so that a wrong path is not mistaken for a store without sessions.
     Fail,
-    /// Makes a new store, and says so.
+    /// Creates the store, and says so.
     Create,
-    /// Works on an empty store that is gone afterwards.
+    /// Uses an empty temporary store instead.
     Simulate,
 }
 
-/// A backend as the command uses it: what each file of `backends/` implements.
+/// A backend, as the commands use it. Each file in `backends/` implements this.
 ///
-/// No method has a default, so that a new backend answers each question.
+/// No method has a default body, so that a new backend has to decide about each of them.
 #[async_trait(?Send)]
 trait Driver {
-    /// What doctor says of the backend itself.
+    /// Returns what `tenure doctor` says about the backend itself.
     fn description(&self) -> &'static str;
 
-    /// The store's location, for people: a path, or a server without its password.
+    /// Returns the store's location, for people: a path, or a server without its password.
     ///
     /// # Errors
-    /// [`CliError`] where the settings do not tell.
+    /// [`CliError`] if the settings do not name it.
     fn location(&self, settings: &Settings) -> Result<String, CliError>;
 
-    /// Opens the store, or does with a missing one as asked.
+    /// Opens the store. `missing` says what to do if it does not exist.
     ///
     /// # Errors
-    /// [`CliError::Store`], [`CliError::Settings`].
+    /// [`CliError::Store`] or [`CliError::Settings`].
     async fn open(&self, settings: &Settings, missing: IfMissing, out: Output) -> Result<OpenBackend, CliError>;
 
-    /// Whether a long-running server examines the store at its start, and warns of what it finds.
+    /// Returns whether the gateway examines the store when it starts, and prints warnings.
     fn is_examined_at_start(&self) -> bool;
 
-    /// Examines the store without changing it, also one that does not open. Returns what was found, and whether there is
-    /// a store.
+    /// Examines the store without changing it, even if it cannot be opened. Returns the findings, and whether there is a
+    /// store.
     ///
     /// # Errors
-    /// [`CliError`] where not even that can be begun.
+    /// [`CliError`] if the store cannot be examined at all.
     async fn diagnose(&self, settings: &Settings) -> Result<(Vec<Diagnosis>, bool), CliError>;
 
-    /// Plans a repair of the store; `None` where it needs none.
+    /// Plans a repair of the store. Returns `None` if it needs none.
     ///
     /// # Errors
-    /// [`CliError::Usage`] where the backend has no repair; [`CliError`] where it cannot be repaired.
+    /// [`CliError::Usage`] if the backend has no repair; another [`CliError`] if the store cannot be repaired.
     fn plan_repair(&self, settings: &Settings) -> Result<Option<Repair>, CliError>;
 }
 
-/// The driver of the backend that the settings name.
+/// Returns the driver of the backend that the settings name.
 fn driver(settings: &Settings) -> &'static dyn Driver {
     match settings.backend() {
         BackendKind::Json => &json::Json,
@@ -80,24 +80,24 @@ fn driver(settings: &Settings) -> &'static dyn Driver {
     }
 }
 
-/// The use cases over a store, and where that is.
+/// The use cases on an open store, and its location.
 pub(crate) struct Store {
     pub(crate) sessions: Sessions,
-    /// For people: a path, or a server without its password.
+    /// The location for people: a path, or a server without its password.
     pub(crate) location: String,
 }
 
-/// A store that is open, to be closed.
+/// An open store, which has to be closed.
 pub(crate) struct OpenBackend {
     backend: Arc<dyn Backend>,
-    /// Removed with this.
+    /// The directory of a temporary store, which is removed with this value.
     _temporary: Option<TempDir>,
 }
 
-/// Runs a command's work over the store that the settings name, and closes it, come what may.
+/// Opens the store that the settings name, runs a command's work on it, and closes it in any case.
 ///
 /// # Errors
-/// [`CliError`]; one that says that something is not there comes with the store's location.
+/// [`CliError`]. If it says that something was not found, it names the store.
 pub(crate) fn with_store<F>(global: &Global, missing: IfMissing, out: Output, work: F) -> Result<(), CliError>
 where
     F: AsyncFnOnce(&Store) -> Result<(), CliError>,
@@ -108,7 +108,7 @@ where
         let (sessions, opened) = open(&settings, missing, out).await?;
         let store = Store { sessions, location: location(&settings)? };
         let outcome = work(&store).await;
-        // Activity may be lost, and no command fails for it.
+        // Activity may be lost; a command does not fail because of that.
         if let Err(error) = store.sessions.flush_activity().await {
             out.warn(format_args!("the activity was not recorded: {error}"));
         }
@@ -119,10 +119,10 @@ where
     })
 }
 
-/// The store's location, for people.
+/// Returns the store's location, for people.
 ///
 /// # Errors
-/// [`CliError`] where the settings do not tell.
+/// [`CliError`] if the settings do not name it.
 pub(crate) fn location(settings: &Settings) -> Result<String, CliError> {
     driver(settings).location(settings)
 }
@@ -130,7 +130,7 @@ pub(crate) fn location(settings: &Settings) -> Result<String, CliError> {
 /// Runs asynchronous work on this thread.
 ///
 /// # Errors
-/// [`CliError`].
+/// [`CliError`] from the work, or if the runtime cannot be started.
 pub(crate) fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Failed(format!("could not start: {error}")))?;
@@ -143,7 +143,7 @@ pub(crate) fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Resu
 /// Opens the store that the settings name.
 ///
 /// # Errors
-/// [`CliError::Store`], [`CliError::Settings`].
+/// [`CliError::Store`] or [`CliError::Settings`].
 pub(crate) async fn open(
     settings: &Settings,
     missing: IfMissing,
@@ -159,12 +159,12 @@ impl OpenBackend {
     /// Closes the store.
     ///
     /// # Errors
-    /// [`StoreError`] where what waits cannot be written.
+    /// [`StoreError`] if pending writes fail.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         self.backend.close().await
     }
 
-    /// Prints what the operator of a long-running server should know: a Redis that keeps nothing over a restart.
+    /// Prints warnings about the store that the operator of a gateway should see, such as a Redis without persistence.
     pub(crate) async fn warn(&self, settings: &Settings, out: Output) {
         if !driver(settings).is_examined_at_start() {
             return;
@@ -177,10 +177,10 @@ impl OpenBackend {
     }
 }
 
-/// Examines the store without changing it. Returns what was found, and whether there is a store.
+/// Examines the store without changing it. Returns the findings, and whether there is a store.
 ///
 /// # Errors
-/// [`CliError`] where not even that can be begun.
+/// [`CliError`] if the store cannot be examined at all.
 pub(crate) fn diagnose(settings: &Settings) -> Result<(Vec<Diagnosis>, bool), CliError> {
     let driver = driver(settings);
     let mut examined = (Vec::new(), false);
@@ -194,10 +194,10 @@ pub(crate) fn diagnose(settings: &Settings) -> Result<(Vec<Diagnosis>, bool), Cl
     Ok((all, exists))
 }
 
-/// Plans a repair of the store; `None` where it needs none.
+/// Plans a repair of the store. Returns `None` if it needs none.
 ///
 /// # Errors
-/// [`CliError::Usage`] where the backend has no repair; [`CliError`] where it cannot be repaired.
+/// [`CliError::Usage`] if the backend has no repair; another [`CliError`] if the store cannot be repaired.
 pub(crate) fn plan_repair(settings: &Settings) -> Result<Option<Repair>, CliError> {
     driver(settings).plan_repair(settings)
 }

@@ -1,4 +1,4 @@
-//! The command line as a whole.
+//! The command line: the global options and all commands.
 
 pub(crate) mod arguments;
 
@@ -28,7 +28,7 @@ Exit codes:
   0 done   1 failure   2 wrong usage or settings   3 no such session
   4 token refused   5 store unavailable   6 store corrupt   130 interrupted";
 
-/// What to do.
+/// The command to run.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Issue, verify, rotate and inspect tokens
@@ -54,7 +54,7 @@ pub(crate) enum Command {
     Generate(GenerateCommand),
 }
 
-/// What to generate.
+/// The file to generate for the repository.
 #[derive(Debug, Subcommand)]
 pub(crate) enum GenerateCommand {
     /// The reference of all commands, in Markdown

@@ -1,4 +1,4 @@
-//! What can come of a command, and the exit code of each.
+//! The errors of commands, and the exit code of each.
 
 use tenure_domain::{PolicyError, Refusal, TextError};
 use tenure_ports::{RandomSourceError, StoreError};
@@ -6,60 +6,60 @@ use tenure_service::{ExportError, IssueError, ReplaceError, ResolveError, Rotate
 
 use crate::settings::SettingsError;
 
-/// Why a command did not do its work.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    /// It was called wrongly.
+    /// The command was called with wrong arguments.
     #[error("{0}")]
     Usage(String),
     /// The settings cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// No session goes by that name.
+    /// There is no session with this id.
     #[error("no such session: {0}")]
     NoSuchSession(String),
-    /// Nobody of that name has sessions: a device or a subject.
+    /// The device or the subject with this name has no sessions.
     #[error("{0} has no sessions (tenure sessions list --all shows all sessions)")]
     NoneOf(String),
-    /// The token does not hold.
+    /// The token is refused.
     #[error("{0}")]
     Refused(Refusal),
-    /// The same, and the answer stands on standard output already.
+    /// The token is refused, and standard output already says so.
     #[error("{0}")]
     RefusedAsAnswered(Refusal),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A change was not acknowledged.
+    /// The store did not acknowledge a change.
     #[error(transparent)]
     Write(WriteError),
-    /// Anything else.
+    /// Any other failure.
     #[error("{0}")]
     Failed(String),
-    /// Some of what was asked could not be done; it was said already.
+    /// Some of the work could not be done, and the output already says so.
     #[error("some of it was not done")]
     Partly,
-    /// There is no store; it was said already.
+    /// There is no store, and the output already says so.
     #[error("there is no store")]
     NoStore,
-    /// What is not there was looked for in this store.
+    /// Something was not found, with the store that was searched.
     #[error("{failure}")]
     LookedIn {
-        /// A path or a server.
+        /// The path or the server of the store.
         place: String,
-        /// What was not there.
+        /// The error that says what was not found.
         failure: Box<CliError>,
     },
-    /// Somebody pressed Ctrl-C.
+    /// The process was asked to end.
     #[error("interrupted: {0}")]
     Interrupted(String),
-    /// Nobody reads standard output any more.
+    /// The reader of standard output has closed it.
     #[error("standard output was closed")]
     OutputClosed,
 }
 
 impl CliError {
-    /// The one place that gives out exit codes.
+    /// Returns the exit code. No other place chooses one.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::OutputClosed => 0,
@@ -74,12 +74,13 @@ impl CliError {
                 StoreError::Corrupt { .. } => 6,
                 _ => 1,
             },
-            // Contended, not durable, outcome unknown.
+            // A conflict, a change that is not durable, or an unknown outcome.
             Self::Write(_) => 1,
             Self::Interrupted(_) => 130,
         }
     }
 
+    /// Returns whether the output already says what failed.
     pub(crate) fn is_said_already(&self) -> bool {
         match self {
             Self::OutputClosed | Self::RefusedAsAnswered(_) | Self::Partly | Self::NoStore => true,
@@ -88,7 +89,7 @@ impl CliError {
         }
     }
 
-    /// Whoever is told that something is not there must see where it was looked for.
+    /// Adds the store that was searched, if the error says that something was not found.
     pub(crate) fn looked_in(self, place: String) -> Self {
         match self {
             Self::NoSuchSession(_)

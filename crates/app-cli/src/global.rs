@@ -1,4 +1,4 @@
-//! The options of every command.
+//! The options that every command has.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use clap::ArgAction;
 use crate::backends::BackendKind;
 use crate::settings::{Choice as _, Durability};
 
-/// Options of every command.
-// No `Debug` here nor around it: a URL may hold a password.
+/// The options that every command has.
+// Neither this nor a type that contains it derives `Debug`: a URL may hold a password.
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {

@@ -1,4 +1,4 @@
-//! What is read from outside: tokens, files, answers.
+//! Input from outside: tokens, files, and answers to questions.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
@@ -11,18 +11,18 @@ use crate::error::CliError;
 use crate::output::Output;
 use crate::output::masking::masked;
 
-/// Longer than every token with any white space that came along.
+/// The most bytes that are read for a token. Every token is shorter, also with white space around it.
 const TOKEN_BOUND: u64 = 4_096;
-/// A larger file is none of those that this program reads.
+/// The most bytes that are read from a file. No file that this program reads is larger.
 const FILE_BOUND: u64 = 4 << 30;
 
 const HOW: &str = "pass it on standard input (tenure token verify < token.txt) or in TENURE_TOKEN";
 
-/// The token's text, without white space behind it, from `TENURE_TOKEN` or standard input. What is no text at all comes
-/// back as a text that is no token.
+/// Reads the token's text from `TENURE_TOKEN` or standard input, without trailing white space. Input that is not UTF-8
+/// becomes a text that is not a token.
 ///
 /// # Errors
-/// [`CliError::Usage`] where there is none, or one in each place.
+/// [`CliError::Usage`] if there is no token, or one in each place.
 pub(crate) fn token(out: Output) -> Result<Zeroizing<String>, CliError> {
     let text = match std::env::var_os("TENURE_TOKEN").filter(|text| !text.is_empty()) {
         Some(text) => {
@@ -54,13 +54,13 @@ fn from_stdin(out: Output) -> Result<Zeroizing<String>, CliError> {
     Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Whether standard input was redirected from a file with something in it.
+/// Returns whether standard input is a file that is not empty.
 fn stdin_is_a_file() -> bool {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
     stdin.and_then(|file| file.metadata()).is_ok_and(|found| found.is_file() && found.len() > 0)
 }
 
-/// A file's text; `-` is standard input.
+/// Reads the text of a file. `-` is standard input.
 ///
 /// # Errors
 /// [`CliError::Failed`].
@@ -80,12 +80,12 @@ pub(crate) fn file(path: &Path) -> Result<String, CliError> {
     Ok(text)
 }
 
-/// Whether somebody is there to answer.
+/// Returns whether a person can answer a question: standard input and standard error are terminals.
 pub(crate) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Asks; anything but yes is no.
+/// Asks a yes-or-no question. Any answer but `y` or `yes` is no.
 pub(crate) fn confirmed(question: &str) -> bool {
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "{} [y/N] ", masked(question));

@@ -1,4 +1,4 @@
-//! The `tenure` command: arguments, settings, wiring, output.
+//! The `tenure` command: arguments, settings, backends, output.
 
 mod atomic_file;
 mod backends;
@@ -23,7 +23,7 @@ use cli::{Cli, Command, GenerateCommand};
 use error::CliError;
 use output::Output;
 
-/// Wipes what is given back, so that nothing of a token stays in the buffers of whichever library had it.
+/// The allocator of the program. It wipes freed memory, so that no token stays in a buffer that a library has freed.
 #[global_allocator]
 static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
-            // --help and --version come this way too, with code 0; a closed pipe is no matter.
+            // --help and --version end here too, with code 0. A closed pipe does not matter.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }

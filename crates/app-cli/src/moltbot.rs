@@ -1,4 +1,4 @@
-//! The format of a Moltbot `sessions.json`. Its tokens stood in plain text, so they count as exposed: each session that is
+//! The format of a Moltbot `sessions.json`. Its tokens are in plain text, so they count as exposed: each session that is
 //! still valid is replaced by a new session with a new token.
 
 use std::collections::HashSet;
@@ -9,33 +9,33 @@ use serde_json::{Map, Value};
 use tenure_domain::{ClientField, ClientInfo, DeviceId, Timestamp};
 use tenure_service::OldCredential;
 
-/// Why a file is no Moltbot `sessions.json`.
+/// The reason why a file is not a Moltbot `sessions.json`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MoltbotError {
-    /// Not its shape.
+    /// The file has another structure.
     #[error("not a Moltbot sessions.json (line {line}, column {column}); nothing was imported")]
     Shape {
-        /// Where.
+        /// The line of the problem, counted from 1.
         line: usize,
-        /// Where.
+        /// The column of the problem, counted from 1.
         column: usize,
     },
-    /// JSON that ends in the middle.
+    /// The JSON is incomplete.
     #[error(
         "it ends in the middle (line {line}, column {column}): cut off, or still being written; nothing was imported"
     )]
     Truncated {
-        /// Where.
+        /// The line of the problem, counted from 1.
         line: usize,
-        /// Where.
+        /// The column of the problem, counted from 1.
         column: usize,
     },
-    /// A field out of bounds.
+    /// A session has an invalid field.
     #[error("session {session:?}: {message}; nothing was imported")]
     Field {
-        /// Its id in the file.
+        /// The session's id in the file.
         session: String,
-        /// What is wrong.
+        /// The problem.
         message: String,
     },
 }
@@ -45,7 +45,7 @@ struct File {
     sessions: Entries,
 }
 
-/// An object's members in their order, a name that comes twice included.
+/// The members of an object in their order, including names that occur twice.
 struct Entries(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Entries {
@@ -70,12 +70,12 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// Unix milliseconds before this are seconds that somebody took for them: as milliseconds they lie in 1973 and before.
+/// Times that are probably in seconds. As milliseconds they would be in 1973 or before.
 const SECONDS: std::ops::Range<f64> = 1e9..1e11;
-/// Beyond the year 5000: microseconds, or nonsense.
+/// The latest plausible time in milliseconds, in the year 5138. Later ones are probably in microseconds.
 const LATEST: f64 = 1e14;
 
-/// Reads the file. Tokens in it are not even looked at.
+/// Parses the file. The tokens in it are not read.
 ///
 /// # Errors
 /// [`MoltbotError`].
@@ -129,7 +129,7 @@ fn read_entry(key: &str, entry: &Value) -> Result<OldCredential, MoltbotError> {
     Ok(OldCredential { old_id: old_id.to_owned(), device, client: info, expires_at })
 }
 
-/// What is wrong with a session of the file. Values are not repeated: one of them is a token.
+/// Returns the error for a session of the file. It repeats no value, since one of them is a token.
 fn field(session: &str, message: &str) -> MoltbotError {
     MoltbotError::Field { session: session.chars().take(64).collect(), message: message.to_owned() }
 }
@@ -142,7 +142,7 @@ fn text<'a>(session: &str, name: &str, value: Option<&'a Value>) -> Result<Optio
     }
 }
 
-/// When the old session would have expired. What could mean two times is refused, so that none is taken for another.
+/// Returns when the old session would have expired. A value that could mean two times is refused.
 fn expiry(value: Option<&Value>) -> Result<Timestamp, String> {
     let wrong = |what: &str| Err(format!("expiresAt {what}; it takes Unix milliseconds, a whole number"));
     let number = match value {
@@ -161,7 +161,7 @@ fn expiry(value: Option<&Value>) -> Result<Timestamp, String> {
     if !(0.0..=LATEST).contains(&value) {
         return wrong("is out of range");
     }
-    // Whole and in range, so nothing is lost.
+    // A whole number in range, so the conversion is exact.
     Ok(Timestamp::from_millis(value as u64))
 }
 

@@ -1,4 +1,4 @@
-//! What is said, and where: data on standard output, everything else on standard error.
+//! Output: data on standard output, everything else on standard error.
 
 pub(crate) mod format;
 pub(crate) mod masking;
@@ -16,26 +16,26 @@ use tenure_domain::visible;
 use crate::error::CliError;
 use crate::output::masking::masked;
 
-/// How to speak.
+/// The form of the output, as the global options choose it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
-    /// Data as JSON.
+    /// Whether data is printed as JSON.
     pub(crate) json: bool,
     quiet: bool,
 }
 
 /// The style of headers and names.
 pub(crate) const BOLD: Style = Style::new().bold();
-/// The style of what matters less.
+/// The style of details.
 pub(crate) const DIM: Style = Style::new().dimmed();
-/// The style of what is well.
+/// The style of good news.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
-/// The style of what may become a problem.
+/// The style of warnings.
 pub(crate) const CAREFUL: Style = AnsiColor::Yellow.on_default();
-/// The style of what is a problem.
+/// The style of errors.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 
-/// A text in a style.
+/// Returns a text in a style.
 pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
@@ -45,19 +45,19 @@ impl Output {
         Self { json, quiet }
     }
 
-    /// Writes data for people or for a pipe, as it is.
+    /// Writes data to standard output, unchanged.
     ///
     /// # Errors
-    /// [`CliError::OutputClosed`] where nobody reads, [`CliError::Failed`] where it cannot be written.
+    /// [`CliError::OutputClosed`] if the reader has closed it, [`CliError::Failed`] if it cannot be written.
     pub(crate) fn data(&self, text: &str) -> Result<(), CliError> {
         let mut out = anstream::stdout().lock();
         written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
     }
 
-    /// Writes one JSON value: with line breaks for a terminal, in one line for a pipe.
+    /// Writes a JSON value to standard output: with line breaks for a terminal, on one line for a pipe.
     ///
     /// # Errors
-    /// As [`Output::data`].
+    /// [`CliError`] as from [`Output::data`].
     pub(crate) fn value(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = if std::io::stdout().is_terminal() {
             serde_json::to_string_pretty(value)
@@ -68,27 +68,27 @@ impl Output {
         self.data(&(escaped(&text) + "\n"))
     }
 
-    /// Says something by the way.
+    /// Prints a remark on standard error, unless `--quiet` is given.
     pub(crate) fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             say(&text.to_string());
         }
     }
 
-    /// Says something that should not be overlooked.
+    /// Prints a warning on standard error, unless `--quiet` is given.
     pub(crate) fn warn(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             say(&format!("{} {text}", styled(CAREFUL, "warning:")));
         }
     }
 
-    /// Whether somebody watches who wants to see progress.
+    /// Returns whether to show progress: standard error is a terminal, and `--quiet` is not given.
     pub(crate) fn is_watched(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
     }
 }
 
-/// JSON with what nobody would see written as an escape, which says the same: names of earlier releases can have it.
+/// Returns the same JSON with invisible characters as escapes. Names from earlier releases can contain them.
 pub(crate) fn escaped(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
@@ -96,17 +96,17 @@ pub(crate) fn escaped(json: &str) -> String {
         if is_seen {
             text.push(c);
         } else {
-            // Outside of strings JSON is ASCII.
+            // Outside of strings JSON is ASCII, so this is in a string.
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
         }
     }
     text
 }
 
-/// Sorts out why standard output did not take something.
+/// Converts the outcome of a write to standard output.
 ///
 /// # Errors
-/// [`CliError::OutputClosed`] where nobody reads, [`CliError::Failed`] otherwise.
+/// [`CliError::OutputClosed`] if the reader has closed it, otherwise [`CliError::Failed`].
 pub(crate) fn written(outcome: std::io::Result<()>) -> Result<(), CliError> {
     outcome.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => CliError::OutputClosed,
@@ -114,21 +114,21 @@ pub(crate) fn written(outcome: std::io::Result<()>) -> Result<(), CliError> {
     })
 }
 
-/// Says each line as an error.
+/// Prints each line as an error on standard error.
 pub(crate) fn errors(text: &str) {
     for line in text.lines() {
         say(&format!("{} {line}", styled(BAD, "error:")));
     }
 }
 
-/// Says what to do about an error.
+/// Prints advice about an error on standard error.
 pub(crate) fn hint(text: &str) {
     say(&format!("{} {text}", styled(DIM, "hint:")));
 }
 
 fn say(line: &str) {
-    // Settings, files and arguments are quoted here, and somebody may have put a token into any of them. Nobody is left
-    // to tell where standard error does not take it.
+    // The line may quote settings, files and arguments, and any of them may hold a token by mistake. If standard error
+    // cannot be written, there is nowhere left to report it.
     let _ = writeln!(anstream::stderr().lock(), "{}", masked(line));
 }
 

@@ -1,4 +1,5 @@
-//! Settings: one schema for file, environment and flags; a flag beats the environment beats the file beats the default.
+//! Settings: one table for the file, the environment and the flags. A flag overrides the environment, which overrides the
+//! file, which overrides the default.
 
 mod choice;
 mod edit;
@@ -33,7 +34,7 @@ use crate::backends::BackendKind;
 use crate::global::Global;
 use crate::output::Output;
 
-/// Checked settings, each with where it came from.
+/// Checked settings, each with its source.
 #[derive(Debug)]
 pub(crate) struct Settings {
     set: Vec<Setting>,
@@ -41,24 +42,24 @@ pub(crate) struct Settings {
     warnings: Problems,
 }
 
-/// The setting, the flag that sets it, and the value where it was given.
+/// A setting, the flag that sets it, and the value of the flag if it was given.
 pub(crate) type FlagValue<'a> = (&'static Key, &'static str, Option<&'a str>);
 
-/// A setting as it holds.
+/// The value of a setting that is in force, and its source.
 pub(crate) struct Effective<'a> {
     pub(crate) key: &'static Key,
     pub(crate) value: Option<Value>,
     pub(crate) source: &'a Source,
 }
 
-/// Where the settings file is, and whether somebody asked for it by name.
+/// The path of the settings file, and whether a flag or the environment names it.
 pub(crate) struct ConfigPath {
     pub(crate) path: PathBuf,
     pub(crate) asked: bool,
 }
 
 impl ConfigPath {
-    /// By flag, by `TENURE_CONFIG`, or in its usual place.
+    /// Finds the settings file: by `--config`, by `TENURE_CONFIG`, or at its default path.
     pub(crate) fn find(global: &Global) -> Result<Self, SettingsError> {
         let asked = global.config.clone().or_else(|| std::env::var_os("TENURE_CONFIG").map(PathBuf::from));
         match asked {
@@ -70,7 +71,7 @@ impl ConfigPath {
         }
     }
 
-    /// What the file says; `None` where there is none and nobody asked for it.
+    /// Reads the settings file. Returns `None` if the default path has no file.
     pub(crate) fn read(&self) -> Result<Option<String>, SettingsError> {
         match std::fs::read_to_string(&self.path) {
             Ok(text) => Ok(Some(text)),
@@ -96,7 +97,7 @@ impl Settings {
         Self::load_with(global, &[])
     }
 
-    /// Reads and checks all layers, with a command's own flags above them.
+    /// Reads and checks all layers, with a command's own flags above the others.
     pub(crate) fn load_with(global: &Global, more: &[FlagValue<'_>]) -> Result<Self, SettingsError> {
         let mut problems = Problems::new();
         let config = ConfigPath::find(global)?;
@@ -116,17 +117,17 @@ impl Settings {
         Ok(Self { warnings, ..Self::check(set, problems)? })
     }
 
-    /// What may have been meant as a setting and is none.
+    /// Returns warnings about environment variables that may be mistyped settings.
     pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Says the same.
+    /// Prints the warnings.
     pub(crate) fn warn(&self, out: Output) {
         self.warnings.iter().for_each(|warning| out.warn(warning));
     }
 
-    /// Reads and checks a settings file by itself.
+    /// Reads and checks a settings file without the other layers.
     pub(crate) fn of_file(path: &Path, text: &str) -> Result<Self, SettingsError> {
         let mut problems = Problems::new();
         let set = layers::from_file(path, text, &mut problems);
@@ -171,7 +172,7 @@ impl Settings {
         problems
     }
 
-    /// The settings of the policy, as far as they are set. The domain has the defaults.
+    /// Returns the settings of the policy that a layer sets. The domain has the defaults.
     fn policy_settings(&self) -> PolicySettings {
         let span = |key| self.given(key);
         PolicySettings {
@@ -186,7 +187,7 @@ impl Settings {
         }
     }
 
-    /// The value of a setting that a layer sets; `None` where it has its default, or is off.
+    /// Returns the value that a layer sets; `None` if the default applies or the value is `off`.
     fn given<T: FromSetting>(&self, key: &'static Key) -> Option<T> {
         self.set(key.name).and_then(|setting| T::from_setting(Some(setting.value.clone())))
     }
@@ -199,22 +200,25 @@ impl Settings {
         self.set(name).map_or(&Source::Default, |setting| &setting.source)
     }
 
-    /// The rules' settings.
+    /// Returns the policy, which the session rules follow.
     pub(crate) const fn policy(&self) -> Policy {
         self.policy
     }
 
-    /// Which backend keeps the sessions.
+    /// Returns the backend that keeps the sessions.
     pub(crate) fn backend(&self) -> BackendKind {
         self.text(&BACKEND).and_then(|name| BackendKind::from_name(&name)).unwrap_or(BackendKind::Json)
     }
 
-    /// The file of the json backend.
+    /// Returns the file of the json backend.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if it is not set and there is no home directory.
     pub(crate) fn store(&self) -> Result<PathBuf, SettingsError> {
         self.read::<Option<PathBuf>>(&JSON.store)?.ok_or_else(no_home)
     }
 
-    /// A setting's value as it holds; `None` where it has none.
+    /// Returns the value of a setting that is in force; `None` if it has none.
     fn value(&self, key: &'static Key) -> Option<Value> {
         if let Some(setting) = self.set(key.name) {
             return Some(setting.value.clone());
@@ -227,12 +231,12 @@ impl Settings {
         }
     }
 
-    /// One setting as it holds.
+    /// Returns the value of a setting that is in force, with its source.
     pub(crate) fn effective(&self, key: &'static Key) -> Effective<'_> {
         Effective { key, value: self.value(key), source: self.source(key.name) }
     }
 
-    /// Reads a setting's value in force as a type.
+    /// Reads the value of a setting that is in force as a type.
     ///
     /// # Errors
     /// [`SettingsError`] that names a setting without the value that it needs.
@@ -247,7 +251,7 @@ impl Settings {
         T::from_setting(value).ok_or_else(|| SettingsError::one(problem))
     }
 
-    /// A setting's value in force, as text; `None` where it has none.
+    /// Returns the value of a setting that is in force as text; `None` if it has none.
     pub(crate) fn text(&self, key: &'static Key) -> Option<String> {
         self.value(key).map(|value| value.to_string())
     }

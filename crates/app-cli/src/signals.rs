@@ -1,4 +1,5 @@
-//! Ctrl-C: long work stops between two steps and says how far it came; short work that hands out a token is finished.
+//! Ctrl-C and SIGTERM. Long work stops between two steps and reports how far it came. Short work that issues a token is
+//! finished first.
 
 use std::future::Future;
 
@@ -6,8 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::CliError;
 
-/// Resolves once this process is asked to end. It listens from the call on, not from the first poll. To be called inside
-/// of a runtime.
+/// Returns a future that is ready once this process is asked to end. It listens from the call on, not from the first
+/// poll. Must be called inside a runtime.
 pub(crate) fn asked_to_stop() -> impl Future<Output = ()> {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     async move {
@@ -15,20 +16,20 @@ pub(crate) fn asked_to_stop() -> impl Future<Output = ()> {
             (Ok(mut interrupt), Ok(mut terminate)) => {
                 tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
             }
-            // Then the signal ends the process as it always did; the store is valid all the same.
+            // Without a handler the signal ends the process. The store stays valid.
             _ => std::future::pending().await,
         }
     }
 }
 
-/// Takes the signal that ends a process at its limit for a file's size, so that the write is an error with words. To be
-/// called inside of a runtime.
+/// Handles SIGXFSZ, so that a write beyond the limit on a file's size is an error and does not end the process. Must be
+/// called inside a runtime.
 pub(crate) fn ignore_sigxfsz() {
-    // Without it the process ends at the limit, and the store is valid all the same.
+    // Without a handler the process ends at the limit. The store stays valid.
     let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
 }
 
-/// The work's answer; `None` where it was asked to stop first.
+/// Runs the work and returns its result; `None` if the process was asked to end first.
 pub(crate) async fn unless_stopped<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
@@ -37,7 +38,7 @@ pub(crate) async fn unless_stopped<T>(work: impl Future<Output = T>) -> Option<T
     }
 }
 
-/// Finishes the work whatever is asked meanwhile. It must be bounded by the store's deadlines.
+/// Runs the work to its end, even if the process is asked to end meanwhile. The store's timeouts must bound the work.
 pub(crate) async fn finished<T>(work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     tokio::select! {
@@ -48,7 +49,7 @@ pub(crate) async fn finished<T>(work: impl Future<Output = T>) -> T {
     work.await
 }
 
-/// What an interrupted command says.
+/// Returns the error of an interrupted command, which says how far it came.
 pub(crate) fn stopped(so_far: impl std::fmt::Display) -> CliError {
     CliError::Interrupted(so_far.to_string())
 }

@@ -49,7 +49,7 @@ impl Driver for Json {
         Ok(OpenBackend { backend: store, _temporary: temporary })
     }
 
-    /// The JSON store does not open where anything is wrong with it, and reading it whole again takes time.
+    /// Returns `false`: a damaged JSON store does not open, and reading all of it again takes time.
     fn is_examined_at_start(&self) -> bool {
         false
     }
@@ -65,36 +65,36 @@ impl Driver for Json {
     }
 }
 
-/// The file, from the root on: which directory a path is relative to is part of the question.
+/// Returns the absolute path of the file, so that messages show which directory a relative path starts from.
 ///
 /// # Errors
-/// [`CliError`] where the settings name none.
+/// [`CliError`] if the settings name no file.
 fn file(settings: &Settings) -> Result<PathBuf, CliError> {
     let path = settings.store()?;
     Ok(std::path::absolute(&path).unwrap_or(path))
 }
 
-/// How much of each kind a person is shown.
+/// The most findings, and the most ids, that a person is shown.
 const SHOWN: usize = 40;
 
-/// What a repair would do, or did.
+/// A repair that is planned or done.
 pub(crate) struct Repair(RepairPlan);
 
 impl Repair {
-    /// Does what [`Repair::describe`] says, and nothing else.
+    /// Repairs the store exactly as [`Repair::describe`] says.
     ///
     /// # Errors
-    /// [`CliError`] where it could not be done.
+    /// [`CliError`] if the repair fails, or the store has changed since it was planned.
     pub(crate) fn carry_out(&self, settings: &Settings) -> Result<(), CliError> {
         Ok(repairer(settings)?.execute(&self.0)?)
     }
 
-    /// Where the file is kept as it was.
+    /// Returns the path at which the original file is kept.
     pub(crate) fn backup(&self) -> String {
         self.0.backup.display().to_string()
     }
 
-    /// For scripts, once it is done.
+    /// Returns the repair as JSON, for scripts, once it is done.
     pub(crate) fn json(&self) -> Value {
         let Self(plan) = self;
         json!({
@@ -106,7 +106,7 @@ impl Repair {
         })
     }
 
-    /// For the person who is asked, one fact a line.
+    /// Returns what the repair would do, one fact on each line, for the person who has to agree.
     pub(crate) fn describe(&self) -> Vec<String> {
         let Self(plan) = self;
         let mut lines: Vec<String> = plan.losses.iter().take(SHOWN).map(loss).collect();

@@ -1,6 +1,6 @@
-//! The names of the backends. Flags and settings need them, and must not depend on what opens a store.
+//! The names of the backends. Flags and settings need them, and must not depend on the code that opens a store.
 
-/// Which backend keeps the sessions. Its name is also the section of its settings.
+/// A backend that keeps sessions. Its name is also the section of its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BackendKind {
     Json,
@@ -22,7 +22,7 @@ impl BackendKind {
         names
     };
 
-    /// The name of the backend, as `--backend` takes it.
+    /// Returns the name of the backend, as `--backend` takes it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -30,7 +30,7 @@ impl BackendKind {
         }
     }
 
-    /// The backend with this name.
+    /// Returns the backend with this name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }

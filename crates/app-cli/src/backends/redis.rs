@@ -23,19 +23,19 @@ impl Driver for Redis {
         "sessions are kept in Redis (backend redis)"
     }
 
-    /// The server, without its password, and the prefix of the keys.
+    /// Returns the server, without its password, and the prefix of the keys.
     fn location(&self, settings: &Settings) -> Result<String, CliError> {
         let RedisSettings { url, prefix, .. } = RedisSettings::read(settings)?;
         Ok(format!("{} (prefix {prefix})", crate::settings::masked(&url)))
     }
 
-    /// Connects to the server. No store is missing there: an empty Redis is one.
+    /// Connects to the server. A store is never missing there: an empty Redis is one.
     async fn open(&self, settings: &Settings, _missing: IfMissing, _out: Output) -> Result<OpenBackend, CliError> {
         let store = RedisStore::connect(options(settings)?, Arc::new(SystemClock)).await?;
         Ok(OpenBackend { backend: store, _temporary: None })
     }
 
-    /// A Redis that keeps nothing over a restart is worth a warning.
+    /// Returns `true`: a Redis without persistence deserves a warning.
     fn is_examined_at_start(&self) -> bool {
         true
     }
@@ -58,8 +58,8 @@ impl Driver for Redis {
     }
 }
 
-/// The options of the Redis store, checked with the files that they name: a file that cannot be used is an error in the
-/// settings, and not a store that cannot be reached.
+/// Returns the options of the Redis store. The files that they name are checked, so that an unusable file is an error in
+/// the settings and not an unreachable store.
 fn options(settings: &Settings) -> Result<Options, SettingsError> {
     let values = RedisSettings::read(settings)?;
     let mut options = Options::new(&values.url);

@@ -1,16 +1,16 @@
-//! What must be known of the arguments before they are parsed, since parsing may already print: whether a token stands
-//! among them, and whether colours are wanted.
+//! Checks on the arguments before they are parsed. Parsing may already print, so a token among the arguments must be
+//! refused first, and `--color` must be known.
 
 use std::ffi::OsString;
 
 use crate::error::CliError;
 use crate::output::masking;
 
-/// Refuses a token among the arguments, whatever it was meant for: every process of the machine can read it there, and
-/// shells keep a history.
+/// Refuses a token among the arguments, whatever it was meant for. Every process on the machine can read the arguments,
+/// and shells keep them in their history.
 ///
 /// # Errors
-/// [`CliError::Usage`], without the token.
+/// [`CliError::Usage`] without the token.
 pub(crate) fn refuse_token(arguments: &[OsString]) -> Result<(), CliError> {
     let texts = arguments.iter().map(|argument| argument.to_string_lossy());
     let Some(session) = texts.into_iter().find_map(|text| masking::token_in(&text).map(masking::session_of)) else {
@@ -24,7 +24,7 @@ pub(crate) fn refuse_token(arguments: &[OsString]) -> Result<(), CliError> {
     )))
 }
 
-/// The choice that `--color` makes, wherever it stands.
+/// Returns the value of `--color`, wherever it is among the arguments.
 pub(crate) fn color(arguments: &[OsString]) -> clap::ColorChoice {
     let mut choice = clap::ColorChoice::Auto;
     let mut arguments = arguments.iter().take_while(|argument| *argument != "--").map(|text| text.to_str());
@@ -37,7 +37,7 @@ pub(crate) fn color(arguments: &[OsString]) -> clap::ColorChoice {
         choice = match value {
             Some("always") => clap::ColorChoice::Always,
             Some("never") => clap::ColorChoice::Never,
-            // What it does not take, parsing tells.
+            // The parser reports an invalid value.
             Some(_) => clap::ColorChoice::Auto,
             None => choice,
         };
@@ -45,7 +45,7 @@ pub(crate) fn color(arguments: &[OsString]) -> clap::ColorChoice {
     choice
 }
 
-/// The arguments as the command `help` takes them: it knows no flag, and `--color` was read already.
+/// Returns the arguments without `--color` if the command is `help`, which accepts no flags.
 pub(crate) fn for_help(arguments: Vec<OsString>) -> Vec<OsString> {
     if !arguments.iter().any(|argument| argument == "help") {
         return arguments;

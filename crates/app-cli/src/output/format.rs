@@ -1,4 +1,4 @@
-//! Times and sessions in words.
+//! Times, counts and sessions as text for people.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use tenure_service::rfc3339;
 
 use crate::output::{BAD, CAREFUL, DIM, GOOD, styled};
 
-/// How long ago: `just now`, `12s ago`, `2m ago`, `3h ago`, `5d ago`.
+/// Returns how long ago a time was: `just now`, `12s ago`, `2m ago`, `3h ago`, `5d ago`.
 pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.since(at).get() / 1_000;
     match seconds {
@@ -19,7 +19,7 @@ pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A count with its noun: `1 session`, `2 sessions`.
+/// Returns a count with its noun: `1 session`, `2 sessions`.
 pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
     match count.try_into().unwrap_or(u64::MAX) {
         1 => format!("1 {noun}"),
@@ -27,17 +27,17 @@ pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
     }
 }
 
-/// A count of sessions: `1 session`, `2 sessions`.
+/// Returns a count of sessions: `1 session`, `2 sessions`.
 pub(crate) fn sessions(count: impl TryInto<u64>) -> String {
     counted(count, "session")
 }
 
-/// The word that goes with a count: the first for one, the second for none or several.
+/// Returns the word that agrees with a count: `one` for one, `several` for none or several.
 pub(crate) fn agreeing(count: impl TryInto<u64>, one: &'static str, several: &'static str) -> &'static str {
     if count.try_into().is_ok_and(|count: u64| count == 1) { one } else { several }
 }
 
-/// A state's code in its colour.
+/// Returns the code of a state in its colour.
 pub(crate) fn state(state: State) -> String {
     let style = match state {
         State::Active => GOOD,
@@ -48,7 +48,7 @@ pub(crate) fn state(state: State) -> String {
     styled(style, state)
 }
 
-/// What is best known of a client: its name, else its id, with platform and version.
+/// Returns a client's name, or else its id, with its version and platform.
 pub(crate) fn client(session: &Session) -> String {
     let get = |field| session.client.get(field);
     let name = get(ClientField::DisplayName).or(get(ClientField::Id));
@@ -56,17 +56,17 @@ pub(crate) fn client(session: &Session) -> String {
     parts.into_iter().flatten().map(visible).collect::<Vec<_>>().join(" ")
 }
 
-/// Ids in one line.
+/// Returns ids on one line.
 pub(crate) fn ids<'a>(ids: impl IntoIterator<Item = &'a SessionId>) -> String {
     ids.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Subjects in one line.
+/// Returns subjects on one line.
 pub(crate) fn names<'a>(subjects: impl IntoIterator<Item = &'a Subject>) -> String {
     subjects.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A session, one fact a line.
+/// Returns the facts about a session, one on each line.
 pub(crate) fn facts(session: &Session, now: Timestamp) -> String {
     let when = |at: Timestamp| format!("{} ({})", rfc3339(at), ago(at, now));
     let state_now = session.state(now);

@@ -1,30 +1,30 @@
-//! What looks like a token, and must be said by no error, hint, log or question.
+//! Masking of what looks like a token, which no error, hint, log or question may show.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use tenure_domain::{SessionId, Token};
 
-/// What every token starts with; mistyped ones in any case.
+/// The prefix of every token. Mistyped ones may have it in upper case.
 const PREFIX: &[u8] = b"tnr_";
-/// So many characters behind the prefix are more than a name that only starts so.
+/// The fewest characters after the prefix that look like a token. Fewer may be a name that starts the same way.
 const LEAST: usize = 16;
-/// A session id, as a token has it.
+/// The length of the session id in a token.
 const ID: usize = 20;
-/// So many characters behind a session id and its underscore are a secret, also where the prefix is missing.
+/// The fewest characters after a session id and its underscore that look like a secret, even without the prefix.
 const SECRET: usize = 40;
 
-/// The first part of a text that looks like a token, whole or cut or mistyped.
+/// Returns the first part of a text that looks like a token: whole, truncated or mistyped.
 pub(crate) fn token_in(text: &str) -> Option<&str> {
     found(text.as_bytes()).map(|range| &text[range])
 }
 
-/// The session that such a part names, where it can be read.
+/// Returns the session id in a part that looks like a token, if it can be read.
 pub(crate) fn session_of(token: &str) -> Option<SessionId> {
     Token::inspect(token).session
 }
 
-/// The text without what looks like a token.
+/// Replaces what looks like a token by `tnr_***`.
 pub(crate) fn masked(text: &str) -> Cow<'_, str> {
     let mut rest = text;
     let mut safe = String::new();
@@ -36,7 +36,7 @@ pub(crate) fn masked(text: &str) -> Cow<'_, str> {
     if safe.is_empty() && rest.len() == text.len() { Cow::Borrowed(text) } else { Cow::Owned(safe + rest) }
 }
 
-/// Where one is. All of it is ASCII, so both ends lie between characters.
+/// Finds the first part that looks like a token. It is ASCII, so both ends of the range are character boundaries.
 fn found(text: &[u8]) -> Option<Range<usize>> {
     let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let run = |from: usize, belongs: fn(&u8) -> bool| text[from..].iter().take_while(|byte| belongs(byte)).count();

@@ -1,4 +1,4 @@
-//! A bar for work that takes longer than half a second, where somebody watches.
+//! A progress bar for work that takes longer than half a second, on a terminal.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -7,9 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::Output;
 
+/// How long the work takes before the bar appears.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How far some work came.
+/// The progress of some work, with a bar if a person watches.
 pub(crate) struct Progress {
     began: Instant,
     what: &'static str,
@@ -25,7 +26,7 @@ impl Progress {
         Self { began: Instant::now(), what, total, watched, done: Cell::new(0), bar: RefCell::new(None) }
     }
 
-    /// So much is done.
+    /// Records how much is done, and updates the bar.
     pub(crate) fn at(&self, done: u64) {
         self.done.set(done);
         if !self.watched || self.began.elapsed() < PATIENCE {
@@ -35,7 +36,7 @@ impl Progress {
         bar.get_or_insert_with(|| self.new_bar()).set_position(done);
     }
 
-    /// How much was done.
+    /// Returns how much is done.
     pub(crate) fn done(&self) -> u64 {
         self.done.get()
     }

@@ -1,4 +1,4 @@
-//! How a command ends: an error in words, and the exit code.
+//! The end of a command: its error, and the exit code.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use tenure_domain::{EndReason, Refusal};
 
 use crate::error::CliError;
 
-/// Says what went wrong, and turns it into the exit code.
+/// Prints the error of a command, if there is one, and returns the exit code.
 pub(crate) fn report(outcome: Result<(), CliError>) -> ExitCode {
     let Err(failure) = outcome else {
         return ExitCode::SUCCESS;
@@ -22,7 +22,7 @@ pub(crate) fn report(outcome: Result<(), CliError>) -> ExitCode {
     ExitCode::from(failure.code())
 }
 
-/// What the owner of a refused token can do, where that is not plain.
+/// Returns what the owner of a refused token should know, if the refusal alone does not say it.
 const fn advice(refusal: Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::Malformed => Some("tenure token inspect shows what is wrong with it"),

@@ -1,4 +1,5 @@
-//! A table for people: no frame, one line a row; in a narrow terminal columns go and texts are cut, never wrapped.
+//! Tables for people, without a frame and with one line for each row. In a narrow terminal, columns are left out and texts
+//! are cut; nothing wraps.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -7,13 +8,14 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::output::{BOLD, styled};
 
-/// A column: its header, and how soon it goes where there is no room (0 stays and is cut instead).
+/// A column of a table.
 pub(crate) struct Column {
     pub(crate) header: &'static str,
+    /// How soon the column is left out if there is no room. With 0 it stays, and its texts are cut instead.
     pub(crate) dispensable: u8,
 }
 
-/// A cell: what is shown, and the same in colour where it has any.
+/// A cell of a table: its text, and the same text in colour if it has one.
 pub(crate) struct Cell {
     text: String,
     colored: Option<String>,
@@ -26,7 +28,7 @@ impl From<String> for Cell {
 }
 
 impl Cell {
-    /// A cell that is shown in colour.
+    /// Makes a cell that is shown in colour.
     pub(crate) const fn colored(text: String, colored: String) -> Self {
         Self { text, colored: Some(colored) }
     }
@@ -35,7 +37,7 @@ impl Cell {
 const GAP: usize = 2;
 const LEAST: usize = 6;
 
-/// How wide the terminal on standard output is; `None` where it is none.
+/// Returns the width of the terminal on standard output; `None` if it is not a terminal.
 pub(crate) fn terminal_width() -> Option<usize> {
     let stdout = std::io::stdout();
     if !stdout.is_terminal() {
@@ -45,7 +47,7 @@ pub(crate) fn terminal_width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Lays the rows out; full width where `room` is `None`.
+/// Returns the table as text, at most `room` columns wide if that is given.
 pub(crate) fn layout(columns: &[Column], rows: &[Vec<Cell>], room: Option<usize>) -> String {
     let natural: Vec<usize> = (0..columns.len())
         .map(|at| rows.iter().map(|row| row[at].text.width()).chain([columns[at].header.width()]).max().unwrap_or(0))
@@ -59,7 +61,7 @@ pub(crate) fn layout(columns: &[Column], rows: &[Vec<Cell>], room: Option<usize>
     text
 }
 
-/// Which columns are shown, and how wide each is.
+/// Returns the columns that are shown, and the width of each column.
 fn fit(columns: &[Column], mut widths: Vec<usize>, room: Option<usize>) -> (Vec<usize>, Vec<usize>) {
     let mut shown: Vec<usize> = (0..columns.len()).collect();
     let Some(room) = room else {
@@ -72,7 +74,7 @@ fn fit(columns: &[Column], mut widths: Vec<usize>, room: Option<usize>) -> (Vec<
         let next = shown.iter().copied().max_by_key(|at| columns[*at].dispensable);
         match next.filter(|at| columns[*at].dispensable > 0) {
             Some(at) => shown.retain(|kept| *kept != at),
-            // Only what must stay is left: the widest is cut, a character at a time.
+            // No more columns may be left out, so the widest one is cut by one character.
             None => match shown.iter().copied().max_by_key(|at| widths[*at]).filter(|at| widths[*at] > LEAST) {
                 Some(widest) => widths[widest] -= 1,
                 None => break,

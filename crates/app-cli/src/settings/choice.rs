@@ -1,11 +1,11 @@
-//! Settings that take one of several words. Flags take the same words, so nothing here depends on what reads settings.
+//! The settings that take one of several words. Flags take the same words, so nothing here depends on other settings code.
 
 /// A type whose values each have a name.
 pub(crate) trait Choice: Copy + 'static {
     /// The names, in the order in which users see them.
     const NAMES: &'static [&'static str];
 
-    /// The value with this name.
+    /// Returns the value with this name.
     fn from_name(name: &str) -> Option<Self>;
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    /// The name, as the settings have it.
+    /// Returns the name, as the settings have it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::OpenClaw => "openclaw",

@@ -1,4 +1,4 @@
-//! Editing a settings file: comments and order stay, and only a file that holds together is answered.
+//! Edits a settings file. Comments and order stay, and the result is a valid settings file.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use toml_edit::{Document, DocumentMut, Item, Table, TableLike, Value};
 use super::layers::problem;
 use super::{Key, Settings, SettingsError};
 
-/// The file's text with keys set.
+/// Sets keys in the text of a settings file.
 ///
 /// # Errors
-/// [`SettingsError`] for a value that its key does not take, or that does not go with the rest of the file.
+/// [`SettingsError`] for a value that its key does not take, or that contradicts the rest of the file.
 pub(crate) fn set(path: &Path, text: &str, pairs: &[(&'static Key, &str)]) -> Result<String, SettingsError> {
     let edited = pairs.iter().try_fold(text.to_owned(), |text, (key, value)| set_one(path, &text, key, value))?;
     checked(path, edited)
@@ -36,18 +36,18 @@ fn set_one(path: &Path, text: &str, key: &'static Key, value: &str) -> Result<St
     Ok(document.to_string())
 }
 
-/// A settings file without some keys.
+/// The result of removing keys from a settings file.
 pub(crate) struct Unset {
-    /// Its text.
+    /// The text of the file without them.
     pub(crate) text: String,
-    /// The keys that it did not set.
+    /// The keys that the file did not set.
     pub(crate) missing: Vec<&'static Key>,
 }
 
-/// The file's text with keys taken out.
+/// Removes keys from the text of a settings file.
 ///
 /// # Errors
-/// [`SettingsError`] where the rest of the file would not hold together.
+/// [`SettingsError`] if the rest of the file would not be valid.
 pub(crate) fn unset(path: &Path, text: &str, keys: &[&'static Key]) -> Result<Unset, SettingsError> {
     let mut unset = Unset { text: text.to_owned(), missing: Vec::new() };
     for &key in keys {
@@ -77,7 +77,7 @@ fn unset_one(path: &Path, text: &str, key: &'static Key) -> Result<Option<String
     Ok(removed.map(|_| document.to_string()))
 }
 
-/// A value in the place of another keeps the comment behind it.
+/// Sets a value in a table. If it replaces another, the comment after that stays.
 fn put(table: &mut dyn TableLike, name: &str, mut value: Value) {
     match table.get_mut(name).and_then(Item::as_value_mut) {
         Some(old) => {
@@ -90,7 +90,8 @@ fn put(table: &mut dyn TableLike, name: &str, mut value: Value) {
     }
 }
 
-/// A file that `config init` wrote has a line `# key = example` for each key: that is where its value belongs.
+/// Replaces the line `# key = example`, which a file from `config init` has for each key, by the value. Returns `None` if
+/// there is no such line.
 fn in_place_of_its_example(text: &str, section: Option<&str>, name: &str, value: &Value) -> Option<String> {
     let example = format!("# {name} = ");
     let header = |line: &str| line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::to_owned);
@@ -107,7 +108,7 @@ fn in_place_of_its_example(text: &str, section: Option<&str>, name: &str, value:
     None
 }
 
-/// Takes out the lines of a key that has them for itself, and leaves the comments above it.
+/// Removes the lines of a key, but not the comments above. Returns `None` if a line also has something else.
 fn without_its_lines(text: &str, section: Option<&str>, name: &str) -> Option<String> {
     let document = Document::parse(text).ok()?;
     let table: &dyn TableLike = match section {

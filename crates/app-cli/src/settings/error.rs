@@ -1,6 +1,6 @@
-//! Why settings cannot be used.
+//! The error for settings that cannot be used.
 
-/// Settings that cannot be used, with all that is wrong with them.
+/// The problems with settings that cannot be used, all of them.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub(crate) struct SettingsError(pub(crate) Vec<String>);

@@ -1,4 +1,4 @@
-//! Settings as typed values.
+//! Conversion of settings into typed values.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use tenure_tower::{CookieName, PublicPath};
 use super::choice::Choice;
 use super::value::{Value, network};
 
-/// A type that a setting is read as.
+/// A type that the value of a setting can be read as.
 pub(crate) trait FromSetting: Sized {
     /// Converts a setting's value, which its kind has checked. `None` if the setting has no value of this type.
     fn from_setting(value: Option<Value>) -> Option<Self>;
 }
 
-/// A setting that may have no value, or may be off.
+/// `None` is a setting without a value, or one that is off.
 impl<T: FromSetting> FromSetting for Option<T> {
     fn from_setting(value: Option<Value>) -> Option<Self> {
         match value {

@@ -1,4 +1,4 @@
-//! Where settings come from: flags, the environment, the file; read into one list, the strongest first.
+//! The layers that settings come from: flags, the environment, the file. Each is read into a list of values.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -11,16 +11,16 @@ use super::masked::masked;
 use super::schema::{self, Key, keys};
 use super::value::{Kind, Value};
 
-/// What set a value.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A flag of the command line.
+    /// A command-line flag.
     Flag(&'static str),
     /// An environment variable.
     Environment(String),
     /// A line of the settings file.
     File { path: PathBuf, line: usize },
-    /// Nothing: it is the default.
+    /// The default, since no layer sets the value.
     Default,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A value and what set it.
+/// A setting, its value in one layer, and the source.
 #[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) key: &'static Key,
@@ -49,13 +49,13 @@ impl fmt::Debug for Setting {
     }
 }
 
-/// One or more things that are wrong with the settings.
+/// Problems with the settings, each as a sentence.
 pub(crate) type Problems = Vec<String>;
 
-/// The environment variables of this program that are no settings of the schema.
+/// The environment variables of this program that are not settings.
 const OTHER_VARIABLES: [&str; 2] = ["TENURE_CONFIG", "TENURE_TOKEN"];
 
-/// A value in an error: never so long that it hides the rest, and of a URL only what is no secret.
+/// Returns a value as an error shows it: at most 80 characters, and without the secrets of a URL.
 pub(crate) fn shown(kind: Kind, text: &str) -> String {
     let text = if kind.is_url() { masked(text) } else { text.to_owned() };
     let mut clipped: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
@@ -65,7 +65,7 @@ pub(crate) fn shown(kind: Kind, text: &str) -> String {
     clipped
 }
 
-/// What is wrong with one value, and what it takes.
+/// Returns the problem with a value, with its source and what the setting takes.
 pub(crate) fn problem(key: &Key, value: &str, source: Option<&Source>, problem: &str) -> String {
     let more = if problem.is_empty() { String::new() } else { format!("{problem}; ") };
     let source = source.map_or_else(String::new, |source| format!(" ({source})"));
@@ -82,14 +82,14 @@ fn unknown(what: &str, name: &str, names: &[String]) -> String {
     format!("{what}; {hint}")
 }
 
-/// A name that is in no schema.
+/// Returns the problem with a setting that does not exist, with similar names.
 pub(crate) fn unknown_key(name: &str, place: &str) -> String {
     let names: Vec<String> = keys().map(|key| key.name.to_owned()).collect();
     let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
     unknown(&format!("there is no setting {name}{place}"), &name, &names)
 }
 
-/// The values that flags set.
+/// Reads the values that flags set.
 pub(crate) fn from_flags(flags: &[FlagValue<'_>], problems: &mut Problems) -> Vec<Setting> {
     let mut settings = Vec::new();
     for (key, flag, text) in flags {
@@ -107,8 +107,8 @@ fn take(key: &'static Key, text: &str, source: Source, settings: &mut Vec<Settin
     }
 }
 
-/// The values that the environment sets. An unknown variable with a section in its name is a mistyped setting, and a
-/// problem; another one may be anybody's, since orchestrators name variables after services, and is warned of.
+/// Reads the values that the environment sets. An unknown variable whose name has a section is a mistyped setting, which
+/// is a problem. Any other unknown variable gets a warning only, since orchestrators name variables after services.
 pub(crate) fn from_environment(
     variables: impl Iterator<Item = (OsString, OsString)>,
     problems: &mut Problems,
@@ -146,9 +146,10 @@ pub(crate) fn from_environment(
     settings
 }
 
-/// Whether Kubernetes (or Docker before it) gives a container this variable for a service called `tenure` or
-/// `tenure-…`: `_SERVICE_HOST`, `_SERVICE_PORT`, `_SERVICE_PORT_NAME`, `_PORT`, and `_PORT_8470_TCP` with `_PROTO`,
-/// `_PORT`, `_ADDR` or nothing behind it. The sections of a setting have two underscores, and no setting looks so.
+/// Returns whether Kubernetes (or Docker before it) sets this variable in containers for a service called `tenure` or
+/// `tenure-…`. Its name ends in `_SERVICE_HOST`, `_SERVICE_PORT`, `_SERVICE_PORT_NAME`, `_PORT`, or `_PORT_8470_TCP`, which
+/// may be followed by `_PROTO`, `_PORT` or `_ADDR`. No setting has such a name; after a section, settings have two
+/// underscores.
 fn is_service_link(name: &str) -> bool {
     let is_port = |rest: &str| {
         let mut parts = rest.splitn(3, '_');
@@ -167,7 +168,7 @@ fn is_service_link(name: &str) -> bool {
             || behind("_PORT").any(is_port))
 }
 
-/// The values that a settings file sets. Relative paths in it are meant from where the file is.
+/// Reads the values that a settings file sets. Relative paths in it start from the directory of the file.
 pub(crate) fn from_file(path: &Path, text: &str, problems: &mut Problems) -> Vec<Setting> {
     let document = match toml_edit::Document::parse(text) {
         Ok(document) => document,

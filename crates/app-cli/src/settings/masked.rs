@@ -1,24 +1,23 @@
-//! URLs as they may be shown: what is known to be harmless, and nothing else.
+//! Masking of secrets in URLs: only what is known to be harmless is shown.
 //!
-//! A password can stand in every part of a URL that a person got wrong. So each part is shown only where it has the
-//! very form that it should have, and masked otherwise; what names a user, and every parameter but a database's number,
-//! is always masked.
+//! If a URL is mistyped, a password can be in any part of it. So each part is shown only if it has exactly the form that it
+//! should have. The user, and every parameter but the number of a database, are always masked.
 
-/// Stands for what is not shown.
+/// The text that replaces what is not shown.
 const MASK: &str = "***";
 
-/// A URL without whatever in it may be a secret: also where it is no good URL.
+/// Masks everything in a URL that may be a secret. The URL may be invalid.
 pub(crate) fn masked(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) if is_scheme(scheme) => (format!("{scheme}://"), rest),
         Some(_) => return MASK.to_owned(),
-        // A scheme that was left out.
+        // The scheme was left out.
         None if are_hosts(url) => return url.to_owned(),
         None => return MASK.to_owned(),
     };
     let (authority, after) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
     if after.contains('@') {
-        // A user's name or password with one of these characters in it, or a parameter: nobody knows where it ends.
+        // A user, a password or a parameter that contains one of these characters: its end cannot be known.
         return format!("{scheme}{MASK}");
     }
     let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(_, hosts)| ("***@", hosts));
@@ -38,7 +37,7 @@ fn is_scheme(text: &str) -> bool {
     text.split_once('+').map_or(words.contains(&text), |(word, kind)| words.contains(&word) && kinds.contains(&kind))
 }
 
-/// Hosts with or without ports: names, IPv4 addresses, and IPv6 addresses in brackets.
+/// Returns whether a text is a list of hosts, with or without ports: names, IPv4 addresses, IPv6 addresses in brackets.
 fn are_hosts(text: &str) -> bool {
     let is_port = |text: &str| !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     let is_name = |text: &str| {
@@ -53,7 +52,7 @@ fn are_hosts(text: &str) -> bool {
     })
 }
 
-/// A database's number, behind the name of a service where sentinels are asked.
+/// Returns whether a path is the number of a database, after the name of a service if Sentinels are asked.
 fn is_place(path: &str, has_service: bool) -> bool {
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let is_service = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));

@@ -1,5 +1,5 @@
-//! The table of all settings, which is the schema for file, environment and flags. It alone has their names: other code
-//! names a setting by its key, such as `GATEWAY.listen`, or reads the typed values of a section.
+//! The table of all settings: the schema for the file, the environment and the flags. Only this file has their names. Other
+//! code uses keys, such as `GATEWAY.listen`, and the typed values of a section.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,18 +16,18 @@ use super::value::Kind;
 use super::{Settings, SettingsError};
 use crate::backends::BackendKind;
 
-/// One setting.
+/// The key of a setting: its name and everything else that is known about it.
 #[derive(Debug)]
 pub(crate) struct Key {
-    /// Its name: section and key, as the file has them.
+    /// The name: section and key, as in the file.
     pub(crate) name: &'static str,
-    /// What it takes.
+    /// The values that it takes.
     pub(crate) kind: Kind,
-    /// What it is where nothing sets it.
+    /// The default.
     pub(crate) default: Fallback,
-    /// What it is for.
+    /// The documentation.
     pub(crate) doc: &'static str,
-    /// A shorter environment variable for the same.
+    /// A shorter environment variable, besides [`Key::variable`].
     pub(crate) short: Option<&'static str>,
 }
 
@@ -37,21 +37,21 @@ impl fmt::Display for Key {
     }
 }
 
-/// What a setting is where nothing sets it.
+/// The value of a setting that no layer sets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fallback {
-    /// This.
+    /// A fixed value.
     Is(&'static str),
-    /// What the policy makes of the other settings; mostly this.
+    /// The value that the policy derives from other settings, which is usually the one given here.
     Policy(&'static str, fn(&Policy) -> Millis),
     /// A file below `$XDG_STATE_HOME/tenure`.
     State(&'static str),
-    /// Nothing.
+    /// No value.
     Unset,
 }
 
 impl Fallback {
-    /// The default in words; `None` where there is none.
+    /// Returns the default for people; `None` if there is none.
     pub(crate) fn shown(self) -> Option<String> {
         match self {
             Self::Is(text) | Self::Policy(text, _) => Some(text.to_owned()),
@@ -62,12 +62,12 @@ impl Fallback {
 }
 
 impl Key {
-    /// The environment variable that sets it, made from its name.
+    /// Returns the environment variable that sets it, which is made from its name.
     pub(crate) fn variable(&self) -> String {
         format!("TENURE_{}", self.name.replace('.', "__").to_ascii_uppercase())
     }
 
-    /// Section and key; top-level keys have no section.
+    /// Returns the section and the name within it. Top-level settings have no section.
     pub(crate) fn parts(&self) -> (Option<&'static str>, &'static str) {
         match self.name.split_once('.') {
             Some((section, key)) => (Some(section), key),
@@ -76,12 +76,12 @@ impl Key {
     }
 }
 
-/// The setting of that name.
+/// Finds the setting with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Key> {
     keys().find(|key| key.name == name)
 }
 
-/// Up to three names that are nearly `wanted`.
+/// Returns up to three names that are similar to `wanted`.
 pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut scored: Vec<(f64, &str)> = names.map(|name| (likeness(wanted, name), name)).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -90,7 +90,8 @@ pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Ve
     close.take(3).map(|(_, name)| name).collect()
 }
 
-/// How alike two names are, 0 to 1: as a whole, or in their last part, where a part of the other counts for much.
+/// Returns how similar two names are, from 0 to 1: the higher of their similarity as a whole and in their last part. If
+/// the last part of one contains the other, they count as very similar.
 fn likeness(wanted: &str, name: &str) -> f64 {
     let last =
         |name: &'_ str| name.rsplit(['.', ' ']).next().and_then(|part| part.rsplit("__").next()).map_or(0, str::len);
@@ -114,7 +115,7 @@ macro_rules! section {
     ($name:literal, $Keys:ident, $KEYS:ident, {
         $($field:ident $(as $type:ty)? = $kind:expr, $default:expr, $doc:literal $(, $short:literal)?;)*
     }) => {
-        /// The keys of this section.
+        /// The keys of a section.
         pub(crate) struct $Keys {
             $(pub(crate) $field: Key,)*
         }
@@ -148,7 +149,7 @@ macro_rules! section {
         }
 
         impl $Values {
-            /// Reads the values in force.
+            /// Reads the values of the section that are in force.
             ///
             /// # Errors
             /// [`SettingsError`] that names a setting without the value that it needs.
@@ -159,7 +160,7 @@ macro_rules! section {
     };
 }
 
-/// The key of the backend, which is in no section.
+/// The key of the backend, which is not in a section.
 pub(crate) static BACKEND: Key = Key {
     name: "backend",
     kind: Kind::Choice(&BackendKind::NAMES),
@@ -331,7 +332,7 @@ mod tests {
         assert_eq!(Settings::of_file(Path::new("/c.toml"), &given).unwrap().policy(), Policy::default());
     }
 
-    /// A row whose type is not what its kind reads is found here, also where it has no default.
+    /// Fails for a row whose type does not fit its kind, even if it has no default.
     #[test]
     fn every_value_has_the_type_of_its_field() {
         let sample = |key: &Key| match key.kind {
@@ -360,7 +361,7 @@ mod tests {
         }
     }
 
-    /// The compiler knows the fields of the keys. This is for names that are written out instead.
+    /// Fails if a name is written out where the compiler could check a key.
     #[test]
     fn no_key_is_written_out_anywhere_else() {
         let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];

@@ -1,4 +1,4 @@
-//! The schema written out: as a commented settings file and as a JSON Schema.
+//! The table of settings as a commented settings file and as a JSON Schema.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ const HEADER: &str =
 ";
 const WIDTH: usize = 100;
 
-/// A settings file that explains every key, with these set.
+/// Returns a settings file that explains every setting, with some of them set.
 pub(crate) fn template(set: &[(&'static Key, Value)]) -> String {
     let mut text = HEADER.to_owned();
     let mut section = None;
@@ -65,7 +65,7 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
-/// The schema of the settings file, in JSON Schema 2020-12.
+/// Returns the JSON Schema (2020-12) of the settings file.
 pub(crate) fn json_schema() -> Json {
     let mut top = Map::new();
     for key in keys() {

@@ -1,4 +1,4 @@
-//! What a setting can be: its kinds, how each is read from text and from TOML, and what it takes.
+//! The kinds of settings: what each takes, and how it is read from text and from TOML.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,20 +9,20 @@ use tenure_tower::CookieName;
 
 use crate::backends;
 
-/// A setting's value.
+/// The value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     /// A span of time.
     Span(Millis),
-    /// Switched off.
+    /// `off`.
     Off,
     /// A number.
     Count(u64),
-    /// Yes or no.
+    /// `true` or `false`.
     Flag(bool),
     /// A text: a name, an address, a path.
     Text(String),
-    /// Several texts.
+    /// A list of texts.
     List(Vec<String>),
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Value {
 }
 
 impl Value {
-    /// The value for scripts.
+    /// Returns the value as JSON, for scripts.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Count(count) => (*count).into(),
@@ -50,7 +50,7 @@ impl Value {
         }
     }
 
-    /// The value as a settings file has it.
+    /// Returns the value as it is written in a settings file.
     pub(crate) fn to_toml(&self) -> toml_edit::Value {
         match self {
             Self::Count(count) => i64::try_from(*count).unwrap_or(i64::MAX).into(),
@@ -61,34 +61,34 @@ impl Value {
     }
 }
 
-/// What a setting takes.
+/// The kind of a setting: the values that it takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// A span of time between two others; `off` as well where `off` is set.
+    /// A span of time in a range, or, if `off` is `true`, the word `off`.
     Span { least: Millis, most: Millis, off: bool },
-    /// A number between two others.
+    /// A number in a range.
     Count { least: u64, most: u64 },
     /// `true` or `false`.
     Flag,
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// A file.
+    /// The path of a file.
     Path,
-    /// Where a Redis is.
+    /// The URL of a Redis.
     RedisUrl,
-    /// What starts every key in Redis.
+    /// The prefix of the keys in Redis.
     KeyPrefix,
-    /// Where a web service is.
+    /// The URL of a web service.
     HttpUrl,
     /// An IP address and a port to listen on.
     Address,
     /// An IP address.
     IpAddress,
-    /// Who a session belongs to.
+    /// The subject of a session.
     Subject,
     /// The name of a header.
     Header,
-    /// The name of a header, and the scheme that goes before the secret.
+    /// The name of a header, and optionally the scheme before the secret.
     HeaderScheme,
     /// IP addresses and networks.
     Networks,
@@ -96,19 +96,19 @@ pub(crate) enum Kind {
     UrlPaths,
     /// Origins of web pages.
     Origins,
-    /// Names of hosts.
+    /// Host names.
     Hosts,
     /// The name of a cookie.
     CookieName,
 }
 
 impl Kind {
-    /// Whether it takes a URL, which may hold a secret.
+    /// Returns whether it takes a URL, which may hold a secret.
     pub(crate) const fn is_url(&self) -> bool {
         matches!(self, Self::RedisUrl | Self::HttpUrl)
     }
 
-    /// What it takes, in words, for errors and documentation.
+    /// Returns what it takes, as text for errors and documentation.
     pub(crate) fn allowed(&self) -> String {
         match self {
             Self::Span { least, most, off: false } => format!("{least} to {most}"),
@@ -135,10 +135,10 @@ impl Kind {
         }
     }
 
-    /// Reads a value as the environment, a flag or a person writes it.
+    /// Reads a value as it is written in the environment, in a flag or by a person.
     ///
     /// # Errors
-    /// What is wrong with it; empty where [`Kind::allowed`] says it all.
+    /// The problem with it; empty if [`Kind::allowed`] says enough.
     pub(crate) fn read(&self, text: &str) -> Result<Value, String> {
         let nothing_more = String::new;
         match self {
@@ -191,10 +191,10 @@ impl Kind {
         }
     }
 
-    /// Reads a value as a settings file has it.
+    /// Reads a value as it is written in a settings file.
     ///
     /// # Errors
-    /// As [`Kind::read`].
+    /// The problem with it, as from [`Kind::read`].
     pub(crate) fn read_toml(&self, value: &toml_edit::Value) -> Result<Value, String> {
         use toml_edit::Value as Toml;
         match (self, value) {
@@ -233,7 +233,7 @@ fn is_network(text: &str) -> bool {
     network(text).is_some()
 }
 
-/// A network, or an address as the network of it alone.
+/// Parses a network. An address is a network of one.
 pub(super) fn network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
@@ -250,7 +250,7 @@ fn is_http_url(text: &str) -> bool {
     })
 }
 
-/// An origin as a browser writes it: in lower case, without a path, and without the port that its scheme has anyway.
+/// Returns whether a text is an origin as browsers write it: in lower case, without a path, and without the default port.
 fn is_origin(text: &str) -> bool {
     let (host, usual) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
         (Some(host), _) => (host, "80"),
