@@ -10,6 +10,11 @@ pub(crate) fn unavailable(path: &Path, message: impl Into<String>) -> StoreError
     StoreError::unavailable(path.display().to_string(), message)
 }
 
+/// An error about a thread of the store that cannot be started. `purpose` says what the thread does.
+pub(crate) fn thread_error(path: &Path, purpose: &str, error: io::Error) -> StoreError {
+    unavailable(path, format!("cannot start the thread that {purpose}: {error}")).with_source(ErrorSource::new(error))
+}
+
 /// An error about a damaged line; lines are counted from 1.
 pub(crate) fn corrupt(path: &Path, line: u64, message: &str) -> StoreError {
     StoreError::corrupt(

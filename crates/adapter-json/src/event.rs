@@ -9,7 +9,7 @@ use tenure_ports::{EventStream, StoreError, StoreEvent};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::error::unavailable;
+use crate::error::thread_error;
 use crate::state::StoreState;
 
 /// How often the thread looks at the file: one `fstat` each time.
@@ -37,10 +37,9 @@ impl EventPublisher {
         let mut is_watching = self.is_watching.lock();
         if !*is_watching {
             let (weak, sender, flag) = (Arc::downgrade(state), self.sender.downgrade(), Arc::clone(&self.is_watching));
-            let thread = std::thread::Builder::new().name("tenure-news".to_owned());
-            thread.spawn(move || watch(&weak, &sender, &flag)).map_err(|error| {
-                unavailable(&state.path, format!("cannot start the thread that watches it: {error}"))
-            })?;
+            let thread = std::thread::Builder::new().name("tenure-watch".to_owned());
+            let started = thread.spawn(move || watch(&weak, &sender, &flag));
+            started.map_err(|error| thread_error(&state.path, "watches it", error))?;
             *is_watching = true;
         }
         drop(is_watching);

@@ -104,7 +104,7 @@ impl<'a> IndexDraft<'a> {
         }
         let draft = Self { storage, file };
         let metadata = draft.file.metadata()?;
-        check_file(storage, path, &metadata).map_err(|error| io::Error::other(error.to_string()))?;
+        check_file(storage, path, &metadata).map_err(io::Error::other)?;
         // Between opening and locking it, another process may have put this very file in the index's place.
         if storage.metadata(path)?.inode != metadata.inode {
             return Ok(None);

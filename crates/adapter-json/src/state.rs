@@ -9,7 +9,7 @@ use tenure_ports::StoreError;
 use tokio::sync::oneshot;
 
 use crate::clock::StoreClock;
-use crate::error::{corrupt, unavailable};
+use crate::error::{corrupt, thread_error, unavailable};
 use crate::journal::{Journal, Tail};
 use crate::storage::Storage;
 
@@ -106,7 +106,7 @@ impl StoreState {
             drop(reply.send(result));
         };
         if let Err(error) = std::thread::Builder::new().name("tenure-replay".to_owned()).spawn(replay) {
-            return Err(unavailable(&self.path, format!("cannot start the thread that reads it: {error}")));
+            return Err(thread_error(&self.path, "reads it", error));
         }
         let ended = || unavailable(&self.path, "the thread that reads it ended unexpectedly; restart");
         answer.await.map_err(|_| ended())?

@@ -11,7 +11,7 @@ use tenure_domain::{Commit, Revision, SessionId, Timestamp};
 use tenure_ports::{CommitError, Cursor, Purge, Purged, StoreError};
 use tokio::sync::oneshot;
 
-use crate::error::unavailable;
+use crate::error::{thread_error, unavailable};
 use crate::state::StoreState;
 use crate::storage::lock::WriterLock;
 
@@ -142,7 +142,7 @@ impl Writer {
             }
             Err(error) => {
                 queue.jobs.clear();
-                Err(unavailable(&self.state.path, format!("cannot start the thread that writes: {error}")))
+                Err(thread_error(&self.state.path, "writes", error))
             }
         }
     }

@@ -135,6 +135,6 @@ pub struct FailingRandom;
 
 impl RandomSource for FailingRandom {
     fn fill(&self, _buffer: &mut [u8]) -> Result<(), RandomSourceError> {
-        Err(RandomSourceError("made to fail".to_owned()))
+        Err(RandomSourceError::new("made to fail"))
     }
 }

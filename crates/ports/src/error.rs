@@ -178,9 +178,37 @@ impl From<StoreError> for CommitError {
 }
 
 /// A failure of the random source: no session may be issued or rotated.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system's random source failed: {0}")]
-pub struct RandomSourceError(pub String);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RandomSourceError {
+    message: String,
+    source: ErrorSource,
+}
+
+impl RandomSourceError {
+    /// Makes an error with what happened, and with nothing beneath it.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: ErrorSource::default() }
+    }
+
+    /// Sets the error beneath.
+    #[must_use]
+    pub fn with_source(self, source: ErrorSource) -> Self {
+        Self { source, ..self }
+    }
+}
+
+impl fmt::Display for RandomSourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the operating system's random source failed: {}", self.message)
+    }
+}
+
+impl Error for RandomSourceError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.get()
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -199,5 +227,14 @@ mod tests {
         assert_eq!(found.kind(), io::ErrorKind::PermissionDenied);
         assert!(!format!("{commit:?}").contains("PermissionDenied"));
         assert!(CommitError::Conflict.source().is_none());
+    }
+
+    #[test]
+    fn a_failure_of_the_random_source_keeps_the_error_beneath() {
+        let beneath = ErrorSource::new(io::Error::from(io::ErrorKind::NotFound));
+        let error = RandomSourceError::new("no entropy").with_source(beneath);
+        assert_eq!(error.to_string(), "the operating system's random source failed: no entropy");
+        assert!(error.source().is_some_and(|source| source.is::<io::Error>()));
+        assert!(RandomSourceError::new("no entropy").source().is_none());
     }
 }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tenure_domain::Timestamp;
 
-use crate::{Clock, RandomSource, RandomSourceError};
+use crate::{Clock, ErrorSource, RandomSource, RandomSourceError};
 
 /// The wall clock of this machine. A store may keep a time of its own over it: see `Backend::clock`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +25,7 @@ pub struct SystemRandom;
 impl RandomSource for SystemRandom {
     #[expect(clippy::disallowed_methods, reason = "this is the implementation of the RandomSource port")]
     fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomSourceError> {
-        getrandom::fill(buffer).map_err(|error| RandomSourceError(error.to_string()))
+        getrandom::fill(buffer)
+            .map_err(|error| RandomSourceError::new(error.to_string()).with_source(ErrorSource::new(error)))
     }
 }

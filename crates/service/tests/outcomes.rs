@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -202,6 +204,32 @@ async fn a_store_that_is_down_is_an_error_and_no_refusal() {
     repository.expect_find().returning(|_, _| Err(down()));
     let outcome = sessions(repository).verify(&token, ActivityMode::Record).await;
     assert_eq!(outcome, Err(VerifyError::Write(WriteError::Store(down()))));
+}
+
+/// The kind of the I/O error directly beneath an error.
+fn kind_beneath(error: &dyn Error) -> Option<io::ErrorKind> {
+    error.source()?.downcast_ref::<io::Error>().map(io::Error::kind)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_errors_of_the_use_cases_keep_the_error_beneath() {
+    let (_, token) = issued().await;
+    let broken = || down().with_source(ErrorSource::new(io::Error::from(io::ErrorKind::BrokenPipe)));
+    let mut repository = MockSessionRepository::new();
+    repository.expect_find_cached().return_const(None);
+    repository.expect_find().returning(move |_, _| Err(broken()));
+    repository.expect_load().returning(move |_| Err(broken()));
+    repository.expect_load_by_session().returning(move |_| Err(broken()));
+    let sessions = sessions(repository);
+    let failed: [Box<dyn Error>; 3] = [
+        sessions.issue(request()).await.unwrap_err().into(),
+        sessions.verify(&token, ActivityMode::Record).await.unwrap_err().into(),
+        sessions.rotate(&token).await.unwrap_err().into(),
+    ];
+    for error in failed {
+        assert_eq!(error.to_string(), "the store: is down");
+        assert_eq!(kind_beneath(&*error), Some(io::ErrorKind::BrokenPipe), "{error:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

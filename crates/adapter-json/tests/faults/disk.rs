@@ -129,6 +129,8 @@ fn a_read_that_fails_is_an_error_and_never_an_empty_store() {
         if let Err(error) = run(history(&fs, &time, &mut log)) {
             let store = matches!(error, CommitError::Store(_) | CommitError::OutcomeUnknown { .. });
             assert!(store, "look {at}: {error}");
+            let beneath = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+            assert_eq!(beneath.and_then(io::Error::raw_os_error), Some(Errno::IO.raw_os_error()), "look {at}: {error}");
         }
         fs.clear_faults();
         check_survivor(&fs, &time, &log, &reference, &format!("look {at}"));
