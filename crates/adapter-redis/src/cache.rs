@@ -1,4 +1,5 @@
-//! Sessions kept in this process' memory for verification, for as long as the servers tell of every change to them.
+//! The near cache: sessions in this process' memory for verification, kept while the servers report every change to
+//! them.
 
 pub(crate) mod client_cache;
 mod invalidation;

@@ -1,4 +1,4 @@
-//! Requests: plain commands and scripts, one or many, over whatever servers there are.
+//! Requests: plain commands and scripts, one or many, to one or several servers.
 
 pub(crate) mod cluster;
 pub(crate) mod config;
@@ -30,10 +30,10 @@ use crate::client::retry::{FollowUp, RequestExecutor};
 use crate::client::topology::Topology;
 use crate::repository::scripts::Script;
 
-/// Commands in one go; more would make others on the connection wait.
+/// The most commands in one batch. More would make others on the connection wait.
 const BATCH: usize = 256;
 
-/// What is asked of the server. It goes to the node that serves the slot of its first key.
+/// A request to the server. It goes to the node that serves the slot of its first key.
 pub(crate) enum Request {
     /// A command. The key, if it has one, is its first argument.
     Plain(Cmd),
@@ -41,7 +41,7 @@ pub(crate) enum Request {
     Script(Invocation),
 }
 
-/// A call of a script.
+/// Makes a call of a script.
 pub(crate) struct Invocation {
     pub(crate) script: &'static Script,
     pub(crate) keys: Vec<String>,
@@ -70,7 +70,7 @@ impl Invocation {
 }
 
 impl Request {
-    /// The command for the server; a script `whole` where the server may not know it.
+    /// Returns the command for the server. `whole` sends a script's text, for a server that may not know it.
     pub(crate) fn command(&self, whole: bool) -> Cow<'_, Cmd> {
         match self {
             Self::Plain(command) => Cow::Borrowed(command),
@@ -78,7 +78,7 @@ impl Request {
         }
     }
 
-    /// The slot of its keys; none where any node can answer.
+    /// Returns the slot of the request's keys. `None` if any node can answer.
     pub(crate) fn slot(&self) -> Option<u16> {
         match self {
             Self::Script(invocation) => slot::of_tagged(invocation.keys.first()?.as_bytes()),
@@ -89,7 +89,7 @@ impl Request {
         }
     }
 
-    /// The same as commands of one key each, in the order of the keys, where that comes to the same.
+    /// Returns the request as commands of one key each, in the order of the keys, if that is equivalent.
     pub(crate) fn single(&self) -> Option<Vec<Self>> {
         let Self::Plain(command) = self else {
             return None;
@@ -110,7 +110,7 @@ impl Request {
     }
 }
 
-/// The way to the servers.
+/// A client of the servers.
 pub(crate) struct Client {
     pub(crate) topology: Arc<Topology>,
     pub(crate) limits: Limits,
@@ -118,7 +118,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects when there is something to send.
+    /// Makes a client. It connects when there is something to send.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             topology: Arc::new(Topology::new(config)),
@@ -127,25 +127,25 @@ impl Client {
         }
     }
 
-    /// When a call that begins now must have ended.
+    /// Returns when a call that begins now must have ended.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.limits.operation
     }
 
-    /// Sends what changes nothing, or changes the same however often it is sent.
+    /// Sends a request that may be repeated: it changes nothing, or its effect is the same however often it is sent.
     pub(crate) async fn send_repeatable(&self, request: &Request) -> Result<Value, RequestError> {
         let executor = RequestExecutor::new(&self.topology, std::slice::from_ref(request), self.deadline());
         executor.repeatable().run_one().await
     }
 
-    /// Sends what must not be done twice: again only where it certainly was not done.
+    /// Sends a request that must not take effect twice. It is sent again only if it certainly had no effect.
     pub(crate) async fn send_once(&self, invocation: Invocation) -> Result<Value, RequestError> {
         let request = Request::Script(invocation);
         RequestExecutor::new(&self.topology, std::slice::from_ref(&request), self.deadline()).run_one().await
     }
 
-    /// The same, and right after it a command over the same connection, in one go with it; that command's answer is
-    /// the second. A script that was refused has no second answer.
+    /// Sends a request that must not take effect twice and, in one batch over the same connection, a command after it.
+    /// The command's answer is the second one. A script that was refused has no second answer.
     pub(crate) async fn send_once_then(
         &self,
         invocation: Invocation,
@@ -158,8 +158,8 @@ impl Client {
         Ok((value, follow_up.answer()))
     }
 
-    /// Sends several in one go and one command behind them, where there is one server for all: the answers, and that
-    /// of the command. `None` where there are more servers.
+    /// Sends several requests and a command after them in one batch, if one server serves them all. Returns their
+    /// answers and the command's. `None` if there are several servers.
     pub(crate) async fn send_all_once_then(
         &self,
         invocations: &[Invocation],
@@ -176,17 +176,18 @@ impl Client {
         Some(connection.send_all(&pipeline, self.deadline()).await)
     }
 
-    /// Sends many requests, each of which may be sent again.
+    /// Sends many requests, each of which may be repeated.
     pub(crate) async fn send_all_repeatable(&self, requests: &[Request]) -> Result<Vec<Value>, RequestError> {
         let mut values = Vec::with_capacity(requests.len());
         for batch in requests.chunks(BATCH) {
-            // Each batch has the time of a whole operation: a walk is as long as what it walks through.
+            // Each batch has the time limit of a whole operation, because the length of a walk depends on the number of
+            // sessions.
             values.extend(RequestExecutor::new(&self.topology, batch, self.deadline()).repeatable().run().await?);
         }
         Ok(values)
     }
 
-    /// Sends the same to every primary there is: one, or each of a cluster's.
+    /// Sends a command to every primary: the one server, or each primary of a cluster.
     pub(crate) async fn send_to_each_primary(
         &self,
         command: &Cmd,
@@ -196,7 +197,7 @@ impl Client {
         Ok(join_all(connections.iter().map(|connection| connection.send(command, deadline))).await)
     }
 
-    /// A failed request as the port's error.
+    /// Converts a failed request into the port's error.
     pub(crate) fn fail(&self, failure: RequestError, key: impl FnOnce() -> String) -> StoreError {
         failure.into_store_error(&self.location, key)
     }

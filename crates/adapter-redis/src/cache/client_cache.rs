@@ -1,15 +1,16 @@
-//! Sessions kept in memory for verification, each for as long as the server is known to tell of every change to it.
+//! The cached sessions of one server, kept while the server is known to report every change to them.
 //!
-//! Three things keep an outdated session from being used for longer than [`LEASE`]:
-//! - A read takes a ticket before it is sent. News of a change spoils the tickets of all reads of that session under
-//!   way, and only an unspoilt ticket stores: what was read before a change never gets in after its news.
-//! - Nothing is used unless the server has answered a question that was *sent* within the last [`LEASE`], by saying that
-//!   it is the primary. News travels on the connection of the questions and ahead of later answers, so every change made
+//! Three rules keep an outdated session from being used for longer than [`LEASE`]:
+//! - A read takes a ticket before it is sent. A reported change invalidates the tickets of all reads of that session in
+//!   progress, and only a valid ticket may store. So a record that was read before a change is never stored after the
+//!   change was reported.
+//! - A record is used only if the server has said that it is the primary, in answer to a question that was *sent*
+//!   within the last [`LEASE`]. Changes are reported on the same connection and before later answers, so every change
 //!   before that question is known here.
-//! - With its connection, all that was learned over it is forgotten.
+//! - When a connection is lost, everything that was learned over it is dropped.
 //!
-//! Sessions are kept, not verdicts: the domain judges each time, at the time of that verification. What comes from
-//! here only ever accepts.
+//! Records are cached, not verdicts: the domain decides at each verification, at that time. A cached record can only
+//! accept a token.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,33 +25,33 @@ use crate::client::connector::Connection;
 use crate::client::role::LEASE;
 use crate::repository::clock::monotonic_micros;
 
-/// Which reads are under way.
+/// The reads in progress.
 #[derive(Default)]
 struct Reads {
     next: u64,
-    /// Tickets below this are spoilt, whatever they are for.
+    /// Tickets below this number are invalid, for any session.
     cleared: u64,
     by_session: HashMap<SessionId, Pending>,
 }
 
 struct Pending {
-    /// Tickets below this are spoilt.
+    /// Tickets below this number are invalid.
     clean_from: u64,
     outstanding: usize,
 }
 
-/// The sessions kept by the news of one server.
+/// The cache of one server's sessions.
 pub(crate) struct ClientCache {
     sessions: Cache<SessionId, Session>,
-    // Also held while sessions are stored and removed, so that the two cannot pass each other.
+    // The lock is held while sessions are stored and removed, so that the two happen in order.
     reads: Mutex<Reads>,
-    /// On the steady clock, in microseconds; 0 while nothing may be used.
+    /// The end of the lease, on the monotonic clock in microseconds; 0 while nothing may be used.
     usable_until: AtomicU64,
-    /// Over which sessions are read to be kept, and changes are told.
+    /// The connection over which sessions are read for the cache, and changes are reported.
     connection: ArcSwapOption<Connection>,
 }
 
-/// The right to store what a read brings, unless it is spoilt meanwhile.
+/// The right to store the result of a read, unless it becomes invalid meanwhile.
 pub(crate) struct Ticket<'a> {
     cache: &'a ClientCache,
     session: SessionId,
@@ -58,7 +59,7 @@ pub(crate) struct Ticket<'a> {
 }
 
 impl ClientCache {
-    /// Room for so many sessions.
+    /// Makes a cache for at most this many sessions.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             sessions: Cache::new(capacity),
@@ -68,24 +69,24 @@ impl ClientCache {
         }
     }
 
-    /// A session, if it is kept and may be used now.
+    /// Returns a session if it is cached and may be used now.
     pub(crate) fn get(&self, id: SessionId) -> Option<Session> {
         if self.is_usable() { self.sessions.get(&id) } else { None }
     }
 
-    /// Whether what is kept may be used now.
+    /// Whether cached sessions may be used now.
     pub(crate) fn is_usable(&self) -> bool {
         monotonic_micros() <= self.usable_until.load(Ordering::Acquire)
     }
 
-    /// A ticket for a read that is sent after this, and the connection to send it on; `None` while what it brings
-    /// could not be kept.
+    /// Returns a ticket for a read that is sent after this, and the connection to send it on. `None` while its result
+    /// could not be cached.
     pub(crate) fn begin(&self, session: SessionId) -> Option<(Ticket<'_>, Connection)> {
         if !self.is_usable() {
             return None;
         }
         let ticket = self.ticket(session);
-        // Taken after the ticket: had the connection been lost in between, the ticket would be spoilt.
+        // Read after the ticket was taken: if the connection had been lost in between, the ticket would be invalid.
         let connection = self.connection.load().as_deref().cloned()?;
         Some((ticket, connection))
     }
@@ -99,7 +100,7 @@ impl ClientCache {
         Ticket { cache: self, session, number }
     }
 
-    /// Forgets a session, and spoils the reads of it that are under way.
+    /// Removes a session, and invalidates the reads of it that are in progress.
     pub(crate) fn forget(&self, session: SessionId) {
         let mut reads = self.reads.lock();
         let next = reads.next;
@@ -109,32 +110,32 @@ impl ClientCache {
         self.sessions.remove(&session);
     }
 
-    /// Forgets everything, and spoils all reads that are under way.
+    /// Removes all sessions, and invalidates all reads in progress.
     pub(crate) fn forget_all(&self) {
         let mut reads = self.reads.lock();
         reads.cleared = reads.next;
         self.sessions.clear();
     }
 
-    /// From now on sessions are read and changes are told over this connection.
+    /// Uses this connection from now on to read sessions and to receive changes.
     pub(crate) fn connected(&self, connection: Connection) {
         self.connection.store(Some(Arc::new(connection)));
     }
 
-    /// The connection is lost or in doubt: nothing learned over it counts.
+    /// Drops everything, because the connection is lost or in doubt.
     pub(crate) fn disconnected(&self) {
         self.usable_until.store(0, Ordering::Release);
         self.connection.store(None);
         self.forget_all();
     }
 
-    /// A connection ended, this or an earlier one: nothing may be used until the server answers again.
+    /// Ends the lease, because this or an earlier connection ended: nothing may be used until the server answers again.
     pub(crate) fn suspend(&self) {
         self.usable_until.store(0, Ordering::Release);
         self.forget_all();
     }
 
-    /// The server gave its sign to a question that was sent at this reading of the steady clock.
+    /// Renews the lease: the server answered a question that was sent at this time of the monotonic clock.
     pub(crate) fn renew(&self, sent: u64) {
         let lease = u64::try_from(LEASE.as_micros()).unwrap_or_default();
         self.usable_until.store(sent + lease, Ordering::Release);
@@ -142,7 +143,7 @@ impl ClientCache {
 }
 
 impl Ticket<'_> {
-    /// Stores what the read brought, if nothing changed since the ticket was taken.
+    /// Stores the result of a read, if nothing changed since the ticket was taken.
     pub(crate) fn store(self, session: Session) {
         let reads = self.cache.reads.lock();
         let clean_from = reads.by_session.get(&self.session).map_or(u64::MAX, |pending| pending.clean_from);

@@ -1,7 +1,7 @@
-//! The connection over which the server tells of changes to the sessions kept in memory.
+//! Invalidation: the connection over which the server reports changes to cached sessions.
 //!
-//! It is asked to (`CLIENT TRACKING` with `OPTIN`) only for the records that are read to be kept: not for activity,
-//! which changes all the time, and not for every session of the fleet, as a broadcast would.
+//! The server is asked to report changes (`CLIENT TRACKING` with `OPTIN`) only for the records that are read for the
+//! cache: not for activity, which changes all the time, and not for every session, as a broadcast would.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,27 +19,27 @@ use crate::client::role::LEASE;
 use crate::client::url::Address;
 use crate::repository::clock::monotonic_micros;
 
-/// How often the server is asked whether it is the primary; several questions are lost before the lease runs out.
+/// How often the server is asked whether it is the primary. Several questions have to be lost before the lease ends.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a server is left alone that gave no sign.
+/// How long to wait before a server that did not answer is asked again.
 const REST: Duration = Duration::from_millis(20);
-/// What a node of a cluster says while it is part of the greater part.
+/// What a cluster node answers while it is part of the majority.
 const WHOLE: &str = "cluster_state:ok";
 
-/// What shows that a server still tells of every change.
+/// The probe that shows that a server still reports every change.
 #[derive(Clone, Copy)]
 pub(crate) enum HealthProbe {
-    /// It says that it is the primary.
+    /// The server says that it is the primary.
     Primary,
-    /// It says that, and that the cluster is whole: a node that was cut off from the others takes itself for a primary
-    /// while another may have taken its place; it calls the cluster down when it notices, as it does to whoever reads
-    /// from it.
+    /// The server says that it is the primary, and that the cluster is whole. A node that was cut off from the others
+    /// still calls itself a primary while another may have replaced it. When it notices, it reports the cluster as
+    /// down, to this probe and to all readers.
     WholeCluster,
 }
 
 impl HealthProbe {
-    /// Whether the server gives it, to a question that is sent after this.
+    /// Sends the probe. Returns whether the server gave the expected answer.
     async fn check(self, connection: &mut Connection) -> bool {
         let whole = match self {
             Self::Primary => true,
@@ -53,7 +53,7 @@ impl HealthProbe {
     }
 }
 
-/// Keeps a connection to the server behind `managed`, for as long as somebody keeps both.
+/// Keeps a connection to the server behind `managed`, while both are in use.
 pub(crate) async fn keep(
     cache: Weak<ClientCache>,
     managed: Weak<ManagedConnection>,
@@ -106,7 +106,7 @@ async fn connect(
     }
 }
 
-/// Renews the lease while the right server gives its sign.
+/// Renews the lease while the right server answers the probe.
 async fn follow(cache: &Weak<ClientCache>, mut connection: Connection, probe: HealthProbe, right: impl Fn() -> bool) {
     loop {
         let sent = monotonic_micros();
@@ -128,7 +128,7 @@ async fn follow(cache: &Weak<ClientCache>, mut connection: Connection, probe: He
     }
 }
 
-/// Takes in what the server says unasked.
+/// Handles the server's push messages.
 fn learn(cache: &ClientCache, push: &PushInfo) {
     match (&push.kind, &push.data[..]) {
         (PushKind::Invalidate, [Value::Array(keys)]) => {
@@ -139,7 +139,7 @@ fn learn(cache: &ClientCache, push: &PushInfo) {
                 }
             }
         }
-        // Nothing named: the server forgot all its keys.
+        // No key is named: the server has removed all its keys.
         (PushKind::Invalidate, _) => cache.forget_all(),
         (PushKind::Disconnection, _) => cache.suspend(),
         _ => {}

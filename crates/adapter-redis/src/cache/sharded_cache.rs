@@ -1,4 +1,4 @@
-//! Which sessions are kept by the news of which server: on a cluster each primary tells of its own slots only.
+//! The caches of all servers: on a cluster, each primary reports changes of its own slots only.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,18 +12,18 @@ use crate::client::config::Limits;
 use crate::client::managed_connection::ManagedConnection;
 use crate::client::topology::Topology;
 
-/// How many sessions are kept at most by all servers' news together; about 0.7 KiB each. Beyond that the least used go.
+/// The most cached sessions of all servers together, about 0.7 KiB each. Beyond that the least used are dropped.
 const CAPACITY: usize = 131_072;
-/// How soon a new primary of a cluster is listened to.
+/// How soon a connection to a new primary of a cluster is made.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// The sessions kept in memory.
+/// The cached sessions of all servers.
 pub(crate) struct ShardedCache {
     topology: Arc<Topology>,
 }
 
 impl ShardedCache {
-    /// Begins to listen to all servers there are and will be.
+    /// Starts to receive changes from all present and future servers.
     pub(crate) fn start(topology: Arc<Topology>, limits: Limits) -> Arc<Self> {
         let cache = Arc::new(Self { topology });
         match &*cache.topology {
@@ -33,14 +33,14 @@ impl ShardedCache {
         cache
     }
 
-    /// Where a session is kept, if it is.
+    /// Returns the cache that a session belongs to, if there is one.
     pub(crate) fn of(&self, id: SessionId) -> Option<Arc<ClientCache>> {
         self.topology.with_connection(id, |connection| connection.cache().cloned())
     }
 
-    /// Forgets a session, and spoils the reads of it that are under way.
+    /// Removes a session, and invalidates the reads of it that are in progress.
     pub(crate) fn forget(&self, id: SessionId) {
-        // Its slot may have moved since: whoever keeps it has to forget it.
+        // The slot may have moved, so every cache has to remove the session.
         for connection in self.topology.known_connections() {
             if let Some(cache) = connection.cache() {
                 cache.forget(id);
@@ -48,7 +48,7 @@ impl ShardedCache {
         }
     }
 
-    /// Whether what is kept may be used now, whichever server it is of.
+    /// Whether the sessions of every server may be used now.
     pub(crate) fn is_usable(&self) -> bool {
         let connections = self.topology.known_connections();
         !connections.is_empty()

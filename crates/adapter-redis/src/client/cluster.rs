@@ -1,4 +1,4 @@
-//! The nodes of a cluster, and which of them serves which slot.
+//! The nodes of a cluster, and the map of which node serves which slot.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,24 +18,24 @@ use crate::client::request_error::{Redirect, RequestError};
 use crate::client::slot::SLOTS;
 use crate::client::url::Address;
 
-/// How long the other nodes have once the first has answered: one of them may know better.
+/// How long the other nodes have after the first has answered: one of them may know a newer map.
 const GRACE: Duration = Duration::from_millis(50);
-/// How often the map is read again where nothing shows that it is old.
+/// How often the map is read again if nothing shows that it is out of date.
 const READ_EVERY: Duration = Duration::from_secs(2);
-/// How long it is left alone after that: a reader of many slots may find many of them moved.
+/// The shortest time between two readings of the map: a reader of many slots may find many of them moved.
 const REST: Duration = Duration::from_millis(100);
-/// Nodes that are asked for the map at once.
+/// The number of nodes that are asked for the map at once.
 const ASKED: usize = 6;
-/// For a slot that nobody serves.
+/// The error for a slot that no node serves.
 const NOBODY: u16 = u16::MAX;
 
 pub(crate) struct Cluster {
     config: Arc<ConnectConfig>,
     seeds: Vec<Address>,
     map: RwLock<Map>,
-    /// One connection for each node that was ever asked and is still part of the cluster.
+    /// One connection for each node that was used and is still part of the cluster.
     connections: Mutex<HashMap<Address, Arc<ManagedConnection>>>,
-    /// When the map was last read; held while it is being read.
+    /// When the map was last read. The lock is held while it is being read.
     read_at: tokio::sync::Mutex<Option<Instant>>,
     outdated: Notify,
     turn: AtomicUsize,
@@ -46,7 +46,7 @@ struct Map {
     primaries: Vec<(Address, Arc<ManagedConnection>)>,
 }
 
-/// What one node says: ranges of slots and their primaries. The order is that of news.
+/// The map of one node: ranges of slots and their primaries. A newer map is greater.
 struct TopologyReply {
     epoch: u64,
     covered: usize,
@@ -69,7 +69,7 @@ impl Cluster {
         cluster
     }
 
-    /// The connection to the primary of a slot; for no slot, to any. Reads the map where it has none.
+    /// Returns the connection to the primary of a slot, or to any primary. Reads the map if there is none.
     pub(crate) async fn find(
         &self,
         slot: Option<u16>,
@@ -78,7 +78,7 @@ impl Cluster {
         if let Some(connection) = self.connection(slot) {
             return Ok(connection);
         }
-        // Many requests may find the same: one reads, and who waited for it has no need to.
+        // Many requests may find the same: one of them reads the map, and those that waited for it do not.
         let recent = Instant::now().checked_sub(GRACE).unwrap_or_else(Instant::now);
         self.refresh(recent, deadline).await?;
         let unserved =
@@ -102,7 +102,7 @@ impl Cluster {
         }
     }
 
-    /// Looks at the connection to the primary of a slot, where it is known.
+    /// Returns the connection to the primary of a slot, if it is known.
     pub(crate) fn with_connection<T>(
         &self,
         slot: u16,
@@ -123,7 +123,7 @@ impl Cluster {
         self.map.read().primaries.iter().any(|(primary, _)| primary == address)
     }
 
-    /// The connection to where a node sent us from `asked`.
+    /// Returns the connection to the node that `asked` redirected us to.
     pub(crate) fn redirect_target(&self, redirect: &Redirect, asked: &ManagedConnection) -> Arc<ManagedConnection> {
         let host = match (&redirect.host[..], asked.address().as_deref()) {
             ("" | "?", Some(Address::Tcp { host, .. })) => host.clone(),
@@ -132,7 +132,7 @@ impl Cluster {
         self.connection_to(&Address::Tcp { host, port: redirect.port })
     }
 
-    /// Learns that another node serves a slot, at once for this slot and soon for the rest.
+    /// Records that another node serves a slot, and has the rest of the map read again soon.
     pub(crate) fn moved(&self, redirect: &Redirect, asked: &ManagedConnection) {
         let connection = self.redirect_target(redirect, asked);
         if let Route::Fixed { address, .. } = connection.route() {
@@ -149,7 +149,7 @@ impl Cluster {
         Arc::clone(self.connections.lock().entry(address.clone()).or_insert_with(new))
     }
 
-    /// Reads the map again, unless that was done since `since`.
+    /// Reads the map again, unless it was read after `since`.
     pub(crate) async fn refresh(&self, since: Instant, deadline: Instant) -> Result<(), RequestError> {
         let late = |_| RequestError::not_sent("no node of the cluster answers in time; are they running?");
         let mut read_at = timeout_at(deadline, self.read_at.lock()).await.map_err(late)?;
@@ -173,7 +173,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks several nodes at once, and believes the one that knows of the latest change.
+    /// Asks several nodes at once, and uses the newest map.
     async fn ask(&self, nodes: Vec<&Address>, deadline: Instant) -> Result<TopologyReply, RequestError> {
         let mut asked: FuturesUnordered<_> = nodes.into_iter().map(|node| self.ask_one(node, deadline)).collect();
         let mut best: Option<TopologyReply> = None;
@@ -231,7 +231,7 @@ impl Map {
     }
 }
 
-/// The ranges in an answer to CLUSTER SLOTS. A node that does not know its own name leaves it out.
+/// Parses the ranges in an answer to CLUSTER SLOTS. A node that does not know its own name leaves it out.
 fn ranges(value: Value, asked: &Address) -> Vec<(u16, u16, Address)> {
     let Value::Array(entries) = value else {
         return Vec::new();
@@ -259,7 +259,7 @@ fn ranges(value: Value, asked: &Address) -> Vec<(u16, u16, Address)> {
     entries.into_iter().filter_map(range).collect()
 }
 
-/// Reads the map again when it proved old, and now and then.
+/// Reads the map again when it proved to be out of date, and at intervals.
 async fn keep_map(cluster: Weak<Cluster>) {
     loop {
         let Some(held) = cluster.upgrade() else {

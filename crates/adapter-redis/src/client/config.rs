@@ -1,4 +1,4 @@
-//! Where the servers are and how to get in, from URL and settings.
+//! The configuration of connections, from the URL and the settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::client::url::{self, TopologyConfig, URL_FORMS};
 use crate::options::Options;
 use crate::setting_error::SettingError;
 
-/// What a connection needs, whichever server it is to.
+/// The configuration of a connection to any server.
 #[derive(Clone)]
 pub(crate) struct ConnectConfig {
     pub(crate) secrets: Secrets,
     pub(crate) resolver: Resolver,
-    /// What the server lists the connection as.
+    /// The name under which the server lists the connection.
     pub(crate) name: String,
     pub(crate) limits: Limits,
 }
 
-/// The longest waits.
+/// The time limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) response: Duration,
@@ -44,9 +44,9 @@ impl Limits {
 pub(crate) struct Config {
     pub(crate) topology: TopologyConfig,
     pub(crate) connect: Arc<ConnectConfig>,
-    /// A file with the password of the sentinels, where it is another than the servers', and the setting that names it.
+    /// The file with the password of the sentinels, if they have one of their own, and the setting that names it.
     pub(crate) sentinel_password: Option<(&'static str, PathBuf)>,
-    /// How messages name them: never with a password.
+    /// The servers' name in messages, without a password.
     pub(crate) location: String,
 }
 
@@ -70,7 +70,7 @@ impl Config {
         };
         let sentinel_password = options.sentinel_password_file.clone();
         let sentinel_password = sentinel_password.map(|file| ("redis.sentinel_password_file", file));
-        // What is wrong with a file from the start is told at the start, by the name of its setting.
+        // A file that cannot be used is reported at the start, by the name of its setting.
         let of_sentinels = Secrets { password_file: sentinel_password.clone(), ..Secrets::default() };
         secrets.read().and_then(|_| of_sentinels.read())?;
         let location = location(&parsed.topology);

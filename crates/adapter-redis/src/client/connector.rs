@@ -1,4 +1,4 @@
-//! Connecting to one server: the socket, TLS, signing in.
+//! Connecting to one server: the socket, TLS, and authentication.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,25 +23,26 @@ use crate::client::secrets::LoadedSecrets;
 use crate::client::url::Address;
 use crate::repository::clock::monotonic_micros;
 
-/// Requests that may wait for the socket.
+/// The most requests that wait for the socket.
 const QUEUE: usize = 1024;
 
-/// Where what the server says unasked goes: called between two answers, in the order in which the server sent them.
+/// A handler of the server's push messages. It is called between two answers, in the order in which the server sent
+/// them.
 pub(crate) type Pushes = Arc<dyn AsyncPushSender>;
 
-/// Who is expected at the other end.
+/// The kind of server that is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// A primary: a replica is refused, and left as soon as it is one.
     Primary,
-    /// Any node of a cluster: a replica knows the map of the slots too. It is believed nothing else.
+    /// Any node of a cluster: a replica knows the map of the slots too. It is trusted for nothing else.
     Node,
     /// A sentinel, which is no server for data.
     Sentinel,
 }
 
-/// A connection for any number of requests at once. The socket is closed when the last clone is dropped, whatever is
-/// still under way then.
+/// A connection for any number of concurrent requests. The socket is closed when the last clone is dropped, even if
+/// requests are in progress.
 #[derive(Clone)]
 pub(crate) struct Connection {
     calls: MultiplexedConnection,
@@ -52,11 +53,11 @@ struct Shared {
     lease: Arc<PrimaryLease>,
     query: RoleQuery,
     driver: Task,
-    /// Asks the server for its role, and looks whether its name still leads to it.
+    /// The task that asks the server for its role, and checks that its name still resolves to its address.
     _watch: Task,
 }
 
-/// A task that ends with whoever keeps it.
+/// A task that is aborted when this is dropped.
 struct Task(JoinHandle<()>);
 
 impl Drop for Task {
@@ -66,41 +67,41 @@ impl Drop for Task {
 }
 
 impl Connection {
-    /// Sends one command; no deadline but the caller's.
+    /// Sends one command, without a deadline of its own.
     pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         self.calls.send_packed_command(command).await
     }
 
-    /// Sends many in one go, each of which gets its own answer, if only an error of the server's.
+    /// Sends many commands in one batch. Each gets its own answer, which may be an error of the server.
     pub(crate) async fn send_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         self.calls.send_packed_commands(commands, 0, commands.len()).await
     }
 
-    /// Listens to a channel; what is said there comes as pushes.
+    /// Subscribes to a channel. Its messages come as push messages.
     pub(crate) async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
         self.calls.subscribe(channel).await
     }
 
-    /// Whether nothing new is to be sent over it: the other side is known to have closed it, is the primary no more, or
-    /// its name leads elsewhere now.
+    /// Whether no new request may be sent: the server has closed the connection, is no longer the primary, or its name
+    /// now resolves to another address.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.driver.0.is_finished() || self.shared.lease.is_left()
     }
 
-    /// Whether the server said within the [`LEASE`] that it is the primary.
+    /// Whether the server has said within the last [`LEASE`] that it is the primary.
     pub(crate) fn is_of_primary(&self) -> bool {
         self.shared.lease.holds()
     }
 
-    /// Asks the server whether it is the primary; no deadline but the caller's.
+    /// Asks the server whether it is the primary, without a deadline of its own.
     pub(crate) async fn confirm_primary(&mut self) -> Result<(), RequestError> {
         role::ask(&mut self.calls, self.shared.query, &self.shared.lease).await
     }
 }
 
 impl ConnectConfig {
-    /// Connects and signs in by `deadline`, and within the time for connecting. With `pushes` it speaks RESP3, and
-    /// what the server says unasked goes there.
+    /// Connects and authenticates by `deadline`, and within the time limit for connecting. With `pushes` the connection
+    /// uses RESP3, and its push messages go there.
     pub(crate) async fn dial(
         &self,
         address: &Address,
@@ -132,7 +133,7 @@ impl ConnectConfig {
             let message = format!("the address of {host} could not be found: {error}; check the name, and DNS");
             RequestError::not_sent(Failure::new(message, error))
         })?;
-        // What a connection that comes too late says unasked is meant for nobody.
+        // Push messages of a connection that was not chosen are dropped.
         let chosen = Arc::new(AtomicBool::new(false));
         let pushes = pushes.map(|pushes| gated(pushes, Arc::clone(&chosen)));
         let open_stream = |at| self.open_stream((host, at), secrets, peer, pushes.clone());
@@ -185,7 +186,7 @@ impl ConnectConfig {
         Ok(Connection { calls, shared: Arc::new(Shared { lease, query, driver, _watch: watch }) })
     }
 
-    /// Tells who calls, and asks who answers.
+    /// Names the connection, and asks for the server's role.
     async fn handshake(
         &self,
         calls: &mut MultiplexedConnection,
@@ -201,7 +202,7 @@ impl ConnectConfig {
         let asked = monotonic_micros();
         let answers = calls.send_packed_commands(&commands, 0, commands.len()).await;
         let mut answers = answers.map_err(|error| self.rejection(&error, greeting))?.into_iter();
-        // A name is a convenience; a user who may not set one connects without.
+        // The name is a convenience. A user without the right to set it connects without a name.
         if let Some(Value::ServerError(error)) = answers.next()
             && role::is_about_the_connection(&error)
         {
@@ -220,7 +221,8 @@ impl ConnectConfig {
         Ok((query, lease))
     }
 
-    /// A server that ends the connection before the first answer either says why, or could not make sense of it.
+    /// A server that closes the connection before the first answer either says why, or does not understand the
+    /// protocol.
     fn rejection(&self, error: &RedisError, greeting: &ServerGreeting) -> RequestError {
         if let Some(refusal) = greeting.refusal() {
             return refusal;
@@ -251,14 +253,15 @@ async fn stream((host, at): (&str, SocketAddr), secrets: &LoadedSecrets) -> Resu
     }
 }
 
-/// Passes on what the server says unasked once the connection was chosen.
+/// Passes push messages on once the connection was chosen.
 fn gated(pushes: Pushes, chosen: Arc<AtomicBool>) -> Pushes {
     Arc::new(move |push: PushInfo| -> Result<(), SendError> {
         if chosen.load(Ordering::Acquire) { pushes.send(push) } else { Ok(()) }
     })
 }
 
-/// Has nothing new sent over a connection once its server is no primary any more, or its name leads elsewhere.
+/// Stops new requests on a connection once its server is no longer the primary, or its name resolves to another
+/// address.
 async fn watch(
     calls: MultiplexedConnection,
     peer: Peer,
@@ -285,7 +288,7 @@ async fn watch(
     lease.leave();
 }
 
-/// Ends, with what it said, when the server is found to be a replica; a node of a cluster may be one.
+/// Ends when the server is found to be a replica, with its answer. A cluster node may be one.
 async fn watch_role(
     mut calls: MultiplexedConnection,
     peer: Peer,
@@ -294,7 +297,7 @@ async fn watch_role(
 ) -> RequestError {
     loop {
         sleep(ASK_EVERY).await;
-        // Where no answer comes, whoever has a call under way finds out.
+        // If no answer comes, the calls in progress find out.
         if let Ok(Err(failure @ RequestError::WrongServer(_))) =
             timeout(LEASE, role::ask(&mut calls, query, lease)).await
             && peer == Peer::Primary
@@ -316,7 +319,7 @@ fn refused(error: io::Error) -> RequestError {
     RequestError::not_sent(Failure::new(message, error))
 }
 
-/// A failed handshake. Only what certificates are about is worth a person's time; the rest may pass by itself.
+/// Returns the error of a failed TLS handshake. Errors about certificates need a person; others may pass by themselves.
 fn distrust(error: io::Error) -> RequestError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error @ rustls::Error::InvalidCertificate(_)) => {

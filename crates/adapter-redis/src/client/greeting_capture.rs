@@ -1,5 +1,5 @@
-//! The first words of a server, kept in case it hangs up: a server that refuses a connection says why, and the client
-//! library has other words for it.
+//! Captures the first bytes from a server, in case it closes the connection: a server that refuses a connection says
+//! why, and the client library does not pass that on.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::client::request_error::RequestError;
 
-/// How much is kept.
+/// The most bytes that are kept.
 const KEPT: usize = 1_024;
 
-/// What a server said first, and how reading from it failed.
+/// The first bytes from a server, and the error of reading from it.
 #[derive(Clone, Default)]
 pub(crate) struct ServerGreeting(Arc<Mutex<CapturedBytes>>);
 
@@ -31,7 +31,7 @@ impl ServerGreeting {
         self.0.lock().failure.clone().filter(|failure| failure.contains("alert"))
     }
 
-    /// The first refusal among them.
+    /// Returns the first refusal among the bytes.
     pub(crate) fn refusal(&self) -> Option<RequestError> {
         let heard = self.0.lock();
         let line = heard.text.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"-"))?;
@@ -43,7 +43,7 @@ impl ServerGreeting {
     }
 }
 
-/// A stream whose first words are kept.
+/// A stream whose first bytes are kept.
 pub(crate) struct GreetingCapture<S> {
     stream: S,
     greeting: ServerGreeting,

@@ -1,4 +1,4 @@
-//! One connection to one server: made when needed, shared by all calls, given up at the first doubt.
+//! A managed connection to one server. It is made when needed, shared by all calls, and dropped at the first doubt.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,21 +16,21 @@ use crate::client::request_error::{NO_ANSWER, RequestError};
 use crate::client::sentinel::Sentinels;
 use crate::client::url::Address;
 
-/// The first pause after a failed attempt, and the longest: a server that came back is found within it.
+/// The first and the longest pause after a failed attempt. A server that is back is found within the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 
-/// How the server is found.
+/// The way to find the server.
 pub(crate) enum Route {
-    /// It is always there; `node` where it is one of a cluster, so that messages must say which.
+    /// The server is at a fixed address. `node` says that it is one of a cluster, so that messages have to name it.
     Fixed { config: Arc<ConnectConfig>, address: Address, node: bool },
-    /// Sentinels say where it is.
+    /// Sentinels name the server.
     Sentinel(Arc<Sentinels>),
 }
 
 impl Route {
-    /// A new connection to the primary, by `deadline`; with `pushes` one on which the server may speak unasked. Without
-    /// them a replica of a cluster will do: it knows where the slots are, and sends on whoever asks it for more.
+    /// Makes a new connection to the primary, by `deadline`, with push messages if there is a handler. Without one, a
+    /// replica of a cluster is accepted too: it knows the map of the slots, and redirects other requests.
     pub(crate) async fn dial(
         &self,
         pushes: Option<Pushes>,
@@ -48,7 +48,7 @@ impl Route {
         }
     }
 
-    /// Whether the server at this address is still the one to ask, as far as is known.
+    /// Whether the server at this address is still the current one, as far as is known.
     pub(crate) fn is_current_primary(&self, address: &Address) -> bool {
         match self {
             Self::Fixed { .. } => true,
@@ -64,7 +64,7 @@ struct ActiveConnection {
     address: Arc<Address>,
 }
 
-/// What the last attempts came to.
+/// The state of the last attempts.
 #[derive(Default)]
 struct Attempts {
     failed: u32,
@@ -76,9 +76,9 @@ pub(crate) struct ManagedConnection {
     limits: Limits,
     live: RwLock<Option<ActiveConnection>>,
     made: AtomicU64,
-    // One attempt at a time; whoever waited for it shares what came of it.
+    // There is one attempt at a time. All calls that wait for it share its result.
     attempts: tokio::sync::Mutex<Attempts>,
-    /// What is kept in memory by this server's news.
+    /// The cache of this server's sessions.
     cache: OnceLock<Arc<ClientCache>>,
 }
 
@@ -94,12 +94,12 @@ impl ManagedConnection {
         }
     }
 
-    /// How many connections it has made.
+    /// The number of connections that were made.
     pub(crate) fn connections_made(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
     }
 
-    /// What is kept in memory by this server's news, where the settings ask for it.
+    /// Returns the cache of this server's sessions, if it is switched on.
     pub(crate) fn cache(&self) -> Option<&Arc<ClientCache>> {
         self.cache.get()
     }
@@ -112,7 +112,7 @@ impl ManagedConnection {
         &self.route
     }
 
-    /// Sends one command and waits for its answer, which counts only where it is that of a primary.
+    /// Sends one command and waits for its answer, which is accepted only from a primary.
     pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, RequestError> {
         let mut live = self.live(deadline).await?;
         let until = deadline.min(Instant::now() + self.limits.response);
@@ -127,7 +127,7 @@ impl ManagedConnection {
         answer.map_err(|failure| self.named(&live, failure))
     }
 
-    /// Sends many commands in one go; each has an answer of its own. They count only where they are those of a primary.
+    /// Sends many commands in one batch. Each has its own answer. The answers are accepted only from a primary.
     pub(crate) async fn send_all(
         &self,
         commands: &Pipeline,
@@ -145,7 +145,7 @@ impl ManagedConnection {
         Ok(answers)
     }
 
-    /// Asks many things that a replica of a cluster knows too.
+    /// Sends many commands that a replica of a cluster may answer too.
     pub(crate) async fn ask_all(
         &self,
         questions: &Pipeline,
@@ -181,12 +181,12 @@ impl ManagedConnection {
         Ok(answers.into_iter().map(single).collect())
     }
 
-    /// Makes sure that what was just answered was answered by a primary: it says behind it that it is one.
+    /// Makes sure that the last answer came from a primary, by asking for the role after it.
     async fn confirm_primary_after(&self, live: &mut ActiveConnection, deadline: Instant) -> Result<(), RequestError> {
         let until = deadline.min(Instant::now() + self.limits.response);
         match timeout_at(until, live.connection.confirm_primary()).await {
             Ok(Ok(())) => Ok(()),
-            // What was written to a replica is lost with the next word of its primary.
+            // A write to a replica is lost with the next update from its primary.
             Ok(Err(RequestError::WrongServer(message) | RequestError::Refused(message))) => {
                 Err(RequestError::outcome_unknown(message))
             }
@@ -195,17 +195,17 @@ impl ManagedConnection {
         }
     }
 
-    /// Whether it is connected, as far as is known.
+    /// Whether there is a connection, as far as is known.
     pub(crate) fn is_live(&self) -> bool {
         self.live.read().as_ref().is_some_and(|live| !live.connection.is_closed())
     }
 
-    /// Where the present connection leads.
+    /// Returns the address of the current connection.
     pub(crate) fn address(&self) -> Option<Arc<Address>> {
         self.live.read().as_ref().map(|live| Arc::clone(&live.address))
     }
 
-    /// Gives the connection up if it does not lead where it should.
+    /// Drops the connection if it is not to the current server.
     pub(crate) fn disconnect_unless(&self, right: impl FnOnce(&Address) -> bool) {
         let mut live = self.live.write();
         if live.as_ref().is_some_and(|live| !right(&live.address)) {
@@ -220,7 +220,7 @@ impl ManagedConnection {
         }
     }
 
-    /// Gives a connection up where it failed; calls under way on it go on.
+    /// Drops a connection that failed. Calls in progress on it continue.
     fn close_if_broken(&self, used: &ActiveConnection, failure: Option<&RequestError>) {
         if failure.is_some_and(RequestError::ends_connection) {
             let mut live = self.live.write();
@@ -230,7 +230,7 @@ impl ManagedConnection {
         }
     }
 
-    /// The connection, unless it is known to be closed: then nothing could have been done over it.
+    /// Returns the connection, unless it is known to be closed, so that a request on it could have no effect.
     fn present(&self) -> Option<ActiveConnection> {
         self.live.read().as_ref().filter(|live| !live.connection.is_closed()).cloned()
     }
@@ -270,12 +270,12 @@ impl ManagedConnection {
     }
 }
 
-/// The pause before the next attempt: longer each time.
+/// Returns the pause before the next attempt, which grows each time.
 fn pause(failed: u32) -> Duration {
     with_jitter(FIRST_PAUSE.saturating_mul(1 << failed.min(8)).min(LONGEST_PAUSE))
 }
 
-/// Between half of a pause and all of it, different for each caller of each process of a fleet.
+/// Returns a random time between half of a pause and all of it, so that processes do not retry at the same moment.
 pub(crate) fn with_jitter(pause: Duration) -> Duration {
     static TURN: AtomicU64 = AtomicU64::new(0);
     let turn = TURN.fetch_add(1, Ordering::Relaxed) << 32 | u64::from(std::process::id());

@@ -1,4 +1,4 @@
-//! What can go wrong between here and the server, and what to do about each.
+//! The errors of requests to a server, and what to do about each of them.
 
 use std::error::Error;
 use std::fmt;
@@ -6,35 +6,35 @@ use std::fmt;
 use redis::{ErrorKind, RedisError, ServerError};
 use tenure_ports::{ErrorSource, StoreError};
 
-/// What is said of a server that stays silent.
+/// The message about a server that does not answer.
 pub(crate) const NO_ANSWER: &str =
     "no answer in time; see whether the server hangs or is busy (SLOWLOG GET), or raise redis.response_timeout";
 
-/// In the words of a server that has no room for another connection.
+/// Part of the message of a server that accepts no more connections.
 pub(crate) const MAX_CLIENTS: &str = "max number of clients reached";
 
-/// Why a request has no answer. The text never holds a password.
+/// The reason why a request has no answer. The text never contains a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestError {
-    /// Not sent: nothing can have happened.
+    /// The request was not sent, so it had no effect.
     NotSent(Failure),
-    /// Sent, and the answer was lost: it may have been done, or may yet be.
+    /// The request was sent and its answer was lost. It may have taken effect, or may still do so.
     OutcomeUnknown(Failure),
-    /// The server refused it and did nothing.
+    /// The server refused the request, without effect.
     Refused(String),
-    /// The server is not one for requests, or not yet: another one may be. It did nothing.
+    /// The server does not serve requests, or not yet; another one may. The request had no effect.
     WrongServer(String),
-    /// The server refuses now what it will take later; it did nothing.
+    /// The server refuses the request now and will accept it later. The request had no effect.
     RetryLater(String),
-    /// Another node of the cluster serves this slot. Nothing was done.
+    /// Another node of the cluster serves this slot. The request had no effect.
     Moved(Redirect),
-    /// The slot is on its way to another node, which is to be asked this once. Nothing was done.
+    /// The slot is being moved to another node, which is to be asked for this request only. The request had no effect.
     Ask(Redirect),
-    /// The slot is on its way to another node, and the keys are on both. Nothing was done.
+    /// The slot is being moved to another node, and the keys are on both. The request had no effect.
     TryAgain,
-    /// The server has no room.
+    /// The server is out of memory.
     Full(String),
-    /// A key holds something else than was written.
+    /// A key holds another type of value than was written.
     WrongType,
     /// The server does not know the script.
     NoScript,
@@ -48,7 +48,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with this error beneath it.
+    /// Makes a failure with this error beneath it.
     pub(crate) fn new(message: impl Into<String>, beneath: impl Error + Send + Sync + 'static) -> Self {
         Self { message: message.into(), source: ErrorSource::new(beneath) }
     }
@@ -70,17 +70,17 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Where a node of a cluster sends its client.
+/// A redirection to another node of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Redirect {
     pub(crate) slot: u16,
-    /// Empty where it is the host that was asked.
+    /// The host; empty if it is the host that was asked.
     pub(crate) host: String,
     pub(crate) port: u16,
 }
 
 impl Redirect {
-    /// Reads `3999 127.0.0.1:6381`.
+    /// Parses `3999 127.0.0.1:6381`.
     fn of(text: &str) -> Option<Self> {
         let (slot, location) = text.split_once(' ')?;
         let (host, port) = location.rsplit_once(':')?;
@@ -89,19 +89,19 @@ impl Redirect {
 }
 
 impl RequestError {
-    /// A request that was not sent.
+    /// Makes the error of a request that was not sent.
     pub(crate) fn not_sent(failure: impl Into<Failure>) -> Self {
         Self::NotSent(failure.into())
     }
 
-    /// A request whose answer was lost.
+    /// Makes the error of a request whose answer was lost.
     pub(crate) fn outcome_unknown(failure: impl Into<Failure>) -> Self {
         Self::OutcomeUnknown(failure.into())
     }
 
-    /// What the server's own words mean.
+    /// Converts an error of the server.
     pub(crate) fn of_server(error: &ServerError) -> Self {
-        // A server in protected mode goes on with a page of advice.
+        // A server in protected mode adds a page of advice.
         let detail = error.details().unwrap_or_default();
         let detail = detail.split_once(". ").map_or(detail, |(first, _)| first).trim_end_matches('.');
         let told = |advice: &str| format!("the server answers {} {detail}; {advice}", error.code());
@@ -155,7 +155,7 @@ impl RequestError {
         }
     }
 
-    /// What a failed exchange means; `sent` where the request had reached the connection.
+    /// Converts an error of the client library. `sent` says that the request had reached the connection.
     pub(crate) fn of(error: &RedisError, sent: bool) -> Self {
         if error.kind() == ErrorKind::AuthenticationFailed {
             return Self::Refused(
@@ -176,12 +176,12 @@ impl RequestError {
         if sent { Self::OutcomeUnknown(failure) } else { Self::NotSent(failure) }
     }
 
-    /// Whether the connection is no longer worth keeping.
+    /// Whether the connection should be dropped.
     pub(crate) const fn ends_connection(&self) -> bool {
         matches!(self, Self::OutcomeUnknown(_) | Self::NotSent(_) | Self::WrongServer(_))
     }
 
-    /// The same, saying which of several servers it was.
+    /// Adds which of several servers failed.
     pub(crate) fn at(self, server: &dyn fmt::Display) -> Self {
         let told = |message: String| format!("{server}: {message}");
         match self {
@@ -195,7 +195,7 @@ impl RequestError {
         }
     }
 
-    /// For a caller of the port; `place` is the server, `key` what was asked for.
+    /// Converts into the port's error. `location` is the server, `key` the key of the request.
     pub(crate) fn into_store_error(self, location: &str, key: impl FnOnce() -> String) -> StoreError {
         let location = location.to_owned();
         match self {
@@ -222,7 +222,7 @@ impl RequestError {
     }
 }
 
-/// A key that cannot be what was written there.
+/// Makes the error about a key that cannot hold what was written there.
 pub(crate) fn corrupt(location: &str, key: &str, message: &str) -> StoreError {
     StoreError::corrupt(
         format!("{location}, key {key}"),

@@ -1,5 +1,5 @@
-//! The addresses of a host's name, and which of them to use: each tried in turn (RFC 8305), and left when the name has
-//! moved on.
+//! Resolving host names, and choosing among the addresses of a name: each is tried in turn (RFC 8305), and dropped when
+//! the name no longer resolves to it.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::request_error::RequestError;
 
-/// The pause before the next address is tried while the last one is silent (RFC 8305 section 8), at most and at least.
+/// The longest and the shortest pause before the next address is tried while the last one does not answer (RFC 8305
+/// section 8).
 const LONGEST_DELAY: Duration = Duration::from_millis(250);
 const SHORTEST_DELAY: Duration = Duration::from_millis(10);
 /// How often a name is looked up again while a connection to one of its addresses is open, and how long that may take.
@@ -22,18 +23,18 @@ const LOOK_UP_LIMIT: Duration = Duration::from_secs(2);
 
 type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Finds the addresses of a host.
+/// A resolver of host names.
 #[derive(Clone)]
 pub struct Resolver(Arc<LookUp>);
 
 impl Resolver {
-    /// By this function, which may block.
+    /// Makes a resolver that calls this function, which may block.
     #[must_use]
     pub fn new(look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
         Self(Arc::new(look_up))
     }
 
-    /// The addresses of a host, in the order in which the system prefers them.
+    /// Returns the addresses of a host, in the order that the system prefers.
     pub(crate) async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if let Ok(address) = host.parse() {
             return Ok(vec![SocketAddr::new(address, port)]);
@@ -43,7 +44,7 @@ impl Resolver {
         if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
     }
 
-    /// Ends once the name is known to have no more to do with this address. A name that cannot be looked up stays.
+    /// Ends once the name is known not to resolve to this address any more. A failed look-up does not count.
     pub(crate) async fn moved_from(&self, host: &str, address: SocketAddr) {
         loop {
             sleep(LOOK_UP_EVERY).await;
@@ -56,7 +57,7 @@ impl Resolver {
 }
 
 impl Default for Resolver {
-    /// As the system does.
+    /// Makes a resolver that asks the system.
     fn default() -> Self {
         Self::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
     }
@@ -68,8 +69,8 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// What the first address that can be used comes to: the next one is tried when one has failed, and beside it when it
-/// is silent for a while. `within` is the time that all of them have.
+/// Returns the first successful result. The next address is tried when one has failed, and in parallel when it does not
+/// answer for a while. `within` is the time limit for all of them.
 pub(crate) async fn first<T, F>(
     addresses: Vec<SocketAddr>,
     within: Duration,
@@ -97,7 +98,7 @@ where
             Some((_, Ok(made))) => return Ok(made),
             Some((address, Err(failure))) => {
                 let failure = if several { failure.at(&address) } else { failure };
-                // What a server says tells more than that there is none.
+                // An error of a server is more useful than the error that there is none.
                 if failed.as_ref().is_none_or(|known| matches!(known, RequestError::NotSent(_))) {
                     failed = Some(failure);
                 }
@@ -107,7 +108,7 @@ where
     }
 }
 
-/// The families in turn, beginning with that of the first (RFC 8305 section 4).
+/// Returns the addresses with the families alternating, beginning with that of the first (RFC 8305 section 4).
 fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
     let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv4() == first_is_ipv4);
@@ -128,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// Whatever is waited for comes sooner.
+    /// A test waits for this long at most.
     const SOON: Duration = Duration::from_secs(30);
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {

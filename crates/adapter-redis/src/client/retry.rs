@@ -1,5 +1,5 @@
-//! One or many requests on their way until each has its answer: sent where they belong, and sent again where that is
-//! harmless and may help, as long as there is time.
+//! The executor of requests. It sends one or many requests to their servers, and sends them again if that is harmless
+//! and may help, until each has an answer or the time is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::client::managed_connection::{ManagedConnection, with_jitter};
 use crate::client::request_error::{Redirect, RequestError};
 use crate::client::topology::Topology;
 
-/// How often something is sent whose answers get lost.
+/// How often a request is sent whose answer gets lost.
 const LOST_TRIES: u32 = 3;
-/// How often a request is sent on by the servers, or its script sent whole, before it rests between two tries.
+/// How often a request is redirected, or its script sent with its text, before there is a pause between two attempts.
 const TURNS: u32 = 4;
-/// The first pause before something is sent again, and the longest.
+/// The first and the longest pause before a request is sent again.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(60);
 
-/// A command that goes right behind a script, over the same connection.
+/// A command that is sent right after a script, over the same connection.
 pub(crate) struct FollowUp<'a> {
     command: &'a Cmd,
     answer: Mutex<Option<Result<Value, RequestError>>>,
@@ -38,7 +38,7 @@ impl<'a> FollowUp<'a> {
     }
 }
 
-/// Some requests, and what may be done to have them answered.
+/// Requests, and whether they may be repeated.
 pub(crate) struct RequestExecutor<'a> {
     topology: &'a Topology,
     requests: &'a [Request],
@@ -47,28 +47,28 @@ pub(crate) struct RequestExecutor<'a> {
     follow_up: Option<&'a FollowUp<'a>>,
 }
 
-/// A request without an answer yet.
+/// A request that has no answer yet.
 #[derive(Default)]
 struct Pending {
     at: usize,
-    /// Whether a script goes whole.
+    /// Whether a script is sent with its text.
     whole: bool,
-    /// The node to ask instead of the slot's own, this once.
+    /// The node to ask this time instead of the slot's own.
     instead: Option<Arc<ManagedConnection>>,
     lost: u32,
     turns: u32,
 }
 
-/// What came of sending some requests.
+/// The result of sending requests once.
 #[derive(Default)]
 struct Round {
-    /// To be sent again.
+    /// Requests to send again.
     left: Vec<Pending>,
-    /// To be asked for key by key: their keys are on two nodes.
+    /// Requests to send key by key, because their keys are on two nodes.
     split: Vec<usize>,
-    /// Whether a rest may help.
+    /// Whether a pause may help.
     rest: bool,
-    /// Whether the map of the cluster may be old.
+    /// Whether the map of the cluster may be out of date.
     doubt: bool,
     last: Option<RequestError>,
 }
@@ -89,17 +89,17 @@ impl<'a> RequestExecutor<'a> {
         Self { topology, requests, deadline, repeatable: false, follow_up: None }
     }
 
-    /// What may have been done may be done again.
+    /// Sets that requests may be repeated even if they may have taken effect.
     pub(crate) fn repeatable(self) -> Self {
         Self { repeatable: true, ..self }
     }
 
-    /// For a single request only.
+    /// Only for a single request.
     pub(crate) fn followed_by(self, follow_up: &'a FollowUp<'a>) -> Self {
         Self { follow_up: Some(follow_up), ..self }
     }
 
-    /// The answer to the first request.
+    /// Returns the answer to the first request.
     pub(crate) async fn run_one(&self) -> Result<Value, RequestError> {
         let pending = Pending::default();
         let asked = self.topology.connection(self.requests[0].slot(), self.deadline).await;
@@ -116,7 +116,7 @@ impl<'a> RequestExecutor<'a> {
         values.pop().flatten().ok_or_else(missing_reply)
     }
 
-    /// The answers to all requests.
+    /// Returns the answers to all requests.
     pub(crate) async fn run(&self) -> Result<Vec<Value>, RequestError> {
         let mut values = vec![None; self.requests.len()];
         let all = (0..self.requests.len()).map(|at| Pending { at, ..Pending::default() }).collect();
@@ -125,7 +125,7 @@ impl<'a> RequestExecutor<'a> {
         values.into_iter().collect::<Option<_>>().ok_or_else(missing_reply)
     }
 
-    /// Sends what is left until nothing is.
+    /// Sends the remaining requests until there are none.
     async fn go_on(&self, mut round: Round, values: &mut [Option<Value>]) -> Result<(), RequestError> {
         let mut pause = FIRST_PAUSE;
         let mut server_reply = None;
@@ -143,7 +143,7 @@ impl<'a> RequestExecutor<'a> {
                 sleep_until(self.deadline.min(Instant::now() + with_jitter(pause))).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            // What a server said tells more than that none answered in what was left of the time.
+            // An error of a server is more useful than the error that none answered in time.
             if !matches!(last, RequestError::NotSent(_)) {
                 server_reply = Some(last.clone());
             }
@@ -154,7 +154,7 @@ impl<'a> RequestExecutor<'a> {
         }
     }
 
-    /// Sends each request to where it belongs, those for one server in one go.
+    /// Sends each request to its server, in one batch for each server.
     async fn send(&self, pending: Vec<Pending>, values: &mut [Option<Value>]) -> Result<Round, RequestError> {
         let mut round = Round::default();
         let mut groups: Vec<(Arc<ManagedConnection>, Vec<Pending>)> = Vec::new();
@@ -230,7 +230,7 @@ impl<'a> RequestExecutor<'a> {
         answer.unwrap_or_else(|| Err(missing_reply()))
     }
 
-    /// Decides what is to be done about an answer, or about none.
+    /// Decides what to do about an answer, or about a missing one.
     fn take(
         &self,
         round: &mut Round,
@@ -271,7 +271,7 @@ impl<'a> RequestExecutor<'a> {
                 }
                 _ => return Err(failure),
             },
-            // A script reads keys that it does not declare: while they are on two nodes, neither has them all.
+            // A script reads keys that it does not declare. While they are on two nodes, neither node has them all.
             RequestError::Ask(Redirect { .. }) | RequestError::TryAgain if cluster.is_some() => round.rest = true,
             RequestError::RetryLater(_) => (round.rest, round.doubt) = (true, true),
             RequestError::NotSent(_) | RequestError::WrongServer(_) if self.topology.may_change() => {
@@ -287,14 +287,14 @@ impl<'a> RequestExecutor<'a> {
         Ok(())
     }
 
-    /// Counts a turn, and says whether it is time for a rest.
+    /// Counts an attempt, and returns whether a pause is due.
     fn turned(&self, pending: &mut Pending) -> bool {
         pending.turns += 1;
         pending.turns > TURNS
     }
 
-    /// Asks for each key of a request by itself, the last one first: an activity before the record that it belongs to,
-    /// so that the record is never older.
+    /// Sends a request for each key separately, the last key first: activity before the record that it belongs to, so
+    /// that the record is never older.
     async fn key_by_key(&self, at: usize) -> Result<Value, RequestError> {
         let mut requests = self.requests[at].single().ok_or(RequestError::TryAgain)?;
         requests.reverse();

@@ -1,7 +1,8 @@
-//! Whether a server is the primary: asked when a connection is made, and kept under watch beside the calls.
+//! The role of a server: whether it is the primary. It is asked for when a connection is made, and then at intervals in
+//! the background.
 //!
-//! A replica answers reads too, and a primary that becomes one keeps its connections. So an answer counts only where
-//! the server said within the last [`LEASE`] that it is the primary, or says so after it.
+//! A replica answers reads too, and a primary that becomes a replica keeps its connections. So an answer is accepted
+//! only if the server has said within the last [`LEASE`] that it is the primary, or says so afterwards.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,14 +13,14 @@ use redis::{Cmd, RedisResult, ServerError, Value};
 use crate::client::request_error::{MAX_CLIENTS, RequestError};
 use crate::repository::clock::monotonic_micros;
 
-/// How long after it was asked a server's word that it is the primary holds.
+/// How long after the question a server counts as the primary.
 pub(crate) const LEASE: Duration = Duration::from_millis(500);
-/// How often it is asked; one answer may be late before its word lapses.
+/// How often the server is asked. One answer may be late before the lease ends.
 pub(crate) const ASK_EVERY: Duration = Duration::from_millis(200);
 
 const REPLICA: &str = "the server is a replica";
 
-/// How a server is asked for its role.
+/// The command that asks a server for its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoleQuery {
     /// `INFO replication`.
@@ -36,7 +37,7 @@ impl RoleQuery {
         }
     }
 
-    /// Asks a server that may not answer this way in the other way; with the answer the way that worked.
+    /// Asks a server, with the other command if this one is not allowed. Also returns the command that worked.
     pub(crate) async fn settle(answer: Value, calls: &mut MultiplexedConnection) -> RedisResult<(Self, Value)> {
         match answer {
             Value::ServerError(error) if !is_about_the_connection(&error) => {
@@ -46,7 +47,7 @@ impl RoleQuery {
         }
     }
 
-    /// Whether the answer is that of a primary.
+    /// Checks that the answer is that of a primary.
     ///
     /// # Errors
     /// [`RequestError::WrongServer`] for a replica.
@@ -75,7 +76,7 @@ impl RoleQuery {
     }
 }
 
-/// An error that says nothing of the question.
+/// An error that is not about the question.
 pub(crate) fn is_about_the_connection(error: &ServerError) -> bool {
     matches!(error.code(), "NOAUTH" | "LOADING" | "MASTERDOWN" | "DENIED")
         || error.details().is_some_and(|detail| detail.contains(MAX_CLIENTS))
@@ -95,7 +96,7 @@ fn unseen(failure: RequestError) -> RequestError {
     }
 }
 
-/// The role, and whose replica it is.
+/// Returns the role, and whose replica the server is.
 fn of_info(answer: Value) -> (Option<String>, String) {
     let text = match answer {
         Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
@@ -111,7 +112,7 @@ fn of_info(answer: Value) -> (Option<String>, String) {
     (line("role").map(str::to_owned), of)
 }
 
-/// One field of an answer that is a list of names and values, or a map.
+/// Returns one field of an answer that is a list of names and values, or a map.
 pub(crate) fn field(value: Value, name: &str) -> Option<String> {
     let pairs: Vec<(Value, Value)> = match value {
         Value::Map(pairs) => pairs,
@@ -125,12 +126,12 @@ pub(crate) fn field(value: Value, name: &str) -> Option<String> {
     pairs.into_iter().find(|(key, _)| text(key.clone()).as_deref() == Some(name)).and_then(|(_, value)| text(value))
 }
 
-/// What is believed of the server at the other end of a connection.
+/// The lease of a connection: how long its server counts as the primary.
 #[derive(Default)]
 pub(crate) struct PrimaryLease {
-    /// Until when it counts as the primary, on the steady clock in microseconds.
+    /// Until when the server counts as the primary, on the monotonic clock in microseconds.
     primary_until: AtomicU64,
-    /// Whether nothing new is to be asked over this connection.
+    /// Whether no new request may be sent over this connection.
     left: AtomicBool,
 }
 
@@ -140,13 +141,13 @@ impl PrimaryLease {
         monotonic_micros() <= self.primary_until.load(Ordering::Acquire)
     }
 
-    /// It said that it is, when asked at this reading of the steady clock.
+    /// Records that the server said that it is the primary, when it was asked at this time of the monotonic clock.
     pub(crate) fn renew(&self, asked: u64) {
         let lease = u64::try_from(LEASE.as_micros()).unwrap_or_default();
         self.primary_until.fetch_max(asked + lease, Ordering::AcqRel);
     }
 
-    /// It said that it is not.
+    /// Records that the server said that it is not the primary.
     pub(crate) fn refute(&self) {
         self.primary_until.store(0, Ordering::Release);
     }
@@ -160,7 +161,7 @@ impl PrimaryLease {
     }
 }
 
-/// Asks once, and remembers what was said.
+/// Asks once, and records the answer.
 pub(crate) async fn ask(
     calls: &mut MultiplexedConnection,
     query: RoleQuery,

@@ -11,20 +11,20 @@ use crate::client::request_error::{Failure, RequestError};
 use crate::client::tls::{self, TlsFiles};
 use crate::setting_error::SettingError;
 
-/// Where what it takes to be let in is kept. Has no `Debug`: it may hold a password.
+/// The places of the credentials. It has no `Debug`, because it may hold a password.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets {
     pub(crate) username: Option<String>,
-    /// Of the URL; a file comes before it.
+    /// The password in the URL. A file takes precedence.
     pub(crate) password: Option<Zeroizing<String>>,
     /// A file with the password, and the setting that names it.
     pub(crate) password_file: Option<(&'static str, PathBuf)>,
     pub(crate) database: i64,
-    /// Where TLS is spoken.
+    /// The TLS files, if TLS is used.
     pub(crate) tls: Option<TlsFiles>,
 }
 
-/// What it takes to be let in, as it was just read.
+/// The credentials, as they were just read.
 pub(crate) struct LoadedSecrets {
     pub(crate) connection_info: RedisConnectionInfo,
     pub(crate) tls: Option<Arc<ClientConfig>>,
@@ -38,9 +38,9 @@ impl Secrets {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`SettingError`] that never repeats what a file holds.
+    /// [`SettingError`], which never contains what a file holds.
     pub(crate) fn read(&self) -> Result<LoadedSecrets, SettingError> {
-        // The name of a library is nothing that a server has to know, nor a right that a user has to have.
+        // The server need not know the library's name, and the user may have no right to set it.
         let mut connection_info = RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
         if let Some(username) = &self.username {
             connection_info = connection_info.set_username(username);
@@ -53,7 +53,7 @@ impl Secrets {
         Ok(LoadedSecrets { connection_info, tls })
     }
 
-    /// Reads the files beside other work.
+    /// Reads the files on a thread for blocking work.
     pub(crate) async fn read_again(&self) -> Result<LoadedSecrets, RequestError> {
         let secrets = self.clone();
         let read = tokio::task::spawn_blocking(move || secrets.read()).await;

@@ -18,25 +18,25 @@ use crate::client::role::{field, is_of_replica};
 use crate::client::secrets::Secrets;
 use crate::client::url::Address;
 
-/// How long the other sentinels have once the first has answered: one of them may know of a later failover.
+/// How long the other sentinels have after the first has answered: one of them may know of a later failover.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// The setting for a password that the servers do not have.
+/// The setting of the sentinels' own password.
 const SETTING: &str = "redis.sentinel_password_file";
 
-/// The sentinels of one service, and how to get into its servers.
+/// The sentinels of one service, and the configuration of connections to its servers.
 pub(crate) struct Sentinels {
     addresses: Vec<Address>,
     service: String,
     servers: Arc<ConnectConfig>,
-    /// A file with a password of their own, and the setting that names it.
+    /// The file with the sentinels' own password, and the setting that names it.
     password: Option<(&'static str, PathBuf)>,
     open: Mutex<HashMap<Address, Connection>>,
-    /// The primary as of the latest answers.
+    /// The primary by the latest answers.
     primary: Mutex<Option<Address>>,
 }
 
-/// What one sentinel says. The order is that of news: a failover makes a larger epoch.
+/// The answer of one sentinel. A newer one is greater, because a failover increases the epoch.
 struct TopologyReply {
     epoch: u64,
     primary: Address,
@@ -78,12 +78,12 @@ impl Sentinels {
         }
     }
 
-    /// Whether the primary, as far as the sentinels are known to say, is there.
+    /// Whether this is the primary's address by the latest answers.
     pub(crate) fn is_primary(&self, address: &Address) -> bool {
         self.primary.lock().as_ref().is_none_or(|primary| primary == address)
     }
 
-    /// Asks all sentinels at once, and believes the one that knows of the latest failover.
+    /// Asks all sentinels at once, and uses the answer with the latest failover.
     async fn resolve(&self, deadline: Instant) -> Result<Address, RequestError> {
         let mut asked: FuturesUnordered<_> =
             self.addresses.iter().map(|sentinel| self.ask(sentinel, deadline)).collect();
@@ -136,7 +136,8 @@ impl Sentinels {
         reply.map_err(at)
     }
 
-    /// Sentinels often have no password where the servers have one; those that have, and none of their own, take the same.
+    /// Sentinels often have no password though the servers have one. If they need one and none is set for them, the
+    /// servers' password is tried.
     async fn connect(&self, sentinel: &Address, deadline: Instant) -> Result<Connection, RequestError> {
         let servers = &self.servers;
         let tls = servers.secrets.tls.clone();

@@ -1,9 +1,9 @@
-//! Which of a cluster's 16,384 slots a key lies in.
+//! The slots of a cluster: which of the 16,384 slots a key is in.
 
-/// The slots of a cluster.
+/// The number of slots of a cluster.
 pub(crate) const SLOTS: u16 = 16_384;
 
-/// The slot of a key that has a hash tag, as all of ours have; none of other texts.
+/// Returns the slot of a key with a hash tag, which all keys of Tenure have. `None` for other texts.
 pub(crate) fn of_tagged(key: &[u8]) -> Option<u16> {
     let open = key.iter().position(|byte| *byte == b'{')?;
     let tag = &key[open + 1..];
@@ -11,7 +11,7 @@ pub(crate) fn of_tagged(key: &[u8]) -> Option<u16> {
     (close > 0).then(|| of_tag(&tag[..close]))
 }
 
-/// The slot of all keys with this hash tag.
+/// Returns the slot of all keys with this hash tag.
 pub(crate) fn of_tag(tag: &[u8]) -> u16 {
     crc16(tag) % SLOTS
 }

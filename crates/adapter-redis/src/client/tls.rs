@@ -1,4 +1,4 @@
-//! Whom to trust, and how to be trusted, over TLS.
+//! TLS: the trusted authorities, and the client certificate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::setting_error::SettingError;
 
-/// The files (PEM) that say whom to trust, and who to be.
+/// The files (PEM) with the trusted authorities and the client certificate.
 #[derive(Clone)]
 pub(crate) struct TlsFiles {
-    /// The system's authorities where none are given.
+    /// The authorities to trust; the system's if none are given.
     pub(crate) ca: Option<PathBuf>,
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
 }
 
-/// What the files hold now.
+/// Returns the configuration that the files contain now.
 pub(crate) fn config(files: &TlsFiles) -> Result<Arc<ClientConfig>, SettingError> {
     let roots = match &files.ca {
         Some(file) => given(file)?,
@@ -85,7 +85,7 @@ fn unreadable(setting: &'static str, file: &Path, what: &str, error: rustls::pki
             SettingError::new(setting, format!("could not read {}: {error}", file.display())).with_source(error)
         }
         Error::NoItemsFound => SettingError::new(setting, format!("{}: it holds no {what} (PEM)", file.display())),
-        // The error may repeat a line of the file, so it is neither told nor kept as the source.
+        // The error may contain a line of the file, so it is neither shown nor kept as the source.
         _ => SettingError::new(setting, format!("{}: it is no {what} (PEM)", file.display())),
     }
 }

@@ -1,4 +1,4 @@
-//! The servers, however many there are.
+//! The topology: one server, or several with sentinels or in a cluster.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::client::sentinel::Sentinels;
 use crate::client::slot;
 use crate::client::url::{Address, TopologyConfig};
 
-/// How often the sentinels are asked whether the primary is still the same. A primary that was cut off from them
-/// answers on as if nothing had happened.
+/// How often the sentinels are asked whether the primary is still the same. A primary that was cut off from them keeps
+/// answering as if nothing had happened.
 const SENTINEL_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The servers, however many there are.
+/// The topology: one server, or several with sentinels or in a cluster.
 pub(crate) enum Topology {
-    /// One that is always there, or the primary that sentinels name.
+    /// One server at a fixed address, or the primary that sentinels name.
     One(Arc<ManagedConnection>),
     Cluster(Arc<Cluster>),
 }
@@ -50,7 +50,7 @@ impl Topology {
         }
     }
 
-    /// A number that changes whenever a connection is made again, and when a cluster's primaries change.
+    /// Returns a number that changes whenever a connection is made again, and when a cluster's primaries change.
     pub(crate) fn connection_version(&self) -> u64 {
         match self {
             Self::One(connection) => connection.connections_made(),
@@ -60,7 +60,7 @@ impl Topology {
         }
     }
 
-    /// Whether it may change by itself which server answers, so that it is worth trying again at once.
+    /// Whether the server that answers may change by itself, so that another attempt at once may help.
     pub(crate) fn may_change(&self) -> bool {
         match self {
             Self::One(connection) => matches!(connection.route(), Route::Sentinel(_)),
@@ -68,7 +68,7 @@ impl Topology {
         }
     }
 
-    /// The connection to the server of a slot, or to any.
+    /// Returns the connection to the server of a slot, or to any server.
     pub(crate) async fn connection(
         &self,
         slot: Option<u16>,
@@ -80,7 +80,7 @@ impl Topology {
         }
     }
 
-    /// Finds out whether something changed, after it seemed so.
+    /// Checks whether the topology changed, after a sign that it did.
     pub(crate) async fn reconsider(&self, deadline: Instant) {
         if let Self::Cluster(cluster) = self
             && let Err(failure) = cluster.refresh(Instant::now(), deadline).await
@@ -89,7 +89,7 @@ impl Topology {
         }
     }
 
-    /// Looks at the connection to the server of a session, where it is known.
+    /// Returns the connection to the server of a session, if it is known.
     pub(crate) fn with_connection<T>(
         &self,
         id: SessionId,
@@ -120,12 +120,12 @@ impl Topology {
         }
     }
 
-    /// A connection of its own to any server on which pushes arrive, and where it leads.
+    /// Makes a separate connection to any server for push messages. Also returns its address.
     pub(crate) async fn dial(&self, pushes: Pushes, deadline: Instant) -> Result<(Connection, Address), RequestError> {
         self.connection(None, deadline).await?.route().dial(Some(pushes), deadline).await
     }
 
-    /// Whether a server is still one that has all news.
+    /// Whether a server still receives all events.
     pub(crate) fn serves(&self, address: &Address) -> bool {
         match self {
             Self::One(connection) => connection.route().is_current_primary(address),

@@ -1,4 +1,4 @@
-//! How a person writes down where the servers are.
+//! The URL that names the servers.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-/// What a URL may look like, for messages.
+/// The forms of a URL, for messages.
 pub const URL_FORMS: &str = "redis://[user[:password]@]host[:port][/database], unix:///path[?db=database], \
      redis+sentinel://host:port,host:port/service[/database] or redis+cluster://host:port,host:port, \
      with rediss in place of redis for TLS";
@@ -14,7 +14,7 @@ pub const URL_FORMS: &str = "redis://[user[:password]@]host[:port][/database], u
 const SERVER_PORT: u16 = 6_379;
 const SENTINEL_PORT: u16 = 26_379;
 
-/// Where one server listens.
+/// The address of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Address {
     Tcp { host: String, port: u16 },
@@ -37,18 +37,18 @@ impl fmt::Display for Address {
     }
 }
 
-/// How the servers stand to each other.
+/// The kind of topology that a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TopologyConfig {
     /// One server.
     One(Address),
-    /// A primary that these sentinels know by the name of the service.
+    /// The primary that these sentinels know by the name of the service.
     Sentinel { sentinels: Vec<Address>, service: String },
-    /// A cluster, some of whose nodes are these.
+    /// A cluster with these nodes, and perhaps others.
     Cluster(Vec<Address>),
 }
 
-/// A URL, read. Has no `Debug`: it may hold a password.
+/// A parsed URL. It has no `Debug`, because it may hold a password.
 pub(crate) struct Parsed {
     pub(crate) topology: TopologyConfig,
     pub(crate) tls: bool,
@@ -60,12 +60,13 @@ pub(crate) struct Parsed {
 /// Checks that a text names a Redis server, a service behind sentinels, or a cluster.
 ///
 /// # Errors
-/// What is wrong with it; empty where [`URL_FORMS`] says it all. Never repeats the text, which may hold a password.
+/// What is wrong with the text; empty if [`URL_FORMS`] is enough. It never contains the text, which may hold a
+/// password.
 pub fn check_url(url: &str) -> Result<(), String> {
     parse(url).map(drop)
 }
 
-/// Reads a URL.
+/// Parses a URL.
 ///
 /// # Errors
 /// As [`check_url`].
@@ -161,7 +162,7 @@ struct Network<'a> {
     path: Vec<&'a str>,
 }
 
-/// What a URL over the network is made of: `[user[:password]@]host[:port][,…][/path]`.
+/// The parts of a network URL: `[user[:password]@]host[:port][,…][/path]`.
 fn network(rest: &str, port: u16) -> Result<Network<'_>, String> {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     if path.contains('@') || rest.contains(['?', '#']) {
@@ -184,7 +185,7 @@ fn network(rest: &str, port: u16) -> Result<Network<'_>, String> {
     Ok(Network { username, password, hosts, path })
 }
 
-/// One host, with its port where it has one.
+/// Parses one host, with its port if it has one.
 fn address(text: &str, default: u16) -> Result<Address, String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
