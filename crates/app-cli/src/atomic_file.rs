@@ -31,9 +31,9 @@ impl Prepared {
     pub(crate) fn beside(place: &Path) -> Result<Self, CliError> {
         match place.symlink_metadata() {
             Ok(found) if !found.is_file() => {
-                return Err(CliError::Failed(format!("{} is not a regular file; name another place", place.display())));
+                return Err(CliError::Failed(format!("{} is not a regular file; name another path", place.display())));
             }
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("look at", place, &error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("examine", place, &error)),
             _ => {}
         }
         let name =
@@ -42,7 +42,7 @@ impl Prepared {
         start.push(name);
         start.push(".");
         let file = tempfile::Builder::new().prefix(&start).suffix(".new").tempfile_in(directory(place));
-        let file = file.map_err(|error| failed("write beside", place, &error))?;
+        let file = file.map_err(|error| failed("create a file beside", place, &error))?;
         Ok(Self { file, place: place.to_owned() })
     }
 
@@ -118,7 +118,7 @@ pub(crate) fn check_owner(place: &Path) -> Result<(), CliError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let place = std::path::absolute(place).map_err(|error| failed("look at", place, &error))?;
+    let place = std::path::absolute(place).map_err(|error| failed("examine", place, &error))?;
     let nearest = place.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?.uid())));
     match nearest {
         Some((path, owner)) if owner != 0 => Err(CliError::Failed(format!(
@@ -148,7 +148,7 @@ pub(crate) fn create(place: &Path, content: &[u8]) -> Result<(), CliError> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place);
     let mut file = opened.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => CliError::Failed(format!("{} already exists; name a new file", place.display())),
-        _ => failed("make", place, &error),
+        _ => failed("create", place, &error),
     })?;
     let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sync_directory(place));
     written.map_err(|error| failed("write", place, &error))

@@ -11,5 +11,5 @@ pub(crate) mod reference;
 pub(crate) mod sessions;
 pub(crate) mod token;
 
-/// Who ended a session by a command, as its record says.
+/// The actor in the record of a session that a command has ended.
 const ACTOR: &str = "cli";

@@ -97,14 +97,14 @@ pub(crate) fn parse(text: &str) -> Result<Vec<OldCredential>, MoltbotError> {
 
 fn read_entry(key: &str, entry: &Value) -> Result<OldCredential, MoltbotError> {
     let Value::Object(entry) = entry else {
-        return Err(field(key, "it is no object"));
+        return Err(field(key, "it is not an object"));
     };
     let old_id = text(key, "sessionId", entry.get("sessionId"))?.unwrap_or(key);
     let none = Map::new();
     let client = match entry.get("clientInfo") {
         None | Some(Value::Null) => &none,
         Some(Value::Object(client)) => client,
-        Some(_) => return Err(field(old_id, "clientInfo is no object")),
+        Some(_) => return Err(field(old_id, "clientInfo is not an object")),
     };
     let texts = [
         (ClientField::Id, "clientInfo.id", "id"),
@@ -123,7 +123,7 @@ fn read_entry(key: &str, entry: &Value) -> Result<OldCredential, MoltbotError> {
         Some(device) => Some(device),
         None => text(old_id, "clientInfo.id", client.get("id"))?,
     };
-    let device = device.ok_or_else(|| field(old_id, "neither deviceId nor clientInfo.id is there"))?;
+    let device = device.ok_or_else(|| field(old_id, "it has neither deviceId nor clientInfo.id"))?;
     let device = DeviceId::new(device).map_err(|error| field(old_id, &error.to_string()))?;
     let expires_at = expiry(entry.get("expiresAt")).map_err(|message| field(old_id, &message))?;
     Ok(OldCredential { old_id: old_id.to_owned(), device, client: info, expires_at })
@@ -138,7 +138,7 @@ fn text<'a>(session: &str, name: &str, value: Option<&'a Value>) -> Result<Optio
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(field(session, &format!("{name} is no text"))),
+        Some(_) => Err(field(session, &format!("{name} is not a string"))),
     }
 }
 
@@ -148,8 +148,8 @@ fn expiry(value: Option<&Value>) -> Result<Timestamp, String> {
     let number = match value {
         None | Some(Value::Null) => return wrong("is missing, so it is unknown whether the session is still valid"),
         Some(Value::Number(number)) => number,
-        Some(Value::String(_)) => return wrong("is a text"),
-        Some(_) => return wrong("is no number"),
+        Some(Value::String(_)) => return wrong("is a string"),
+        Some(_) => return wrong("is not a number"),
     };
     let value = number.as_f64().unwrap_or(f64::NAN);
     if value.fract() != 0.0 || value.is_nan() {
@@ -191,10 +191,10 @@ mod tests {
             ("1795000000000000", "expiresAt is out of range"),
             ("1e400", "not a Moltbot sessions.json"),
             ("-1", "expiresAt is out of range"),
-            ("\"1795000000000\"", "expiresAt is a text"),
-            ("\"2026-11-24T00:00:00Z\"", "expiresAt is a text"),
+            ("\"1795000000000\"", "expiresAt is a string"),
+            ("\"2026-11-24T00:00:00Z\"", "expiresAt is a string"),
             ("null", "expiresAt is missing"),
-            ("true", "expiresAt is no number"),
+            ("true", "expiresAt is not a number"),
         ] {
             let told = told(&format!("{{\"deviceId\": \"d\", \"expiresAt\": {value}}}"));
             assert!(told.contains(wanted), "{value}: {told}");
@@ -205,12 +205,12 @@ mod tests {
     fn each_field_is_told_by_name() {
         for (entry, wanted) in [
             ("{\"deviceId\": \"d\"}", "session \"a\": expiresAt is missing"),
-            ("{\"sessionId\": \"x\", \"updatedAt\": 1}", "session \"x\": neither deviceId nor clientInfo.id"),
-            ("{\"deviceId\": 7, \"expiresAt\": 3}", "deviceId is no text"),
-            ("{\"sessionId\": {}, \"expiresAt\": 3}", "sessionId is no text"),
-            ("{\"deviceId\": \"d\", \"clientInfo\": \"x\", \"expiresAt\": 3}", "clientInfo is no object"),
-            ("{\"deviceId\": \"d\", \"clientInfo\": {\"id\": 1}, \"expiresAt\": 3}", "clientInfo.id is no text"),
-            ("[]", "it is no object"),
+            ("{\"sessionId\": \"x\", \"updatedAt\": 1}", "session \"x\": it has neither deviceId nor clientInfo.id"),
+            ("{\"deviceId\": 7, \"expiresAt\": 3}", "deviceId is not a string"),
+            ("{\"sessionId\": {}, \"expiresAt\": 3}", "sessionId is not a string"),
+            ("{\"deviceId\": \"d\", \"clientInfo\": \"x\", \"expiresAt\": 3}", "clientInfo is not an object"),
+            ("{\"deviceId\": \"d\", \"clientInfo\": {\"id\": 1}, \"expiresAt\": 3}", "clientInfo.id is not a string"),
+            ("[]", "it is not an object"),
             ("{\"deviceId\": \"d\", \"expiresAt\": 3", "it ends in the middle (line 1"),
             (
                 "{\"deviceId\": \"d\", \"expiresAt\": 3}, \"a\": {\"deviceId\": \"d\", \"expiresAt\": 3}",

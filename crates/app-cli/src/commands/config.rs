@@ -78,11 +78,11 @@ fn known(name: &str) -> Result<&'static Key, CliError> {
     settings::find(name).ok_or_else(|| SettingsError::one(settings::unknown_key(name, "")).into())
 }
 
-/// A value as it may be shown: of a URL only what is no secret.
+/// Returns a value as it may be shown: without the secrets of a URL, and without a token.
 fn shown(setting: &Effective<'_>) -> Option<Value> {
     setting.value.clone().map(|value| match value {
         Value::Text(text) if setting.key.kind.is_url() => Value::Text(settings::masked(&text)),
-        // Somebody may have set the token where its file belongs.
+        // The token itself may be here by mistake, instead of the path of its file.
         Value::Text(text) => Value::Text(masked(&text).into_owned()),
         value => value,
     })
@@ -148,7 +148,7 @@ fn validate(global: &Global, out: Output) -> Result<(), CliError> {
 }
 
 fn schema(out: Output) -> Result<(), CliError> {
-    // The repository keeps a copy: the same bytes on a terminal and in a pipe.
+    // The repository has a copy, so the output is the same on a terminal and in a pipe.
     let text = serde_json::to_string_pretty(&settings::json_schema());
     out.data(&(text.map_err(|error| CliError::Failed(error.to_string()))? + "\n"))
 }

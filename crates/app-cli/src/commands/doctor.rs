@@ -76,8 +76,9 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, out: Output) -> Result<(),
     }
 }
 
-/// 2025: this program is younger than that.
+/// The start of 2025. This program is newer, so an earlier time is wrong.
 const LONG_AGO: Timestamp = Timestamp::from_millis(1_735_689_600_000);
+/// The start of 2100. A later time is wrong.
 const FAR_OFF: Timestamp = Timestamp::from_millis(4_102_444_800_000);
 
 fn clock() -> Diagnosis {

@@ -1,4 +1,4 @@
-//! `tenure generate header-table`: a section of docs/gateway.md, from the table by which the gateway goes.
+//! `tenure generate header-table`: a section of docs/gateway.md, from the table that the gateway uses.
 
 use crate::error::CliError;
 use crate::output::Output;

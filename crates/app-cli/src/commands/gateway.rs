@@ -92,7 +92,7 @@ pub(crate) struct GatewayArgs {
 }
 
 impl GatewayArgs {
-    /// Every flag in one text where it can be given several times.
+    /// Returns the values of each flag that can be given several times, joined by commas.
     fn lists(&self) -> [Option<String>; 2] {
         [&self.public_paths, &self.trusted_proxies].map(|items| (!items.is_empty()).then(|| items.join(",")))
     }
@@ -121,7 +121,7 @@ impl GatewayArgs {
         ]
     }
 
-    /// The settings with these flags above them.
+    /// Reads the settings, with these flags above the other layers.
     fn settings(&self, global: &Global) -> Result<Settings, CliError> {
         Ok(Settings::load_with(global, &self.flags(&self.lists()))?)
     }
@@ -152,7 +152,7 @@ async fn serve(
     let sessions = Arc::new(sessions);
     let gateway = Gateway::new(Arc::clone(&sessions), options);
     let server = Server::bind(Arc::clone(&gateway)).await.map_err(|error| CliError::Failed(error.to_string()))?;
-    // Whoever reads where it listens may send a signal at once.
+    // Before the addresses are printed, since a signal may follow at once.
     let stop = signals::asked_to_stop();
     let reload = reload::keep(args.clone(), global.clone(), Arc::clone(&gateway), out);
     announce(&server, &gateway.options(), global, settings, out)?;
@@ -169,7 +169,7 @@ async fn serve(
     served.map_err(|error| CliError::Failed(error.to_string()))
 }
 
-/// Says where it listens, where its secrets are, and how to try it.
+/// Prints the addresses, the file of the operators' secret, and commands to try.
 fn announce(
     server: &Server,
     options: &Options,
@@ -210,7 +210,7 @@ fn announce(
     Ok(())
 }
 
-/// How this program was called, with what names the store: for a line that can be pasted.
+/// Returns the name of this program with the flags that name the store, for commands to copy.
 fn command_line(global: &Global) -> String {
     let mut line = quoted(&std::env::args().next().unwrap_or_else(|| "tenure".to_owned()));
     let config = global.config.as_deref().map(Path::display).map(|path| path.to_string());
@@ -229,7 +229,7 @@ fn command_line(global: &Global) -> String {
     line
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell, if it needs that.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

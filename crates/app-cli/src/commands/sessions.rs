@@ -74,7 +74,7 @@ pub(crate) fn run(command: SessionsCommand, global: &Global, out: Output) -> Res
     }
 }
 
-/// Works on a store that is there: a new one would have nothing to show and nothing to end.
+/// Runs a command's work on a store that exists. In a new store there would be nothing to show and nothing to end.
 fn existing(
     global: &Global,
     out: Output,

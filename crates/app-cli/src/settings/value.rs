@@ -206,7 +206,7 @@ impl Kind {
                 let texts: Option<Vec<&str>> = items.iter().map(Toml::as_str).collect();
                 let texts = texts.ok_or("each item must be in quotes")?;
                 if let Some(text) = texts.iter().find(|text| text.contains(',') || text.trim().is_empty()) {
-                    return Err(format!("{text:?} is none"));
+                    return Err(format!("{text:?} is not valid"));
                 }
                 self.read(&texts.join(","))
             }
@@ -225,7 +225,7 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn read_list(text: &str, fits: impl Fn(&str) -> bool) -> Result<Value, String> {
-    let checked = |item: &str| if fits(item) { Ok(item.to_owned()) } else { Err(format!("{item:?} is none")) };
+    let checked = |item: &str| if fits(item) { Ok(item.to_owned()) } else { Err(format!("{item:?} is not valid")) };
     list(text).map(checked).collect::<Result<_, _>>().map(Value::List)
 }
 

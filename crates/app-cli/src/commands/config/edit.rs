@@ -20,7 +20,8 @@ Examples:
   tenure config unset session.token_ttl
   tenure config unset gateway.tls_cert gateway.tls_key";
 
-/// Names settings and their values, which may be URLs with passwords: no `Debug`.
+/// The settings to change, and their new values.
+// Does not derive `Debug`: a URL may hold a password.
 #[derive(clap::Args)]
 pub(crate) struct SetArgs {
     /// A setting's name, such as session.token_ttl, and its new value; lists are written with commas
@@ -28,7 +29,7 @@ pub(crate) struct SetArgs {
     pairs: Vec<String>,
 }
 
-/// Names settings.
+/// The settings to remove.
 #[derive(Debug, clap::Args)]
 pub(crate) struct UnsetArgs {
     /// The settings' names, such as session.token_ttl
@@ -36,13 +37,13 @@ pub(crate) struct UnsetArgs {
     keys: Vec<String>,
 }
 
-/// The file itself, where the path is a link to it: links to settings are common, and stay.
+/// Returns the file that a path leads to. Links to settings files are common, so the link stays and its target is edited.
 pub(super) fn target(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 fn text(config: &ConfigPath) -> Result<String, CliError> {
-    // One that is not there yet is made, even where it was asked for by name.
+    // A missing file is created, even if a flag or the environment names it.
     let usual = ConfigPath { path: config.path.clone(), asked: false };
     Ok(usual.read()?.unwrap_or_default())
 }

@@ -61,7 +61,7 @@ pub(super) fn run(args: &InitArgs, config: &ConfigPath, out: Output) -> Result<(
 
 fn from_moltbot(file: &Path) -> Result<Vec<(&'static Key, Value)>, CliError> {
     let failed = |problem: &str| CliError::Failed(format!("{}: {problem}; nothing was written", file.display()));
-    // Such atomic_file are JSON5: comments, commas at the end and names without quotes are fine.
+    // Moltbot configurations are JSON5: comments, trailing commas and names without quotes are valid.
     let read: Moltbot = json5::from_str(&input::file(file)?).map_err(|error| {
         let place = error.position().map_or_else(String::new, |at| format!(" (line {})", at.line + 1));
         failed(&format!("not a Moltbot configuration{place}"))
@@ -69,7 +69,7 @@ fn from_moltbot(file: &Path) -> Result<Vec<(&'static Key, Value)>, CliError> {
     let session = read.security.session;
     let hours = |name: &str, hours: f64| {
         let millis = (hours * 3_600_000.0).round();
-        // Beyond every range, and still exact in a float.
+        // The upper bound is beyond every range, and still exact as a float.
         let counts = (0.0..=1e15).contains(&millis);
         if counts { Ok(Value::Span(Millis::new(millis as u64))) } else { Err(failed(&format!("{name} is {hours}"))) }
     };

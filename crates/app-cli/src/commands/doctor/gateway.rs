@@ -1,4 +1,4 @@
-//! What is to be said of the gateway's settings, for `tenure doctor` and `tenure config validate`.
+//! Checks of the gateway's settings, for `tenure doctor` and `tenure config validate`.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -17,16 +17,16 @@ use crate::output::Output;
 use crate::settings::{GATEWAY, GatewaySettings, Key, REDIS, Settings, Source};
 use tenure_ports::SystemClock;
 
-/// How long an upstream may take to be reached.
+/// How long a connection to the upstream may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A certificate that ends within this time should have been renewed.
+/// A certificate that expires within this time should already have been renewed.
 const SOON: Millis = Millis::days(14);
-/// Each client takes one descriptor, and another towards the upstream.
+/// The open files that a gateway should be allowed. Each client takes two: one for itself, one for the upstream.
 const FILES: u64 = 4_096;
-/// Networks wider than these are no proxies.
+/// The shortest plausible prefixes of a network of proxies, for IPv4 and IPv6.
 const WIDEST: (u8, u8) = (8, 16);
 
-/// What the settings and the files that they name tell.
+/// Checks the settings and the files that they name.
 pub(crate) fn examine(settings: &Settings) -> Vec<Diagnosis> {
     let gateway = match GatewaySettings::read(settings) {
         Ok(gateway) => gateway,
@@ -42,7 +42,7 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Diagnosis> {
     findings
 }
 
-/// What this machine tells: the upstream, and how many connections it can hold.
+/// Checks the upstream and the limits of this machine.
 pub(crate) fn probe(settings: &Settings) -> Vec<Diagnosis> {
     let gateway = GatewaySettings::read(settings).ok();
     let mut findings =
@@ -87,20 +87,22 @@ fn proxies(gateway: &GatewaySettings) -> Vec<Diagnosis> {
     wide.collect()
 }
 
-/// A file that holds a secret, and who may read it.
+/// A setting that names a file with a secret.
 struct Secret {
     key: &'static Key,
-    /// Tenure's own secrets must be hard to guess; others are what they are.
+    /// The kind of secret, which decides what is checked.
     kind: Kind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// A secret of Tenure itself, which must be hard to guess.
     OfTenure,
+    /// A secret of another service, which may be anything.
     OfOthers,
-    /// Read by its first line alone.
+    /// A password, of which only the first line is used.
     Password,
-    /// Commonly readable by a group of their own.
+    /// The key of a certificate. A group may read it, which is common for keys.
     Key,
 }
 
@@ -127,7 +129,7 @@ fn file(Secret { key, kind }: &Secret, settings: &Settings) -> Vec<Diagnosis> {
     let fail = |what: String, advice: String| vec![diagnosis(Severity::Failure, format!("{key}: {what}"), advice)];
     let found = match std::fs::metadata(path) {
         Ok(found) => found,
-        // The gateway makes its usual one.
+        // The gateway creates the default file when it starts.
         Err(_) if *setting.source == Source::Default => return Vec::new(),
         Err(error) => return fail(format!("could not read {shown}: {error}"), "name an existing file".to_owned()),
     };
@@ -229,7 +231,7 @@ fn upstream(url: &str, listen: SocketAddr) -> Vec<Diagnosis> {
     findings
 }
 
-/// Whether others reach the upstream past the gateway, as far as it can be told from here.
+/// Checks whether others can reach the upstream without the gateway, as far as this machine can tell.
 fn by_others(url: &str, address: SocketAddr) -> Option<Diagnosis> {
     let key = &GATEWAY.upstream;
     let ip = address.ip().to_canonical();
@@ -249,13 +251,14 @@ fn by_others(url: &str, address: SocketAddr) -> Option<Diagnosis> {
     Some(diagnosis(Severity::Warning, what, advice))
 }
 
-/// Where this machine listens on a port; nothing where the system does not tell.
+/// Returns the addresses at which this machine listens on a port; none if the system does not tell.
 fn listening(port: u16) -> Vec<IpAddr> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
     tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(|line| listener(line, port)).collect()
 }
 
-/// A line of `/proc/net/tcp` (proc(5)): the local address in the machine's byte order, and the state, 0A for listening.
+/// Parses a line of `/proc/net/tcp`, see proc(5): the local address in the machine's byte order, and the state, which is 0A
+/// for a listener. Returns the address if it listens on the port.
 fn listener(line: &str, port: u16) -> Option<IpAddr> {
     let mut fields = line.split_whitespace();
     let (address, at) = fields.nth(1)?.split_once(':')?;
@@ -276,7 +279,7 @@ fn listener(line: &str, port: u16) -> Option<IpAddr> {
 }
 
 fn descriptors() -> Option<Diagnosis> {
-    // The gateway raises its own limit as far as it may.
+    // The gateway raises its own limit to the maximum.
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let few = most.filter(|most| *most < FILES)?;
     let what = format!("a process may have {few} files open, and each client of the gateway takes two");

@@ -1,4 +1,4 @@
-//! `tenure doctor --repair`: what would be lost, a question, and the doing.
+//! `tenure doctor --repair`: shows what would be lost, asks, and repairs.
 
 use crate::backends::{Repair, plan_repair};
 use crate::error::CliError;
@@ -6,7 +6,7 @@ use crate::input;
 use crate::output::Output;
 use crate::settings::Settings;
 
-/// What was done; `None` where there was nothing to do.
+/// Repairs the store, if the person agrees. Returns `None` if it needs no repair.
 pub(super) fn run(settings: &Settings, yes: bool, out: Output) -> Result<Option<Repair>, CliError> {
     let Some(repair) = plan_repair(settings)? else {
         out.note("the store needs no repair");

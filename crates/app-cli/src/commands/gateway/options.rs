@@ -1,4 +1,4 @@
-//! From settings to what the gateway takes.
+//! Conversion of settings into the options of the gateway.
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue};
@@ -10,7 +10,7 @@ use crate::error::CliError;
 use crate::output::Output;
 use crate::settings::{self, GATEWAY, GatewaySettings, Key, Settings, SettingsError, masked};
 
-/// Reads what the settings name, secrets included; makes the operators' secret where there is none yet.
+/// Returns the options of the gateway, with the secrets from their files. Creates the operators' secret if there is none.
 ///
 /// # Errors
 /// [`CliError`] that names the setting.
@@ -50,7 +50,7 @@ pub(super) fn of(settings: &Settings, out: Output) -> Result<Options, CliError> 
     Ok(options)
 }
 
-/// The gateway's own fields must not take the place of others, or of one another.
+/// Checks that the headers that the gateway sets have no other meaning, and are not the same.
 fn check_headers(options: &Options) -> Result<(), CliError> {
     let auth = options.upstream_auth.as_ref().map(|auth| &auth.header);
     let taken = |key: &Key, name: &HeaderName| {
@@ -66,7 +66,7 @@ fn check_headers(options: &Options) -> Result<(), CliError> {
     }
 }
 
-/// Returns the files of the gateway's certificate; `None` where it has none.
+/// Returns the files of the gateway's certificate; `None` if it has none.
 pub(crate) fn tls_files(values: &GatewaySettings) -> Option<TlsFiles> {
     Some(TlsFiles { cert: values.tls_cert.clone()?, key: values.tls_key.clone()? })
 }

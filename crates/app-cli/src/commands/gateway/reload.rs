@@ -1,4 +1,4 @@
-//! Settings that change while the gateway runs: on SIGHUP, and when the settings file or a secret's file changes.
+//! Reloading of settings while the gateway runs: on SIGHUP, and when the settings file or the file of a secret changes.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use crate::global::Global;
 use crate::output::Output;
 use crate::settings::{ConfigPath, GATEWAY, Key, Settings, keys};
 
-/// How often the files are looked at.
+/// The interval at which the files are checked for changes.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Settings that are read at the start only.
+/// The settings of the gateway that are only read when it starts.
 static FIXED: [&Key; 11] = [
     &GATEWAY.listen,
     &GATEWAY.admin_listen,
@@ -32,8 +32,8 @@ static FIXED: [&Key; 11] = [
     &GATEWAY.max_header_bytes,
 ];
 
-/// Takes over new settings for as long as it is polled. Settings that cannot be used change nothing. What changes counts
-/// from the call on, and so does SIGHUP, which would end the process before. To be called inside of a runtime.
+/// Returns a future that applies changed settings for as long as it is polled. Invalid settings change nothing. It notices
+/// changes and SIGHUP from the call on; before that, SIGHUP would end the process. Must be called inside a runtime.
 pub(super) fn keep(args: GatewayArgs, global: Global, gateway: Arc<Gateway>, out: Output) -> impl Future<Output = ()> {
     let hangup = signal(SignalKind::hangup());
     let settings = args.settings(&global);
@@ -64,7 +64,7 @@ async fn follow(
         seen = now;
         match take_over(&args, &global, &settings, &gateway, out) {
             Ok(new) => {
-                // Another file may be named now.
+                // The new settings may name other files.
                 seen = stamps(&global, &new);
                 settings = new;
             }
@@ -109,7 +109,7 @@ fn take_over(
     Ok(settings)
 }
 
-/// What tells that a file changed.
+/// The state of a file by which a change is noticed: modification time, size and inode.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
 type Stamps = Vec<(PathBuf, Stamp)>;

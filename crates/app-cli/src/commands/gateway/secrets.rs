@@ -1,4 +1,4 @@
-//! Secrets that stand in files: never in a flag, never in the environment.
+//! Secrets, which are read from files and never from flags or the environment.
 
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -14,15 +14,15 @@ use crate::output::Output;
 use crate::settings::{GATEWAY, Key, SettingsError};
 use tenure_ports::SystemRandom;
 
-/// A larger file holds no secret.
+/// The most bytes that the file of a secret may have.
 const BOUND: u64 = 4_096;
-/// Fewer characters can be guessed.
+/// The fewest characters of a secret that is hard to guess.
 const LEAST: usize = 16;
 
-/// The operators' secret; made, for its owner alone, where there is no file.
+/// Reads the operators' secret. If there is no file, creates one with a random secret and mode 0600.
 ///
 /// # Errors
-/// [`CliError`].
+/// [`CliError`] if it can be neither read nor created.
 pub(super) fn of_operators(path: &Path, out: Output) -> Result<SharedSecret, CliError> {
     if let Err(error) = std::fs::symlink_metadata(path)
         && error.kind() == ErrorKind::NotFound
@@ -40,7 +40,7 @@ pub(super) fn of_operators(path: &Path, out: Output) -> Result<SharedSecret, Cli
     of_tenure(&GATEWAY.admin_secret_file, path, out)
 }
 
-/// A secret that opens Tenure itself, and must be hard to guess.
+/// Reads a secret that gives access to Tenure itself, and so must be hard to guess.
 ///
 /// # Errors
 /// [`CliError::Settings`] that names the setting and the file.
@@ -58,10 +58,10 @@ pub(crate) fn of_tenure(key: &Key, path: &Path, out: Output) -> Result<SharedSec
     Ok(secret)
 }
 
-/// The secret in a file that the setting `name` names, whoever asks for it.
+/// Reads the secret in the file that a setting names.
 ///
 /// # Errors
-/// [`CliError::Settings`] that names both.
+/// [`CliError::Settings`] that names the setting and the file.
 pub(crate) fn read(key: &Key, path: &Path, out: Output) -> Result<SharedSecret, CliError> {
     let name = key.name;
     let refuse =

@@ -29,7 +29,7 @@ pub(crate) struct CleanupArgs {
 }
 
 impl CleanupArgs {
-    /// Checks the bounds.
+    /// Parses `--older-than`.
     ///
     /// # Errors
     /// [`CliError::Usage`] that names the field.

@@ -78,7 +78,7 @@ async fn stopping(
     }
 }
 
-/// Reads back what was written: as many sessions, and each of them one that an import takes.
+/// Reads the export back and checks that it has all sessions and can be imported.
 fn verify(prepared: &mut Prepared, place: &Path, count: u64) -> Result<(), CliError> {
     let failed = |problem: &dyn std::fmt::Display| {
         CliError::Failed(format!("{}: the export could not be verified: {problem}", place.display()))

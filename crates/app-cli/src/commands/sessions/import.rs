@@ -42,17 +42,17 @@ pub(crate) struct ImportArgs {
     pub(super) tokens_out: Option<PathBuf>,
 }
 
-/// What a file holds.
+/// The content of a file to import.
 pub(super) enum Incoming {
     Export(Vec<Session>),
     Moltbot(Vec<OldCredential>),
 }
 
 impl ImportArgs {
-    /// Reads all of the file, so that a bad line is told before anything is imported.
+    /// Reads the whole file, so that an invalid line is reported before anything is imported.
     ///
     /// # Errors
-    /// [`CliError::Failed`] that names the file and the line, [`CliError::Usage`].
+    /// [`CliError::Failed`] that names the file and the line, or [`CliError::Usage`].
     pub(super) fn read(&self, out: Output) -> Result<Incoming, CliError> {
         let text = input::file(&self.file)?;
         let name = self.file.display();

@@ -1,24 +1,24 @@
-//! What a file to import is: told before anything of it is taken.
+//! The kind of a file to import, which is determined before anything is imported.
 
 use serde::Deserialize as _;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-/// What a file holds.
+/// The kind of a file to import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Nothing: an export of no sessions.
+    /// An empty file, which is an export of no sessions.
     Empty,
-    /// One session a line.
+    /// An export, with one session on each line.
     Export,
     /// A Moltbot `sessions.json`.
     Moltbot,
 }
 
-/// Looks at a file's text.
+/// Determines the kind of a file by its text.
 ///
 /// # Errors
-/// What it is instead, and what to do.
+/// What the file is instead, and what to do.
 pub(super) fn of(text: &str) -> Result<Kind, String> {
     if text.starts_with('\u{feff}') {
         return Err("it starts with a byte order mark, which JSON does not allow; save it as UTF-8 without \
@@ -53,12 +53,12 @@ pub(super) fn of(text: &str) -> Result<Kind, String> {
             error.column()
         )),
         Err(_) if is_sessions => Ok(Kind::Moltbot),
-        // Its lines tell which of them is wrong.
+        // Reading it as an export reports the invalid line.
         Err(_) => Ok(Kind::Export),
     }
 }
 
-/// Whether more follows a first whole value, as in lines of JSON.
+/// Returns whether a text starts with a complete JSON value, as JSON lines do.
 fn first_is_json(text: &str) -> bool {
     let mut values = serde_json::Deserializer::from_str(text);
     IgnoredAny::deserialize(&mut values).is_ok()

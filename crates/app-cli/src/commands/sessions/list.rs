@@ -43,7 +43,7 @@ enum Sort {
     Expires,
 }
 
-/// What to list.
+/// The sessions to list: filter, order and limit.
 pub(super) struct Query {
     filter: Filter,
     sort: SortKey,
@@ -51,7 +51,7 @@ pub(super) struct Query {
 }
 
 impl ListArgs {
-    /// Checks the bounds.
+    /// Checks the arguments, and makes the query.
     ///
     /// # Errors
     /// [`CliError::Usage`] that names the field.
@@ -91,14 +91,14 @@ pub(super) async fn run(query: &Query, Store { sessions, location }: &Store, out
     out.data(&table(&found, query.filter.scope, now))
 }
 
-/// Whose sessions are meant, in words.
+/// Returns the device and the subject of a filter, for people.
 fn of(filter: &Filter) -> String {
     let device = filter.device.as_ref().map(|device| format!(" of device {device}"));
     let subject = filter.subject.as_ref().map(|subject| format!(" of {subject}"));
     [device, subject].into_iter().flatten().collect()
 }
 
-/// The sessions as a table.
+/// Returns sessions as a table.
 pub(super) fn table(sessions: &[Session], scope: Scope, now: Timestamp) -> String {
     let column = |header, dispensable| Column { header, dispensable };
     let mut columns = vec![

@@ -1,4 +1,4 @@
-//! The Moltbot half of `tenure sessions import`: new sessions and tokens in the place of exposed ones.
+//! Import of a Moltbot file by `tenure sessions import`: new sessions and tokens replace the exposed ones.
 
 use std::path::Path;
 
@@ -56,7 +56,7 @@ pub(super) async fn run(
     if over_cap.is_empty() && owned.is_empty() { Ok(()) } else { Err(CliError::Partly) }
 }
 
-/// Devices that are other subjects', for scripts.
+/// Returns the devices that belong to other subjects as JSON, for scripts.
 fn owned_json(devices: &[OwnedDevice]) -> serde_json::Value {
     let device = |owned: &OwnedDevice| {
         let owners: Vec<&str> = owned.owners.iter().map(Subject::as_str).collect();
@@ -65,7 +65,7 @@ fn owned_json(devices: &[OwnedDevice]) -> serde_json::Value {
     devices.iter().map(device).collect()
 }
 
-/// One JSON object a line.
+/// Returns the new tokens, with one JSON object on each line.
 fn tokens(replacements: &[Replacement]) -> Result<Zeroizing<String>, CliError> {
     let mut lines = Zeroizing::new(String::new());
     for replacement in replacements {
@@ -104,7 +104,7 @@ async fn issue(replacements: Vec<Replacement>, place: &Path, sessions: &Sessions
     }
 }
 
-/// What an import that stopped has made of the tokens in its file.
+/// Returns which of the new tokens are valid after an import that stopped.
 fn so_far(done: u64, total: usize, place: &Path) -> String {
     let tokens = format::counted(total, "token");
     let first = if done == 1 { "the first".to_owned() } else { format!("the first {done}") };

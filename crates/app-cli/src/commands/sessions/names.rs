@@ -1,11 +1,11 @@
-//! Names where a session's id is wanted: people know their devices by heart, and no id.
+//! Session ids as people type them: prefixes, and devices or subjects by mistake, since people do not remember ids.
 
 use tenure_domain::{DeviceId, Filter, IdPrefix, Scope, SessionId, SortKey, Subject};
 use tenure_service::{ResolveError, Sessions};
 
 use crate::error::CliError;
 
-/// Refuses what cannot be the start of an id.
+/// Refuses a text that cannot be the start of a session id.
 ///
 /// # Errors
 /// [`CliError::Usage`].
@@ -18,10 +18,10 @@ pub(super) fn checked(start: &str) -> Result<(), CliError> {
     })
 }
 
-/// The session that the start of an id stands for.
+/// Finds the session whose id starts with a text.
 ///
 /// # Errors
-/// [`CliError`]; where a device or a subject has that name, it says so.
+/// [`CliError`]. If there is a device or a subject with this name, it says so.
 pub(super) async fn resolved(start: &str, sessions: &Sessions) -> Result<SessionId, CliError> {
     match sessions.resolve(start).await {
         Err(ResolveError::NoSuchSession(_)) => Err(no_such(start, sessions).await?),

@@ -1,15 +1,15 @@
-//! Devices that an import leaves as they are, because they would have too many active sessions.
+//! Devices that were not imported because they would have too many active sessions.
 
 use serde_json::json;
 use tenure_service::OverCap;
 
-/// Devices that were refused, for scripts.
+/// Returns the devices that were not imported as JSON, for scripts.
 pub(super) fn over_cap_json(devices: &[OverCap]) -> serde_json::Value {
     let device = |over: &OverCap| json!({ "deviceId": over.device.as_str(), "active": over.active, "cap": over.cap });
     devices.iter().map(device).collect()
 }
 
-/// Devices that were refused, by name.
+/// Prints an error for each device that was not imported.
 pub(super) fn name_over_cap(devices: &[OverCap]) {
     for OverCap { device, active, cap } in devices {
         crate::output::errors(&format!(

@@ -52,14 +52,14 @@ pub(crate) struct RevokeArgs {
     yes: bool,
 }
 
-/// What the arguments name, as far as it can be told without a store.
+/// The sessions that the arguments name. Prefixes of ids are resolved later, with the store.
 pub(super) enum Names {
     Ids(Vec<String>),
     Target(Target),
 }
 
 impl RevokeArgs {
-    /// Checks the bounds of the reason.
+    /// Checks the reason, and makes the cause of the ends.
     ///
     /// # Errors
     /// [`CliError::Usage`].
@@ -69,7 +69,7 @@ impl RevokeArgs {
         Ok(Sessions::revocation(text, Some(Actor::new(ACTOR)?)))
     }
 
-    /// Checks the bounds of what is named.
+    /// Checks the names of the sessions to end.
     ///
     /// # Errors
     /// [`CliError::Usage`] that names the field.
@@ -123,10 +123,11 @@ pub(super) async fn run(
     end(&target, except, cause, count, sessions, out).await
 }
 
-/// Says why there is nothing to end, and where: a name that nobody has is mistyped, or this is the wrong store.
+/// Says that there is nothing to end, and in which store. If nothing has the name, it is probably mistyped, or this is the
+/// wrong store.
 async fn none(target: &Target, location: &str, sessions: &Sessions, out: Output) -> Result<(), CliError> {
     let (device, subject) = match target {
-        // Each of them is told of by itself.
+        // Each id is reported separately.
         Target::Ids(_) => return Ok(()),
         Target::Device(device) => (Some(device.clone()), None),
         Target::Subject(subject) => (None, Some(subject.clone())),

@@ -21,7 +21,7 @@ pub(crate) struct ShowArgs {
 }
 
 impl ShowArgs {
-    /// Checks that it can be the start of an id.
+    /// Checks that the argument can be the start of a session id.
     ///
     /// # Errors
     /// [`CliError::Usage`].

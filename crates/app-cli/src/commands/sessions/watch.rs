@@ -19,12 +19,12 @@ Events: issued, rotated, revoked, evicted, replayed, logged_out, idle, expired, 
 is known about the client), imported, purged, and missed (events were lost: list the sessions
 again).";
 
-/// Follow what happens to sessions, whatever process does it, until interrupted.
+/// Print session events of all processes until interrupted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WatchArgs {}
 
 pub(super) async fn run(store: &Store, out: Output) -> Result<(), CliError> {
-    // Being stopped is how it ends, so that is no failure.
+    // The command runs until it is stopped, so that is not a failure.
     signals::unless_stopped(follow(store, out)).await.unwrap_or(Ok(()))
 }
 
@@ -37,7 +37,7 @@ async fn follow(Store { sessions, location }: &Store, out: Output) -> Result<(),
             Ok(None) => return Err(CliError::Failed("the store sends no more events; start again".to_owned())),
             Err(error) => {
                 out.warn(format_args!("a session cannot be read: {error}"));
-                // Whatever is wrong, asking again at once would not mend it.
+                // The failure may last, so the next attempt waits.
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
         }

@@ -1,4 +1,4 @@
-//! How a new token reaches its owner: on standard output, or in a file that is whole or not there.
+//! Delivery of a new token: on standard output, or in a file that is written whole or not at all.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::atomic_file::Prepared;
 use crate::error::CliError;
 use crate::output::Output;
 
-/// A new token on its way. Its file, where one is wanted, is written and synced before the token holds, and put into its
-/// place after.
+/// A new token and its destination. If that is a file, it is written and synced before the token becomes valid, and renamed
+/// to its destination afterwards.
 pub(super) struct HandOver<'a> {
     text: TokenText,
     output: Option<&'a Path>,
@@ -17,7 +17,7 @@ pub(super) struct HandOver<'a> {
 }
 
 impl<'a> HandOver<'a> {
-    /// Writes the file, if one is wanted.
+    /// Prepares the delivery, and writes the file if there is one.
     ///
     /// # Errors
     /// [`CliError::Failed`].
@@ -26,10 +26,10 @@ impl<'a> HandOver<'a> {
         Ok(Self { text, output, file })
     }
 
-    /// Puts the file into its place; `what` says what was made by now.
+    /// Renames the file to its destination. `what` says what has been changed, for the error.
     ///
     /// # Errors
-    /// [`CliError::Failed`], which names where the token is.
+    /// [`CliError::Failed`] that names the file with the token.
     pub(super) fn put(&mut self, what: &str) -> Result<(), CliError> {
         self.file.take().map_or(Ok(()), |file| {
             file.put().map_err(|failure| {
@@ -38,20 +38,20 @@ impl<'a> HandOver<'a> {
         })
     }
 
-    /// What standard output gets: nothing where a file has it.
+    /// Returns the token for standard output; `None` if it is delivered in a file.
     pub(super) fn printed(&self) -> Option<&str> {
         self.output.is_none().then(|| self.text.expose())
     }
 
-    /// The file that has it.
+    /// Returns the path of the file with the token.
     pub(super) fn output(&self) -> Option<String> {
         self.output.map(|place| place.display().to_string())
     }
 
-    /// Nobody can tell whether the token holds, so it must not be lost: where it is.
+    /// Keeps a token that may or may not be valid, so that it is not lost, and returns where it is.
     ///
     /// # Errors
-    /// As [`Output::data`].
+    /// [`CliError`] as from [`Output::data`].
     pub(super) fn rescue(self, out: Output) -> Result<String, CliError> {
         match self.file {
             Some(file) => Ok(file.keep()),

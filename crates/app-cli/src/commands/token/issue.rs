@@ -59,7 +59,7 @@ pub(crate) struct IssueArgs {
 }
 
 impl IssueArgs {
-    /// Checks the bounds.
+    /// Checks the arguments, and makes the request.
     ///
     /// # Errors
     /// [`CliError::Usage`] that names the field.
@@ -98,7 +98,7 @@ pub(super) async fn run(
     let (device, subject) = (request.device.clone(), request.subject.clone());
     let mut issuing = sessions.prepare_issue(request)?;
     if args.take_over {
-        // Too long a subject leaves the note out, not the issue.
+        // If the subject is too long for the note, the session is issued without a note.
         let note = Note::new(&format!("the device was taken over for {subject}")).ok();
         issuing = issuing.taking_over(Sessions::revocation(note, Some(Actor::new(ACTOR)?)));
     }
@@ -124,7 +124,7 @@ pub(super) async fn run(
     }
 }
 
-/// Names the owners, which only an operator may learn, and what to do.
+/// Returns the error of a refused issue. It names the owners of the device, which only operators may see.
 fn refused(device: &DeviceId, subject: &Subject, refusal: &IssueRefusal) -> CliError {
     let owners = format::names(refusal.owners());
     let problem = match refusal {

@@ -102,7 +102,7 @@ fn lost(failure: &CliError, session: &Session) -> CliError {
     ))
 }
 
-/// Nobody can tell whether the new token holds, so it must not be lost, and neither must the old one.
+/// Keeps a new token that may or may not be valid, and says which token to try first.
 fn rescue(new: HandOver<'_>, error: &WriteError, out: Output) -> Result<(), CliError> {
     let place = new.rescue(out)?;
     let certain = matches!(error, WriteError::NotDurable { .. });

@@ -224,11 +224,11 @@ fn a_moltbot_file_that_is_wrong_says_where() {
     let home = Home::json();
     home.write("sessions.json", "{\"sessions\": {\n\"a\": {\"expiresAt\": \"x\"}}}");
     let args = ["sessions", "import", "sessions.json", "--tokens-out", "tokens.jsonl"];
-    home.run(&args).fails(1, "sessions.json: session \"a\": neither deviceId nor clientInfo.id");
+    home.run(&args).fails(1, "sessions.json: session \"a\": it has neither deviceId nor clientInfo.id");
     home.write("sessions.json", "{\"sessions\": {\n\"a\": oops}}");
     home.run(&args).fails(1, "sessions.json: not a Moltbot sessions.json (line 2");
     home.write("sessions.json", "{\"sessions\": {\"a\": {\"expiresAt\": 1}}}");
-    home.run(&args).fails(1, "session \"a\": neither deviceId nor clientInfo.id");
+    home.run(&args).fails(1, "session \"a\": it has neither deviceId nor clientInfo.id");
     assert!(!home.path("tokens.jsonl").exists());
 }
 
@@ -245,7 +245,7 @@ fn what_cannot_be_taken_over_is_told_for_what_it_is() {
         (entry("1795000000000")[..40].to_owned(), "it ends in the middle (line 1, column 40)"),
         (format!("\u{feff}{}", entry("1795000000000")), "byte order mark"),
         (format!("// mine\n{}", entry("1795000000000")), "it is JSON5"),
-        (entry("\"2026-11-24T00:00:00Z\""), "session \"a\": expiresAt is a text"),
+        (entry("\"2026-11-24T00:00:00Z\""), "session \"a\": expiresAt is a string"),
         (entry("1795000000"), "session \"a\": expiresAt looks like seconds"),
         (entry("1795000000000.5"), "session \"a\": expiresAt has a fraction"),
     ] {
