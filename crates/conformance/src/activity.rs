@@ -1,4 +1,4 @@
-//! Promises about activity: it makes no revision, only moves forward, and never brings a session back.
+//! Promises about activity: it only moves forward, makes no revision, and never brings a session back.
 
 use tenure_domain::{Millis, Policy, SessionId, Touch};
 use tenure_ports::FindOptions;
@@ -74,7 +74,7 @@ pub async fn activity_makes_no_revision(fixture: &StoreFixture) {
     assert_eq!(activity(fixture, id).await, Some(now(fixture).as_millis()));
 }
 
-/// A late use neither brings back an ended or removed session, nor creates one.
+/// Activity that is reported late neither brings back an ended or removed session, nor creates one.
 pub async fn activity_resurrects_nothing(fixture: &StoreFixture) {
     let issued = issue(fixture, "laptop", &Policy::default()).await;
     let id = issued.session.id;
@@ -94,7 +94,7 @@ pub async fn activity_resurrects_nothing(fixture: &StoreFixture) {
     }
 }
 
-/// A new record with less activity than the store has keeps the store's activity.
+/// A new record whose activity is earlier than the stored one keeps the stored activity.
 pub async fn a_commit_keeps_later_activity(fixture: &StoreFixture) {
     let policy = Policy::default();
     let issued = issue(fixture, "laptop", &policy).await;
@@ -110,7 +110,7 @@ pub async fn a_commit_keeps_later_activity(fixture: &StoreFixture) {
     fixture.store.touch(&[Touch { session: id, at: now(fixture) }]).await.unwrap();
     fixture.store.commit(&end).await.unwrap();
     assert_eq!(activity(fixture, id).await, Some(now(fixture).as_millis()));
-    // A record with more activity brings it along.
+    // If the new record has later activity, that is kept.
     let other = issue(fixture, "phone", &policy).await;
     fixture.time.pass(Millis::minutes(1));
     let rotation = decide_rotation(fixture, &other.token, &policy).await;

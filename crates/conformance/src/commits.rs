@@ -40,7 +40,7 @@ pub async fn a_decision_on_an_older_state_conflicts_and_changes_nothing(fixture:
     assert_eq!(fixture.store.load(&device("laptop")).await.unwrap().sessions(), &both[1..]);
 }
 
-/// After a lost answer the very same commit may be sent again.
+/// A commit that was applied conflicts when it is sent again, as after a lost answer. So it is applied only once.
 pub async fn the_same_commit_again_conflicts(fixture: &StoreFixture) {
     let policy = Policy::default();
     let issued = decide_issue(fixture, "laptop", &policy).await;
@@ -54,7 +54,7 @@ pub async fn the_same_commit_again_conflicts(fixture: &StoreFixture) {
     let end = revocation(&load_of(fixture, issued.session.id).await, issued.session.id, now(fixture));
     fixture.store.commit(&end).await.unwrap();
     assert_eq!(fixture.other.commit(&end).await, Err(CommitError::Conflict));
-    // Not even after all its records are gone.
+    // It conflicts even after all its records are gone.
     purge(fixture, now(fixture), false).await;
     for commit in [&rotation.commit, &end] {
         assert_eq!(fixture.store.commit(commit).await, Err(CommitError::Conflict));
@@ -86,7 +86,7 @@ pub async fn a_revision_is_never_used_again(fixture: &StoreFixture) {
 }
 
 /// A decision is applied up to its last instant, and not after.
-pub async fn a_commit_holds_until_its_last_instant(fixture: &StoreFixture) {
+pub async fn a_commit_is_applied_until_its_last_instant(fixture: &StoreFixture) {
     let policy = Policy::default();
     let (a, b) = (issue(fixture, "a", &policy).await, issue(fixture, "b", &policy).await);
     let last = now(fixture).plus(Millis::seconds(10));
@@ -120,7 +120,7 @@ pub async fn a_guard_fails_once_its_session_was_used(fixture: &StoreFixture) {
     let loaded = load_of(fixture, id).await;
     assert_eq!(loaded.sessions()[0].last_activity, used);
     assert_eq!(loaded.end_idle(&policy, now(fixture)), None, "it is in use");
-    // The guard holds as long as the session was not used after it.
+    // The commit is applied if the session was not used after the guard's time.
     fixture.time.pass(Millis::new(1));
     let end_idle = load_of(fixture, id).await.end_idle(&policy, now(fixture)).unwrap();
     fixture.store.touch(&[Touch { session: id, at: used }]).await.unwrap();
@@ -130,7 +130,7 @@ pub async fn a_guard_fails_once_its_session_was_used(fixture: &StoreFixture) {
 }
 
 /// A session that exists is not issued again, even if the rest of the decision is valid.
-pub async fn what_is_issued_has_no_record_yet(fixture: &StoreFixture) {
+pub async fn an_issue_needs_an_unused_id(fixture: &StoreFixture) {
     let policy = Policy::default();
     let new_session = new_session(fixture, &policy);
     let loaded = fixture.store.load(&device("laptop")).await.unwrap();
@@ -148,7 +148,7 @@ pub async fn what_is_issued_has_no_record_yet(fixture: &StoreFixture) {
 }
 
 /// A session whose record is gone is not created by a rotation, an end or an update.
-pub async fn what_is_changed_has_a_record(fixture: &StoreFixture) {
+pub async fn a_change_needs_a_record(fixture: &StoreFixture) {
     let policy = Policy::default();
     let kept = issue(fixture, "laptop", &policy).await;
     let gone = issue(fixture, "laptop", &policy).await;
@@ -172,11 +172,11 @@ pub async fn what_is_changed_has_a_record(fixture: &StoreFixture) {
 }
 
 /// If one part of a commit is not valid, nothing of it is applied.
-pub async fn a_commit_is_whole_or_nothing(fixture: &StoreFixture) {
+pub async fn a_commit_is_applied_completely_or_not_at_all(fixture: &StoreFixture) {
     let policy = super::support::capped(2);
     let a = issue(fixture, "laptop", &policy).await;
     issue(fixture, "laptop", &policy).await;
-    // It issues, evicts, and then has a part that is not valid: a change of a session without a record.
+    // The commit issues, evicts, and then has a part that is not valid: a change of a session without a record.
     let mut third = decide_issue(fixture, "laptop", &policy).await;
     assert_eq!(third.evicted, [a.session.id]);
     let parts = SessionParts { id: super::support::unknown(a.session.id), ..a.session.clone().into_parts() };

@@ -36,7 +36,7 @@ pub async fn one_of_many_commits_on_a_revision_is_applied(fixture: &StoreFixture
 }
 
 /// A process that verified a token a moment ago refuses it once a revocation by another process was acknowledged.
-pub async fn a_revocation_is_seen_by_whoever_verified_before(fixture: &StoreFixture) {
+pub async fn a_revocation_reaches_a_process_that_verified_before(fixture: &StoreFixture) {
     let policy = Policy::default();
     let (ours, theirs) = (fixture.sessions(&fixture.store, policy), fixture.sessions(&fixture.other, policy));
     for _ in 0..20 {
@@ -123,7 +123,7 @@ fn request_of(subject: &str) -> IssueRequest {
 
 /// Of many subjects that want a free device at once, one gets it. A take-over leaves no instant without an owner, and
 /// none with two.
-pub async fn a_device_has_one_owner_whoever_comes_at_once(fixture: &StoreFixture) {
+pub async fn a_device_has_one_owner_however_many_subjects_ask(fixture: &StoreFixture) {
     let policy = capped(3);
     let both = [&fixture.store, &fixture.other].map(|store| Arc::new(fixture.sessions(store, policy)));
     let mut tasks = JoinSet::new();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tenure_domain::{Millis, Timestamp};
 use tenure_ports::{Clock, RandomSource, RandomSourceError};
 
-/// The time at which every test begins, a day in 2025.
+/// The time at which the test clocks start: 2025-11-24T16:00:00Z.
 pub const START: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
 /// A clock that stands still until it is moved.
@@ -36,12 +36,12 @@ impl TestClock {
         Millis::new(self.passed.load(Ordering::SeqCst))
     }
 
-    /// Lets time pass.
+    /// Moves the clock forward by this span.
     pub fn pass(&self, span: Millis) {
         self.passed.fetch_add(span.get(), Ordering::SeqCst);
     }
 
-    /// Lets time pass until it is `at`. It never goes back.
+    /// Moves the clock forward to `at`. A clock that is past `at` stays where it is.
     pub fn pass_to(&self, at: Timestamp) {
         self.passed.fetch_max(at.since(START).get(), Ordering::SeqCst);
     }
@@ -72,7 +72,7 @@ impl SeededRandom {
         z ^ (z >> 31)
     }
 
-    /// Returns `N` bytes.
+    /// Returns the next `N` bytes.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.write(&mut bytes);
@@ -93,7 +93,7 @@ impl RandomSource for SeededRandom {
     }
 }
 
-/// A clock that is a second later each time it is read, so that no two decisions share an instant.
+/// A clock that advances by a second each time it is read, so that no two decisions share an instant.
 #[derive(Debug)]
 pub struct TickingClock(AtomicU64);
 
@@ -111,7 +111,8 @@ impl Clock for TickingClock {
     }
 }
 
-/// A clock that goes with the tokio runtime, from [`START`] on: paused time moves it (`tokio::time::pause`).
+/// A clock that starts at [`START`] and follows the time of the tokio runtime, which tests can pause and advance
+/// (`tokio::time::pause`).
 #[derive(Debug)]
 pub struct RuntimeClock(tokio::time::Instant);
 

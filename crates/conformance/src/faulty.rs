@@ -1,4 +1,4 @@
-//! A store that can be made to fail, for tests of what stands in front of a store.
+//! A store that can be made to fail, for tests of the code that uses a store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// A decorator that passes every call on to another store, unless it was told to fail.
 ///
-/// It lets other tasks run before each commit, as every store does that waits for a disk or a network.
+/// It lets other tasks run before each commit, like a store that waits for a disk or a network.
 pub struct FaultyStore {
     inner: Arc<dyn SessionRepository>,
     down: AtomicBool,
@@ -31,7 +31,7 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// Where the store claims to be, in its errors: clients must never see it.
+    /// The location of the store in its errors. Clients must never see it.
     pub const LOCATION: &'static str = "/var/secret-place";
 
     /// Makes a decorator around this store. Nothing fails yet.
@@ -59,28 +59,28 @@ impl FaultyStore {
         self.not_durable.store(not_durable, Ordering::SeqCst);
     }
 
-    /// Makes every search for this one session fail.
+    /// Makes [`SessionCommits::find`] fail for this one session from now on.
     pub fn make_unreadable(&self, id: SessionId) {
         *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
     }
 
-    /// Sets whether changes are kept from subscribers.
+    /// Sets whether events of changes are withheld from subscribers.
     pub fn suppress_events(&self, silent: bool) {
         self.silent.store(silent, Ordering::SeqCst);
     }
 
     /// Sends [`StoreEvent::Lagged`] to subscribers.
     pub fn send_lagged(&self) {
-        // Nobody need listen.
+        // An error only says that there are no subscribers.
         let _ = self.lagged.send(());
     }
 
-    /// Limits the pages of walks, so that a walk over a few sessions has several steps.
+    /// Sets the largest page of a walk, in sessions, so that a walk over a few sessions has several steps.
     pub fn limit_pages(&self, page_size: usize) {
         self.page_size.store(page_size, Ordering::SeqCst);
     }
 
-    /// Returns how many times a session was searched.
+    /// Returns how often [`SessionCommits::find`] was called.
     pub fn finds(&self) -> u64 {
         self.finds.load(Ordering::SeqCst)
     }

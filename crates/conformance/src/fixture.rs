@@ -1,4 +1,4 @@
-//! A store under test as two processes have it, and the time that it goes by.
+//! A store under test as two processes have it open, and its clock.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use tokio::time::{Instant, sleep};
 
 use crate::doubles::{SeededRandom, TestClock};
 
-/// A store under test, and all that it needs to live.
+/// A store under test, with its clock and the directories or servers that it needs.
 pub struct StoreFixture {
-    /// The store, as one process has it.
+    /// The store, as one process has it open.
     pub store: Arc<dyn SessionRepository>,
-    /// The same store, as another process has it.
+    /// The same store, as another process has it open.
     pub other: Arc<dyn SessionRepository>,
-    /// The store's time.
+    /// The store's clock.
     pub clock: Arc<dyn Clock>,
-    /// What moves the store's time.
+    /// The clock beneath the store's clock, which a test moves.
     pub time: Arc<TestClock>,
-    /// How long `other` may keep answering `find` as before a change that `store` made.
+    /// The longest time for which `other` may still answer `find` without a change that `store` made.
     pub lag: Duration,
-    /// The random source of everything that is issued here.
+    /// The random source of the sessions that are issued with this fixture.
     pub random: Arc<SeededRandom>,
-    /// Directories and servers, which are removed with the fixture.
+    /// The directories and servers, which are removed with the fixture.
     _resources: Box<dyn Any + Send + Sync>,
 }
 
 impl StoreFixture {
-    /// Makes a fixture of two handles of one store. `resources` live as long as the fixture.
+    /// Makes a fixture of two handles of one store, with no lag. `resources` live as long as the fixture.
     #[must_use]
     pub fn new(
         store: Arc<dyn SessionRepository>,
@@ -43,7 +43,7 @@ impl StoreFixture {
         Self { store, other, clock, time, lag: Duration::ZERO, random, _resources: Box::new(resources) }
     }
 
-    /// Sets how long a change may take to reach the other process' `find`.
+    /// Sets the longest time that a change may take to reach the other process' `find`.
     #[must_use]
     pub fn with_lag(self, lag: Duration) -> Self {
         Self { lag, ..self }
@@ -55,7 +55,7 @@ impl StoreFixture {
         Sessions::new(Arc::clone(store), Arc::clone(&self.clock), self.random.clone(), policy)
     }
 
-    /// Asserts what the other process reads: at once, or within the store's lag.
+    /// Asserts that the other process reads `wanted`: at once, or within the lag.
     #[track_caller]
     pub fn seen<T: PartialEq + std::fmt::Debug>(
         &self,

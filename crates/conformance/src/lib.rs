@@ -1,4 +1,4 @@
-//! The conformance suite: what every session repository promises, as tests over the port.
+//! The conformance suite for session repositories: what each of them promises, as tests over the port.
 //!
 //! Each promise is one function over a [`StoreFixture`]: a store that two processes have open, and its clock.
 //! [`conformance!`] makes a module of tests, one for each promise, each with a fixture of its own:
@@ -21,6 +21,7 @@
 //!
 //! The doubles for tests of use cases are here too: [`TestClock`], [`SeededRandom`], [`FaultyStore`],
 //! [`SessionsFixture`] and others.
+
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod activity;
@@ -52,12 +53,13 @@ pub use reading::*;
 pub use sessions_fixture::SessionsFixture;
 pub use tenure_ports::{SystemClock, SystemRandom};
 
-/// Whether a promise holds: its function returns without a panic.
+/// Returns whether a promise is kept: its function returns without a panic.
 pub async fn holds(promise: impl Future<Output = ()>) -> bool {
     AssertUnwindSafe(promise).catch_unwind().await.is_ok()
 }
 
-/// Makes a module with this name that has a test for each promise. Each test gets its fixture from this function.
+/// Makes a module `$name` with one test for each promise. Each test calls the async function `$fixture` for a
+/// [`StoreFixture`] of its own.
 #[macro_export]
 macro_rules! conformance {
     ($name:ident, $fixture:path) => {
@@ -75,9 +77,9 @@ macro_rules! promises {
         $crate::$then! { ($($with)*)
             // reading
             absence_is_none
-            what_was_committed_is_found
+            a_committed_session_is_found
             every_field_is_kept
-            a_device_is_loaded_with_what_has_not_ended
+            a_device_is_loaded_with_the_sessions_that_have_not_ended
             devices_of_one_bucket_are_apart
             any_text_is_a_name
             a_store_that_works_says_so
@@ -85,11 +87,11 @@ macro_rules! promises {
             a_decision_on_an_older_state_conflicts_and_changes_nothing
             the_same_commit_again_conflicts
             a_revision_is_never_used_again
-            a_commit_holds_until_its_last_instant
+            a_commit_is_applied_until_its_last_instant
             a_guard_fails_once_its_session_was_used
-            what_is_issued_has_no_record_yet
-            what_is_changed_has_a_record
-            a_commit_is_whole_or_nothing
+            an_issue_needs_an_unused_id
+            a_change_needs_a_record
+            a_commit_is_applied_completely_or_not_at_all
             an_import_replaces_the_record
             // activity
             activity_only_moves_forward
@@ -99,38 +101,38 @@ macro_rules! promises {
             a_commit_keeps_later_activity
             activity_of_many_sessions_is_taken_at_once
             // lifecycle
-            the_ones_that_were_over_first_are_dropped
-            lapsed_sessions_leave_the_load_and_stay_readable
-            a_purge_removes_and_counts_what_is_over
-            a_purge_spares_what_was_over_later
-            a_purge_of_what_had_not_ended_makes_a_revision
-            a_horizon_outlives_the_records
+            the_oldest_inactive_sessions_are_dropped
+            expired_sessions_are_no_longer_loaded_and_stay_readable
+            a_purge_removes_and_counts_inactive_sessions
+            a_purge_spares_sessions_that_ended_later
+            a_purge_of_an_expired_session_makes_a_revision
+            a_revocation_watermark_outlives_the_records
             an_older_export_brings_nothing_back
-            an_import_owes_nothing_to_what_is_not_retained
-            what_comes_back_after_its_time_is_expired
-            a_token_holds_to_its_last_millisecond
+            an_import_ignores_a_record_that_is_not_retained
+            a_session_imported_after_its_expiry_is_expired
+            a_token_is_valid_to_its_last_millisecond
             // listing
             a_walk_sees_each_session_once
-            a_walk_shows_what_its_filter_means
+            a_walk_returns_what_its_filter_matches
             a_walk_through_changes_misses_nothing_that_stays
             a_listing_is_in_order
-            ids_are_found_by_their_start
+            ids_are_found_by_their_prefix
             // events
-            changes_are_told_in_order
-            changes_of_another_process_are_told
-            activity_is_no_news
+            changes_cause_events_in_order
+            changes_by_another_process_cause_events
+            activity_causes_no_event
             // concurrency
             one_of_many_commits_on_a_revision_is_applied
-            a_revocation_is_seen_by_whoever_verified_before
+            a_revocation_reaches_a_process_that_verified_before
             one_of_many_rotations_is_made
             a_device_never_has_more_than_its_cap
-            a_device_has_one_owner_whoever_comes_at_once
+            a_device_has_one_owner_however_many_subjects_ask
             a_shared_device_serves_each_of_its_owners
         }
     };
 }
 
-/// Makes the tests.
+/// Makes a test for each promise of a list.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! stamp {
@@ -143,8 +145,9 @@ macro_rules! stamp {
     )*};
 }
 
-/// Makes one test of all promises, for stores whose servers take seconds to start. Each promise has a fixture of its
-/// own, which this function makes of the servers and the promise's name.
+/// Makes one test `$name` of all promises, for stores whose servers take seconds to start. `$start` starts the servers
+/// once. The async function `$fixture` makes a [`StoreFixture`] for each promise, from the servers and the promise's
+/// name.
 #[macro_export]
 macro_rules! conformance_in_one {
     ($name:ident, $start:expr, $fixture:path) => {
@@ -155,7 +158,7 @@ macro_rules! conformance_in_one {
     };
 }
 
-/// Runs the promises one after the other.
+/// Runs the promises of a list one after the other.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! stamp_in_one {
@@ -184,7 +187,7 @@ mod tests {
     crate::promises!(list_promises);
 
     #[test]
-    fn every_promise_is_stamped() {
+    fn every_promise_has_a_test() {
         let sources = [
             include_str!("activity.rs"),
             include_str!("commits.rs"),

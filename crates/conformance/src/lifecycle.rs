@@ -10,8 +10,8 @@ use super::support::{
 };
 use crate::fixture::StoreFixture;
 
-/// Of a device's inactive sessions, only the most recent ones stay.
-pub async fn the_ones_that_were_over_first_are_dropped(fixture: &StoreFixture) {
+/// The store drops the inactive sessions of a device that exceed the commit's limit, those that ended first.
+pub async fn the_oldest_inactive_sessions_are_dropped(fixture: &StoreFixture) {
     let policy = capped(1);
     let mut issued = Vec::new();
     for _ in 0..14 {
@@ -40,7 +40,7 @@ pub async fn the_ones_that_were_over_first_are_dropped(fixture: &StoreFixture) {
 
 /// A session that a commit named as expired is no longer loaded for decisions, and its record still tells why it is
 /// refused.
-pub async fn lapsed_sessions_leave_the_load_and_stay_readable(fixture: &StoreFixture) {
+pub async fn expired_sessions_are_no_longer_loaded_and_stay_readable(fixture: &StoreFixture) {
     let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
     let over = issue(fixture, "laptop", &short).await.session;
     fixture.time.pass(Millis::hours(2));
@@ -64,7 +64,7 @@ pub async fn lapsed_sessions_leave_the_load_and_stay_readable(fixture: &StoreFix
 }
 
 /// A purge removes inactive sessions and nothing else, and says how many. A dry run says the same and removes nothing.
-pub async fn a_purge_removes_and_counts_what_is_over(fixture: &StoreFixture) {
+pub async fn a_purge_removes_and_counts_inactive_sessions(fixture: &StoreFixture) {
     let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
     let mut over = Vec::new();
     for n in 0..20 {
@@ -93,7 +93,7 @@ pub async fn a_purge_removes_and_counts_what_is_over(fixture: &StoreFixture) {
 }
 
 /// A purge of sessions that became inactive by a time leaves those that became inactive later.
-pub async fn a_purge_spares_what_was_over_later(fixture: &StoreFixture) {
+pub async fn a_purge_spares_sessions_that_ended_later(fixture: &StoreFixture) {
     let policy = Policy::default();
     let (early, late) = (issue(fixture, "laptop", &policy).await, issue(fixture, "laptop", &policy).await);
     let first = revoke(fixture, early.session.id).await;
@@ -106,8 +106,9 @@ pub async fn a_purge_spares_what_was_over_later(fixture: &StoreFixture) {
     assert_eq!(purge(fixture, second.ended_at(), false).await, 1);
 }
 
-/// A decision on a session that a purge removed before it was ended is not applied.
-pub async fn a_purge_of_what_had_not_ended_makes_a_revision(fixture: &StoreFixture) {
+/// A purge of an expired session that was never ended gives its device a new revision, so that a decision from before
+/// the purge is not applied.
+pub async fn a_purge_of_an_expired_session_makes_a_revision(fixture: &StoreFixture) {
     let short = policy(PolicySettings { token_ttl: Some(Millis::hours(1)), ..PolicySettings::default() });
     let over = issue(fixture, "laptop", &short).await.session;
     let stays = issue(fixture, "laptop", &Policy::default()).await;
@@ -121,7 +122,7 @@ pub async fn a_purge_of_what_had_not_ended_makes_a_revision(fixture: &StoreFixtu
 }
 
 /// A device remembers that sessions were ended before their expiry, longer than their records.
-pub async fn a_horizon_outlives_the_records(fixture: &StoreFixture) {
+pub async fn a_revocation_watermark_outlives_the_records(fixture: &StoreFixture) {
     let policy = Policy::default();
     let session = issue(fixture, "laptop", &policy).await.session;
     fixture.time.pass(Millis::minutes(1));
@@ -162,12 +163,12 @@ pub async fn an_older_export_brings_nothing_back(fixture: &StoreFixture) {
 }
 
 /// A record that is no longer retained here does not affect the import of the same session from elsewhere.
-pub async fn an_import_owes_nothing_to_what_is_not_retained(fixture: &StoreFixture) {
+pub async fn an_import_ignores_a_record_that_is_not_retained(fixture: &StoreFixture) {
     let policy = policy(PolicySettings { retention: Some(Millis::hours(1)), ..PolicySettings::default() });
     let (used, left) = (issue(fixture, "laptop", &policy).await, issue(fixture, "phone", &policy).await);
     let start = now(fixture);
     fixture.time.pass(Millis::hours(20));
-    // There the sessions were rotated; here they were not, and were used later.
+    // The other store rotated the sessions. This one did not, and recorded later use.
     let elsewhere = decide_rotation(fixture, &used.token, &policy).await.session;
     let mut idle = decide_rotation(fixture, &left.token, &policy).await.session.into_parts();
     idle.terms.idle_timeout = Some(Millis::hours(2));
@@ -183,8 +184,8 @@ pub async fn an_import_owes_nothing_to_what_is_not_retained(fixture: &StoreFixtu
     assert_eq!(find(fixture, idle.id).await.unwrap().end.clone().unwrap().reason, EndReason::Idle);
 }
 
-/// A session that ended here and is imported after its expiry is expired, which does no harm.
-pub async fn what_comes_back_after_its_time_is_expired(fixture: &StoreFixture) {
+/// A session that ended here may be imported once it has expired: it is expired then, so nothing comes back to life.
+pub async fn a_session_imported_after_its_expiry_is_expired(fixture: &StoreFixture) {
     let policy = Policy::default();
     let sessions = fixture.sessions(&fixture.store, policy);
     let issued = issue(fixture, "laptop", &policy).await.session;
@@ -198,7 +199,7 @@ pub async fn what_comes_back_after_its_time_is_expired(fixture: &StoreFixture) {
 
 /// A token is accepted a millisecond before its expiry, and refused at its expiry. The same holds for idleness, whose
 /// end is then durable.
-pub async fn a_token_holds_to_its_last_millisecond(fixture: &StoreFixture) {
+pub async fn a_token_is_valid_to_its_last_millisecond(fixture: &StoreFixture) {
     let sessions = fixture.sessions(&fixture.store, Policy::default());
     let issued = issue(fixture, "laptop", &Policy::default()).await;
     let idle = issue(fixture, "phone", &idling()).await;

@@ -48,7 +48,7 @@ pub async fn a_walk_sees_each_session_once(fixture: &StoreFixture) {
 }
 
 /// A filter by device, subject and scope is applied at the time that the caller names.
-pub async fn a_walk_shows_what_its_filter_means(fixture: &StoreFixture) {
+pub async fn a_walk_returns_what_its_filter_matches(fixture: &StoreFixture) {
     let sessions = various(fixture).await;
     let devices = [None, Some(device("device-2")), Some(device("nowhere"))];
     let subjects = [None, Some(Subject::new("bert").unwrap()), Some(Subject::new("nobody").unwrap())];
@@ -118,7 +118,7 @@ pub async fn a_listing_is_in_order(fixture: &StoreFixture) {
 }
 
 /// Ids are found by a prefix of one to all characters, in order, ended sessions included, up to the limit.
-pub async fn ids_are_found_by_their_start(fixture: &StoreFixture) {
+pub async fn ids_are_found_by_their_prefix(fixture: &StoreFixture) {
     let mut known = ids(&various(fixture).await);
     for _ in 0..10 {
         known.push(issue_to(fixture, "device-3", "anna").await.id);

@@ -1,12 +1,12 @@
 //! Promises about reading: what is read is what was written, and absence is not an error.
 
 use std::sync::Arc;
-use tenure_ports::FindOptions;
 
 use tenure_domain::{
     Bucket, ClientField, ClientInfo, Device, Filter, Millis, NewSession, Policy, PolicySettings, Revision, SessionId,
     SortKey, Subject, Touch,
 };
+use tenure_ports::FindOptions;
 
 use super::support::{
     decide_rotation, device, find, idling, issue, load_of, new_session, now, policy, purge, retained, revoke, rotate,
@@ -37,7 +37,7 @@ pub async fn absence_is_none(fixture: &StoreFixture) {
 }
 
 /// An acknowledged commit is visible to every later call, in this process and in others.
-pub async fn what_was_committed_is_found(fixture: &StoreFixture) {
+pub async fn a_committed_session_is_found(fixture: &StoreFixture) {
     let policy = Policy::default();
     let issued = issue(fixture, "laptop", &policy).await;
     let id = issued.session.id;
@@ -95,7 +95,7 @@ pub async fn every_field_is_kept(fixture: &StoreFixture) {
 }
 
 /// A load returns the sessions that have not ended, and the session by which it was asked even if that has ended.
-pub async fn a_device_is_loaded_with_what_has_not_ended(fixture: &StoreFixture) {
+pub async fn a_device_is_loaded_with_the_sessions_that_have_not_ended(fixture: &StoreFixture) {
     let policy = idling();
     let mut sessions = Vec::new();
     for _ in 0..4 {
@@ -144,7 +144,8 @@ pub async fn devices_of_one_bucket_are_apart(fixture: &StoreFixture) {
     assert_eq!(fixture.store.load(&device(&twin)).await.unwrap().sessions(), &[theirs.session]);
 }
 
-/// A device and a subject may be named as anyone likes, and as earlier releases let them be named: with what nobody sees.
+/// Devices and subjects may have any name that earlier releases accepted, invisible characters included. Names that
+/// differ in any character are different names.
 pub async fn any_text_is_a_name(fixture: &StoreFixture) {
     let long = "x".repeat(128);
     let wide = "\u{1f4bb}".repeat(128);

@@ -59,7 +59,8 @@ pub(super) async fn issue(fixture: &StoreFixture, name: &str, policy: &Policy) -
     issue
 }
 
-/// Whatever other subjects have sessions there: earlier releases allowed such devices, and imports still do.
+/// Issues a session to a subject, even if other subjects have sessions on the device. Earlier releases allowed such
+/// devices, and imports still do.
 pub(super) async fn issue_to(fixture: &StoreFixture, name: &str, subject: &str) -> Session {
     let policy = Policy::default();
     let loaded = fixture.store.load(&device(name)).await.unwrap();
@@ -113,7 +114,7 @@ pub(super) async fn find(fixture: &StoreFixture, id: SessionId) -> Option<Sessio
     fixture.store.find(id, FindOptions::EXACT).await.unwrap()
 }
 
-/// Makes a session that no store knows, in the bucket of another.
+/// Makes the id of a session that no store knows, in the bucket of another session.
 pub(super) fn unknown(beside: SessionId) -> SessionId {
     SessionId::new(beside.bucket(), [7; 12])
 }
@@ -141,9 +142,9 @@ pub(super) fn ids<'a>(sessions: impl IntoIterator<Item = &'a Session>) -> Vec<Se
     ids
 }
 
-/// Purges all sessions that were inactive by `over_by`.
-pub(super) async fn purge(fixture: &StoreFixture, over_by: Timestamp, dry_run: bool) -> u64 {
-    let purge = Purge { now: now(fixture), inactive_by: over_by, dry_run };
+/// Purges all sessions that were inactive by `inactive_by`, and returns how many there were.
+pub(super) async fn purge(fixture: &StoreFixture, inactive_by: Timestamp, dry_run: bool) -> u64 {
+    let purge = Purge { now: now(fixture), inactive_by, dry_run };
     let (mut removed, mut cursor) = (0, None);
     loop {
         let part = fixture.store.purge(&purge, cursor).await.unwrap();
