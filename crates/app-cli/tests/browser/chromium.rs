@@ -1,4 +1,4 @@
-//! A browser of its own for each test.
+//! A browser for each test.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -15,15 +15,15 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// Nothing here takes longer; a machine under load may.
+/// The time limit of each step, which even a busy machine does not reach.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The name under which the browser finds this machine.
+/// The name of this machine for the browser.
 pub(crate) const HOST: &str = "gateway.lan";
-/// Another site's name for this machine.
+/// The name of another site, which is also this machine.
 pub(crate) const STRANGER: &str = "stranger.test";
 
-/// A browser with one tab, gone when it is dropped.
+/// A browser with one tab, which is killed on drop.
 pub(crate) struct Browser {
     child: Child,
     socket: WebSocketStream<TcpStream>,
@@ -57,7 +57,7 @@ impl Browser {
                 said += &format!("{line}\n");
                 line.split_once("DevTools listening on ").map(|(_, place)| place.trim().to_owned())
             });
-            // Whatever else it says must not fill the pipe.
+            // The rest of the output is read, so that it does not fill the pipe.
             std::thread::spawn(move || lines.for_each(drop));
             place.unwrap_or_else(|| panic!("chromium did not start:\n{said}"))
         });
@@ -73,7 +73,7 @@ impl Browser {
         browser
     }
 
-    /// Calls a method of the DevTools protocol: of the tab, once there is one.
+    /// Calls a method of the DevTools protocol, for the tab once there is one.
     async fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.try_call(method, parameters).await.unwrap_or_else(|error| panic!("{method}: {error}"))
     }
@@ -95,7 +95,7 @@ impl Browser {
         }
     }
 
-    /// What a script on the page comes to; promises are awaited.
+    /// Evaluates a script on the page. Promises are awaited.
     pub(crate) async fn eval(&mut self, script: &str) -> Value {
         self.try_eval(script).await.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
@@ -110,20 +110,20 @@ impl Browser {
         }
     }
 
-    /// Types an address and waits for the page.
+    /// Opens a URL, and waits for the page.
     pub(crate) async fn go(&mut self, url: &str) {
         let gone = self.call("Page.navigate", json!({"url": url})).await;
         assert!(gone["errorText"].is_null(), "{url}: {gone}");
         self.wait_until("document.readyState === 'complete'").await;
     }
 
-    /// Does what leads to another page, and waits for that.
+    /// Runs a script that leads to another page, and waits for the page.
     pub(crate) async fn leave_by(&mut self, script: &str) {
         self.eval(&format!("window.left = false; {script}")).await;
         self.wait_until("window.left === undefined && document.readyState === 'complete'").await;
     }
 
-    /// Clicks the one button with this text, and waits for the page that it leads to.
+    /// Clicks the only button with this text, and waits for the next page.
     pub(crate) async fn press(&mut self, text: &str) {
         let text = json!(text);
         let find =
@@ -131,10 +131,10 @@ impl Browser {
         self.leave_by(&format!("{find}.click()")).await;
     }
 
-    /// Waits until a script says that something holds, on whatever page is there by then.
+    /// Waits until a script returns true, also if the page changes meanwhile.
     pub(crate) async fn wait_until(&mut self, script: &str) {
         let begun = Instant::now();
-        // While a page goes and another comes, there is none to ask.
+        // Between two pages, no page can evaluate a script.
         while self.try_eval(script).await != Ok(Value::Bool(true)) {
             assert!(
                 begun.elapsed() < PATIENCE,
@@ -154,12 +154,12 @@ impl Browser {
         self.eval("location.href").await.as_str().unwrap().to_owned()
     }
 
-    /// What a person reads.
+    /// Returns the visible text of the page.
     pub(crate) async fn text(&mut self) -> String {
         self.eval("document.body.innerText").await.as_str().unwrap().to_owned()
     }
 
-    /// The cookies that it would send there, those that no script sees included.
+    /// Returns the cookies that the browser would send, including those hidden from scripts.
     pub(crate) async fn cookies(&mut self, url: &str) -> Vec<Value> {
         let mut found = self.call("Network.getCookies", json!({"urls": [url]})).await;
         found["cookies"].as_array_mut().unwrap().drain(..).collect()
@@ -168,7 +168,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // With all its processes: it leads a group of its own.
+        // The browser leads a process group, so this ends all its processes.
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(pid, Signal::KILL);
         }

@@ -1,4 +1,4 @@
-//! A gateway as a process of its own, and an app behind it.
+//! A gateway process, and an app behind it.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -14,20 +14,20 @@ use tokio::net::TcpListener;
 use crate::chromium::HOST;
 use crate::home::{Home, id_of};
 
-/// A gateway before an app, gone when it is dropped.
+/// A gateway with an app behind it, which is killed on drop.
 pub(crate) struct House {
     pub(crate) home: Home,
     child: Child,
-    /// Where its clients connect.
+    /// The address for clients.
     pub(crate) clients: SocketAddr,
-    /// Where its operators connect.
+    /// The address for operators.
     pub(crate) operators: SocketAddr,
     pub(crate) admin_secret: String,
     tls: bool,
 }
 
 impl House {
-    /// A gateway with these settings.
+    /// Starts a gateway with these settings.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
         let app = app().await;
         Self::before(&format!("http://{app}"), settings)
@@ -54,12 +54,12 @@ impl House {
         Self { home, child, clients, operators, admin_secret: secret.trim().to_owned(), tls }
     }
 
-    /// What a browser types to get here.
+    /// Returns the URL that a person types into a browser.
     pub(crate) fn url(&self) -> String {
         format!("{}://{HOST}:{}", if self.tls { "https" } else { "http" }, self.clients.port())
     }
 
-    /// Revokes the session of a token, in another process.
+    /// Revokes the session of a token from another process.
     pub(crate) fn revoke(&self, token: &str) {
         self.home.run(&["sessions", "revoke", id_of(token)]).succeeds();
     }
@@ -72,7 +72,7 @@ impl Drop for House {
     }
 }
 
-/// Certificate and key, signed by themselves, in a folder.
+/// Writes a self-signed certificate and its key to a directory.
 pub(crate) fn certify(folder: &std::path::Path) -> (String, String) {
     let made = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
@@ -81,7 +81,7 @@ pub(crate) fn certify(folder: &std::path::Path) -> (String, String) {
     (cert.to_str().unwrap().to_owned(), key.to_str().unwrap().to_owned())
 }
 
-/// An app: its board, what it was asked (`/echo`), and a page that hides where its forms come from (`/hidden`).
+/// An app with a board, the request that it got (`/echo`), and a page whose forms hide their origin (`/hidden`).
 pub(crate) async fn app() -> SocketAddr {
     let hidden = Html("<form method=post action=/_tenure/logout><button>Log out</button></form>");
     let hidden = move || async move { ([("referrer-policy", "no-referrer")], hidden) };

@@ -1,4 +1,4 @@
-//! A person's way in and out.
+//! The log-in and the log-out in a browser.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::proxies::Proxy;
 
 const TRUSTED: (&str, &str) = ("gateway.trusted_proxies", "127.0.0.1/32");
 
-/// From a bookmark through the login page to the board, and out again.
+/// From a bookmark through the login page to the board, and the log-out.
 async fn logs_in_and_out(house: &House, base: &str) {
     let mut browser = Browser::start().await;
     let token = house.home.issue("laptop");
@@ -25,7 +25,7 @@ async fn logs_in_and_out(house: &House, base: &str) {
     assert_eq!((&cookies[0]["name"], &cookies[0]["httpOnly"]), (&json!(name), &json!(true)), "{cookies:?}");
     assert_eq!(cookies[0]["secure"], base.starts_with("https"), "{cookies:?}");
 
-    // What the browser says of itself, and that a page of this host may change something.
+    // The headers that the browser sends, and a change by a page of this host.
     let told = browser.eval("fetch('/echo', {method: 'POST'}).then(answer => answer.json())").await;
     assert_eq!(told["origin"], base, "{told}");
     assert_eq!(told["sec-fetch-site"].is_null(), base.starts_with("http:"), "{told}");
@@ -74,7 +74,7 @@ async fn behind_caddy() {
     }
 }
 
-/// Logs a browser in with a new token, and answers the token.
+/// Logs a browser in with a new token, and returns the token.
 async fn logged_in(browser: &mut Browser, house: &House, device: &str) -> String {
     let token = house.home.issue(device);
     browser.go(&format!("{}/_tenure/login", house.url())).await;
@@ -117,7 +117,7 @@ async fn a_tab_that_polls_with_a_dead_cookie_locks_nobody_out() {
     let mut browser = Browser::start().await;
     let token = logged_in(&mut browser, &house, "laptop").await;
     house.revoke(&token);
-    // The browser may have lost the cookie after the first answer: whoever keeps it goes on without one.
+    // The browser may have dropped the cookie after the first response.
     let polls = "(async () => { const all = []; for (let n = 0; n < 40; n++) all.push((await fetch('/echo')).status); \
                  return all.every(status => status === 401) })()";
     assert_eq!(browser.eval(polls).await, true);

@@ -1,6 +1,6 @@
-//! What a real browser makes of the gateway: Chromium, driven over its DevTools protocol, before a `tenure` that runs, with
-//! and without nginx and Caddy between. The name that it asks by is one of a local network: on `localhost` browsers say
-//! more of themselves (`Sec-Fetch-Site`), and tests there see nothing.
+//! The gateway with a real browser: Chromium, controlled over its DevTools protocol, directly and behind nginx and Caddy. The
+//! browser uses a name of a local network. On `localhost` browsers send more headers (`Sec-Fetch-Site`), so tests there would
+//! miss problems.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chromium;

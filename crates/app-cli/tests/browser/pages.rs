@@ -1,11 +1,11 @@
-//! Pages that ask in the background: those of another origin, and the operators' own.
+//! Pages with background requests: those of another origin, and the operators' page.
 
 use serde_json::{Value, json};
 
 use crate::chromium::{Browser, HOST, STRANGER};
 use crate::house::{House, app};
 
-/// What a page reads of an answer: its status and its code; or that the browser kept it from the page.
+/// Returns what a page can read of a response: its status and its code, or that the browser blocked it.
 async fn fetched(browser: &mut Browser, url: &str, options: &Value) -> Value {
     let script = format!(
         "fetch({}, {options}).then(async answer => [answer.status, (await answer.json()).code ?? null], () => 'kept away')",

@@ -1,4 +1,4 @@
-//! nginx and Caddy as what browsers connect to, with the gateway behind them.
+//! nginx and Caddy in front of the gateway.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, sleep};
 use crate::chromium::{HOST, PATIENCE};
 use crate::house::certify;
 
-/// A proxy that runs, gone when it is dropped.
+/// A running proxy, which is stopped on drop.
 pub(crate) struct Proxy {
     child: Child,
     address: SocketAddr,
@@ -20,7 +20,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// nginx, which adds a header that many add by habit: it must not keep anybody from logging in.
+    /// Starts nginx with a header that many people add. It must not prevent the log-in.
     pub(crate) async fn nginx(behind: SocketAddr, tls: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (root, address) = (folder.path().display(), free());
@@ -75,7 +75,7 @@ impl Proxy {
         proxy
     }
 
-    /// What a browser types to get here.
+    /// Returns the URL that a person types into a browser.
     pub(crate) fn url(&self) -> String {
         format!("{}://{HOST}:{}", if self.tls { "https" } else { "http" }, self.address.port())
     }
@@ -83,7 +83,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Asked to end, nginx takes its workers along.
+        // On SIGTERM, nginx also ends its workers.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! `tenure gateway` as its users meet it: a process, its listeners, and the commands beside it.
+//! `tenure gateway` as its users see it: a process, its listeners, and other commands on the same store.
 
 mod gateway_settings;
 #[cfg(target_os = "linux")]
@@ -25,10 +25,10 @@ on_both_backends!(
     new_settings_are_taken_over_while_it_runs,
 );
 
-/// How long anything here may take on a busy machine.
+/// The time limit of each step, which even a busy machine does not reach.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A gateway, gone when it is dropped.
+/// A gateway process, which is killed on drop.
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) clients: String,
@@ -36,7 +36,7 @@ pub(crate) struct Gateway {
     pub(crate) admin_secret: String,
 }
 
-/// What came back.
+/// The response to a request.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -45,18 +45,18 @@ pub(crate) struct Answer {
 }
 
 impl Gateway {
-    /// Starts one on free ports, with more arguments.
+    /// Starts a gateway on free ports, with more arguments.
     pub(crate) fn start(home: &Home, more: &[&str]) -> Self {
         Self::start_at(home, "127.0.0.1:0", more)
     }
 
-    /// Starts one whose clients connect to an address.
+    /// Starts a gateway whose client listener has this address.
     pub(crate) fn start_at(home: &Home, listen: &str, more: &[&str]) -> Self {
         let args = ["gateway", "--json", "--listen", listen, "--admin-listen", "127.0.0.1:0"];
         Self::spawn(home, home.command(&[&args, more].concat()))
     }
 
-    /// Starts one that may have so many file descriptors, and no more.
+    /// Starts a gateway with a limit on file descriptors.
     pub(crate) fn start_within(home: &Home, descriptors: u32) -> Self {
         let args = ["gateway", "--json", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
         let bare = home.command(&args);
@@ -96,18 +96,18 @@ impl Gateway {
         assert!(sent.success());
     }
 
-    /// Asks it to end, and answers its exit code.
+    /// Sends SIGTERM, and returns the exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
         self.exit_code()
     }
 
-    /// Waits for its end, and answers its exit code.
+    /// Waits until the process ends, and returns its exit code.
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 
-    /// Whether a token opens `/_tenure/auth`, and what is said of it.
+    /// Asks `/_tenure/auth` about a token, and returns the response.
     pub(crate) fn auth(&self, token: &str) -> Answer {
         request(
             &self.clients,
@@ -146,7 +146,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Sends a request whole and reads until the connection is closed.
+/// Sends a whole request, and reads until the connection is closed.
 pub(crate) fn request(address: &str, text: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -159,7 +159,7 @@ pub(crate) fn request(address: &str, text: &str) -> Answer {
     Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -203,7 +203,7 @@ fn operators_see_who_is_there_and_cut_them_off(home: Home) {
     assert_eq!(listed.status, 200, "{listed:?}");
     assert!(listed.body.contains(id_of(&token)), "{listed:?}");
     assert_eq!(ask("GET /api/v1/sessions", host, "a wrong secret").status, 401);
-    // A name that an attacker's page resolved to this address.
+    // A name of an attacker that resolves to this address.
     assert_eq!(ask("GET /api/v1/sessions", "rebound.example", &gateway.admin_secret).status / 100, 4);
 
     let ended = ask(&format!("DELETE /api/v1/sessions/{}", id_of(&token)), host, &gateway.admin_secret);
@@ -231,7 +231,7 @@ fn new_settings_are_taken_over_while_it_runs(home: Home) {
     let fine = gateway.auth(&token);
     assert!(fine.head.contains("x-remote-user: operator"), "{fine:?}");
 
-    // What cannot be used changes nothing.
+    // Invalid settings change nothing.
     home.write("config/tenure/config.toml", "[gateway]\nuser_header = \"no header\"\n");
     gateway.signal("HUP");
     eventually("a warning", || log().contains("the settings are unchanged"));

@@ -1,4 +1,4 @@
-//! What the tests share: a home directory for each, and the use cases in this process.
+//! Shared by the tests: a home directory for each test, and the use cases in this process.
 
 pub(crate) mod home;
 pub(crate) mod model;

@@ -1,10 +1,10 @@
-//! What arguments may hold, and how colours are asked for.
+//! Arguments and environment: tokens in the wrong place, colours, unknown variables, file owners.
 
 use std::fs;
 
 use crate::support::home::{Home, Ran, id_of, mode};
 
-/// Places of an argument in which a person may put a token.
+/// Arguments in which a person may put a token by mistake.
 const PLACES: &[&[&str]] = &[
     &["TOKEN"],
     &["token", "verify", "TOKEN"],
@@ -169,7 +169,7 @@ fn the_environment_of_a_service_called_tenure_stops_nothing() {
         let ran = home.run(&["sessions", "list", "--json"]);
         assert_eq!((ran.succeeds().json().as_array().unwrap().len(), &ran.err[..]), (1, ""));
     };
-    // As Kubernetes has them for the services tenure, tenure-redis and tenure-store, and Docker for a link.
+    // Set by Kubernetes for the services tenure, tenure-redis and tenure-store, and by Docker for a link.
     for (name, value) in [
         ("TENURE_SERVICE_HOST", "10.96.0.17"),
         ("TENURE_SERVICE_PORT", "8470"),
@@ -258,7 +258,7 @@ fn root_leaves_no_files_in_another_users_home() {
         assert!(ran.err.contains("root") && ran.err.contains("sudo -u"), "{args:?}: {ran:?}");
         assert_eq!(fs::read_dir(home.path(".")).unwrap().count(), 0, "{args:?}");
     }
-    // Nor where some of the directories are there already.
+    // The same if some of the directories already exist.
     fs::create_dir_all(home.path("state")).unwrap();
     fs::create_dir_all(home.path("config")).unwrap();
     for name in ["state", "config"] {
@@ -266,7 +266,7 @@ fn root_leaves_no_files_in_another_users_home() {
     }
     home.run(&["token", "issue", "--device-id", "laptop"]).fails(5, "sudo -u");
     home.run(&["config", "set", "session.token_ttl", "1h"]).fails(1, "sudo -u");
-    // Root's own place is root's.
+    // Root may write in its own directories.
     rustix::fs::chown(home.path("."), Some(rustix::fs::Uid::ROOT), None).unwrap();
     for name in ["state", "config"] {
         rustix::fs::chown(home.path(name), Some(rustix::fs::Uid::ROOT), None).unwrap();

@@ -1,4 +1,4 @@
-//! Settings: where each comes from, and edits that keep comments.
+//! Settings: the source of each value, errors, and edits that keep comments.
 
 use std::fs;
 
@@ -180,7 +180,7 @@ fn a_secret_in_a_url_is_not_shown() {
             shown(&home, args);
         }
         let home = Home::json();
-        // What this test itself says is no leak.
+        // The arguments have the URL here; only the output is checked.
         let ran = home.run(&["--backend", "redis", "--redis-url", url, "-vv", "sessions", "list"]);
         assert!(!ran.err.contains("geheim") && !ran.out.contains("geheim"), "{url}: {}{}", ran.out, ran.err);
         let ran = home.run(&["config", "set", "redis.url", url]);

@@ -1,4 +1,4 @@
-//! `tenure doctor`: what is well, what is not, and what to do.
+//! `tenure doctor`: findings, advice and repairs.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -56,7 +56,7 @@ fn a_redis_is_examined_and_one_that_is_not_there_fails() {
     assert!(ran.out.contains("fail"), "{ran:?}");
 }
 
-/// Changes the store's bytes.
+/// Changes the bytes of the JSON store, and returns them.
 fn damage(home: &Home, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = fs::read(home.store()).unwrap();
     change(&mut bytes);
@@ -163,14 +163,14 @@ fn what_is_no_store_is_not_repaired() {
     home.run(&["doctor", "--yes"]).fails(2, "--repair");
 }
 
-/// As the format has it: Castagnoli's, bit by bit.
+/// Computes the checksum of a line: CRC-32C, bit by bit.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & 0_u32.wrapping_sub(crc & 1)))
     })
 }
 
-/// As if the last line had been written so much later than it was, in this run of the machine or in another.
+/// Changes the last line as if it had been written later, in this boot of the machine or in another.
 fn write_later(home: &Home, millis: u64, other_run: bool) {
     damage(home, |bytes| {
         let text = String::from_utf8(bytes.clone()).unwrap();
@@ -212,7 +212,7 @@ fn a_time_that_a_wrong_clock_left_ahead_is_told_and_settled() {
 
     let found = home.run(&["doctor"]);
     assert!(found.succeeds().out.contains("warn  "), "{found:?}");
-    // 20 days, or a millisecond more or less by the time it is told.
+    // 20 days, up to a few milliseconds.
     let ahead = ["20d ", "480h ", "479h "].map(|length| format!("the store's time is {length}"));
     assert!(ahead.iter().any(|ahead| found.out.contains(ahead)), "{found:?}");
     assert!(found.out.contains("doctor --repair"), "{found:?}");
@@ -239,7 +239,7 @@ fn a_time_that_a_wrong_clock_left_ahead_is_told_and_settled() {
         "{shown}"
     );
     home.run(&["doctor", "--repair", "--yes"]).succeeds();
-    // What runs goes on with the accepted time, and so does what it writes.
+    // A running process continues with the accepted time, also for what it writes.
     assert!(gateway.auth(&token).status < 300);
     home.issue("tablet");
     let found = home.run(&["doctor"]);

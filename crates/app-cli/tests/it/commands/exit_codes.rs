@@ -138,7 +138,7 @@ fn a_file_that_is_no_store_is_6_and_stays_as_it_is() {
 fn a_limit_to_the_files_size_is_5_and_no_end_by_a_signal() {
     let home = Home::json();
     let tokens: Vec<String> = (0..5).map(|n| home.issue(&format!("device-{n}"))).collect();
-    // In blocks of 512 or 1,024 bytes, as the shell has it: in either no further session fits.
+    // The shell counts in blocks of 512 or 1,024 bytes. With either, no further session fits.
     let script = format!("ulimit -f 2; exec {} token issue --device-id one-more", env!("CARGO_BIN_EXE_tenure"));
     assert!(fs::metadata(home.store()).unwrap().len() > 1_800);
     let plain = home.command(&[]);
@@ -177,7 +177,7 @@ fn redis_that_is_not_there_is_5_within_a_second_and_a_half() {
     for args in [&["sessions", "list"][..], &["token", "issue", "--device-id", "a"], &["sessions", "cleanup"]] {
         let began = Instant::now();
         let ran = home.run(&[&["--redis-url", &url], args].concat());
-        // A second and a half, and what a busy machine may add.
+        // A second and a half, plus what a busy machine may add.
         assert!(began.elapsed() < Duration::from_millis(1_500 + 8_500), "{:?}", began.elapsed());
         ran.fails(5, "127.0.0.1");
         assert!(!ran.err.contains("geheim"), "{ran:?}");
@@ -221,7 +221,7 @@ fn a_redis_setting_whose_file_cannot_be_used_is_2_before_any_server_is_asked() {
             ran.fails(2, &format!("redis.{setting}: "));
             assert!(message.split('|').any(|message| ran.err.contains(message)), "{ran:?}");
             assert!(ran.err.contains(&file.display().to_string()) && !ran.err.contains("geheim"), "{ran:?}");
-            // A diagnosis goes on: the setting is one of its findings.
+            // doctor continues, and reports the setting as a finding.
             let found = home.run(&["doctor"]);
             assert_eq!(found.code, Some(1), "{found:?}");
             assert!(found.out.contains(&format!("redis.{setting}: ")), "{found:?}");
@@ -242,7 +242,7 @@ fn a_revocation_that_no_replica_has_is_1_and_holds() {
     let revoke = ["--durability", "replicated", "sessions", "revoke", id];
     home.run(&revoke).fails(1, "the change was made, but no replica confirmed it in time");
     home.feed(&["token", "verify"], &token).fails(4, "error: token revoked");
-    // That it is over is told as a fact only once it is one.
+    // The end is reported only once it is durable.
     home.run(&revoke).fails(5, "no replica confirmed it in time");
     home.run(&["sessions", "revoke", id]).succeeds();
     let json = Home::json();

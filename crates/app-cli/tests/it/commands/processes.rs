@@ -1,4 +1,4 @@
-//! Pipes that close and people who press Ctrl-C.
+//! Closed pipes, and Ctrl-C.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -42,7 +42,7 @@ fn ctrl_c_leaves_a_valid_store_and_says_what_was_done() {
     let mut line = String::new();
     errors.read_line(&mut line).unwrap();
     assert!(line.starts_with("stop everything that writes"), "{line}");
-    // Until some of it is there.
+    // Wait until the import has written some of the sessions.
     while std::fs::metadata(home.store()).map_or(0, |found| found.len()) < 20_000 {
         std::thread::sleep(Duration::from_millis(1));
     }

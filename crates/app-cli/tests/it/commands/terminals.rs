@@ -1,4 +1,4 @@
-//! What a person at a terminal sees.
+//! The output on a terminal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::support::home::Home;
 
-/// A command at a terminal of its own.
+/// A command on a terminal of its own.
 struct Terminal {
     master: File,
     child: Child,
@@ -35,11 +35,11 @@ impl Terminal {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
-    /// All that was shown, and the exit code.
+    /// Returns all output, and the exit code.
     fn finish(mut self) -> (String, Option<i32>) {
         let mut shown = Vec::new();
         let mut buffer = [0; 4_096];
-        // Linux says EIO once the other side is closed, macOS says the end.
+        // Once the other side is closed, Linux reports EIO, and macOS the end of the file.
         while let Ok(count) = self.master.read(&mut buffer) {
             if count == 0 {
                 break;

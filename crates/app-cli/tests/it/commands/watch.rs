@@ -46,7 +46,7 @@ fn what_other_processes_do_is_told_as_it_happens(home: Home) {
     assert_eq!((&told["event"], &told["sessionId"]), (&"expired".into(), &id_of(brief.out.trim()).into()), "{told}");
     assert_eq!((&told["at"], &told["session"]["state"]), (&told["session"]["expiresAt"], &"expired".into()));
 
-    // Being interrupted is how a watch ends.
+    // A watch runs until it is interrupted.
     let unacknowledged = Command::new("kill").args(["-INT", &watching.0.id().to_string()]).status().unwrap();
     assert!(unacknowledged.success());
     assert_eq!(watching.0.wait().unwrap().code(), Some(0));

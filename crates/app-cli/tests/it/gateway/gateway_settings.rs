@@ -1,4 +1,4 @@
-//! What `tenure doctor` and `tenure config validate` say of the gateway's settings.
+//! The checks of the gateway's settings by `tenure doctor` and `tenure config validate`.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use crate::support::home::Home;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
 
-/// A home with a store, and settings by their names.
+/// Makes a home with a store and these settings.
 fn with(settings: &[(&str, &str)]) -> Home {
     let home = Home::json();
     home.make_store();
@@ -28,7 +28,7 @@ fn private(home: &Home, name: &str, text: &str, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// The finding that says `part`.
+/// Returns the finding that contains `part`.
 #[track_caller]
 fn finding(home: &Home, part: &str) -> Value {
     let found = home.run(&["doctor", "--json"]).json();
@@ -37,7 +37,7 @@ fn finding(home: &Home, part: &str) -> Value {
     found.unwrap_or_else(|| panic!("{part} is not in {all:#?}")).clone()
 }
 
-/// Both commands tell it, and only one that fails stops anything.
+/// Asserts that both commands report the finding, and fail only if it is a failure.
 #[track_caller]
 fn both_tell(home: &Home, level: &str, part: &str) {
     let found = finding(home, part);
@@ -106,7 +106,7 @@ fn secrets_are_private_and_hard_to_guess() {
     }
 }
 
-/// A certificate of so many days from now on, and its key.
+/// Makes a certificate that is valid for some days from now on, and its key.
 fn certificate(from: i64, until: i64) -> (String, String) {
     let now = time_now();
     let mut wanted = rcgen::CertificateParams::new(["tenure.test".to_owned()]).unwrap();
@@ -162,11 +162,11 @@ fn the_upstream_answers_and_only_here() {
     let home = with(&[("gateway.upstream", &url)]);
     assert_eq!(finding(&home, &format!("gateway.upstream is {url}, which answers"))["level"], "ok");
     home.run(&["doctor"]).succeeds();
-    // Not a port that was free a moment ago: another test may have it by now.
+    // A port that was free a moment ago would not do: another test may use it by now.
     let home = with(&[("gateway.upstream", "http://127.0.0.1:1")]);
     assert_eq!(finding(&home, "no answer: ")["level"], "warn");
 
-    // For everybody who reaches this machine, though the gateway asks by loopback.
+    // Everybody who reaches this machine can connect, although the gateway connects over loopback.
     let open = TcpListener::bind("0.0.0.0:0").unwrap();
     let url = format!("http://127.0.0.1:{}", open.local_addr().unwrap().port());
     let home = with(&[("gateway.upstream", &url)]);

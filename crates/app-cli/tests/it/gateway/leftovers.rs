@@ -1,5 +1,5 @@
-//! What of a token is left in the gateway's memory once it was answered, as root or a debugger would find it: nothing of
-//! its text. Its bits, which are on stacks while it is judged, may stay there until something else is.
+//! Remains of a token in the gateway's memory after the response, as root or a debugger would find them. Nothing of its
+//! text remains. Its decoded bytes, which are on stacks during the verification, may stay until they are overwritten.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,14 +14,14 @@ use crate::support::home::Home;
 
 const ENROL: &str = "the enrolment secret of the house";
 
-/// A part of another process's memory.
+/// A range of another process's memory.
 struct Mapping {
     from: u64,
     to: u64,
 }
 
-/// The writable memory of a process but for its stacks: the first thread's has a name, and each other's lies directly above
-/// the small piece that nobody may touch.
+/// Returns the writable memory of a process except its stacks. The first thread's stack has a name; every other stack is
+/// directly above a guard page.
 fn heap(pid: u32) -> Vec<Mapping> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let (mut heap, mut guard) = (Vec::new(), None);
@@ -38,13 +38,13 @@ fn heap(pid: u32) -> Vec<Mapping> {
     heap
 }
 
-/// How often each of these stands in that memory.
+/// Counts how often each text is in the memory.
 fn count(pid: u32, needles: &[Vec<u8>]) -> Vec<usize> {
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut found = vec![0; needles.len()];
     for Mapping { from, to } in heap(pid) {
         let mut octets = vec![0; usize::try_from(to - from).unwrap()];
-        // What was given back meanwhile cannot be read.
+        // A range that has been unmapped meanwhile cannot be read.
         if memory.read_exact_at(&mut octets, from).is_ok() {
             for (found, needle) in found.iter_mut().zip(needles) {
                 *found += memchr::memmem::find_iter(&octets, needle).count();
@@ -54,13 +54,13 @@ fn count(pid: u32, needles: &[Vec<u8>]) -> Vec<usize> {
     found
 }
 
-/// The secret of a token as it is written, in two halves.
+/// Returns the two halves of the secret in the text of a token.
 fn traces(token: &str) -> [Vec<u8>; 2] {
     let secret = &token.split('_').nth(2).unwrap().as_bytes()[..43];
     [secret[..21].to_vec(), secret[22..].to_vec()]
 }
 
-/// An upstream that answers one request when it is told to, and says what it got.
+/// An upstream that answers one request when the test says so, and returns the request.
 fn upstream() -> (String, impl FnMut(&str) -> String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -95,7 +95,7 @@ fn no_text_of_a_token_is_left_once_its_request_is_over() {
         body["token"].as_str().unwrap().to_owned()
     };
 
-    // While a request is under way its token is in memory, and is found there.
+    // During a request its token is in memory, and the search finds it.
     let held = home.issue("held");
     let mut open = TcpStream::connect(&gateway.clients).unwrap();
     write!(open, "GET /held HTTP/1.1\r\nHost: h\r\nCookie: tenure={held}\r\n\r\n").unwrap();
@@ -124,6 +124,6 @@ fn no_text_of_a_token_is_left_once_its_request_is_over() {
 
     let tokens = [held, shown, by_cookie, by_form, old, new, enrolled];
     let needles: Vec<Vec<u8>> = tokens.iter().flat_map(|token| traces(token)).collect();
-    // A connection that its client saw closed may be in the last steps of it here.
+    // The gateway may still be closing a connection that the client already saw closed.
     eventually("an end of all traces", || count(gateway.pid(), &needles).iter().all(|times| *times == 0));
 }

@@ -1,4 +1,4 @@
-//! An OAuth library against `tenure gateway`: introspection and revocation as it speaks them, and what comes of it.
+//! An OAuth library as a client of `tenure gateway`: introspection and revocation.
 
 use std::convert::Infallible;
 
@@ -32,7 +32,7 @@ type Client = oauth2::Client<
 >;
 
 fn client(secret: &str, way: AuthType) -> Client {
-    // The library takes no other scheme for revocation. The transport below reaches the listener in clear, on loopback.
+    // The library accepts only this scheme for revocation. The transport below connects without TLS, over loopback.
     let url = |path: &str| format!("https://tenure.internal/oauth2/{path}");
     BasicClient::new(ClientId::new("dash board".to_owned()))
         .set_client_secret(ClientSecret::new(secret.to_owned()))
@@ -41,7 +41,7 @@ fn client(secret: &str, way: AuthType) -> Client {
         .set_revocation_url(RevocationUrl::new(url("revoke")).unwrap())
 }
 
-/// Sends the library's request as it made it, to the gateway's admin listener.
+/// Sends the library's request unchanged to the gateway's admin listener.
 fn transport(gateway: &Gateway) -> impl Fn(HttpRequest) -> Result<HttpResponse, Infallible> {
     let address = gateway.operators.clone();
     move |asked| {

@@ -1,4 +1,4 @@
-//! What operators follow and read of a running gateway, while other processes work on the same store.
+//! The event stream and the API for operators, while other processes use the same store.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ on_both_backends!(
     the_most_talkative_log_tells_no_secret,
 );
 
-/// Reads lines until one has the text, and answers it.
+/// Reads lines until one contains the text, and returns it.
 fn until(lines: &mut impl Iterator<Item = String>, part: &str) -> String {
     lines.find(|line| line.contains(part)).unwrap_or_else(|| panic!("the stream ended without {part:?}"))
 }

@@ -1,4 +1,4 @@
-//! A gateway that is stopped and started again while clients ask: what it took is answered.
+//! A gateway that is restarted while clients send requests: it answers every request that it has accepted.
 
 use std::collections::HashSet;
 use std::io::{self, BufReader, Read as _, Write as _};
@@ -16,12 +16,12 @@ use crate::support::home::Home;
 on_both_backends!(a_restart_under_load_loses_nothing_accepted);
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the upstream takes: long enough that there always is a request under way.
+/// The response time of the upstream, long enough that a request is always in progress.
 const THINKING: Duration = Duration::from_millis(20);
-/// Clients of each kind.
+/// The number of clients of each kind.
 const CLIENTS: usize = 4;
 
-/// An upstream that answers each request with its path, and knows which it saw.
+/// An upstream that answers each request with its path, and records the paths.
 #[derive(Clone, Default)]
 struct Upstream {
     seen: Arc<Mutex<HashSet<String>>>,
@@ -29,7 +29,7 @@ struct Upstream {
 }
 
 impl Upstream {
-    /// Starts one; where it is.
+    /// Starts an upstream, and returns it with its address.
     fn start() -> (Self, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -44,7 +44,7 @@ impl Upstream {
         (upstream, url)
     }
 
-    /// Answers until the connection ends.
+    /// Answers requests until the connection ends.
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream);
@@ -62,7 +62,7 @@ impl Upstream {
     }
 }
 
-/// The first line of a message, and the rest of its head in small letters.
+/// Reads the first line of a message, and the rest of its head in lower case.
 fn head(reader: &mut impl io::BufRead) -> io::Result<(String, String)> {
     let (mut first, mut rest) = (String::new(), String::new());
     reader.read_line(&mut first)?;
@@ -78,10 +78,10 @@ fn head(reader: &mut impl io::BufRead) -> io::Result<(String, String)> {
     }
 }
 
-/// A client's connection.
+/// A connection of a client.
 struct Line {
     reader: BufReader<TcpStream>,
-    /// Whether an answer came on it.
+    /// Whether the connection has had a response.
     used: bool,
 }
 
@@ -97,7 +97,7 @@ impl Line {
         self.reader.get_mut().write_all(request.as_bytes())
     }
 
-    /// Reads a whole answer, which is to be the path; whether the connection may be used again.
+    /// Reads a whole response, which has to be the path. Returns whether the connection may be used again.
     fn receive(&mut self, path: &str) -> io::Result<bool> {
         let (status, fields) = head(&mut self.reader)?;
         let length = fields.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
@@ -109,7 +109,7 @@ impl Line {
         Ok(!fields.contains("connection: close"))
     }
 
-    /// Whether the gateway closed it while nothing was asked.
+    /// Returns whether the gateway has closed the idle connection.
     fn is_closed(&self) -> bool {
         let stream = self.reader.get_ref();
         stream.set_nonblocking(true).unwrap();
@@ -119,17 +119,17 @@ impl Line {
     }
 }
 
-/// What clients met.
+/// The outcomes of the requests of all clients.
 #[derive(Default)]
 struct Met {
     answered: AtomicUsize,
     refused: AtomicUsize,
-    /// Requests without a whole answer, and whether an answer had come on their connection before.
+    /// Requests without a whole response, and whether their connection had an earlier response.
     failed: Mutex<Vec<(String, bool)>>,
 }
 
 impl Met {
-    /// Asks again and again until the end.
+    /// Sends requests until the test ends.
     fn ask(&self, name: &str, address: &str, token: &str, keep: bool, end: &AtomicBool) {
         let mut kept: Option<Line> = None;
         for number in 0.. {
@@ -151,14 +151,14 @@ impl Met {
         }
     }
 
-    /// Connects once somebody listens.
+    /// Connects as soon as the gateway listens.
     fn connect(&self, address: &str) -> Line {
         let mut line = None;
         eventually("a connection", || {
             line = Line::connect(address).ok();
             if line.is_none() {
                 self.refused.fetch_add(1, SeqCst);
-                // Leaves the processor to the gateway that starts.
+                // Yields the processor to the gateway that is starting.
                 std::thread::sleep(Duration::from_millis(1));
             }
             line.is_some()
@@ -167,7 +167,7 @@ impl Met {
     }
 }
 
-/// An address that nobody has, and that no client is given for its own end.
+/// Returns a free address outside the range from which clients get their ports.
 fn free_address() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 10_000).unwrap();
@@ -201,7 +201,7 @@ fn a_restart_under_load_loses_nothing_accepted(home: Home) {
             load(100);
             eventually("a request under way", || upstream.under_way.load(SeqCst) > 0);
             assert_eq!(gateway.stop(), Some(0));
-            // The old connections still wait out their time in the kernel.
+            // The old connections are still in TIME_WAIT in the kernel.
             gateway = start();
         }
         load(100);

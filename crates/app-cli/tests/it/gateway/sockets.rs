@@ -1,4 +1,4 @@
-//! WebSockets through `tenure gateway`: real processes, and a client and an upstream of a library.
+//! WebSockets through `tenure gateway`, a real process, with the client and the server of a library.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ on_both_backends!(
 );
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What the contract gives a cut, and what a busy machine may add.
+/// The promised time until a connection is closed, plus what a busy machine may add.
 const PROMPT: Duration = Duration::from_millis(100 + 9_900);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -57,7 +57,7 @@ impl Echo {
         Gateway::start(home, &[&["--upstream", &self.url], more].concat())
     }
 
-    /// A WebSocket through the gateway, or the status that came instead.
+    /// Opens a WebSocket through the gateway, or returns the status of the refusal.
     fn connect(&self, gateway: &Gateway, token: &str) -> Result<Socket, u16> {
         let mut handshake = format!("ws://{}/live", gateway.clients).into_client_request().unwrap();
         handshake.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
@@ -68,7 +68,7 @@ impl Echo {
         }
     }
 
-    /// Whether a message comes back.
+    /// Returns whether the upstream echoes a message.
     fn echoes(&self, socket: &mut Socket) -> bool {
         self.runtime.block_on(async {
             let sent = Message::text("are you there?");
@@ -77,7 +77,7 @@ impl Echo {
         })
     }
 
-    /// How a socket was closed, once it is.
+    /// Waits until the socket is closed, and returns the close frame.
     fn close_of(&self, socket: &mut Socket) -> (u16, String) {
         match self.runtime.block_on(async { timeout(PATIENCE, socket.next()).await }).expect("it stays open") {
             Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => (code.into(), reason.to_string()),
@@ -120,7 +120,7 @@ fn a_revocation_in_another_process_cuts_every_socket_of_a_subject(home: Home) {
     assert!(revoked.elapsed() < PROMPT, "{:?}", revoked.elapsed());
     assert!(sockets.iter_mut().all(|socket| !echo.echoes(socket)));
     assert!(echo.echoes(&mut others), "nobody revoked this one");
-    // Where it was used from is told, and the token is not.
+    // The session says where it was used from, and the upstream has not seen the token.
     let shown = home.run(&["sessions", "list", "--subject", "alice", "--json"]).json();
     assert_eq!(shown[0]["clientInfo"]["address"], "127.0.0.1");
     let upgrades = echo.upgrades.lock();
@@ -154,7 +154,7 @@ fn a_log_out_cuts_what_its_session_has_open(home: Home) {
     let echo = Echo::start();
     let gateway = echo.gateway(&home, &[]);
     let token = home.issue("laptop");
-    // As a browser does it, which can set no header.
+    // Like a browser, which cannot set a header.
     let mut handshake = format!("ws://{}/live", gateway.clients).into_client_request().unwrap();
     let protocols = format!("tenure, tenure.bearer.{token}");
     handshake.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());

@@ -1,4 +1,4 @@
-//! The pages for people: their links lead somewhere, and the list of settings is whole.
+//! The documentation: its links lead somewhere, and the list of settings is complete.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// The Markdown files of the repository's root and of `docs`.
+/// Returns the Markdown files in the root of the repository and in `docs`.
 fn pages() -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![root().join("docs")]);
     let markdown = |path: &Path| path.extension().is_some_and(|extension| extension == "md");
@@ -28,7 +28,7 @@ fn pages() -> Vec<PathBuf> {
     found
 }
 
-/// The lines of a page outside of code blocks.
+/// Returns the lines of a page outside of code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut code = false;
     text.lines().filter(move |line| {
@@ -38,7 +38,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The anchors of a page, as forges derive them from its headings.
+/// Returns the anchors of a page, as forges derive them from its headings.
 fn anchors(text: &str) -> Vec<String> {
     let mut seen = BTreeMap::<String, usize>::new();
     let headings = prose(text).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -53,7 +53,7 @@ fn anchors(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A heading as it is read: of a link its text only.
+/// Returns a heading with its links replaced by their texts.
 fn shown(heading: &str) -> String {
     let (mut text, mut rest) = (String::new(), heading);
     while let Some((before, after)) = rest.split_once("](") {
@@ -63,13 +63,13 @@ fn shown(heading: &str) -> String {
     text + rest
 }
 
-/// The targets of a page's links and images.
+/// Returns the targets of the links and images of a page.
 fn links(text: &str) -> Vec<&str> {
     let targets = prose(text).flat_map(|line| line.split("](").skip(1));
     targets.filter_map(|rest| rest.split_once(')')).map(|(target, _)| target).collect()
 }
 
-/// What is wrong with a link, if anything is.
+/// Returns the problem with a link, if there is one.
 fn fault(page: &Path, text: &str, link: &str) -> Option<&'static str> {
     if link.contains("://") {
         return None;

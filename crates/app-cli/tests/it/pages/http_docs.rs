@@ -1,6 +1,6 @@
-//! docs/http-api.md, run: each of its commands against a gateway, in order, and what comes back beside what it shows.
+//! Runs the commands of docs/http-api.md against a gateway, in order, and compares the output with the page.
 //!
-//! With `TEST_UPDATE=1` the page is written anew with what came back.
+//! With `TEST_UPDATE=1` the page is updated with the output.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use serde_json::Value;
 use crate::gateway::Gateway;
 use crate::support::home::Home;
 
-/// A command of the page and what is shown below it.
+/// A command of the page, and the output that the page shows.
 struct Example {
     command: String,
     shown: String,
-    /// Where the lines of `shown` are, counted from 0.
+    /// The line numbers of `shown`, counted from 0.
     lines: std::ops::Range<usize>,
 }
 
@@ -23,7 +23,7 @@ fn page() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http-api.md"))
 }
 
-/// The `console` blocks: a command after `$ `, over several lines where they end with a backslash.
+/// Returns the commands in the `console` blocks. A command starts with `$ ` and may continue after a backslash.
 fn examples(text: &str) -> Vec<Example> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -47,14 +47,14 @@ fn examples(text: &str) -> Vec<Example> {
     found
 }
 
-/// What the page shows of an output: JSON with line breaks where it is asked for, tokens without their secrets.
+/// Returns an output as the page shows it: formatted JSON if the page has that, and tokens without their secrets.
 fn shown(output: &str, pretty: bool) -> String {
     let text = if pretty { indented(output.trim()) } else { output.replace('\r', "") };
     let lines = text.trim_end().lines().filter(|line| !line.starts_with("date: "));
     lines.map(|line| elided(line.trim_end())).collect::<Vec<_>>().join("\n")
 }
 
-/// JSON as `jq` prints it.
+/// Formats JSON like `jq`.
 fn indented(json: &str) -> String {
     serde_json::from_str::<Value>(json).unwrap_or_else(|error| panic!("{error}: {json:?}"));
     let (mut text, mut depth, mut quoted, mut escaped) = (String::new(), 0_usize, false, false);
@@ -86,7 +86,7 @@ fn indented(json: &str) -> String {
     text
 }
 
-/// Tokens end after the session's id: a page is no place for a secret, not even one that no longer opens anything.
+/// Cuts tokens after the session id, since a page should show no secret, not even an invalid one.
 fn elided(line: &str) -> String {
     let mut parts = line.split("tnr_");
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -97,7 +97,7 @@ fn elided(line: &str) -> String {
     text
 }
 
-/// What differs from run to run, made the same.
+/// Replaces what differs from run to run.
 fn plain(text: &str) -> String {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | ':' | '.' | '_' | '…');
     let mut plain = String::new();
@@ -157,7 +157,7 @@ fn every_example_answers_what_the_page_shows() {
         if let Some(at) = output.find("tnr_") {
             output[at..at + 74].clone_into(&mut token);
         }
-        // The gateway is elsewhere in each run.
+        // The gateway has another address in each run.
         let output = output.replace(&gateway.clients, "127.0.0.1:8470").replace(&gateway.operators, "127.0.0.1:8471");
         let found = shown(&output, pretty);
         if plain(&found) != plain(&expected) {

@@ -1,4 +1,4 @@
-//! Help texts and other stable output, word for word: `TRYCMD=overwrite cargo test -p tenure` writes them anew.
+//! Help texts and other stable output, word for word. `TRYCMD=overwrite cargo test -p tenure` updates them.
 
 use std::path::Path;
 

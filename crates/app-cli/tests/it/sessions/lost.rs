@@ -1,23 +1,23 @@
-//! Answers that are lost on the way to a command.
+//! Replies of Redis that are lost on the way to a command.
 
 use tenure_redis_test_server::{Lost, Proxy};
 
 use crate::support::home::{Home, id_of};
 
-/// More often than a command sends a change.
+/// More attempts than a command makes to send a change.
 const ALWAYS: u64 = 1_000;
 
-/// A home whose commands reach Redis through a connection that can break; and the server's own address.
+/// Makes a home whose commands reach Redis through a connection that can break. Returns it with the server's own address.
 fn behind_a_proxy() -> (Home, Proxy, String) {
     let mut home = Home::redis();
     let direct = home.redis_url().unwrap();
-    // From here on the server knows the scripts.
+    // After this the server has cached the scripts.
     let warm_up = home.issue("warm-up");
     home.feed(&["token", "rotate"], &warm_up).succeeds();
     let port = direct.rsplit(':').next().unwrap().parse().unwrap();
     let proxy = Proxy::start(port);
     home.set("TENURE_REDIS_URL", &proxy.url());
-    // What breaks here is the connection; a busy machine must not be taken for a server that is gone.
+    // Only the connection breaks here: long timeouts, so that a busy machine does not look like a lost server.
     for name in ["RESPONSE", "CONNECT", "OPERATION"] {
         home.set(&format!("TENURE_REDIS__{name}_TIMEOUT"), "10s");
     }
@@ -49,7 +49,7 @@ fn a_rotation_of_unknown_outcome_hands_over_the_new_token_with_the_error() {
         assert!(ran.err.contains("try it first, then the old one"), "{ran:?}");
         let new = if into_file { kept(&home, &ran.err) } else { ran.out.clone() };
         proxy.lose(Lost::Answer, "rotated", 0);
-        // What was made on the server holds, and its owner is no thief.
+        // The change on the server is valid, and using the token is not a replay.
         let verify = |token: &str| home.feed(&["--redis-url", &direct, "token", "verify"], token);
         verify(&new).succeeds();
         verify(&old).fails(4, "error: token rotated");
@@ -57,7 +57,7 @@ fn a_rotation_of_unknown_outcome_hands_over_the_new_token_with_the_error() {
     }
 }
 
-/// The token in the file that the warning names.
+/// Reads the token in the file that the warning names.
 fn kept(home: &Home, warning: &str) -> String {
     let place = warning.split("the new token is kept (").nth(1).and_then(|rest| rest.split(')').next());
     let place = place.unwrap_or_else(|| panic!("{warning} names no file"));

@@ -1,4 +1,4 @@
-//! Export, import, and the take-over of a Moltbot file.
+//! Moving sessions: export, import, and the import of a Moltbot file.
 
 use std::fs;
 
@@ -91,7 +91,7 @@ fn a_device_over_its_cap_is_refused_by_name() {
     assert_eq!(to.list(&[])[0]["deviceId"], "phone");
 }
 
-/// Names that are not given any more, as earlier releases took them: everything of them is seen, and they go on naming.
+/// Names that only earlier releases allowed are shown with all their characters, and still work as names.
 #[test]
 fn names_of_an_earlier_release_are_seen_and_can_be_named() {
     for home in [Home::json(), Home::redis()] {
@@ -185,7 +185,7 @@ fn a_moltbot_file_gets_new_sessions_and_new_tokens() {
     assert!(!all.contains("klartext"));
 }
 
-/// The sessions of a Moltbot file are the operator's: somebody else's device stays as it is, and is named.
+/// The sessions of a Moltbot file belong to the operator. A device of another subject is not changed, and is reported.
 #[test]
 fn a_moltbot_file_takes_nobodys_device() {
     let home = Home::json();
@@ -199,7 +199,7 @@ fn a_moltbot_file_takes_nobodys_device() {
     assert_eq!(lines(&fs::read_to_string(home.path("tokens.jsonl")).unwrap()).len(), 1);
 }
 
-/// What an earlier release let several subjects have on one device moves as it is.
+/// A device that several subjects share, as an earlier release allowed, is exported and imported unchanged.
 #[test]
 fn a_shared_device_is_imported_whole() {
     let (from, to) = (Home::json(), Home::json());

@@ -1,4 +1,4 @@
-//! No token, secret or digest is in any output but that of issue and rotate; an export carries digests and no more.
+//! No output has a token, a secret or a digest, except that issue and rotate print tokens, and exports have digests.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::home::{Home, id_of};
 
 on_both_backends!(nothing_secret_is_said_or_kept);
 
-/// The characters of a token behind the session id, with and without the checksum, and parts of them.
+/// Returns the characters of a token after the session id, with and without the checksum, and parts of them.
 fn traces(token: &str) -> Vec<String> {
     let secret = token.split('_').nth(2).unwrap();
     vec![token.to_owned(), secret.to_owned(), secret[..20].to_owned(), secret[20..40].to_owned()]
@@ -49,7 +49,7 @@ fn nothing_secret_is_said_or_kept(home: Home) {
         &["-vv", "sessions", "show", id_of(&newest), "--json"],
         &["-vv", "doctor", "--json"],
         &["-vv", "config", "show"],
-        // A token given where an id is wanted, as people do.
+        // A token in place of an id, which is a common mistake.
         &["-vv", "sessions", "show", &newest],
         &["-vv", "sessions", "revoke", &newest],
         &["-vv", "sessions", "list", "--device-id", "laptop", "--bogus"],
@@ -78,7 +78,8 @@ fn nothing_secret_is_said_or_kept(home: Home) {
     }
 }
 
-/// Whether they are random the tests cannot tell; a seed, a counter or a key that processes share would repeat itself.
+/// A test cannot tell whether tokens are random. It can tell that processes share no seed, counter or key, since those would
+/// repeat.
 #[test]
 fn no_two_sessions_or_rotations_share_a_secret() {
     let (home, other) = (Home::json(), Home::json());

@@ -1,4 +1,4 @@
-//! What crosses processes: a revocation, a cap.
+//! Several processes on one store: revocation, and the cap.
 
 use std::process::Stdio;
 
@@ -16,7 +16,7 @@ fn a_revocation_is_seen_by_a_process_that_verified_the_token(home: Home) {
         verify().unwrap();
         home.run(&["sessions", "revoke", id_of(token)]).succeeds();
         assert_eq!(verify().unwrap_err().to_string(), "token revoked");
-        // Its activity, noted before, brings nothing back.
+        // Activity that was recorded earlier does not revive the session.
         runtime.block_on(sessions.flush_activity()).unwrap();
         home.feed(&["token", "verify"], token).fails(4, "error: token revoked");
     }

@@ -1,4 +1,4 @@
-//! The main job on both backends.
+//! Issue, verify, rotate and revoke, on both backends.
 
 use std::fs;
 
@@ -105,7 +105,7 @@ fn a_device_is_its_owners_until_it_is_taken_over(home: Home) {
         (shown["endText"].as_str(), shown["endActor"].as_str()),
         (Some("the device was taken over for anna"), Some("cli"))
     );
-    // Of one's own device the flag takes nothing away.
+    // On the subject's own device the flag ends no session.
     let again = issue(&["--take-over", "--json"]).succeeds().json();
     assert_eq!((&again["evicted"], &again["revoked"]), (&serde_json::json!([]), &serde_json::Value::Null));
     let back = home.run(&["token", "issue", "--device-id", "laptop", "--take-over", "--json"]).succeeds().json();
@@ -113,7 +113,7 @@ fn a_device_is_its_owners_until_it_is_taken_over(home: Home) {
     assert_eq!(home.list(&[]).len(), 1);
 }
 
-/// As with a TTL of 36 s, in less time.
+/// The life of a token with a short TTL, so that the test is fast.
 fn a_token_is_refused_once_its_time_is_over(home: Home) {
     home.run(&["config", "set", "session.token_ttl", "1s"]).succeeds();
     let token = home.issue("laptop");

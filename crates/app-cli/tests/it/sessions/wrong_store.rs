@@ -1,4 +1,4 @@
-//! A store in the wrong place is never taken for one without sessions: another home, a mistyped path.
+//! A store that is not found is never mistaken for one without sessions: another home, a mistyped path.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ on_both_backends!(every_answer_of_none_names_the_store, nobody_of_that_name_is_3
 
 const TOKEN: &str = "tnr_a2r4wbygt65w3697398x_0123456789abcdefghijABCDEFGHIJ0123456789abcdefghi";
 
-/// Every command that works on a store and does not make one.
+/// Every command that uses a store and does not create one.
 const LOOKING: &[&[&str]] = &[
     &["token", "verify"],
     &["token", "verify", "--json"],
@@ -33,7 +33,7 @@ const LOOKING: &[&[&str]] = &[
     &["doctor", "--repair", "--yes"],
 ];
 
-/// What is below the home, by name.
+/// Returns the names of everything below the home.
 fn files(home: &Home) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     let mut directories = vec![home.path("")];
@@ -61,7 +61,7 @@ fn a_store_that_is_not_there_is_5_for_whoever_looks_and_nothing_is_made() {
             ran.fails(5, &format!("{path}: there is no store")).fails(5, "tenure token issue");
             assert_eq!(ran.out, "", "{ran:?}");
         }
-        // The directory alone is no store either.
+        // The directory alone is not a store.
         fs::create_dir_all(home.path("state/tenure")).unwrap();
         home.feed(args, TOKEN).fails(5, "there is no store");
         fs::remove_dir_all(home.path("state")).unwrap();
@@ -122,7 +122,7 @@ fn who_makes_a_store_says_so_once() {
     assert!(log.contains(&made(&home, "c.jsonl")), "{log}");
 }
 
-/// How the store of this home is named.
+/// Returns the location of the home's store, as messages show it.
 fn place(home: &Home) -> String {
     match home.redis_url() {
         Some(url) => format!("{url} (prefix tenure)"),
@@ -158,7 +158,7 @@ fn every_answer_of_none_names_the_store(home: Home) {
     }
 }
 
-/// A token of another store.
+/// Issues a token in another store.
 fn well_formed() -> String {
     Home::json().issue("elsewhere")
 }
@@ -178,7 +178,7 @@ fn nobody_of_that_name_is_3(home: Home) {
     }
     home.feed(&["token", "verify"], &token).succeeds();
 
-    // Whoever ends all that a device has, and does so again, is told that it is done.
+    // If all sessions of a device are ended twice, the second time says that there is nothing to end.
     home.run(&["sessions", "revoke", "--device-id", "laptop"]).succeeds();
     for args in [&["sessions", "revoke", "--device-id", "laptop"][..], &["sessions", "revoke", "--subject", "operator"]]
     {
@@ -198,7 +198,7 @@ fn a_device_or_a_subject_in_the_place_of_an_id_is_pointed_to_its_flag() {
     home.issue("laptop");
     home.run(&["token", "issue", "--device-id", "ham", "--subject", "anna"]).succeeds();
     for command in ["show", "revoke"] {
-        // The first cannot be an id, the others could.
+        // The first cannot be the start of an id; the others can.
         home.run(&["sessions", command, "laptop"]).fails(2, "--device-id laptop");
         home.run(&["sessions", command, "ham"]).fails(3, "it is a device: use --device-id ham");
         home.run(&["sessions", command, "anna"]).fails(3, "it is a subject: use --subject anna");

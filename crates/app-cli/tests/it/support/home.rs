@@ -1,4 +1,4 @@
-//! A home directory of its own for each test, and the command run in it.
+//! A home directory for each test, and the command run in it.
 
 use std::fs;
 use std::io::Write;
@@ -9,14 +9,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tenure_redis_test_server::Server;
 
-/// Directories, settings and a store that nobody else has.
+/// A home directory with settings and a store of its own.
 pub(crate) struct Home {
     dir: TempDir,
     environment: Vec<(String, String)>,
     server: Option<Server>,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -25,18 +25,18 @@ pub(crate) struct Ran {
 }
 
 impl Home {
-    /// With the JSON store.
+    /// Makes a home with the JSON store.
     pub(crate) fn json() -> Self {
         Self { dir: TempDir::new().unwrap(), environment: Vec::new(), server: None }
     }
 
-    /// With a Redis server of its own.
+    /// Makes a home with a Redis server of its own.
     pub(crate) fn redis() -> Self {
         let server = Server::start();
         let mut home = Self::json();
         home.set("TENURE_BACKEND", "redis");
         home.set("TENURE_REDIS_URL", &server.url());
-        // A machine that is busy with other tests must not be taken for a server that is gone.
+        // Long timeouts, so that a busy machine does not look like a lost server.
         home.set("TENURE_REDIS__RESPONSE_TIMEOUT", "2s");
         home.set("TENURE_REDIS__CONNECT_TIMEOUT", "2s");
         home.set("TENURE_REDIS__OPERATION_TIMEOUT", "4s");
@@ -49,17 +49,17 @@ impl Home {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Where its Redis is, if it has one.
+    /// Returns the URL of its Redis server, if it has one.
     pub(crate) fn redis_url(&self) -> Option<String> {
         self.server.as_ref().map(Server::url)
     }
 
-    /// Kills its Redis.
+    /// Kills its Redis server.
     pub(crate) fn lose_redis(&mut self) {
         self.server.as_mut().unwrap().kill();
     }
 
-    /// Starts its Redis again, with the same data.
+    /// Restarts its Redis server, with the same data.
     pub(crate) fn find_redis(&mut self) {
         self.server.as_mut().unwrap().restart();
     }
@@ -68,12 +68,12 @@ impl Home {
         self.dir.path().join(name)
     }
 
-    /// The store's file.
+    /// Returns the path of the JSON store.
     pub(crate) fn store(&self) -> PathBuf {
         self.path("state/tenure/sessions.jsonl")
     }
 
-    /// The settings file.
+    /// Returns the path of the settings file.
     pub(crate) fn settings(&self) -> PathBuf {
         self.path("config/tenure/config.toml")
     }
@@ -96,29 +96,29 @@ impl Home {
         self.command(args).output().unwrap().into()
     }
 
-    /// With something on standard input.
+    /// Runs a command with a text on standard input.
     pub(crate) fn feed(&self, args: &[&str], input: &str) -> Ran {
         let mut command = self.command(args);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // A command that refuses its arguments ends without reading.
+        // A command that refuses its arguments does not read standard input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap().into()
     }
 
-    /// Makes a store without sessions.
+    /// Creates a store without sessions.
     pub(crate) fn make_store(&self) {
         let ran = self.feed(&["sessions", "import", "-"], "");
         assert_eq!(ran.code, Some(0), "{ran:?}");
     }
 
-    /// Issues a session on a device and answers its token.
+    /// Issues a session on a device, and returns its token.
     pub(crate) fn issue(&self, device: &str) -> String {
         let ran = self.run(&["token", "issue", "--device-id", device]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         ran.out.trim_end().to_owned()
     }
 
-    /// The listed sessions.
+    /// Lists the sessions.
     pub(crate) fn list(&self, more: &[&str]) -> Vec<Value> {
         let ran = self.run(&[&["sessions", "list", "--json"], more].concat());
         assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -143,7 +143,7 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// Asserts the exit code and the start of what was said on standard error.
+    /// Asserts the exit code, and a part of standard error.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, error: &str) -> &Self {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -162,7 +162,7 @@ impl Ran {
     }
 }
 
-/// The id that a token names.
+/// Returns the session id in a token.
 pub(crate) fn id_of(token: &str) -> &str {
     token.split('_').nth(1).unwrap()
 }
@@ -172,7 +172,7 @@ pub(crate) fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// The same test on both backends.
+/// Makes tests on both backends from functions that take a home.
 #[macro_export]
 macro_rules! on_both_backends {
     ($($name:ident),+ $(,)?) => {

@@ -1,4 +1,4 @@
-//! The use cases in this process, over the store that the command uses; and sessions made up without a store.
+//! The use cases in this process, on the store of a home; and exports of sessions that no store has issued.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use tenure_service::{SessionRecord, Sessions};
 
 use crate::support::home::Home;
 
-/// A long-lived process' half: this one.
+/// The use cases in this process, which stands for a long-lived one.
 pub(crate) struct InProcess {
     pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) sessions: Sessions,
 }
 
-/// Opens the store of `home` here.
+/// Opens the store of `home` in this process.
 pub(crate) fn open(home: &Home) -> InProcess {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let sessions = runtime.block_on(async {
@@ -39,12 +39,12 @@ pub(crate) fn open(home: &Home) -> InProcess {
     InProcess { runtime, sessions }
 }
 
-/// An export of as many sessions, each on a device of its own.
+/// Returns an export of sessions, each on a device of its own.
 pub(crate) fn export_of(count: u32) -> String {
     export_on((0..count).map(|number| format!("device-{number}")), Subject::default().as_str())
 }
 
-/// An export of a session on each of these devices, named as earlier releases let them be named.
+/// Returns an export with a session on each of these devices, whose names only have to be valid in earlier releases.
 pub(crate) fn export_on(devices: impl IntoIterator<Item = String>, subject: &str) -> String {
     let policy = Policy::default();
     let now = SystemClock.now();
