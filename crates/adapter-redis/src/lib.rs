@@ -1,8 +1,8 @@
 //! The session repository in Redis or Valkey.
 //!
-//! All keys of a device lie in one slot, and one script compares and stores, so a commit is atomic on a cluster too.
-//! Verification is one plain read. Every call has a deadline. What may live no longer than a session expires by
-//! itself, so nothing leaks where every process dies.
+//! [`RedisStore`] implements the port. All keys of a device are in one slot, and one script compares and writes, so a
+//! commit is atomic on a cluster too. A verification is one plain read. Every call has a deadline. Keys expire together
+//! with the sessions that they belong to, so no clean-up is needed.
 
 mod cache;
 mod client;

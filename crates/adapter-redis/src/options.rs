@@ -1,4 +1,4 @@
-//! What an operator may set for the store in Redis.
+//! The options of the Redis store.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,45 +10,49 @@ use crate::client::resolver::Resolver;
 /// When a commit counts as durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// As soon as the server has it: as durable as the server's own persistence.
+    /// A commit counts once the server has it, and is as durable as the server's own persistence.
     #[default]
     Local,
-    /// Once a replica has it too.
+    /// A commit counts once a replica has it too.
     Replicated,
 }
 
-/// How a store is reached and used. The files are read again for each connection.
+/// The options of a [`RedisStore`]: how the servers are reached and how the store is used.
+///
+/// The files that are named here are read again for each connection.
+///
+/// [`RedisStore`]: crate::RedisStore
 #[derive(Clone)]
 pub struct Options {
-    /// Where the server is: `redis://[user[:password]@]host[:port][/database]`, `rediss://…`, `unix:///path`.
+    /// The URL of the servers, in one of the forms of [`URL_FORMS`](crate::URL_FORMS).
     pub url: String,
-    /// Signs in as this user, whatever the URL says.
+    /// The user to authenticate as. It takes precedence over the one in the URL.
     pub username: Option<String>,
-    /// Signs in with the first line of this file, whatever the URL says.
+    /// A file whose first line is the password. It takes precedence over the one in the URL.
     pub password_file: Option<PathBuf>,
-    /// Signs in to the sentinels with the first line of this file, as their default user.
+    /// A file whose first line is the password of the sentinels' default user.
     pub sentinel_password_file: Option<PathBuf>,
-    /// Stands at the front of every key.
+    /// The prefix of every key.
     pub prefix: String,
-    /// The certificates (PEM) of the authorities that may vouch for the server; the system's where none are given.
+    /// A file with the certificates (PEM) of the authorities to trust. The default is the system's authorities.
     pub tls_ca: Option<PathBuf>,
-    /// The client's certificate (PEM).
+    /// A file with the client's certificate (PEM).
     pub tls_cert: Option<PathBuf>,
-    /// The key of the client's certificate (PEM).
+    /// A file with the private key (PEM) of the client's certificate.
     pub tls_key: Option<PathBuf>,
-    /// Whether verification may be answered from memory, within a bound.
+    /// Whether verifications may be answered from memory, at most half a second behind the server.
     pub near_cache: bool,
     /// When a commit counts as durable.
     pub durability: Durability,
-    /// The longest wait for one answer.
+    /// The longest wait for one answer of a server.
     pub response_timeout: Millis,
     /// The longest wait for a connection.
     pub connect_timeout: Millis,
-    /// The longest any call takes in all.
+    /// The longest that a call to the store takes in all.
     pub operation_timeout: Millis,
-    /// What the server lists the connection as.
+    /// The name of the connections in the server's `CLIENT LIST`.
     pub client_name: String,
-    /// How the addresses of a host are found.
+    /// The resolver that finds the addresses of a host.
     pub resolver: Resolver,
 }
 
@@ -77,7 +81,7 @@ impl Options {
 }
 
 impl fmt::Debug for Options {
-    /// Leaves the URL out, since it may carry a password.
+    /// Leaves the URL out, since it may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("username", &self.username)

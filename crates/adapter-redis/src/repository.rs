@@ -1,4 +1,4 @@
-//! The store: what it is made of, and how it is connected.
+//! The store: its parts, and how it connects.
 
 mod cached_read;
 pub(crate) mod clock;
@@ -32,25 +32,25 @@ use crate::repository::recent_ends::RecentEnds;
 use crate::repository::replication::Replicator;
 use crate::setting_error::SettingError;
 
-/// How often the server is asked for its time.
+/// The interval at which the server is asked for its time.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
-/// Sessions in one Redis, shared by any number of processes.
+/// A store of sessions in Redis, shared by any number of processes.
 pub struct RedisStore {
     pub(crate) client: Client,
     pub(crate) keys: Keys,
     pub(crate) options: Options,
     pub(crate) limits: Limits,
-    /// How commits go where they must reach a replica.
+    /// The path of commits that must reach a replica, where the settings ask for that.
     pub(crate) replicator: Option<Replicator>,
-    /// What this process has ended lately.
+    /// The ends that this process has committed lately.
     pub(crate) recent_ends: Arc<RecentEnds>,
-    /// Sessions kept in memory, where the settings ask for it.
+    /// The sessions kept in memory, where the settings ask for it.
     pub(crate) cache: Option<Arc<ShardedCache>>,
-    /// Whether a session with an idle timeout was seen: then activity is read together with the record.
+    /// Whether a session with an idle timeout was seen. From then on, activity is read together with each record.
     pub(crate) idle_seen: AtomicBool,
     pub(crate) fleet: Arc<FleetClock>,
-    /// This machine's clock, to be compared with the fleet's.
+    /// This machine's clock, which diagnostics compare with the servers' time.
     pub(crate) wall: Arc<dyn Clock>,
     /// The clock to go by in place of the servers' time: see [`RedisStore::connect_with_clock`].
     pub(crate) own_clock: Option<Arc<dyn Clock>>,
@@ -116,8 +116,8 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// On a cluster each primary is asked, and the time is that of the clock which is furthest ahead, so that all
-    /// processes agree on it.
+    /// Asks the servers for their time. On a cluster, every primary is asked and the latest time counts, so that all
+    /// processes agree.
     async fn sample_time(&self) -> Result<(), StoreError> {
         let fail = |failure| self.client.fail(failure, String::new);
         let asked = monotonic_micros();
@@ -130,7 +130,7 @@ impl RedisStore {
                 Ok(None) => {
                     failed = Some(StoreError::unavailable(
                         &*self.client.location,
-                        "the server does not tell its time; is it a Redis server?",
+                        "the server does not report its time; is it a Redis server?",
                     ));
                 }
                 Err(failure) => failed = Some(fail(failure)),
@@ -142,13 +142,13 @@ impl RedisStore {
         if self.fleet.learn(latest, asked, answered) {
             tracing::warn!(
                 server = %self.client.location,
-                "the server's clock was set back; this process runs at half the pace until it has caught up"
+                "the server's clock was set back; time in this process runs at half speed until the server has caught up"
             );
         }
         Ok(())
     }
 
-    /// The time for scripts: nothing, so that they take the server's.
+    /// The time that scripts go by. It is empty where they take the server's.
     pub(crate) fn script_now(&self) -> String {
         self.own_clock.as_ref().map_or_else(String::new, |clock| clock.now().as_millis().to_string())
     }
@@ -166,7 +166,7 @@ async fn keep_time(store: Weak<RedisStore>) {
             return;
         };
         if let Err(error) = store.sample_time().await {
-            tracing::debug!(%error, "the server's time could not be read");
+            tracing::debug!(%error, "could not read the server's time");
         }
     }
 }

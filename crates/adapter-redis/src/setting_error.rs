@@ -1,4 +1,4 @@
-//! The error for a setting that cannot be used.
+//! The error for a setting of the Redis store that cannot be used.
 
 use std::error::Error;
 use std::fmt;
@@ -11,7 +11,7 @@ use tenure_ports::{ErrorSource, StoreError};
 pub struct SettingError {
     /// The setting's full name, such as `redis.tls_ca`.
     pub setting: &'static str,
-    /// What is wrong with the setting's value, and what it takes.
+    /// What is wrong with the setting's value, and what the setting takes.
     pub message: String,
     source: Option<std::io::Error>,
 }
@@ -21,7 +21,7 @@ impl SettingError {
         Self { setting, message: message.into(), source: None }
     }
 
-    /// For a file that cannot be read.
+    /// Keeps the error of a file that cannot be read.
     pub(crate) fn with_source(self, source: std::io::Error) -> Self {
         Self { source: Some(source), ..self }
     }

@@ -1,4 +1,4 @@
-//! Reading a session into the client cache.
+//! Reading a session and keeping it in the client cache.
 
 use redis::{Cmd, Pipeline, Value};
 use tenure_domain::{Session, SessionId};
@@ -11,7 +11,8 @@ use crate::client::request_error::{NO_ANSWER, RequestError};
 use crate::repository::RedisStore;
 
 impl RedisStore {
-    /// Reads a session over the tracked connection and keeps it, or over the usual connection where that cannot be done.
+    /// Reads a session over the tracked connection and caches it. Where that is not possible, reads it over the usual
+    /// connection.
     pub(crate) async fn read_through_cache(
         &self,
         cache: &ShardedCache,
@@ -27,22 +28,22 @@ impl RedisStore {
         timeout_at(deadline, self.read_session(id)).await.unwrap_or_else(late)
     }
 
-    /// Reads a session over the tracked connection and keeps it; `None` where that cannot be done, and the session
-    /// is to be read as if there were no near cache.
+    /// Reads a session over the tracked connection and caches it. Returns `None` where that is not possible, or the
+    /// session does not exist.
     async fn find_and_cache(&self, cache: &ClientCache, id: SessionId) -> Option<Result<Session, StoreError>> {
         let (ticket, mut connection) = cache.begin(id)?;
         let mut reads = Pipeline::with_capacity(3);
-        // Activity first: what was read of it before is never later than the record's own.
+        // The activity comes first, so that it is never newer than the record.
         reads.add_command(get(self.keys.activity(id)));
         reads.add_command(redis::cmd("CLIENT").arg("CACHING").arg("YES").clone());
         reads.add_command(get(self.keys.session(id)));
         let answers = timeout(self.limits.response, connection.send_all(&reads)).await;
         let Ok(Ok(answers)) = answers else {
-            // In doubt until the server answers again; the other connection may be better.
+            // The tracked connection is in doubt until the server answers on it again. The usual one may still work.
             cache.suspend();
             return None;
         };
-        // Else it may be that of a server which is the primary no more.
+        // Otherwise the answer may be that of a server that is no longer the primary.
         if !cache.is_usable() {
             return None;
         }
@@ -57,7 +58,7 @@ impl RedisStore {
             Ok(session) => session,
             Err(error) => return Some(Err(error)),
         };
-        // What has ended is never accepted, and so need not be kept.
+        // A session that has ended is never accepted, so there is no use in caching it.
         if session.end.is_none() && !self.recent_ends.contradict(&session) {
             ticket.store(session.clone());
         }
@@ -65,7 +66,7 @@ impl RedisStore {
     }
 }
 
-/// MGET, which answers nothing for a key of another type, so that the two ways of reading cannot differ.
+/// Makes an `MGET` of one key. Unlike `GET`, it returns nil for a key of another type, as the uncached read does.
 fn get(key: String) -> Cmd {
     let mut command = redis::cmd("MGET");
     command.arg(key);

@@ -1,4 +1,4 @@
-//! The fleet's time: the server's, carried on by a clock that nobody sets.
+//! The fleet's time: the server's time, continued between samples by this machine's monotonic clock.
 
 use std::sync::Arc;
 
@@ -7,25 +7,25 @@ use rustix::time::{ClockId, clock_gettime};
 use tenure_domain::{Millis, Timestamp};
 use tenure_ports::Clock;
 
-/// Counts on through suspension, and is never set.
+/// The monotonic clock. On Linux it also counts while the machine is suspended.
 #[cfg(target_os = "linux")]
-const STEADY: ClockId = ClockId::Boottime;
+const MONOTONIC: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
-const STEADY: ClockId = ClockId::Monotonic;
+const MONOTONIC: ClockId = ClockId::Monotonic;
 
-/// A change of pace begins this much after it was decided, in microseconds, so that whoever still reads the time by
-/// the old pace is through before the two part.
+/// The delay, in microseconds, between the decision to slow down and its effect. A thread that still computes the time
+/// with the old slew has finished by then, so the two never disagree.
 const MARGIN: u64 = 100_000;
-/// A server found this much behind was set back, in microseconds.
+/// The offset, in microseconds, from which on the server's clock counts as set back.
 const SET_BACK: u64 = 1_000_000;
 
-/// A reading of the steady clock in microseconds.
+/// Reads the monotonic clock, in microseconds.
 pub(crate) fn monotonic_micros() -> u64 {
-    let now = clock_gettime(STEADY);
+    let now = clock_gettime(MONOTONIC);
     now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000
 }
 
-/// How time runs from a reading of the steady clock on: as fast as that clock, but for a span at half its pace.
+/// A mapping from the monotonic clock to the fleet's time: at the same speed, except for a span at half speed.
 #[derive(Clone, Copy, Debug)]
 struct ClockSlew {
     monotonic_micros: u64,
@@ -35,31 +35,32 @@ struct ClockSlew {
 }
 
 impl ClockSlew {
-    /// Microseconds since the epoch at a reading of the steady clock.
+    /// Returns the microseconds since the epoch at a reading of the monotonic clock.
     fn at(&self, monotonic_micros: u64) -> u64 {
         let slow = monotonic_micros.min(self.slow_until).saturating_sub(self.slow_from);
         self.time + monotonic_micros.saturating_sub(self.monotonic_micros) - slow / 2
     }
 }
 
-/// The server's time as of the latest sample, plus what has passed since.
+/// A clock that shows the server's time as of the latest sample, plus the time that has passed since.
 ///
-/// Never runs backward: a server whose clock is set back revives nothing in this process. Where this clock turns out
-/// to be ahead it runs at half the pace until the server has caught up, so all processes come to agree again.
+/// It never runs backward: if the server's clock is set back, nothing that had expired becomes active again in this
+/// process. Where this clock is ahead of the server, it runs at half speed until the server has caught up, so that all
+/// processes agree again.
 #[derive(Default)]
 pub(crate) struct FleetClock {
-    pace: ArcSwapOption<ClockSlew>,
+    slew: ArcSwapOption<ClockSlew>,
 }
 
 impl FleetClock {
-    /// Takes the server's time, which it read between `asked` and `answered` on the steady clock. Answers whether
-    /// the server's clock is found newly set back. To be called by one task at a time.
+    /// Takes a sample of the server's time, read between `asked` and `answered` on the monotonic clock. Returns whether
+    /// the server's clock turns out to have been set back since the last sample. Must be called by one task at a time.
     pub(crate) fn learn(&self, server: u64, asked: u64, answered: u64) -> bool {
         let unsure = answered.saturating_sub(asked) / 2;
         let sampled = asked + unsure;
         let as_told = ClockSlew { monotonic_micros: sampled, time: server, slow_from: sampled, slow_until: sampled };
-        let Some(old) = self.pace.load().as_deref().copied() else {
-            self.pace.store(Some(Arc::new(as_told)));
+        let Some(old) = self.slew.load().as_deref().copied() else {
+            self.slew.store(Some(Arc::new(as_told)));
             return false;
         };
         let expected = old.at(sampled);
@@ -67,30 +68,30 @@ impl FleetClock {
             return false;
         }
         if server > expected {
-            self.pace.store(Some(Arc::new(as_told)));
+            self.slew.store(Some(Arc::new(as_told)));
             return false;
         }
         if sampled < old.slow_until {
-            // It is on its way.
+            // The correction is already under way.
             return false;
         }
         let ahead = expected - server;
         let slow_from = answered + MARGIN;
-        let pace = ClockSlew {
+        let slew = ClockSlew {
             monotonic_micros: answered,
             time: old.at(answered),
             slow_from,
             slow_until: slow_from + 2 * ahead,
         };
-        self.pace.store(Some(Arc::new(pace)));
+        self.slew.store(Some(Arc::new(slew)));
         ahead > SET_BACK
     }
 
-    /// Microseconds since the epoch.
+    /// Returns the fleet's time in microseconds since the epoch.
     pub(crate) fn micros(&self) -> u64 {
-        // Read first: a pace that was current after it holds for it.
+        // Read before the slew: a slew that is loaded later is valid for this reading.
         let monotonic_micros = monotonic_micros();
-        self.pace.load().as_deref().map_or(0, |pace| pace.at(monotonic_micros))
+        self.slew.load().as_deref().map_or(0, |slew| slew.at(monotonic_micros))
     }
 }
 
@@ -105,14 +106,14 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000;
-    /// When the steady clock read zero, the server said so.
+    /// The server's time when the monotonic clock reads zero.
     const EPOCH: u64 = 1_700_000_000 * SECOND;
 
     fn at(clock: &FleetClock, monotonic_micros: u64) -> u64 {
-        clock.pace.load().as_deref().map_or(0, |pace| pace.at(monotonic_micros))
+        clock.slew.load().as_deref().map_or(0, |slew| slew.at(monotonic_micros))
     }
 
-    /// Takes a sample each second, as a store does, and holds that time never runs backward meanwhile.
+    /// Takes a sample each second, as a store does, and asserts that time never runs backward meanwhile.
     fn follow(clock: &FleetClock, from: u64, seconds: u64, server: impl Fn(u64) -> u64) -> u64 {
         let mut last = 0;
         for second in 0..seconds {
@@ -132,7 +133,7 @@ mod tests {
         let clock = FleetClock::default();
         follow(&clock, 0, 10, |monotonic_micros| EPOCH + monotonic_micros);
         assert!(at(&clock, 10 * SECOND).abs_diff(EPOCH + 10 * SECOND) <= 100);
-        // A slow answer says less than what is known.
+        // A slow answer is less precise than what is known.
         assert!(!clock.learn(EPOCH + 10 * SECOND, 10 * SECOND, 11 * SECOND));
         assert!(at(&clock, 12 * SECOND).abs_diff(EPOCH + 12 * SECOND) <= 100);
     }

@@ -11,12 +11,12 @@ use crate::client::{Invocation, Request};
 use crate::repository::RedisStore;
 use crate::repository::scripts::TOUCH;
 
-/// Touches in one call of the script.
+/// The number of touches in one call of the script.
 const TOUCHES: usize = 100;
 
 #[async_trait]
 impl SessionCommits for RedisStore {
-    /// For a caller that uses the session now, the record alone is read until a session with an idle timeout turns up.
+    /// For [`FindOptions::FOR_USE`], only the record is read, until a session with an idle timeout is seen.
     async fn find(&self, id: SessionId, options: FindOptions) -> Result<Option<Session>, StoreError> {
         if options.stale_activity && self.cache.is_none() && !self.idle_seen.load(Ordering::Relaxed) {
             match self.read_record(id).await? {
@@ -84,6 +84,8 @@ impl SessionCommits for RedisStore {
             })
             .collect();
         let answer = self.client.send_all_repeatable(&calls).await;
-        answer.map(drop).map_err(|failure| self.client.fail(failure, || "of one of the sessions used".to_owned()))
+        answer
+            .map(drop)
+            .map_err(|failure| self.client.fail(failure, || "of the activity of one of the sessions".to_owned()))
     }
 }

@@ -1,4 +1,4 @@
-//! News of changes, over a connection of its own.
+//! The stream of changes, over a connection of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,16 @@ use crate::client::request_error::{NO_ANSWER, RequestError};
 use crate::client::topology::Topology;
 use crate::client::url::Address;
 
-/// News that a slow reader may have waiting before it misses some.
+/// The largest number of events that wait for a slow reader. Beyond that, it misses some.
 const BACKLOG: usize = 4_096;
-/// How often the server is asked whether it is the primary; a silent one is found within this and the response time-out.
+/// The interval at which the server is asked whether it is the primary. A silent server is noticed within this interval
+/// and the response timeout.
 const ASK_EVERY: Duration = Duration::from_millis(250);
+/// The pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Subscribes to a channel. Once connected, the stream lasts: a broken connection is replaced.
+/// Subscribes to a channel. The stream replaces its connection when that breaks, and then yields
+/// [`StoreEvent::Lagged`].
 pub(crate) async fn subscribe(client: &Client, channel: String) -> Result<EventStream, StoreError> {
     let source = Source { topology: Arc::clone(&client.topology), channel, limits: client.limits };
     let connected = source.connect().await.map_err(|failure| client.fail(failure, String::new))?;
@@ -39,7 +42,7 @@ pub(crate) async fn subscribe(client: &Client, channel: String) -> Result<EventS
     })))
 }
 
-/// Where news comes from: on a cluster, any of its nodes tells what was announced on another.
+/// The source of events. On a cluster any node will do, since each passes on what was published on another.
 struct Source {
     topology: Arc<Topology>,
     channel: String,
@@ -65,7 +68,7 @@ impl Source {
         }
     }
 
-    /// Passes news on until nobody listens any more.
+    /// Passes events on until there are no more readers.
     async fn run(self, mut connected: Connected, sender: broadcast::Sender<StoreEvent>) {
         loop {
             self.follow(connected, &sender).await;
@@ -76,28 +79,28 @@ impl Source {
                 match self.connect().await {
                     Ok(connected) => break connected,
                     Err(failure) => {
-                        tracing::debug!(?failure, "no news from the server");
+                        tracing::debug!(?failure, "could not subscribe to changes");
                         self.topology.reconsider(Instant::now() + self.limits.operation).await;
                         tokio::time::sleep(with_jitter(PAUSE)).await;
                     }
                 }
             };
-            // Said once news comes again, so that whoever looks then sees all that was missed.
+            // Sent once events arrive again, so that a reader who now looks at the sessions sees what was missed.
             if sender.send(StoreEvent::Lagged).is_err() {
                 return;
             }
         }
     }
 
-    /// Passes on what one connection brings, while it lives.
+    /// Passes on the events of one connection, until it breaks or its server is no longer the right one.
     async fn follow(&self, mut connected: Connected, sender: &broadcast::Sender<StoreEvent>) {
         let mut asked = Instant::now();
         loop {
             match timeout_at(asked + ASK_EVERY, connected.pushes.recv()).await {
                 Ok(Some(push)) if push.kind == PushKind::Message => {
                     if let [_, Value::BulkString(text)] = &push.data[..] {
-                        for item in std::str::from_utf8(text).map(items).into_iter().flatten() {
-                            if sender.send(item).is_err() {
+                        for event in std::str::from_utf8(text).map(events).into_iter().flatten() {
+                            if sender.send(event).is_err() {
                                 return;
                             }
                         }
@@ -107,11 +110,11 @@ impl Source {
                 Ok(_) => return,
                 Err(_) => {
                     asked = Instant::now();
-                    // A server that another has taken the place of answers on, and hears no more news.
+                    // A server that has been replaced may still answer, but gets no more events.
                     if sender.receiver_count() == 0 || !self.topology.serves(&connected.address) {
                         return;
                     }
-                    // Nor does a primary that has become a replica, while it has lost its primary.
+                    // Neither does a primary that has become a replica and has lost its primary.
                     let answer = timeout(self.limits.response, connected.connection.confirm_primary()).await;
                     if connected.connection.is_closed() || !matches!(answer, Ok(Ok(()))) {
                         return;
@@ -122,19 +125,19 @@ impl Source {
     }
 }
 
-/// The news in a message: a time, then ids and codes. What a later version may add is passed over.
-fn items(text: &str) -> Vec<StoreEvent> {
+/// Reads the events in a message: a time, then ids and codes. Codes of later versions are skipped.
+fn events(text: &str) -> Vec<StoreEvent> {
     let mut words = text.split(' ');
     let Some(at) = words.next().and_then(|word| word.parse().ok()).map(Timestamp::from_millis) else {
         return Vec::new();
     };
-    let mut items = Vec::new();
+    let mut events = Vec::new();
     while let (Some(id), Some(code)) = (words.next(), words.next()) {
         if let (Ok(session), Some(kind)) = (id.parse::<SessionId>(), kind_of(code)) {
-            items.push(StoreEvent::Changed { session, kind, at });
+            events.push(StoreEvent::Changed { session, kind, at });
         }
     }
-    items
+    events
 }
 
 fn kind_of(code: &str) -> Option<ChangeKind> {

@@ -1,32 +1,32 @@
-//! The names of the keys. All keys of a bucket share its hash tag, so that one script may touch them on a cluster.
+//! The names of the keys. All keys of a bucket share its hash tag, so that one script may use them on a cluster.
 //!
 //! ```text
 //! <prefix>:{<bucket>}:s:<session id>   string  the session's record
-//! <prefix>:{<bucket>}:a:<session id>   string  its last activity in milliseconds, where later than the record's
+//! <prefix>:{<bucket>}:a:<session id>   string  the session's last activity in milliseconds, where later than the record's
 //! <prefix>:{<bucket>}:d:<device id>    hash    r: revision; h: watermark; <session id>: expiry and end of retention
-//! <prefix>:{<bucket>}:o:<device id>    zset    sessions that are over, by the time at which they were
+//! <prefix>:{<bucket>}:o:<device id>    zset    the device's inactive sessions, by the time at which they became inactive
 //! <prefix>:{<bucket>}:i                zset    all session ids of the bucket, in order
-//! <prefix>:{<bucket>}:u:<subject>      zset    those of one subject
-//! <prefix>:{<bucket>}:n                string  the last revision given out: the one key that does not expire
+//! <prefix>:{<bucket>}:u:<subject>      zset    the session ids of one subject in the bucket, in order
+//! <prefix>:{<bucket>}:n                string  the last revision that was used: the one key that does not expire
 //! ```
 
 use tenure_domain::{Bucket, DeviceId, SessionId, Subject};
 
-/// Names keys below one prefix.
+/// Makes the names of keys with one prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     prefix: String,
 }
 
 impl Keys {
-    /// `None` for a prefix that would move the hash tag or break a line.
+    /// Returns `None` for a prefix that would change the hash tag, act as a pattern or break a line.
     pub(crate) fn new(prefix: &str) -> Option<Self> {
         let plain = |c: char| !c.is_control() && !matches!(c, '{' | '}' | ' ' | '*' | '?' | '[' | ']' | '\\');
         (!prefix.is_empty() && prefix.len() <= 64 && prefix.chars().all(plain))
             .then(|| Self { prefix: prefix.to_owned() })
     }
 
-    /// The start of every key of a bucket.
+    /// Returns the start of every key of a bucket.
     pub(crate) fn base(&self, bucket: Bucket) -> String {
         format!("{}:{{{bucket}}}:", self.prefix)
     }
@@ -39,7 +39,7 @@ impl Keys {
         self.of_session(id, 'a')
     }
 
-    // The hot path: one allocation, no formatting machinery.
+    // This is on the hot path: one allocation, and no formatting machinery.
     fn of_session(&self, id: SessionId, kind: char) -> String {
         let text = id.to_ascii();
         let text = std::str::from_utf8(&text).unwrap_or_default();
@@ -58,11 +58,11 @@ impl Keys {
         format!("{}d:{}", self.base(Bucket::of(device)), device.as_str())
     }
 
-    pub(crate) fn over(&self, device: &DeviceId) -> String {
+    pub(crate) fn inactive(&self, device: &DeviceId) -> String {
         format!("{}o:{}", self.base(Bucket::of(device)), device.as_str())
     }
 
-    /// The index of a bucket: of one subject, or of all.
+    /// Returns the key of a bucket's index: of one subject's sessions, or of all.
     pub(crate) fn index(&self, bucket: Bucket, subject: Option<&Subject>) -> String {
         match subject {
             None => format!("{}i", self.base(bucket)),
@@ -74,7 +74,7 @@ impl Keys {
         format!("{}n", self.base(bucket))
     }
 
-    /// Where changes are announced.
+    /// Returns the name of the channel on which changes are announced.
     pub(crate) fn channel(&self) -> String {
         format!("{}:feed", self.prefix)
     }

@@ -190,10 +190,10 @@ impl RedisStore {
         let Some(device) = &filter.device else {
             return Ok(Vec::new());
         };
-        let (mut active, mut over) = (redis::cmd("HKEYS"), redis::cmd("ZRANGE"));
+        let (mut active, mut inactive) = (redis::cmd("HKEYS"), redis::cmd("ZRANGE"));
         active.arg(self.keys.device(device));
-        over.arg(self.keys.over(device)).arg(0).arg(-1);
-        let answers = self.client.send_all_repeatable(&[Request::Plain(active), Request::Plain(over)]).await;
+        inactive.arg(self.keys.inactive(device)).arg(0).arg(-1);
+        let answers = self.client.send_all_repeatable(&[Request::Plain(active), Request::Plain(inactive)]).await;
         let answers = answers.map_err(|failure| self.client.fail(failure, || self.keys.device(device)))?;
         let mut ids = Vec::new();
         for value in answers {

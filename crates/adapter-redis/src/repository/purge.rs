@@ -1,4 +1,4 @@
-//! Removing records of sessions that are over.
+//! Removing records of inactive sessions, and checking for writes.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,16 @@ use crate::repository::RedisStore;
 use crate::repository::record::SUM;
 use crate::repository::scripts::{PROBE, PURGE};
 
-/// Buckets that one step goes through, and the sessions after which it stops sooner.
+/// The largest number of buckets in one step. A step ends sooner once it has found [`SESSIONS_A_STEP`] sessions.
 const BUCKETS_A_STEP: usize = 64;
 const SESSIONS_A_STEP: usize = 4_096;
-/// Records judged at a time.
+/// The number of records that are read at a time.
 const CHUNK: usize = 8_192;
 
 #[async_trait]
 impl SessionUpkeep for RedisStore {
-    /// Whole buckets at a time, since a device's sessions go as one step. The cursor is the number of a bucket.
+    /// Purges whole buckets at a time, because a device's sessions must go in one step. The cursor is the number of a
+    /// bucket.
     async fn purge(&self, purge: &Purge, after: Option<Cursor>) -> Result<Purged, StoreError> {
         let first =
             after.map_or(Ok(0), |Cursor(number)| usize::try_from(number).map_err(|_| self.unexpected_reply()))?;
@@ -34,20 +35,20 @@ impl SessionUpkeep for RedisStore {
                 break;
             }
         }
-        let mut devices: BTreeMap<DeviceId, Vec<Over>> = BTreeMap::new();
+        let mut devices: BTreeMap<DeviceId, Vec<Inactive>> = BTreeMap::new();
         for chunk in ids.chunks(CHUNK) {
             for (id, record, activity) in self.raw_records(chunk).await? {
                 let session = self.decode(id, &record, &activity)?;
                 if session.inactive_since(purge.now).is_some_and(|since| since <= purge.inactive_by) {
                     let sum = record.last_chunk::<SUM>().copied().unwrap_or_default();
                     let (used, counts) = (session.last_activity.as_millis(), session.is_retained(purge.now));
-                    let over = Over { id: id.to_ascii(), sum, used, counts };
-                    devices.entry(session.device.clone()).or_default().push(over);
+                    let inactive = Inactive { id: id.to_ascii(), sum, used, counts };
+                    devices.entry(session.device.clone()).or_default().push(inactive);
                 }
             }
         }
         let removed = if purge.dry_run {
-            devices.values().flatten().filter(|over| over.counts).count() as u64
+            devices.values().flatten().filter(|inactive| inactive.counts).count() as u64
         } else {
             self.remove(&devices).await?
         };
@@ -55,7 +56,7 @@ impl SessionUpkeep for RedisStore {
         Ok(Purged { removed, next: (next < usize::from(BUCKETS)).then_some(Cursor(next as u128)) })
     }
 
-    /// A script that writes nothing, where only a server that would take a write runs it.
+    /// Runs a script that writes nothing, but that a server only runs if it accepts writes.
     async fn check_writable(&self) -> Result<(), StoreError> {
         let answer = self.client.send_repeatable(&Request::Script(Invocation::new(&PROBE, Vec::new()))).await;
         answer.map(drop).map_err(|failure| self.client.fail(failure, String::new))
@@ -63,17 +64,21 @@ impl SessionUpkeep for RedisStore {
 }
 
 impl RedisStore {
-    async fn remove(&self, devices: &BTreeMap<DeviceId, Vec<Over>>) -> Result<u64, StoreError> {
+    async fn remove(&self, devices: &BTreeMap<DeviceId, Vec<Inactive>>) -> Result<u64, StoreError> {
         let calls: Vec<Request> = devices
             .iter()
             .map(|(device, sessions)| {
                 let (keys, bucket) = (&self.keys, Bucket::of(device));
                 let names =
-                    vec![keys.device(device), keys.over(device), keys.index(bucket, None), keys.counter(bucket)];
+                    vec![keys.device(device), keys.inactive(device), keys.index(bucket, None), keys.counter(bucket)];
                 let mut call = Invocation::new(&PURGE, names);
                 call.arg(keys.base(bucket)).arg(keys.channel()).arg(self.script_now());
-                for over in sessions {
-                    call.arg(over.id).arg(over.sum).arg(over.used.to_string()).arg(if over.counts { "1" } else { "0" });
+                for inactive in sessions {
+                    call.arg(inactive.id).arg(inactive.sum).arg(inactive.used.to_string()).arg(if inactive.counts {
+                        "1"
+                    } else {
+                        "0"
+                    });
                 }
                 Request::Script(call)
             })
@@ -87,11 +92,11 @@ impl RedisStore {
     }
 }
 
-/// A record to be removed if it is still this.
-struct Over {
+/// An inactive session, to be removed if its record is still the same.
+struct Inactive {
     id: [u8; 20],
     sum: [u8; SUM],
     used: u64,
-    /// Whether it is retained, and so could be seen.
+    /// Whether the session is still retained. Only those are counted, since others are not shown to users.
     counts: bool,
 }

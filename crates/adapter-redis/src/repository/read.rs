@@ -1,4 +1,4 @@
-//! Looking up one session, or a device.
+//! Reading one session or one device from the server.
 
 use redis::Value;
 use tenure_domain::{Device, DeviceId, Revision, RevocationWatermark, Session, SessionId, Timestamp};
@@ -34,21 +34,22 @@ impl RedisStore {
         match answer.map_err(|failure| self.client.fail(failure, || key.clone()))? {
             Value::Array(values) => match <[Value; 2]>::try_from(values) {
                 Ok([Value::BulkString(record), activity]) => self.decode(id, &record, &activity).map(Some),
-                Ok([Value::Nil, _]) => self.absent(key).await.map(|()| None),
+                Ok([Value::Nil, _]) => self.check_absent(key).await.map(|()| None),
                 _ => Err(self.unexpected_reply()),
             },
             _ => Err(self.unexpected_reply()),
         }
     }
 
-    /// MGET answers nothing for a key of another type, which must not pass for absence.
-    async fn absent(&self, key: String) -> Result<(), StoreError> {
+    /// Fails where the key has another type. `MGET` returns nil for such a key, which must not pass for absence.
+    async fn check_absent(&self, key: String) -> Result<(), StoreError> {
         let mut command = redis::cmd("STRLEN");
         command.arg(&key);
         let answer = self.client.send_repeatable(&Request::Plain(command)).await;
         answer.map(drop).map_err(|failure| self.client.fail(failure, || key))
     }
 
+    /// Decodes a record and the activity stored beside it.
     pub(crate) fn decode(&self, id: SessionId, record: &[u8], activity: &Value) -> Result<Session, StoreError> {
         let damaged = |key: String, message: &str| corrupt(&self.client.location, &key, message);
         let activity = match activity {
@@ -56,7 +57,7 @@ impl RedisStore {
             Value::BulkString(text) if text.is_empty() => None,
             Value::BulkString(text) => {
                 let millis = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-                let millis = millis.ok_or_else(|| damaged(self.keys.activity(id), "it holds no time"))?;
+                let millis = millis.ok_or_else(|| damaged(self.keys.activity(id), "its value is not a time"))?;
                 Some(Timestamp::from_millis(millis))
             }
             _ => return Err(self.unexpected_reply()),
@@ -64,6 +65,8 @@ impl RedisStore {
         record::decode(id, record, activity).map_err(|message| damaged(self.keys.session(id), &message))
     }
 
+    /// Ends the device's sessions again that this process has ended and the server has forgotten. Returns whether there
+    /// were any.
     pub(crate) async fn restore_ends_of(&self, device: &Device) -> Result<bool, StoreError> {
         let forgotten = device.sessions().iter().filter(|session| self.recent_ends.contradict(session));
         let forgotten: Vec<SessionId> = forgotten.map(|session| session.id).collect();
@@ -73,6 +76,7 @@ impl RedisStore {
         Ok(!forgotten.is_empty())
     }
 
+    /// Reads a device and its sessions as of one instant.
     pub(crate) async fn read_device(&self, device: &DeviceId) -> Result<Device, StoreError> {
         let key = self.keys.device(device);
         let mut call = Invocation::new(&LOAD, vec![key.clone()]);
@@ -83,6 +87,7 @@ impl RedisStore {
         Ok(loaded.into_device(device.clone()))
     }
 
+    /// Reads the device of a session, with this session in any state, as of one instant.
     pub(crate) async fn read_device_of(&self, id: SessionId) -> Result<Option<Device>, StoreError> {
         let key = self.keys.session(id);
         let mut call = Invocation::new(&LOAD, vec![key.clone()]);
@@ -120,12 +125,12 @@ impl RedisStore {
         }))
     }
 
-    /// An answer that no script and no command of ours gives.
+    /// The error for a reply that none of the store's scripts and commands gives.
     pub(crate) fn unexpected_reply(&self) -> StoreError {
         StoreError::corrupt(
             &*self.client.location,
             format!(
-                "the keys below {} hold what tenure did not write; give it a prefix or a database of its own",
+                "keys with the prefix {} hold data that tenure did not write; give tenure a prefix or a database of its own",
                 self.options.prefix
             ),
         )

@@ -1,7 +1,7 @@
 //! Commits that are acknowledged once a replica has them.
 //!
-//! `WAIT` counts what its own connection wrote, and holds that connection up. So commits have a connection of their
-//! own, and those that come while one round is under way share the next: their scripts, then one `WAIT`.
+//! `WAIT` covers the writes of its own connection and blocks that connection. So commits have a connection of their
+//! own. Commits that arrive during one round share the next round: first their scripts, then one `WAIT`.
 
 use futures_util::future::join_all;
 use redis::{Cmd, Value};
@@ -12,15 +12,15 @@ use crate::client::config::Limits;
 use crate::client::request_error::{Failure, NO_ANSWER, RequestError};
 use crate::client::{Client, Invocation};
 
-/// Commits in one round.
+/// The largest number of commits in one round.
 const ROUND: usize = 64;
-/// Commits that may wait for their round.
+/// The largest number of commits that wait for their round.
 const QUEUE: usize = 1_024;
 
-/// What came of a script and its replication.
+/// The outcome of a script and of its replication.
 pub(crate) struct Replicated {
     pub(crate) answer: Result<Value, RequestError>,
-    /// Whether a replica has it, and all that was written before.
+    /// Whether a replica has this write and all earlier ones.
     pub(crate) durable: Result<bool, RequestError>,
 }
 
@@ -29,7 +29,7 @@ struct Job {
     done: oneshot::Sender<Replicated>,
 }
 
-/// The way of commits to a server and its replicas.
+/// A queue that sends commits to a server and waits for its replicas.
 pub(crate) struct Replicator {
     queue: mpsc::Sender<Job>,
     limits: Limits,
@@ -43,7 +43,7 @@ impl Replicator {
         Self { queue, limits }
     }
 
-    /// Runs a script once.
+    /// Runs a script once, and waits for a replica.
     pub(crate) async fn write(&self, call: Invocation) -> Replicated {
         let none = |message: &str, failure: fn(Failure) -> RequestError| Replicated {
             answer: Err(failure(message.into())),
@@ -52,7 +52,7 @@ impl Replicator {
         let (done, answer) = oneshot::channel();
         let sent = timeout(self.limits.operation, self.queue.send(Job { call, done })).await;
         if !matches!(sent, Ok(Ok(()))) {
-            return none("too many changes wait for the replicas", RequestError::NotSent);
+            return none("too many changes are waiting for the replicas", RequestError::NotSent);
         }
         match timeout(self.limits.operation, answer).await {
             Ok(Ok(replicated)) => replicated,
@@ -63,13 +63,13 @@ impl Replicator {
 
 async fn run(client: Client, mut queue: mpsc::Receiver<Job>) {
     let mut wait = redis::cmd("WAIT");
-    // Leaves the answer some time for its way.
+    // `WAIT` ends before the response timeout, which leaves time for its answer to arrive.
     wait.arg(1).arg(u64::try_from(client.limits.response.mul_f64(0.8).as_millis()).unwrap_or(1).max(1));
     let mut jobs = Vec::with_capacity(ROUND);
     while queue.recv_many(&mut jobs, ROUND).await > 0 {
         let (calls, waiting): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.call, job.done)).unzip();
         for (replicated, done) in round(&client, calls, &wait).await.into_iter().zip(waiting) {
-            // Whoever asked may have given up.
+            // The caller may have given up waiting.
             let _ = done.send(replicated);
         }
     }
@@ -87,7 +87,7 @@ async fn round(client: &Client, calls: Vec<Invocation>, wait: &Cmd) -> Vec<Repli
         let durable = durable.clone();
         async move {
             match answer {
-                // Certainly not done: by itself it may find its server, or bring its script along.
+                // The script was certainly not run. Sent alone, it can follow redirects and bring its code along.
                 Err(
                     RequestError::NoScript
                     | RequestError::NotSent(_)

@@ -1,8 +1,8 @@
-//! The Lua scripts, called by digest.
+//! The Lua scripts, which are called by digest.
 
 use std::sync::LazyLock;
 
-/// A script and what `SCRIPT LOAD` would answer for it.
+/// A script and its digest, as `SCRIPT LOAD` would return it.
 pub(crate) struct Script {
     pub(crate) code: String,
     pub(crate) digest: String,
@@ -18,24 +18,28 @@ impl Script {
 const SETTLED: &str = include_str!("scripts/settled.lua");
 const SHARED: &str = include_str!("scripts/shared.lua");
 
-/// Refused by a server that is out of memory.
+/// Makes a script that a server refuses when it is out of memory.
 fn strict(body: &str) -> Script {
     Script::new(format!("#!lua\n{SETTLED}\n{SHARED}\n{body}"))
 }
 
-/// Runs on a server that is out of memory: what ends, removes or only moves things must always work.
+/// Makes a script that a server also runs when it is out of memory: ending, removing and touching must always work.
 fn always(body: &str) -> Script {
     Script::new(format!("#!lua flags=allow-oom\n{SETTLED}\n{SHARED}\n{body}"))
 }
 
-/// For decisions that add sessions.
+/// Applies a commit that adds sessions.
 pub(crate) static COMMIT: LazyLock<Script> = LazyLock::new(|| strict(include_str!("scripts/commit.lua")));
-/// For decisions that only change or end some.
+/// Applies a commit that only changes or ends sessions.
 pub(crate) static COMMIT_ALWAYS: LazyLock<Script> = LazyLock::new(|| always(include_str!("scripts/commit.lua")));
+/// Moves sessions' activity forward.
 pub(crate) static TOUCH: LazyLock<Script> = LazyLock::new(|| always(include_str!("scripts/touch.lua")));
+/// Removes records of one device.
 pub(crate) static PURGE: LazyLock<Script> = LazyLock::new(|| always(include_str!("scripts/purge.lua")));
+/// Reads a device as of one instant.
 pub(crate) static LOAD: LazyLock<Script> =
     LazyLock::new(|| Script::new(format!("#!lua flags=no-writes\n{SETTLED}\n{}", include_str!("scripts/load.lua"))));
+/// Writes to a bucket what it already holds, so that `WAIT` covers all earlier writes.
 pub(crate) static BARRIER: LazyLock<Script> = LazyLock::new(|| always(include_str!("scripts/barrier.lua")));
-/// Does nothing, on a server that would take a write.
+/// Does nothing, but is refused by a server that does not accept writes.
 pub(crate) static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new("#!lua\nreturn 1".to_owned()));

@@ -1,4 +1,4 @@
-//! Sending a commit, and what its answer means.
+//! Sending a commit, and interpreting its answer.
 
 use redis::Value;
 use tenure_domain::{Bucket, Change, Commit, Revision};
@@ -11,7 +11,7 @@ use crate::repository::record;
 use crate::repository::scripts::{BARRIER, COMMIT, COMMIT_ALWAYS};
 
 impl RedisStore {
-    /// Sends a commit, and waits for a replica where the settings ask for one.
+    /// Sends a commit. Where the settings ask for it, waits until a replica has it.
     pub(crate) async fn submit(&self, commit: &Commit) -> Result<Revision, CommitError> {
         let call = self.invocation(commit);
         let Some(replicator) = &self.replicator else {
@@ -19,7 +19,7 @@ impl RedisStore {
         };
         let replicated = replicator.write(call).await;
         match self.outcome(commit, replicated.answer) {
-            Ok(revision) => match self.certain(replicated.durable) {
+            Ok(revision) => match self.check_durable(replicated.durable) {
                 Ok(()) => Ok(revision),
                 Err(message) => Err(CommitError::NotDurable {
                     location: self.client.location.clone(),
@@ -27,7 +27,7 @@ impl RedisStore {
                 }),
             },
             Err(error @ (CommitError::Conflict | CommitError::TooLate)) => {
-                // What stood in the way may be told as a fact, so it has to be one.
+                // The caller may report the state that caused this, so that state must be durable too.
                 self.confirm(Bucket::of(&commit.device)).await?;
                 Err(error)
             }
@@ -35,20 +35,23 @@ impl RedisStore {
         }
     }
 
-    /// Makes sure that a replica has all that the server shows for a bucket, where the settings ask for one.
+    /// Waits until a replica has everything that the server shows for a bucket, where the settings ask for replicas.
     pub(crate) async fn confirm(&self, bucket: Bucket) -> Result<(), StoreError> {
         let Some(replicator) = &self.replicator else {
             return Ok(());
         };
         let replicated = replicator.write(Invocation::new(&BARRIER, vec![self.keys.counter(bucket)])).await;
         replicated.answer.map_err(|failure| self.client.fail(failure, || self.keys.counter(bucket)))?;
-        self.certain(replicated.durable).map_err(|message| {
-            StoreError::unavailable(&*self.client.location, format!("what the server shows may not last: {message}"))
+        self.check_durable(replicated.durable).map_err(|message| {
+            StoreError::unavailable(
+                &*self.client.location,
+                format!("the state on the server may not be durable yet: {message}"),
+            )
         })
     }
 
-    /// Why no replica is known to have it.
-    fn certain(&self, durable: Result<bool, RequestError>) -> Result<(), String> {
+    /// Returns an error where no replica is known to have the change; the error says why.
+    fn check_durable(&self, durable: Result<bool, RequestError>) -> Result<(), String> {
         match durable {
             Ok(true) => Ok(()),
             Ok(false) => Err("no replica confirmed it in time; check that one is connected (tenure doctor)".to_owned()),
@@ -65,7 +68,7 @@ impl RedisStore {
                 b"corrupt" => {
                     let keys = commit.changes.iter().map(|change| self.keys.session(change.session().id));
                     let key = keys.collect::<Vec<_>>().join(" or ");
-                    Err(corrupt(&location(), &key, "this is no session record").into())
+                    Err(corrupt(&location(), &key, "this is not a session record").into())
                 }
                 revision => {
                     let number = std::str::from_utf8(revision).ok().and_then(|text| text.parse().ok());
@@ -75,7 +78,9 @@ impl RedisStore {
             Ok(_) => Err(self.unexpected_reply().into()),
             Err(RequestError::OutcomeUnknown(lost)) => Err(CommitError::OutcomeUnknown {
                 location: location(),
-                message: format!("{lost}; the change may have been made or may yet be: look before you try again"),
+                message: format!(
+                    "{lost}; the change may have been made, or may still be made: check before you try again"
+                ),
                 source: lost.source,
             }),
             Err(failure) => {
@@ -90,7 +95,7 @@ impl RedisStore {
         let keys = &self.keys;
         let mut names = vec![
             keys.device(&commit.device),
-            keys.over(&commit.device),
+            keys.inactive(&commit.device),
             keys.index(bucket, None),
             keys.counter(bucket),
         ];
