@@ -85,7 +85,9 @@ pub(crate) fn certify(folder: &std::path::Path) -> (String, String) {
 pub(crate) async fn app() -> SocketAddr {
     let hidden = Html("<form method=post action=/_tenure/logout><button>Log out</button></form>");
     let hidden = move || async move { ([("referrer-policy", "no-referrer")], hidden) };
-    let board = || async { Html("<title>Board</title><h1>the board</h1>") };
+    // With an icon of its own, so that the browser does not ask for /favicon.ico at a moment of its choice, which would
+    // clear a dead cookie before a test does.
+    let board = || async { Html("<title>Board</title><link rel=icon href=data:,><h1>the board</h1>") };
     let app = Router::new().route("/echo", any(echo)).route("/hidden", any(hidden)).fallback(board);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
