@@ -16,9 +16,9 @@ pub enum ClientField {
     Platform,
     /// The client program's version.
     Version,
-    /// The network address a gateway saw.
+    /// The network address that a gateway saw.
     Address,
-    /// The `User-Agent` a gateway saw.
+    /// The `User-Agent` that a gateway saw.
     UserAgent,
     /// The identity key of the device, as OpenClaw clients have one.
     DeviceKey,
@@ -63,7 +63,7 @@ impl ClientField {
     }
 }
 
-/// A client's description; every field may be missing.
+/// The description of a client. Every field may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClientInfo {
     fields: [Option<Arc<str>>; 7],
@@ -73,18 +73,18 @@ impl ClientInfo {
     /// Returns the description with one more field.
     ///
     /// # Errors
-    /// [`TextError`] that names the field, where the text is empty, too long (128 characters for the id, 256 for
-    /// the others), or has a control character, an invisible one or a space at an end.
+    /// [`TextError`] that names the field. The text must have 1 to 128 characters for the id and 1 to 256 for the other
+    /// fields, no control character, no invisible character and no space at an end.
     pub fn with(self, field: ClientField, text: &str) -> Result<Self, TextError> {
         check_name(field.label(), text, field.max())?;
         Ok(self.set(field, text))
     }
 
-    /// Returns the description with one more field whose text was recorded before: earlier releases accepted invisible
-    /// characters.
+    /// Returns the description with one more field whose text was recorded before. Earlier releases accepted invisible
+    /// characters and spaces at the ends.
     ///
     /// # Errors
-    /// [`TextError`] that names the field, where the text is empty, too long, or has a control character.
+    /// [`TextError`] that names the field, if the text is empty, too long, or has a control character.
     pub fn with_recorded(self, field: ClientField, text: &str) -> Result<Self, TextError> {
         check_recorded(field.label(), text, field.max())?;
         Ok(self.set(field, text))
@@ -101,7 +101,7 @@ impl ClientInfo {
         self.fields[field as usize].as_deref()
     }
 
-    /// Returns the fields that have a text, in order.
+    /// Returns the fields that have a text, in the order of [`ClientField::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (ClientField, &str)> {
         ClientField::ALL.into_iter().filter_map(|field| Some((field, self.get(field)?)))
     }

@@ -1,4 +1,4 @@
-//! Commits: what a decision asks a store to do, completely or not at all.
+//! Commits: the changes that a decision asks a store to apply, completely or not at all.
 
 use crate::id::SessionId;
 use crate::session::Session;
@@ -60,7 +60,7 @@ impl Change {
         }
     }
 
-    /// Whether the session `found` shows that this change was made.
+    /// Whether `found`, the session as it is now, shows that this change was made.
     fn is_satisfied_by(&self, found: Option<&Session>) -> bool {
         let wanted = self.session();
         // The record of another session shows nothing.
@@ -89,13 +89,13 @@ pub struct Guard {
     pub last_activity: Timestamp,
 }
 
-/// What a device remembers about sessions that were ended before their expiry. It is kept longer than their records, so
-/// that an older export, which shows them as active, cannot bring them back.
+/// What a device remembers about its sessions that were ended before their expiry. It is kept longer than their records,
+/// so that an older export, which shows them as active, cannot bring them back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RevocationWatermark {
-    /// The latest creation of any of these sessions.
+    /// The latest creation time of these sessions.
     pub created_at: Timestamp,
-    /// The latest expiry of any of these sessions. From then on the watermark is not needed.
+    /// The latest expiry of these sessions. From then on the watermark is not needed.
     pub until: Timestamp,
 }
 
@@ -137,15 +137,15 @@ pub struct Commit {
 /// Whether a commit whose answer was lost was applied, judged by its sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// The commit was applied, or what it wanted is so for another reason (the session has ended).
+    /// The commit was applied, or its aim is reached for another reason: the session has ended.
     Yes,
     /// The commit was not applied.
     No,
 }
 
 impl Commit {
-    /// Decides whether a commit whose answer was lost was applied, by the sessions as they are now. `find` looks a
-    /// session up.
+    /// Decides whether this commit, whose answer was lost, was applied. It judges by the sessions as they are now, which
+    /// `find` looks up.
     ///
     /// A commit is applied completely, and no other process can have drawn the same credential, so a new credential
     /// shows that all of it was applied. Other changes could have another cause, so every session has to show them.
@@ -161,11 +161,11 @@ impl Commit {
     }
 }
 
-/// Verified use of a session at an instant.
+/// One verified use of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Touch {
     /// The session.
     pub session: SessionId,
-    /// The instant.
+    /// The time of the use, on the store's clock.
     pub at: Timestamp,
 }

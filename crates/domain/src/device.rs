@@ -1,4 +1,4 @@
-//! The device: the sessions that share one cap, and every decision about them.
+//! Devices: the sessions that share one cap, and every decision about them.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ mod issue;
 pub use import::{ImportOutcome, ImportPlan};
 pub use issue::{Issue, IssueRefusal, NewSession, ReplacementRefusal};
 
-/// A device's sessions as a store held them at one revision: all that have not ended, and any ended one that was
-/// asked for by its id.
+/// A device, with its sessions as a store held them at one revision: all that have not ended, and an ended one if the
+/// device was loaded by that one's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     id: DeviceId,
@@ -46,7 +46,7 @@ pub struct Revocation {
     pub ended: Vec<Session>,
     /// The selected sessions that had already ended.
     pub already_ended: Vec<Session>,
-    /// The commit for the store. `None` if there is nothing to do.
+    /// The commit for the store. `None` if no session has to be ended.
     pub commit: Option<Commit>,
 }
 
@@ -57,7 +57,7 @@ pub struct EndCause {
     pub reason: EndReason,
     /// A note in the words of the person who ended the session.
     pub note: Option<Note>,
-    /// Who ended the session.
+    /// Who ended the session. `None` if a rule did, or if that is not known.
     pub actor: Option<Actor>,
 }
 
@@ -73,14 +73,14 @@ impl EndCause {
     }
 }
 
-/// A selection among a device's sessions.
+/// A selection among the sessions of a device. A session is included if all conditions include it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only these sessions; `None` for any.
+    /// Only these sessions. `None` is for any.
     pub ids: Option<Vec<SessionId>>,
-    /// Only sessions of this subject.
+    /// Only sessions of this subject. `None` is for any.
     pub subject: Option<Subject>,
-    /// Not this session.
+    /// All but this session.
     pub except: Option<SessionId>,
 }
 
@@ -100,7 +100,7 @@ impl Selection {
     }
 }
 
-/// The decision of a device about a token.
+/// The decision about a token that was presented.
 #[derive(Debug)]
 pub enum Decision<T> {
     /// The token is valid.
@@ -112,7 +112,7 @@ pub enum Decision<T> {
 }
 
 impl Device {
-    /// Makes a device of what a store loaded.
+    /// Makes a device from what a store loaded.
     #[must_use]
     pub const fn new(
         id: DeviceId,
@@ -123,7 +123,7 @@ impl Device {
         Self { id, revision, sessions, watermark }
     }
 
-    /// Makes a device that a store does not know.
+    /// Makes a device that no store knows yet.
     #[must_use]
     pub const fn unknown(id: DeviceId) -> Self {
         Self::new(id, Revision::NONE, Vec::new(), None)
@@ -153,13 +153,14 @@ impl Device {
         self.watermark
     }
 
-    /// Returns one of the loaded sessions.
+    /// Returns the session with this id, if it was loaded.
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<&Session> {
         self.sessions.iter().find(|session| session.id == id)
     }
 
-    /// Gives the token's session a new token and a new expiry, if the token is its current one.
+    /// Decides to give the token's session a new token and a new expiry. Only the session's current token can be rotated:
+    /// one that an earlier rotation replaced is refused as rotated, even within its overlap.
     #[must_use]
     pub fn rotate(
         &self,
@@ -198,7 +199,7 @@ impl Device {
         Decision::Accept(Rotation { token: successor, session: rotated, commit: builder.build() })
     }
 
-    /// Decides about a token: whether it is valid, is refused, or ends its session.
+    /// Decides whether a token is valid, is refused, or ends its session.
     #[must_use]
     pub fn authenticate(&self, token: &Token, policy: &Policy, now: Timestamp) -> Decision<(TokenMatch, &Session)> {
         let Some(session) = self.session(token.session()) else {
@@ -218,7 +219,7 @@ impl Device {
         }
     }
 
-    /// Ends the selected sessions that are active.
+    /// Decides to end the selected sessions that are active.
     #[must_use]
     pub fn revoke(&self, selection: &Selection, cause: &EndCause, policy: &Policy, now: Timestamp) -> Revocation {
         let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
@@ -233,7 +234,7 @@ impl Device {
         Revocation { ended, already_ended: already, commit }
     }
 
-    /// Ends the sessions that are idle. Returns `None` if there are none.
+    /// Decides to end the sessions that are idle. Returns `None` if there are none.
     #[must_use]
     pub fn end_idle(&self, policy: &Policy, now: Timestamp) -> Option<Commit> {
         let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
@@ -241,7 +242,8 @@ impl Device {
         (!builder.changes.is_empty()).then(|| builder.build())
     }
 
-    /// Adds new facts about a client. Returns `None` if the session has ended or is unknown, or if nothing is new.
+    /// Decides to add new facts about a session's client. Returns `None` if the session is unknown or not active, or if
+    /// nothing is new.
     #[must_use]
     pub fn update_client(&self, id: SessionId, client: &ClientInfo, policy: &Policy, now: Timestamp) -> Option<Commit> {
         let session = self.session(id).filter(|session| session.state(now) == State::Active)?;
@@ -262,7 +264,7 @@ const fn last_before(at: Timestamp) -> Timestamp {
     at.minus(Millis::new(1))
 }
 
-/// A builder of a commit.
+/// A builder of the commit of one decision.
 struct CommitBuilder<'a> {
     device: &'a Device,
     retain: usize,

@@ -23,7 +23,7 @@ pub struct Filter {
     pub device: Option<DeviceId>,
     /// Only sessions of this subject.
     pub subject: Option<Subject>,
-    /// Only active sessions, or all that are retained.
+    /// Whether inactive sessions are included.
     pub scope: Scope,
 }
 
@@ -46,7 +46,7 @@ pub enum SortKey {
     /// Newest activity first.
     #[default]
     LastActivity,
-    /// Newest first.
+    /// Newest session first.
     Created,
     /// Soonest expiry first.
     Expires,

@@ -1,4 +1,4 @@
-//! Session ids: public, safe to list and log, and short enough to type the start of.
+//! Session ids. They are public: safe to list and to log. A person needs to type only the first characters.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,13 +8,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::text::DeviceId;
 
-/// Crockford's base 32 in lower case: no i, l, o or u.
+/// Crockford's base 32 in lower case, which has no i, l, o or u.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const LENGTH: usize = 20;
 const BITS: u32 = 100;
 const RANDOM_BITS: u32 = 90;
 
-/// How many buckets the devices fall into.
+/// The number of buckets that devices are spread over.
 pub const BUCKETS: u16 = 1024;
 
 const VALUES: [u8; 256] = values();
@@ -57,7 +57,7 @@ impl Bucket {
 }
 
 impl fmt::Display for Bucket {
-    /// Returns the two characters at the beginning of the bucket's session ids.
+    /// Writes the two characters with which the bucket's session ids begin.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let characters = [ALPHABET[usize::from(self.0 >> 5)], ALPHABET[usize::from(self.0 & 31)]];
         f.pad(std::str::from_utf8(&characters).unwrap_or_default())
@@ -79,13 +79,13 @@ pub enum IdError {
     Character(char),
 }
 
-/// A session's name: 20 characters of base 32, of which the first two are the device's [`Bucket`] and the other 18
-/// are 90 random bits. Public.
+/// The id of a session: 20 characters of Crockford's base 32. The first two are the device's [`Bucket`], the other 18
+/// are 90 random bits. An id is public and proves nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u128);
 
 impl SessionId {
-    /// Makes the id of a bucket and 90 of these 96 random bits.
+    /// Makes an id from a bucket and 90 of these 96 random bits.
     #[must_use]
     pub const fn new(bucket: Bucket, random: [u8; 12]) -> Self {
         let mut wide = [0; 16];
@@ -104,13 +104,14 @@ impl SessionId {
         Bucket((self.0 >> RANDOM_BITS) as u16)
     }
 
-    /// Returns the id as a number of 100 bits, which sorts like its text.
+    /// Returns the id as a number of 100 bits. Numbers sort like the texts of their ids.
     #[must_use]
     pub const fn as_u128(self) -> u128 {
         self.0
     }
 
-    /// Returns the id with this number, the reverse of [`SessionId::as_u128`]. `None` beyond 100 bits.
+    /// Returns the id with this number: the reverse of [`SessionId::as_u128`]. `None` if the number has more than 100
+    /// bits.
     #[must_use]
     pub const fn from_u128(number: u128) -> Option<Self> {
         if number >> BITS == 0 { Some(Self(number)) } else { None }
@@ -130,10 +131,10 @@ impl SessionId {
         text
     }
 
-    /// Parses an id's 20 characters, which must be exactly as [`SessionId::to_ascii`] writes them.
+    /// Parses the 20 characters of an id, exactly as [`SessionId::to_ascii`] writes them: capital letters are refused.
     ///
     /// # Errors
-    /// [`IdError`] with what is wrong.
+    /// [`IdError`] that says what is wrong.
     pub fn from_ascii(text: &[u8]) -> Result<Self, IdError> {
         if text.len() != LENGTH {
             return Err(IdError::Length(text.len()));
@@ -186,7 +187,7 @@ pub struct IdPrefix {
 }
 
 impl IdPrefix {
-    /// Returns the range of ids with this prefix.
+    /// Returns the range of the ids with this prefix.
     #[must_use]
     pub const fn range(self) -> RangeInclusive<SessionId> {
         SessionId(self.first)..=SessionId(self.last)
@@ -198,7 +199,7 @@ impl IdPrefix {
         self.range().contains(&id)
     }
 
-    /// Returns the buckets in which ids with this prefix can be: one, if the prefix has two characters or more.
+    /// Returns the buckets that ids with this prefix can be in. If the prefix has two characters or more, that is one.
     pub fn buckets(self) -> impl Iterator<Item = Bucket> {
         let range = self.range();
         (range.start().bucket().0..=range.end().bucket().0).map(Bucket)

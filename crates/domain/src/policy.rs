@@ -1,40 +1,40 @@
-//! The settings that shape sessions, each with its range.
+//! The policy: the settings that decide how long sessions live and how many there may be, each with its range.
 
 use crate::time::Millis;
 
 /// The settings of a policy, before they are checked. `None` means "not set": some defaults depend on other settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PolicySettings {
-    /// `session.token_ttl`: how long a token lives from issue or rotation. Default 24 h.
+    /// `session.token_ttl`: how long a token is valid after its issue or rotation. Default 24 h.
     pub token_ttl: Option<Millis>,
-    /// `session.rotate_before_expiry`: how long before its expiry a rotation is due. Default 2 h, less for a TTL
-    /// below 24 h.
+    /// `session.rotate_before_expiry`: how long before its expiry a token is due for rotation. Default 2 h, or a twelfth
+    /// of the TTL if that is less.
     pub rotate_before_expiry: Option<Millis>,
-    /// `session.max_sessions_per_device`: the cap. Default 10.
+    /// `session.max_sessions_per_device`: how many active sessions a device may have, 1 to 100. Default 10.
     pub max_sessions_per_device: Option<u64>,
-    /// `session.idle_timeout`: how long a session may go unused. `None` is off.
+    /// `session.idle_timeout`: how long a session may go unused. `None`, the default, is for as long as it is valid.
     pub idle_timeout: Option<Millis>,
-    /// `session.max_lifetime`: how long rotations can carry a session from its creation. Default 30 d, or the TTL
-    /// where that is longer.
+    /// `session.max_lifetime`: how long a session can live in total, however often it is rotated. Default 30 d, or the TTL
+    /// if that is longer.
     pub max_lifetime: Option<Millis>,
     /// `session.rotation_overlap`: how long the directly replaced token stays valid. Default 0.
     pub rotation_overlap: Option<Millis>,
-    /// `session.replay_tolerance`: how long after it stopped being valid a replaced token counts as a late request and
-    /// not as stolen. Default 10 s.
+    /// `session.replay_tolerance`: how long a replaced token counts as a late request after it stopped being valid. If it
+    /// is used later than that, it was copied and the session ends. Default 10 s.
     pub replay_tolerance: Option<Millis>,
     /// `session.retention`: how long an ended or expired session stays readable. Default 24 h.
     pub retention: Option<Millis>,
 }
 
-/// A setting outside its range.
+/// The reason why a policy cannot be used: a setting outside its range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} is {value}; it takes {allowed}")]
 pub struct PolicyError {
     /// The setting's name.
     pub key: &'static str,
-    /// What it was set to.
+    /// The value that the setting has.
     pub value: String,
-    /// What it may be.
+    /// The range of values that the setting takes.
     pub allowed: String,
 }
 
@@ -43,7 +43,7 @@ pub struct PolicyError {
 pub struct Terms {
     /// How long each of the session's tokens is valid.
     pub ttl: Millis,
-    /// How long the session may go unused; `None` for as long as it lives.
+    /// How long the session may go unused. `None` is for as long as it is valid.
     pub idle_timeout: Option<Millis>,
     /// How long the session can live in total.
     pub max_lifetime: Millis,
@@ -51,7 +51,7 @@ pub struct Terms {
     pub retention: Millis,
 }
 
-/// The policy: checked settings.
+/// A policy, whose settings are all within their ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     token_ttl: Millis,
@@ -100,7 +100,7 @@ fn within(key: &'static str, value: Millis, least: Millis, most: Millis) -> Resu
 }
 
 impl Policy {
-    /// Checks every setting against its range and fills in what was not set.
+    /// Makes a policy from settings: checks each against its range, and fills in those that are not set.
     ///
     /// # Errors
     /// [`PolicyError`] with the key, the value and the allowed range of the first setting that is outside of it.
@@ -154,49 +154,49 @@ impl Policy {
         })
     }
 
-    /// `session.token_ttl`.
+    /// Returns `session.token_ttl`: how long a token is valid.
     #[must_use]
     pub const fn token_ttl(&self) -> Millis {
         self.token_ttl
     }
 
-    /// `session.rotate_before_expiry`.
+    /// Returns `session.rotate_before_expiry`: how long before its expiry a rotation is due.
     #[must_use]
     pub const fn rotate_before_expiry(&self) -> Millis {
         self.rotate_before_expiry
     }
 
-    /// `session.max_sessions_per_device`: how many sessions a device may have active.
+    /// Returns `session.max_sessions_per_device`: how many active sessions a device may have.
     #[must_use]
     pub const fn cap(&self) -> usize {
         self.max_sessions_per_device
     }
 
-    /// `session.idle_timeout`, `None` where it is off.
+    /// Returns `session.idle_timeout`: how long a session may go unused. `None` if that is off.
     #[must_use]
     pub const fn idle_timeout(&self) -> Option<Millis> {
         self.idle_timeout
     }
 
-    /// `session.max_lifetime`.
+    /// Returns `session.max_lifetime`: how long a session can live in total.
     #[must_use]
     pub const fn max_lifetime(&self) -> Millis {
         self.max_lifetime
     }
 
-    /// `session.rotation_overlap`.
+    /// Returns `session.rotation_overlap`: how long the directly replaced token stays valid.
     #[must_use]
     pub const fn rotation_overlap(&self) -> Millis {
         self.rotation_overlap
     }
 
-    /// `session.replay_tolerance`.
+    /// Returns `session.replay_tolerance`: how long a replaced token counts as a late request.
     #[must_use]
     pub const fn replay_tolerance(&self) -> Millis {
         self.replay_tolerance
     }
 
-    /// `session.retention`.
+    /// Returns `session.retention`: how long an ended or expired session stays readable.
     #[must_use]
     pub const fn retention(&self) -> Millis {
         self.retention

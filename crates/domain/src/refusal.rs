@@ -22,7 +22,7 @@ impl EndReason {
     /// Every reason, in the order of the variants.
     pub const ALL: [Self; 5] = [Self::Revoked, Self::Evicted, Self::Replayed, Self::LoggedOut, Self::Idle];
 
-    /// The stable code.
+    /// Returns the stable code: `revoked`, `evicted`, `replayed`, `logged_out` or `idle`.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -95,8 +95,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the client may delete the token, because its session has ended or does not exist. This is not so for a
-    /// token that was rotated, whose session continues with another, nor for a text that is not a token.
+    /// Whether the client may delete the token, because its session has ended or does not exist. A rotated token is not
+    /// final, because its session continues with another token. Neither is a text that is not a token.
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {
@@ -105,7 +105,7 @@ impl Refusal {
         }
     }
 
-    /// The stable code: `malformed`, `unknown`, `expired`, `idle`, `revoked`, `evicted`, `rotated`, `replayed` or
+    /// Returns the stable code: `malformed`, `unknown`, `expired`, `idle`, `revoked`, `evicted`, `rotated`, `replayed` or
     /// `logged_out`.
     #[must_use]
     pub const fn code(self) -> &'static str {

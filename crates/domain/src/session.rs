@@ -1,4 +1,4 @@
-//! A session, and its verdict on a token at a given instant.
+//! Sessions, and their verdict on a token at a given instant.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -24,14 +24,15 @@ pub struct Credential {
     pub replaced: Option<Replaced>,
 }
 
-/// The token that the last rotation replaced. The process that rotated decided its tolerances.
+/// The token that the last rotation replaced. Its times follow from the policy of the process that rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replaced {
-    /// The digest of the directly previous secret, kept if it stays valid for a while.
+    /// The digest of the directly previous secret. `None` if that token stopped being valid at the rotation.
     pub digest: Option<Digest>,
-    /// When the directly previous token stops being valid.
+    /// The first instant at which the directly previous token is no longer valid.
     pub stops_at: Timestamp,
-    /// How long after it stopped being valid a replaced token counts as a late request and not as stolen.
+    /// How long a replaced token counts as a late request after it stopped being valid. If it is used later than that, it
+    /// was copied.
     pub tolerance: Millis,
 }
 
@@ -40,11 +41,11 @@ pub struct Replaced {
 pub struct End {
     /// The reason.
     pub reason: EndReason,
-    /// The time.
+    /// The time of the end, on the store's clock.
     pub at: Timestamp,
-    /// A note in the words of the person who ended it.
+    /// A note in the words of the person who ended the session.
     pub note: Option<Note>,
-    /// Who ended it.
+    /// Who ended the session. `None` if a rule did, or if that is not known.
     pub actor: Option<Actor>,
 }
 
@@ -63,33 +64,33 @@ pub struct SessionParts {
     pub created_at: Timestamp,
     /// The session's position among the device's sessions with the same creation time.
     pub order: u64,
-    /// The latest verified use; at first the creation.
+    /// The latest verified use. Before the first use it is the creation time.
     pub last_activity: Timestamp,
     /// The first instant at which the session is no longer valid.
     pub expires_at: Timestamp,
-    /// How many tokens the session has had; 1 after issue.
+    /// How many tokens the session has had: 1 after it was issued, and one more after each rotation.
     pub generation: u32,
-    /// When the session got its current token, if not at issue.
+    /// When the last rotation was. `None` before the first one.
     pub rotated_at: Option<Timestamp>,
     /// The terms that were fixed at issue.
     pub terms: Terms,
-    /// The digests that prove its token.
+    /// The digests that prove the session's token.
     pub credential: Credential,
     /// The session's end, if it was ended.
     pub end: Option<End>,
 }
 
-/// A session whose parts agree with each other. Read its fields through `Deref`; only decisions make new ones.
+/// A session, whose parts agree with each other. Its fields are read through `Deref`. Only decisions change them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Session(SessionParts);
 
-/// Parts that no session can have: the record is damaged or forged.
+/// The reason why no session has these parts. The record is damaged or forged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("session {id}: {message}")]
 pub struct SessionError {
-    /// The session.
+    /// The id in the parts.
     pub id: SessionId,
-    /// What is wrong.
+    /// What is wrong with the parts.
     pub message: &'static str,
 }
 
@@ -100,14 +101,14 @@ pub enum State {
     Active,
     /// The session has expired.
     Expired,
-    /// The session was not used for too long. This is not recorded yet.
+    /// The session was not used for its idle timeout, and its end is not recorded yet.
     Idle,
     /// The session was ended, durably.
     Ended(EndReason),
 }
 
 impl State {
-    /// The stable code: `active`, `expired`, `idle`, `revoked`, `evicted`, `replayed` or `logged_out`.
+    /// Returns the stable code: `active`, `expired`, `idle`, `revoked`, `evicted`, `replayed` or `logged_out`.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -130,7 +131,7 @@ impl fmt::Display for State {
 pub enum TokenMatch {
     /// The current token.
     Current,
-    /// The directly previous token, within its overlap. It is valid, but cannot be rotated.
+    /// The directly previous token, within the overlap after the rotation. It is valid, but cannot be rotated.
     Overlap,
 }
 
@@ -141,11 +142,12 @@ pub enum Verdict {
     Valid(TokenMatch),
     /// The token is refused.
     Refused(Refusal),
-    /// The session must be ended, durably, for this reason; only then is the token refused with it.
+    /// The session must be ended for this reason. The token may be refused with that reason only once the end is durable.
     EndRequired(EndReason),
 }
 
-/// Whether something that expires at `expires_at` has expired at `now`. It has from that instant on, without grace.
+/// Returns whether something that expires at `expires_at` has expired at `now`: from that very millisecond on, without
+/// grace.
 #[must_use]
 pub fn is_expired(expires_at: Timestamp, now: Timestamp) -> bool {
     now >= expires_at
@@ -166,12 +168,12 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Makes a session from parts of a store or an import.
+    /// Makes a session from the parts that a store or an import has.
     ///
     /// It does not check that the id is in the device's bucket, which costs a hash: see [`Session::is_in_its_bucket`].
     ///
     /// # Errors
-    /// [`SessionError`] for parts that contradict each other.
+    /// [`SessionError`] if the parts contradict each other.
     pub fn from_parts(parts: SessionParts) -> Result<Self, SessionError> {
         let message = match &parts {
             p if p.generation == 0 => "the token generation is 0",
@@ -211,8 +213,8 @@ impl Session {
         self.terms.idle_timeout.map(|timeout| self.last_activity.plus(timeout))
     }
 
-    /// Returns the session's state at `now`. A session that was ended stays ended at any time; it is expired if `now >=
-    /// expires_at`, without grace.
+    /// Returns the session's state at `now`. A session that was ended is ended at any time. Otherwise it is expired from
+    /// `expires_at` on, without grace.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> State {
         if let Some(end) = &self.end {
@@ -228,7 +230,7 @@ impl Session {
 
     /// Returns the session's verdict on `token` at `now`. The time must have been read after the record.
     ///
-    /// Digests are compared in constant time. It takes one hash if the token is current, and two otherwise.
+    /// Digests are compared in constant time. A current token costs one SHA-256, any other token at most two.
     #[must_use]
     pub fn verdict(&self, token: &Token, now: Timestamp) -> Verdict {
         let Some(shown) = self.recognise(token) else {
@@ -288,13 +290,13 @@ impl Session {
         now.max(self.created_at).plus(self.terms.ttl).min(self.created_at.plus(self.terms.max_lifetime))
     }
 
-    /// Returns the time that the session has left, in words.
+    /// Returns the time that the session has left at `now`, for people.
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Remaining {
         Remaining::until(self.expires_at, now)
     }
 
-    /// Returns when the session ends, as far as is recorded: its end, or its expiry.
+    /// Returns the time of the session's end, or else its expiry.
     #[must_use]
     pub fn ended_at(&self) -> Timestamp {
         self.end.as_ref().map_or(self.expires_at, |end| end.at)
@@ -310,7 +312,7 @@ impl Session {
         }
     }
 
-    /// Returns the first instant at which the record is no longer needed: the retention after its end.
+    /// Returns the first instant at which the record is no longer retained: its end or expiry plus the retention time.
     #[must_use]
     pub fn retained_until(&self) -> Timestamp {
         self.ended_at().plus(self.terms.retention)
@@ -342,13 +344,13 @@ impl Session {
         self.idle_at().map_or(self.expires_at, |idle_at| idle_at.min(self.expires_at))
     }
 
-    /// Whether access depends on when the session was last used.
+    /// Whether the session has an idle timeout, so that its validity depends on when it was last used.
     #[must_use]
     pub const fn depends_on_activity(&self) -> bool {
         self.0.terms.idle_timeout.is_some()
     }
 
-    /// Returns the session after verified use at `at`. Activity only moves forward, and an ended session has none.
+    /// Returns the session after verified use at `at`. Activity only moves forward, and an ended session stays as it is.
     #[must_use]
     pub fn touched(mut self, at: Timestamp) -> Self {
         if self.end.is_none() {

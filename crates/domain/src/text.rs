@@ -1,4 +1,4 @@
-//! Texts that come from outside, bounded where they enter.
+//! Texts that come from outside: names, notes and actors, each with its bounds.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -59,13 +59,14 @@ pub(crate) const ID_MAX: usize = 128;
 /// The longest other text, in characters.
 pub(crate) const TEXT_MAX: usize = 256;
 
-/// Unicode's line and paragraph separators and direction overrides affect a terminal like control characters.
+/// Whether `c` can forge a line of a log or control a terminal. Unicode's line and paragraph separators and direction
+/// overrides can, like control characters.
 fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Unicode's `Default_Ignorable_Code_Point` (zero-width, joining and directional characters, variation selectors, tags,
-/// fillers), the annotation marks and the blank Braille pattern.
+/// Whether `c` is invisible: Unicode's `Default_Ignorable_Code_Point` (zero-width, joining and directional characters,
+/// variation selectors, tags, fillers), the annotation marks and the blank Braille pattern.
 const fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -90,7 +91,7 @@ const fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The bounds of a text in a record, whichever release wrote it.
+/// Checks the bounds of a text in a record, whichever release wrote it.
 pub(crate) fn check_recorded(field: &'static str, text: &str, max: usize) -> Result<(), TextError> {
     if text.is_empty() {
         return Err(TextError::Empty { field, max });
@@ -106,7 +107,7 @@ pub(crate) fn check_recorded(field: &'static str, text: &str, max: usize) -> Res
     }
 }
 
-/// The bounds of a new name, which must not have invisible characters either.
+/// Checks the bounds of a new name, which must not have invisible characters either.
 pub(crate) fn check_name(field: &'static str, text: &str, max: usize) -> Result<(), TextError> {
     check_recorded(field, text, max)?;
     for (place, edge) in [("begins", text.chars().next()), ("ends", text.chars().next_back())] {
@@ -120,8 +121,8 @@ pub(crate) fn check_name(field: &'static str, text: &str, max: usize) -> Result<
     }
 }
 
-/// Returns a text for people: invisible characters and those that control a terminal are written as `\u{200b}`. Records
-/// of earlier releases may have such texts.
+/// Returns a text to show to people. Invisible characters, spaces at the ends and characters that control a terminal are
+/// written as `\u{200b}`. Records of earlier releases may have such texts.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     let inner = text.trim();
@@ -138,10 +139,10 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns a text that a client says about itself, without invisible characters.
+/// Returns what a client says about itself, without invisible characters and without white space at the ends.
 #[must_use]
 pub fn cleaned(text: &str) -> Cow<'_, str> {
-    // None of them is ASCII, and most texts are.
+    // No invisible character is ASCII, and most texts are.
     if !text.is_ascii() && text.chars().any(is_invisible) {
         return Cow::Owned(text.replace(is_invisible, "").trim().to_owned());
     }
@@ -155,7 +156,7 @@ macro_rules! bounded_text {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Makes a text within the bounds.
+            /// Makes the value from a text within its bounds.
             ///
             /// # Errors
             /// [`TextError`] for a text that is empty, too long, or has a control character, and for a name also if it
@@ -164,7 +165,7 @@ macro_rules! bounded_text {
                 Self::from_shared(Arc::from(text))
             }
 
-            /// Makes a text of shared memory, without a copy.
+            /// Makes the value from a text in shared memory, without a copy.
             ///
             /// # Errors
             /// As [`Self::new`].
@@ -173,13 +174,13 @@ macro_rules! bounded_text {
                 Ok(Self(text))
             }
 
-            /// Returns the text.
+            /// Returns the text as it was given.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// Returns the shared text, for stores that share equal texts.
+            /// Returns the text in shared memory, for stores that keep equal texts once.
             #[must_use]
             pub fn shared(&self) -> &Arc<str> {
                 &self.0
@@ -210,30 +211,30 @@ macro_rules! bounded_text {
 }
 
 bounded_text!(
-    /// The name of a device, chosen by whoever asks for the session: 1 to 128 characters.
+    /// The name of a device: 1 to 128 characters. Whoever asks for the session chooses it, so it proves nothing.
     DeviceId, "device id", ID_MAX, check_name
 );
 bounded_text!(
-    /// Who a session belongs to, a user or a service account: 1 to 128 characters.
+    /// The owner of a session, a user or a service account: 1 to 128 characters.
     Subject, "subject", ID_MAX, check_name
 );
 bounded_text!(
-    /// Who ended a session: a subject, `cli`, `gateway` and the like: 1 to 128 characters.
+    /// The person or program that ended a session, such as a subject, `cli` or `gateway`: 1 to 128 characters.
     Actor, "actor", ID_MAX, check_recorded
 );
 bounded_text!(
-    /// Any other text: 1 to 256 characters.
+    /// A note in a person's words, such as the reason for a revocation: 1 to 256 characters.
     Note, "text", TEXT_MAX, check_recorded
 );
 
 macro_rules! recorded_name {
     ($name:ident, $field:literal) => {
         impl $name {
-            /// Makes a name that was recorded before, for stores, imports and look-ups: earlier releases accepted
+            /// Makes a name that was recorded before, for stores, imports and look-ups. Earlier releases accepted
             /// invisible characters and spaces at the ends.
             ///
             /// # Errors
-            /// [`TextError`] for an empty or too long text, or one with a control character.
+            /// [`TextError`] for a text that is empty, too long, or has a control character.
             pub fn recorded(text: &str) -> Result<Self, TextError> {
                 check_recorded($field, text, ID_MAX)?;
                 Ok(Self(Arc::from(text)))
@@ -246,7 +247,7 @@ recorded_name!(DeviceId, "device id");
 recorded_name!(Subject, "subject");
 
 impl Default for Subject {
-    /// `operator`: the one person that most gateways have.
+    /// Returns `operator`, for gateways that only one person uses.
     fn default() -> Self {
         Self(Arc::from("operator"))
     }

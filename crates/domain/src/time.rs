@@ -1,19 +1,19 @@
-//! Instants and spans of time in whole milliseconds, and their texts.
+//! Instants and spans of time in whole milliseconds, and how they are written.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An instant: milliseconds since the Unix epoch, UTC, leap seconds not counted.
+/// An instant in milliseconds since the Unix epoch (UTC, without leap seconds).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
     /// The Unix epoch.
     pub const EPOCH: Self = Self(0);
-    /// Later than every instant a session can have: the end of the year 9999, the last that RFC 3339 can write.
+    /// The latest instant, the last millisecond of the year 9999: the last one that RFC 3339 can write.
     pub const MAX: Self = Self(253_402_300_799_999);
 
-    /// Makes the instant `millis` milliseconds after the epoch, at most [`Timestamp::MAX`].
+    /// Makes the instant `millis` milliseconds after the epoch, or [`Timestamp::MAX`] if that is earlier.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         if millis > Self::MAX.0 { Self::MAX } else { Self(millis) }
@@ -46,8 +46,8 @@ impl Timestamp {
 
 /// A span of time in milliseconds.
 ///
-/// Read from `1h 30m`, `36s`, `250ms`, `30d` (units `ms`, `s`, `m`, `h`, `d`; spaces between parts allowed) and
-/// written back in the same form.
+/// It is parsed from texts such as `1h 30m`, `36s`, `250ms` or `30d`, and written in the same form. The units are `ms`,
+/// `s`, `m`, `h` and `d`; spaces between the parts are allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(u64);
 
@@ -55,31 +55,31 @@ impl Millis {
     /// No time at all.
     pub const ZERO: Self = Self(0);
 
-    /// `n` milliseconds.
+    /// Makes a span of `n` milliseconds.
     #[must_use]
     pub const fn new(n: u64) -> Self {
         Self(n)
     }
 
-    /// `n` seconds.
+    /// Makes a span of `n` seconds.
     #[must_use]
     pub const fn seconds(n: u64) -> Self {
         Self(n.saturating_mul(1_000))
     }
 
-    /// `n` minutes.
+    /// Makes a span of `n` minutes.
     #[must_use]
     pub const fn minutes(n: u64) -> Self {
         Self::seconds(n.saturating_mul(60))
     }
 
-    /// `n` hours.
+    /// Makes a span of `n` hours.
     #[must_use]
     pub const fn hours(n: u64) -> Self {
         Self::minutes(n.saturating_mul(60))
     }
 
-    /// `n` days of 24 hours.
+    /// Makes a span of `n` days of 24 hours.
     #[must_use]
     pub const fn days(n: u64) -> Self {
         Self::hours(n.saturating_mul(24))
@@ -188,7 +188,7 @@ impl fmt::Display for Millis {
 pub struct Remaining(Millis);
 
 impl Remaining {
-    /// Returns what is left until `expires_at` at `now`.
+    /// Returns the time that is left at `now` until `expires_at`.
     #[must_use]
     pub fn until(expires_at: Timestamp, now: Timestamp) -> Self {
         Self(expires_at.since(now))

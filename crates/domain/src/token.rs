@@ -3,9 +3,11 @@
 //! ```text
 //! tnr_ k3f90000000000000000 _ <43 base62: the 256-bit secret> <6 base62: CRC-32 of all before it>
 //! ```
-//! Prefix and checksum let a secret scanner or a typo check work offline; they are no security. The secret's first
-//! half is drawn once per session (its *family*), the second at each rotation, so that a replaced token of any age
-//! is told from a guess without a history being kept.
+//! The prefix and the checksum let a secret scanner or a check for typing errors work offline. They add no security. The
+//! first half of the secret (its *family*) is drawn once per session, the second half at each rotation. So a replaced
+//! token of any age is recognised by its family, and no history of tokens has to be kept.
+//!
+//! A secret has 256 random bits, and each rotation draws 128 of them anew. OWASP ASVS 5.0 (7.2.3) asks for at least 128.
 
 use std::fmt;
 
@@ -40,16 +42,17 @@ pub enum TokenError {
     Checksum,
 }
 
-/// 128 bits drawn once per session. Never stored; only its digest is.
+/// The half of a token's secret that all tokens of a session share: 128 random bits, drawn once per session. A store
+/// keeps only its digest.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Family([u8; 16]);
 
-/// 128 bits drawn at issue and at each rotation.
+/// The half of a token's secret that each rotation replaces: 128 random bits, drawn at issue and at each rotation.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct RotationSecret([u8; 16]);
 
 impl Family {
-    /// Takes 16 bytes from the operating system's random source.
+    /// Makes the half from 16 bytes of the operating system's random source.
     #[must_use]
     pub const fn new(random: [u8; 16]) -> Self {
         Self(random)
@@ -57,19 +60,19 @@ impl Family {
 }
 
 impl RotationSecret {
-    /// Takes 16 bytes from the operating system's random source.
+    /// Makes the half from 16 bytes of the operating system's random source.
     #[must_use]
     pub const fn new(random: [u8; 16]) -> Self {
         Self(random)
     }
 }
 
-/// The 256 secret bits of a token. They do not print, and are wiped when dropped.
+/// The 256 secret bits of a token. `Debug` does not print them, and they are wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// Makes the secret of its two halves.
+    /// Makes a secret from its two halves.
     #[must_use]
     pub fn new(family: &Family, rotation_secret: &RotationSecret) -> Self {
         let mut bytes = [0; 32];
@@ -112,19 +115,19 @@ macro_rules! redacted {
 }
 redacted!(Family, RotationSecret, Secret, Digest, TokenText);
 
-/// A SHA-256 digest of a secret, which is all that a store keeps of it. It is compared in constant time and does not
-/// print.
+/// The SHA-256 digest of a secret, which is all that a store keeps of it. Digests are compared in constant time, and
+/// `Debug` does not print them.
 #[derive(Clone, Copy)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Makes the digest with these bytes of a store.
+    /// Makes a digest from its bytes in a store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Returns the bytes, for a store.
+    /// Returns the bytes of the digest, for a store.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -146,14 +149,14 @@ pub struct Token {
     secret: Secret,
 }
 
-/// The text of a token, for the moment in which its owner gets it. It is wiped when dropped, and stays in one place in
-/// memory, so that moving it leaves no copy behind.
+/// The text of a token, from its creation until its owner has it. It is wiped when dropped. It stays in one place in
+/// memory, so that moving the value leaves no copy behind.
 pub struct TokenText(Box<Zeroizing<[u8; LENGTH]>>);
 
 impl ZeroizeOnDrop for TokenText {}
 
 impl TokenText {
-    /// Returns the text. The caller is responsible for where it goes.
+    /// Returns the token's text, which is secret. The caller is responsible for where it goes.
     #[must_use]
     pub fn expose(&self) -> &str {
         // Only ASCII is ever written into it.
@@ -180,7 +183,7 @@ impl Token {
     /// The number of characters of a token.
     pub const LENGTH: usize = LENGTH;
 
-    /// Makes the token of a session with this secret.
+    /// Makes a token from its session and its secret.
     #[must_use]
     pub const fn new(session: SessionId, secret: Secret) -> Self {
         Self { session, secret }
@@ -189,7 +192,7 @@ impl Token {
     /// Parses a token. White space around it is not allowed.
     ///
     /// # Errors
-    /// [`TokenError`] with what is wrong, without any of the text.
+    /// [`TokenError`] that says what is wrong. It contains nothing of the text.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         let text = text.as_bytes();
         if !text.starts_with(PREFIX) {
@@ -239,13 +242,13 @@ impl Token {
         &self.secret
     }
 
-    /// Returns the token that replaces this one in a rotation with this new half.
+    /// Returns the token that replaces this one in a rotation: the same session and family with a new second half.
     #[must_use]
     pub fn successor(&self, rotation_secret: &RotationSecret) -> Self {
         Self { session: self.session, secret: Secret::new(&self.secret.family(), rotation_secret) }
     }
 
-    /// Returns the token's text.
+    /// Returns the token's text, to hand it to its owner.
     #[must_use]
     pub fn to_text(&self) -> TokenText {
         let mut text = Box::new(Zeroizing::new([0; LENGTH]));

@@ -1,4 +1,4 @@
-//! An open store, and the diagnosis of its health.
+//! Backends: open stores, with their clock and the diagnosis of their health.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ pub enum Severity {
 /// One thing that an examination of a store found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// The severity.
+    /// How bad it is.
     pub severity: Severity,
     /// What was found.
     pub finding: String,
-    /// What to do about it; empty where there is nothing to do.
+    /// What to do about it. Empty if there is nothing to do.
     pub advice: String,
 }
 
@@ -48,18 +48,19 @@ impl Diagnosis {
     }
 }
 
-/// An open store: the repository, and what else a program needs.
+/// An open store: a session repository, its clock, and what a program needs to examine and close it.
 #[async_trait]
 pub trait Backend: SessionRepository {
-    /// Returns the store's clock, which every process on the store should use.
+    /// Returns the store's clock. Every process that has the store open should use it.
     fn clock(&self) -> Arc<dyn Clock>;
 
-    /// Examines the store without changing anything. Returns what was found, even if the store does not answer.
+    /// Examines the store without changing anything. A store that does not answer is a finding, not an error.
     async fn diagnose(&self) -> Vec<Diagnosis>;
 
-    /// Writes everything that waits to be written. To be called before the process ends. The store keeps working.
+    /// Writes what still waits to be written, such as activity. Call it before the process ends. The store keeps working
+    /// afterwards.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be written.
+    /// [`StoreError`] if something cannot be written.
     async fn close(&self) -> Result<(), StoreError>;
 }

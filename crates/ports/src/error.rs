@@ -1,24 +1,25 @@
-//! The errors of the ports. The kinds are kept apart because each asks its reader for something else: to wait and try
-//! again, to repair, to decide anew, or to look before trying again.
+//! The errors of the ports. Each kind asks its reader for something else: to wait and try again, to repair, to decide
+//! again, or to look before trying again.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// The error of the operating system or of a library beneath an error of a port, where there is one.
+/// The cause of an error of a port: an error of the operating system or of a library. It may be absent.
 ///
-/// Two errors of a port are equal whatever is beneath them: their messages say what it was.
+/// The port's error returns it from [`Error::source`]. The message of the port's error already contains its text. Errors of
+/// a port are compared without it.
 #[derive(Clone, Default)]
 pub struct ErrorSource(Option<Arc<dyn Error + Send + Sync>>);
 
 impl ErrorSource {
-    /// Keeps an error as the source of another.
+    /// Makes the source of a port's error from the error that caused it.
     #[must_use]
     pub fn new(error: impl Error + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(error)))
     }
 
-    /// Returns the error, for [`Error::source`].
+    /// Returns the error that caused the port's error, if there is one.
     #[must_use]
     pub fn get(&self) -> Option<&(dyn Error + 'static)> {
         self.0.as_deref().map(|error| error as _)
@@ -40,64 +41,64 @@ impl PartialEq for ErrorSource {
 
 impl Eq for ErrorSource {}
 
-/// A store that did not do as asked. It never means "no such session": absence is `Ok(None)`.
+/// The failure of a call to a store. It never means "no such session": absence is `Ok(None)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The store could not be reached, opened or locked in time, or may not be used as it is. Nothing was changed.
+    /// The store could not be reached, opened or locked in time, or must not be used in its state. Nothing was changed.
     Unavailable {
-        /// The store: a path or a server, without its password.
+        /// The store: a path, or a server without its password.
         location: String,
         /// What happened, and what to do next.
         message: String,
-        /// The error beneath.
+        /// The error that caused this one, if there is one.
         source: ErrorSource,
     },
-    /// The store has no room for more. Nothing was changed, and what the store holds is still served.
+    /// The store has no space left. Nothing was changed, and reading still works.
     Full {
         /// The store.
         location: String,
         /// What happened, and what to do next.
         message: String,
-        /// The error beneath.
+        /// The error that caused this one, if there is one.
         source: ErrorSource,
     },
-    /// The store holds something that cannot be what was written. Nothing was changed.
+    /// The store holds something that Tenure did not write: it is damaged. Nothing was changed.
     Corrupt {
         /// The store, and the place in it: a line, a key.
         location: String,
         /// What is wrong there, and what to do next.
         message: String,
-        /// The error beneath.
+        /// The error that caused this one, if there is one.
         source: ErrorSource,
     },
 }
 
 impl StoreError {
-    /// Makes a [`StoreError::Unavailable`] with nothing beneath it.
+    /// Makes a [`StoreError::Unavailable`] without a source.
     #[must_use]
     pub fn unavailable(location: impl Into<String>, message: impl Into<String>) -> Self {
         let (location, message) = (location.into(), message.into());
         Self::Unavailable { location, message, source: ErrorSource::default() }
     }
 
-    /// Makes a [`StoreError::Full`] with nothing beneath it.
+    /// Makes a [`StoreError::Full`] without a source.
     #[must_use]
     pub fn full(location: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Full { location: location.into(), message: message.into(), source: ErrorSource::default() }
     }
 
-    /// Makes a [`StoreError::Corrupt`] with nothing beneath it.
+    /// Makes a [`StoreError::Corrupt`] without a source.
     #[must_use]
     pub fn corrupt(location: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Corrupt { location: location.into(), message: message.into(), source: ErrorSource::default() }
     }
 
-    /// Sets the error beneath.
+    /// Sets the source of this error.
     #[must_use]
-    pub fn with_source(mut self, beneath: ErrorSource) -> Self {
+    pub fn with_source(mut self, new: ErrorSource) -> Self {
         let (Self::Unavailable { source, .. } | Self::Full { source, .. } | Self::Corrupt { source, .. }) = &mut self;
-        *source = beneath;
+        *source = new;
         self
     }
 }
@@ -122,29 +123,30 @@ impl Error for StoreError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The device changed since it was loaded, a guarded session was used, or a record that must be new exists.
-    /// Nothing was changed: load and decide again.
+    /// The device changed since it was loaded, a guarded session was used, or the id of a new session is in use. Nothing
+    /// was changed. Load the device and decide again.
     Conflict,
-    /// The store's clock is past the commit's not-after time. Nothing was changed: load and decide again.
+    /// The store's clock is past the commit's `not_after`. Nothing was changed. Load the device and decide again.
     TooLate,
-    /// The commit was applied, but is not as safe as the settings ask: it can be lost if the server fails now.
+    /// The commit was applied, but not as durably as the settings ask. It is lost if the server fails now.
     NotDurable {
         /// The store.
         location: String,
         /// What is missing, and what to do next.
         message: String,
     },
-    /// The answer was lost: the commit may have been applied, or may yet be. It is safe to commit the very same again: it
-    /// is applied once or answered [`CommitError::Conflict`], and then the records tell.
+    /// The answer was lost. The commit may have been applied, or may still be applied. It is safe to submit the very same
+    /// commit again: either it is applied then, or the answer is [`CommitError::Conflict`] and the records show what
+    /// happened.
     OutcomeUnknown {
         /// The store.
         location: String,
         /// What happened.
         message: String,
-        /// The error beneath.
+        /// The error that caused this one, if there is one.
         source: ErrorSource,
     },
-    /// The commit was certainly not applied.
+    /// The store failed, and the commit was certainly not applied.
     Store(StoreError),
 }
 
@@ -177,7 +179,7 @@ impl From<StoreError> for CommitError {
     }
 }
 
-/// A failure of the random source: no session may be issued or rotated.
+/// The failure of a random source. No session may then be issued or rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RandomSourceError {
     message: String,
@@ -185,13 +187,13 @@ pub struct RandomSourceError {
 }
 
 impl RandomSourceError {
-    /// Makes an error with what happened, and with nothing beneath it.
+    /// Makes an error that says what happened, without a source.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), source: ErrorSource::default() }
     }
 
-    /// Sets the error beneath.
+    /// Sets the source of this error.
     #[must_use]
     pub fn with_source(self, source: ErrorSource) -> Self {
         Self { source, ..self }
@@ -217,9 +219,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_beneath_is_kept_through_both_errors_and_not_printed() {
-        let beneath = ErrorSource::new(io::Error::from(io::ErrorKind::PermissionDenied));
-        let error = StoreError::unavailable("/store", "cannot open it").with_source(beneath);
+    fn the_source_is_kept_through_both_errors_and_not_printed() {
+        let source = ErrorSource::new(io::Error::from(io::ErrorKind::PermissionDenied));
+        let error = StoreError::unavailable("/store", "cannot open it").with_source(source);
         assert_eq!(error.to_string(), "/store: cannot open it");
         assert_eq!(error, StoreError::unavailable("/store", "cannot open it"));
         let commit = CommitError::from(error);
@@ -230,9 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_the_random_source_keeps_the_error_beneath() {
-        let beneath = ErrorSource::new(io::Error::from(io::ErrorKind::NotFound));
-        let error = RandomSourceError::new("no entropy").with_source(beneath);
+    fn a_failure_of_the_random_source_keeps_its_own_source() {
+        let source = ErrorSource::new(io::Error::from(io::ErrorKind::NotFound));
+        let error = RandomSourceError::new("no entropy").with_source(source);
         assert_eq!(error.to_string(), "the operating system's random source failed: no entropy");
         assert!(error.source().is_some_and(|source| source.is::<io::Error>()));
         assert!(RandomSourceError::new("no entropy").source().is_none());

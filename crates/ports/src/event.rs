@@ -1,4 +1,4 @@
-//! Events of changes, for caches, watchers and open connections.
+//! Events of changes to sessions, for caches, watchers and open connections.
 
 use std::pin::Pin;
 
@@ -35,7 +35,7 @@ impl ChangeKind {
         }
     }
 
-    /// The stable code: `issued`, `rotated`, `revoked`, `evicted`, `replayed`, `logged_out`, `idle`, `described`,
+    /// Returns the stable code: `issued`, `rotated`, `revoked`, `evicted`, `replayed`, `logged_out`, `idle`, `described`,
     /// `imported` or `purged`.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -62,11 +62,12 @@ pub enum StoreEvent {
         /// The time of the change, on the store's clock.
         at: Timestamp,
     },
-    /// Events may have been missed, because the connection broke or the reader was slow. Read everything again.
+    /// Events may have been missed, because the connection broke or the reader was slow. Read all sessions again.
     Lagged,
 }
 
-/// The events since a subscription, in the store's order. They are a hint and not a guarantee: they can be late or
-/// missing ([`StoreEvent::Lagged`]), so check the session itself where it matters. Activity causes no event. The stream
-/// ends only with the repository.
+/// The events of a store since the subscription, in the store's order.
+///
+/// Events are a hint and not a guarantee. They can be late, and some can be missing ([`StoreEvent::Lagged`]), so check the
+/// session itself where it matters. Activity causes no event. The stream ends only with the repository.
 pub type EventStream = Pin<Box<dyn Stream<Item = StoreEvent> + Send>>;

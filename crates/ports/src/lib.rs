@@ -1,10 +1,10 @@
 //! The ports of Tenure: what it needs from the outside, and what each implementation promises.
 //!
 //! A [`SessionRepository`] keeps sessions, a [`Clock`] tells the time, and a [`RandomSource`] gives random bytes. A
-//! repository compares and keeps; it knows no rule. `docs/adding-a-backend.md` in Tenure's repository shows how to write
+//! repository stores and compares; the rules are in `tenure-domain`. `docs/adding-a-backend.md` in Tenure's repository shows how to write
 //! one, and `tenure-conformance` tests it.
 //!
-//! "Later" in these pages means: begun after the other call's answer was received, in any process.
+//! In these pages, one call is *later* than another if it began after the other one had returned, in any process.
 //!
 //! ```
 //! use tenure_domain::Timestamp;
@@ -49,7 +49,7 @@ pub use repository::{
 pub use system::{SystemClock, SystemRandom};
 use tenure_domain::Timestamp;
 
-/// The traits of the repository, imported without their names, for code that only calls their methods.
+/// The traits of the repository without their names, for code that only calls their methods.
 pub mod prelude {
     pub use crate::{
         Backend as _, SessionCache as _, SessionCommits as _, SessionQueries as _, SessionRepository as _,
@@ -57,28 +57,28 @@ pub mod prelude {
     };
 }
 
-/// The time of day of a store.
+/// A clock that tells the time by which sessions are judged.
 ///
 /// A use case reads it once, after the record has arrived, so that a slow read cannot extend a session. All processes
-/// on one store should agree: the JSON store's time is never behind what it has recorded, and processes on Redis follow
-/// the server's clock.
+/// that have a store open should agree on the time. So the JSON store's time is never behind what it has recorded, and
+/// processes on Redis follow the server's clock.
 #[cfg_attr(feature = "mock", mockall::automock)]
 pub trait Clock: Send + Sync {
-    /// Returns the time now. It never blocks and never fails: a store whose time cannot be trusted refuses its own
-    /// calls instead.
+    /// Returns the time now. It neither blocks nor fails. A store whose time cannot be trusted refuses its own calls
+    /// instead.
     fn now(&self) -> Timestamp;
 
-    /// Returns the time of this machine's clock, which can differ from the store's time. It is for comparing the
-    /// store's times with another clock; no rule depends on it.
+    /// Returns the time of this machine's own clock, which can differ from the store's time. It serves to compare the
+    /// store's times with another clock. No rule depends on it.
     fn wall(&self) -> Timestamp {
         self.now()
     }
 }
 
-/// A source of random bytes: the operating system's.
+/// A source of random bytes for ids and secrets, such as the operating system's.
 #[cfg_attr(feature = "mock", mockall::automock)]
 pub trait RandomSource: Send + Sync {
-    /// Fills `buffer` with bytes that nobody can predict.
+    /// Fills `buffer` with cryptographically secure random bytes.
     ///
     /// # Errors
     /// [`RandomSourceError`] if the source fails. No session may then be issued or rotated.

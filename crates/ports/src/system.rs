@@ -6,7 +6,8 @@ use tenure_domain::Timestamp;
 
 use crate::{Clock, ErrorSource, RandomSource, RandomSourceError};
 
-/// The wall clock of this machine. A store may keep a time of its own over it: see `Backend::clock`.
+/// The wall clock of this machine. A store may have a clock of its own, which is then the one to use: see
+/// [`Backend::clock`](crate::Backend::clock).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

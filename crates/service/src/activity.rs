@@ -1,4 +1,4 @@
-//! Activity, gathered: verified use is noted in memory and written in batches, apart from the verifying.
+//! Activity: verified use of sessions is noted in memory, and written to the store in batches.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,18 +12,19 @@ use crate::Sessions;
 /// Whether a verification counts as use of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActivityMode {
-    /// It does.
+    /// The verification counts as use, and moves the session's last activity forward.
     Record,
-    /// It only looks.
+    /// The verification does not count as use.
     Ignore,
 }
 
-/// So many sessions' activity is held while the store does not take it; beyond that the rest is forgotten, since
-/// activity may be lost but memory must be bounded.
+/// The largest number of sessions whose activity is kept in memory while the store does not accept it. The activity of
+/// others is then dropped: activity may be lost, but memory must be bounded.
 const MAX_PENDING: usize = 1_000_000;
-/// Locks, so that threads seldom meet.
+/// The number of locks. With several, threads seldom wait for each other.
 const SHARDS: usize = 16;
 
+/// The activity that is not written yet.
 #[derive(Default)]
 pub(crate) struct Activity {
     shards: [Mutex<HashMap<SessionId, Timestamp>>; SHARDS],
@@ -57,12 +58,13 @@ impl Activity {
 }
 
 impl Sessions {
-    /// Writes the activity noted since the last time: one touch per session, however often it was used. What the
-    /// store does not take is kept for the next time. A gateway calls this every second, a command at its end.
-    /// Answers how many sessions' activity was written.
+    /// Writes the activity that was noted since the last call, and returns the number of sessions. Each session is written
+    /// once, however often it was used. Activity that the store does not accept is kept for the next call.
+    ///
+    /// A gateway calls this every second, a command at its end.
     ///
     /// # Errors
-    /// [`StoreError`] where the store does not take it; no verification is the worse for it.
+    /// [`StoreError`] if the store does not accept the activity. Verifications still work.
     pub async fn flush_activity(&self) -> Result<usize, StoreError> {
         let touches = self.activity.take();
         if touches.is_empty() {
@@ -77,7 +79,7 @@ impl Sessions {
         written.map(|()| touches.len())
     }
 
-    /// Counts use of a session that its verification did not: traffic on a connection that stays open.
+    /// Notes use of a session without a verification, such as traffic on a connection that stays open.
     pub fn note_activity(&self, session: SessionId) {
         self.activity.note(session, self.clock.now());
     }

@@ -1,4 +1,4 @@
-//! The results of changes.
+//! The results of use cases that change sessions.
 
 use tenure_domain::{Session, SessionId, Token};
 
@@ -7,20 +7,20 @@ use tenure_domain::{Session, SessionId, Token};
 pub struct Issued {
     /// The session.
     pub session: Session,
-    /// The session's token. It is returned only here.
+    /// The session's token. No later call returns it.
     pub token: Token,
     /// The evicted sessions of the same subject, oldest first.
     pub evicted: Vec<SessionId>,
-    /// The sessions of other subjects that were ended by taking the device over.
+    /// The sessions of other subjects that the take-over of the device ended.
     pub revoked: Vec<Session>,
 }
 
-/// A rotation that was made.
+/// A session whose token was rotated.
 #[derive(Debug)]
 pub struct Rotated {
     /// The session with its new expiry.
     pub session: Session,
-    /// The session's new token. It is returned only here.
+    /// The session's new token. No later call returns it.
     pub token: Token,
 }
 

@@ -6,32 +6,34 @@ use std::fmt;
 use tenure_domain::{IssueRefusal, PolicyError, Refusal, SessionId};
 use tenure_ports::{ErrorSource, RandomSourceError, StoreError};
 
-/// The reason why a change was not acknowledged. To show a session can fail with it too: a session that is found idle is
-/// recorded as ended, durably, before it is shown.
+/// The reason why a change was not acknowledged.
+///
+/// Showing a session can fail with it too, because a session that is found idle is durably recorded as ended before it is
+/// shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The store refused or could not be reached; nothing was changed.
+    /// The store failed. Nothing was changed.
     Store(StoreError),
-    /// Other processes kept changing the same device; nothing was changed.
+    /// Other processes kept changing the same device. Nothing was changed.
     Contended {
-        /// How often the change was decided anew.
+        /// How often the change was decided.
         attempts: u32,
     },
-    /// The change was made, but is not as safe as the settings ask.
+    /// The change was made, but not as durably as the settings ask.
     NotDurable {
         /// The store.
         location: String,
         /// What is missing, and what to do next.
         message: String,
     },
-    /// Nobody can tell whether the change was made.
+    /// It is not known whether the change was made.
     OutcomeUnknown {
         /// The store.
         location: String,
         /// What happened.
         message: String,
-        /// The error beneath.
+        /// The error that caused this one, if there is one.
         source: ErrorSource,
     },
 }
@@ -69,13 +71,13 @@ impl From<StoreError> for WriteError {
     }
 }
 
-/// A change that was not acknowledged. If it may have been made all the same ([`WriteError::OutcomeUnknown`],
-/// [`WriteError::NotDurable`]), it comes with the result.
+/// A change that was not acknowledged. If it was or may have been made all the same ([`WriteError::NotDurable`],
+/// [`WriteError::OutcomeUnknown`]), the result comes with the error.
 #[derive(Debug)]
 pub struct Unacknowledged<T> {
     /// The reason.
     pub error: WriteError,
-    /// The result, if the change was made. It may contain a new token.
+    /// The result that the change has if it was made. It may contain a new token.
     pub intended: Option<Box<T>>,
 }
 
@@ -110,7 +112,7 @@ pub enum IssueError {
     /// The TTL that was asked for is out of range.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The device belongs to another subject. The message names no subject.
+    /// The device belongs to other subjects, or they fill its cap. The message names no subject.
     #[error(transparent)]
     Refused(#[from] IssueRefusal),
     /// The random source failed.
@@ -158,15 +160,15 @@ pub enum RotateError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
-    /// No session id starts with it.
+    /// No session id starts with the prefix.
     #[error("no such session: {0}")]
     NoSuchSession(String),
-    /// Several session ids start with it.
+    /// Several session ids start with the prefix.
     #[error("{start} is the start of several session ids ({}); give more of it", list(.ids))]
     Ambiguous {
         /// The prefix.
         start: String,
-        /// Some of the ids.
+        /// Some of these ids.
         ids: Vec<SessionId>,
     },
     /// The text cannot be the beginning of an id.
@@ -184,9 +186,9 @@ fn list(ids: &[SessionId]) -> String {
 /// A revocation that stopped. What it ended before stays ended.
 #[derive(Debug)]
 pub struct RevokeError {
-    /// What had been done.
+    /// The sessions that had been ended before it stopped.
     pub done: crate::change::Revoked,
-    /// The reason why it went no further.
+    /// The reason why it stopped.
     pub error: WriteError,
 }
 

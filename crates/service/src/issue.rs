@@ -22,11 +22,11 @@ pub struct IssueRequest {
     pub subject: Subject,
     /// What is known about the client.
     pub client: ClientInfo,
-    /// The session's TTL, if it is not the policy's.
+    /// The session's TTL. `None` is the policy's.
     pub ttl: Option<Millis>,
 }
 
-/// A prepared issue. Its token can be stored before the session exists.
+/// A prepared issue of a session. Its token can be stored before the session exists.
 #[derive(Clone, Debug)]
 pub struct PreparedIssue {
     device: DeviceId,
@@ -64,7 +64,7 @@ impl PreparedIssue {
 }
 
 impl Sessions {
-    /// Issues a session, and evicts the subject's oldest ones if more than the cap would be active.
+    /// Issues a session. If more sessions than the cap would be active, it evicts the subject's oldest ones.
     ///
     /// # Errors
     /// [`IssueError`]: [`IssueError::Refused`] if the device belongs to another subject. If the outcome is unknown, the
@@ -85,10 +85,10 @@ impl Sessions {
         self.issue_prepared(prepared).await
     }
 
-    /// Draws the random bytes that an issue needs. Changes nothing.
+    /// Prepares the issue of a session: draws the random bytes that it needs. Changes nothing.
     ///
     /// # Errors
-    /// [`IssueError::Policy`], [`IssueError::Random`].
+    /// [`IssueError::Policy`] if the TTL is out of range; [`IssueError::Random`] if the random source fails.
     pub fn prepare_issue(&self, request: IssueRequest) -> Result<PreparedIssue, IssueError> {
         let terms = self.policy().terms(request.ttl)?;
         Ok(self.prepare(request, terms)?)
@@ -107,10 +107,11 @@ impl Sessions {
         Ok(PreparedIssue { device: request.device, new_session, take_over: None })
     }
 
-    /// Makes a prepared issue.
+    /// Issues the prepared session. Like every issue, it is one atomic commit and durable once the call returns.
     ///
     /// # Errors
-    /// [`IssueError::Refused`], [`IssueError::Write`].
+    /// [`IssueError::Refused`] if the device belongs to another subject; [`IssueError::Write`] if the change was not
+    /// acknowledged.
     pub async fn issue_prepared(&self, prepared: PreparedIssue) -> Result<Issued, IssueError> {
         let PreparedIssue { device, new_session, take_over } = prepared;
         let policy = self.policy();

@@ -1,8 +1,8 @@
 //! The use cases of sessions: issue, verify, rotate, revoke, list, show, clean up, export and import.
 //!
 //! A use case loads what it needs, reads the clock, lets the domain decide, and commits the decision. If another process
-//! committed first, it decides anew, a bounded number of times. If the answer to a commit is lost, it commits the very
-//! same again to find out. No rule is here.
+//! committed first, it decides again, a bounded number of times. If the answer to a commit is lost, it submits the same
+//! commit again to find out whether it was applied. The rules are in `tenure-domain`.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -69,10 +69,10 @@ pub use watch::{EventKind, Watch, WatchEvent};
 
 use activity::Activity;
 
-/// How many devices are changed at once, so that they can share a store's synchronisation or round trip.
+/// The number of devices that are changed concurrently. They can then share one sync or round trip of the store.
 const CONCURRENCY: usize = 64;
 
-/// Tenure's use cases over one store.
+/// The use cases of sessions, over one store.
 pub struct Sessions {
     repository: Arc<dyn SessionRepository>,
     clock: Arc<dyn Clock>,
@@ -82,7 +82,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Makes the use cases over these ports. `clock` is the store's own if it has one.
+    /// Makes the use cases over these ports. If the store has a clock of its own, that is the one to pass.
     #[must_use]
     pub fn new(
         repository: Arc<dyn SessionRepository>,
@@ -110,16 +110,16 @@ impl Sessions {
         self.clock.now()
     }
 
-    /// Returns how far the store's time is ahead of this machine's clock, as it is if a clock was once set too far
-    /// forward. Spans are still right, but a time that another program compares with its own clock has to be moved by
-    /// this much.
+    /// Returns how far the store's time is ahead of this machine's clock. It is ahead if a clock was once set too far
+    /// forward. Spans are still right, but a time that another program compares with its own clock has to be moved back
+    /// by this much.
     #[must_use]
     pub fn clock_lead(&self) -> Millis {
         let now = self.clock.now();
         now.since(self.clock.wall())
     }
 
-    /// Subscribes to events of changes by any process. Events are a hint and not a guarantee.
+    /// Subscribes to events of changes by any process. Events are a hint and not a guarantee; see [`EventStream`].
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be subscribed to.
@@ -127,10 +127,10 @@ impl Sessions {
         self.repository.subscribe().await
     }
 
-    /// Whether the store answers and would take a commit.
+    /// Checks that the store answers and would accept a commit. Changes nothing.
     ///
     /// # Errors
-    /// [`StoreError`] where it would not.
+    /// [`StoreError`] if it would not.
     pub async fn check_writable(&self) -> Result<(), StoreError> {
         self.repository.check_writable().await
     }

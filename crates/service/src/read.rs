@@ -1,4 +1,4 @@
-//! Looking at sessions, and cleaning up.
+//! Reading sessions, and removing old ones.
 
 use tenure_domain::{DeviceId, Filter, IdPrefix, Millis, Session, SessionId, SortKey, State};
 use tenure_ports::{Cursor, FindOptions, Page, Purge, StoreError};
@@ -7,14 +7,15 @@ use crate::Sessions;
 use crate::error::{ResolveError, WriteError};
 use crate::retry::{DeviceRef, Outcome};
 
-/// How many ids are read to find out whether a prefix is unique.
+/// The number of ids that are read to find out whether a prefix is unique.
 const CANDIDATES: usize = 32;
 
 impl Sessions {
-    /// Returns the first `limit` matching sessions in order.
+    /// Returns the matching sessions in the order of `sort`, the first `limit` of them. Sessions that are found idle are
+    /// durably recorded as ended first.
     ///
     /// # Errors
-    /// [`WriteError`].
+    /// [`WriteError`] if the store cannot be read, or an idle session cannot be ended.
     pub async fn list(&self, filter: &Filter, sort: SortKey, limit: usize) -> Result<Vec<Session>, WriteError> {
         let now = self.clock.now();
         let sessions = self.repository.list_sorted(filter, now, sort, limit).await?;
@@ -23,25 +24,25 @@ impl Sessions {
         if devices.is_empty() {
             return Ok(sessions);
         }
-        // A session shown as idle must stay so: record it, then look again.
+        // A session that is shown as idle must stay ended. So this is recorded first, and then the sessions are read again.
         for device in &devices {
             self.record_idle(DeviceRef::Device(device)).await?;
         }
         Ok(self.repository.list_sorted(filter, now, sort, limit).await?)
     }
 
-    /// Returns some of the matching sessions in the store's order; see [`tenure_ports::SessionQueries::page`].
+    /// Returns one page of the matching sessions, in the store's order. See [`tenure_ports::SessionQueries::page`].
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] if the store cannot be read.
     pub async fn page(&self, filter: &Filter, after: Option<Cursor>, limit: usize) -> Result<Page, StoreError> {
         self.repository.page(filter, self.clock.now(), after, limit).await
     }
 
-    /// Returns one session, if it is retained. A session that is found idle is recorded as ended first.
+    /// Returns one session, if it is retained. A session that is found idle is durably recorded as ended first.
     ///
     /// # Errors
-    /// [`WriteError`].
+    /// [`WriteError`] if the store cannot be read, or an idle session cannot be ended.
     pub async fn get(&self, id: SessionId) -> Result<Option<Session>, WriteError> {
         let Some(session) = self.repository.find(id, FindOptions::EXACT).await? else {
             return Ok(None);
@@ -65,10 +66,10 @@ impl Sessions {
         settled.await.map_err(|unacknowledged| unacknowledged.error)
     }
 
-    /// Returns the session that a unique prefix of its id identifies.
+    /// Returns the id of the one session whose id starts with this text.
     ///
     /// # Errors
-    /// [`ResolveError`].
+    /// [`ResolveError`] if no id or several start with it, if it cannot be the beginning of an id, or if the store fails.
     pub async fn resolve(&self, start: &str) -> Result<SessionId, ResolveError> {
         let prefix: IdPrefix = start.parse()?;
         let mut ids = self.repository.ids_with_prefix(prefix, CANDIDATES).await?;
@@ -93,11 +94,11 @@ impl Sessions {
         }
     }
 
-    /// Removes sessions that expired or ended at least `older_than` ago, and returns how many. `progress` receives the
-    /// count so far.
+    /// Removes the records of sessions that expired or ended at least `older_than` ago, and returns their number. A dry run
+    /// only counts them. `progress` receives the number so far.
     ///
     /// # Errors
-    /// [`StoreError`]; what was removed before stays removed.
+    /// [`StoreError`] if the store fails. Records that were removed before stay removed.
     pub async fn cleanup(
         &self,
         older_than: Millis,

@@ -1,4 +1,4 @@
-//! A session as an export carries it: one JSON line, lossless, with digests and never a token.
+//! The lines of an export: each is one session in JSON, without loss, with its digests and without its token.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tenure_domain::{
 
 use crate::view::{SessionView, parse_rfc3339, rfc3339};
 
-/// One line of an export.
+/// One line of an export: a session with everything that a store keeps of it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionRecord {
@@ -49,18 +49,18 @@ struct ReplacedRecord {
     tolerance_ms: u64,
 }
 
-/// The reason why a line is not a session.
+/// The reason why a line of an import is not a session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct RecordError {
     /// The line, counted from 1.
     pub line: u64,
-    /// What is wrong with it.
+    /// What is wrong with the line.
     pub message: String,
 }
 
 impl SessionRecord {
-    /// Makes the record of a session. `now` decides only the state that it shows.
+    /// Makes the record of a session. `now` affects only the state that the record shows.
     #[must_use]
     pub fn new(session: &Session, now: Timestamp) -> Self {
         let (terms, credential) = (&session.terms, &session.credential);
@@ -85,10 +85,10 @@ impl SessionRecord {
         }
     }
 
-    /// Parses one line.
+    /// Parses one line of an export. `line` is its number, for the error.
     ///
     /// # Errors
-    /// [`RecordError`] with the line's number and what is wrong.
+    /// [`RecordError`] with the line's number and what is wrong. It repeats no digest.
     pub fn parse(line: u64, text: &str) -> Result<Session, RecordError> {
         let fail = |message: String| RecordError { line, message };
         // serde_json would repeat an invalid value in its message, and a digest must not reach a terminal.

@@ -19,7 +19,7 @@ pub enum ReplaceError {
     Issue(#[from] IssueError),
 }
 
-/// A credential that counts as exposed.
+/// A credential of another kind that counts as exposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OldCredential {
     /// The credential's id in the system that it comes from.
@@ -42,14 +42,14 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    /// The token that the new session will have.
+    /// Returns the token that the new session will have.
     #[must_use]
     pub fn token(&self) -> Token {
         self.prepared.token()
     }
 }
 
-/// What a replacement of credentials would do.
+/// The plan for replacing credentials.
 #[derive(Debug, Default)]
 pub struct ReplacementPlan {
     /// The sessions to issue, once their tokens are stored.
@@ -72,11 +72,10 @@ pub struct OwnedDevice {
 }
 
 impl Sessions {
-    /// Prepares new sessions of the default subject in the place of the credentials that have not expired. Changes
-    /// nothing.
+    /// Prepares new sessions of the default subject, one for each credential that has not expired. Changes nothing.
     ///
     /// # Errors
-    /// [`ReplaceError`].
+    /// [`ReplaceError`] if the store cannot be read, or a session cannot be prepared.
     pub async fn prepare_replacements(&self, credentials: Vec<OldCredential>) -> Result<ReplacementPlan, ReplaceError> {
         let now = self.clock.now();
         let policy = self.policy();

@@ -9,9 +9,10 @@ use tenure_ports::{CommitError, ErrorSource, FindOptions};
 use crate::Sessions;
 use crate::error::{Unacknowledged, WriteError};
 
-/// How often a change is decided anew. 32 processes that issue on one device at once need at most 32.
+/// How often a change is decided before it fails as contended. If 32 processes issue on one device at once, none needs
+/// more than 32.
 const ATTEMPTS: u32 = 64;
-/// How often the very same commit is sent after its answer was lost.
+/// How often the same commit is submitted again after its answer was lost.
 const RESUBMISSIONS: u32 = 3;
 
 /// The device that a decision is about.
@@ -76,8 +77,8 @@ impl Sessions {
         tokio::time::sleep(Duration::from_millis(1 + random % most)).await;
     }
 
-    /// Commits. If the answer is lost, it commits the very same again: either that is applied, and so was not before,
-    /// or it conflicts, and then the records tell.
+    /// Submits a commit. If the answer is lost, it submits the same commit again. Either that one is applied, so the first
+    /// was not, or it conflicts, and then the records show what happened.
     async fn submit(&self, commit: &Commit) -> Result<Submission, WriteError> {
         let mut lost: Option<WriteError> = None;
         for _ in 0..RESUBMISSIONS {

@@ -1,4 +1,4 @@
-//! Revocation of sessions: one, a device's, a subject's, all, or all but one.
+//! Revoking sessions: one, all of a device or a subject, all, or all but one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::error::{RevokeError, WriteError};
 use crate::retry::{DeviceRef, Outcome};
 use crate::{CONCURRENCY, Sessions};
 
-/// How many sessions one step of a walk reads.
+/// The number of sessions that one step of a walk reads.
 const PAGE: usize = 1_000;
 
 /// The sessions to end.
@@ -30,9 +30,10 @@ pub enum Target {
 }
 
 impl Sessions {
-    /// Ends every session of the target except `except`.
+    /// Ends every session of the target except `except`. The ends are durable once the call returns.
     ///
-    /// The sessions of each device are ended in one step. Sessions that are issued after the call began may be left.
+    /// The sessions of one device are ended by one commit; several devices are not one step. Sessions that are issued
+    /// after the call began may be left.
     ///
     /// # Errors
     /// [`RevokeError`] with what was done before it stopped.
@@ -58,10 +59,10 @@ impl Sessions {
         }
     }
 
-    /// Returns the sessions that [`Sessions::revoke`] would end now.
+    /// Returns what [`Sessions::revoke`] would do now. Changes nothing.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] if the store cannot be read.
     pub async fn preview_revoke(&self, target: &Target, except: Option<SessionId>) -> Result<Revoked, StoreError> {
         let now = self.clock.now();
         let mut would = Revoked::default();
@@ -93,26 +94,26 @@ impl Sessions {
         }
     }
 
-    /// Ends the session of a log-out.
+    /// Ends a session because its owner logged out.
     ///
     /// # Errors
-    /// [`RevokeError`].
+    /// [`RevokeError`] if the end is not acknowledged.
     pub async fn log_out(&self, session: &Session) -> Result<Revoked, RevokeError> {
         let actor = Actor::from_shared(session.subject.shared().clone()).ok();
         let cause = EndCause { reason: EndReason::LoggedOut, note: None, actor };
         self.revoke(&Target::Ids(vec![session.id]), None, &cause).await
     }
 
-    /// Makes the cause of a revocation.
+    /// Makes the cause of a revocation by a person or a program.
     #[must_use]
     pub const fn revocation(text: Option<Note>, actor: Option<Actor>) -> EndCause {
         EndCause { reason: EndReason::Revoked, note: text, actor }
     }
 
-    /// Adds what a connection tells about its client to the session's description.
+    /// Adds what a connection shows about its client to the session's description of the client.
     ///
     /// # Errors
-    /// [`WriteError`]. The session is valid without it.
+    /// [`WriteError`] if the change is not acknowledged. The session stays valid.
     pub async fn update_client(&self, id: SessionId, client: &ClientInfo) -> Result<(), WriteError> {
         let policy = self.policy();
         let described = self.commit_with_retry(DeviceRef::Session(id), |device, now| {
@@ -124,7 +125,7 @@ impl Sessions {
         described.await.map_err(|unacknowledged| unacknowledged.error)
     }
 
-    /// Ends the sessions with these ids, each device's in one step and several devices at once.
+    /// Ends the sessions with these ids: those of one device in one step, several devices concurrently.
     async fn revoke_ids(
         &self,
         ids: &[SessionId],

@@ -1,4 +1,4 @@
-//! Rotating a token.
+//! Rotating tokens.
 
 use tenure_domain::{Decision, Refusal, RotationSecret, Token};
 
@@ -7,7 +7,7 @@ use crate::change::Rotated;
 use crate::error::{RotateError, Unacknowledged};
 use crate::retry::{DeviceRef, Outcome};
 
-/// A prepared rotation. Its new token can be stored before the old one stops working.
+/// A prepared rotation. Its new token can be stored before the old one stops being valid.
 #[derive(Debug)]
 pub struct PreparedRotation {
     old: Token,
@@ -23,16 +23,16 @@ impl PreparedRotation {
 }
 
 impl Sessions {
-    /// Draws the random bytes that a rotation of `token` needs. Changes nothing.
+    /// Prepares a rotation of `token`: draws the random bytes that it needs. Changes nothing.
     ///
     /// # Errors
-    /// [`RotateError::Random`].
+    /// [`RotateError::Random`] if the random source fails.
     pub fn prepare_rotation(&self, token: &Token) -> Result<PreparedRotation, RotateError> {
         Ok(PreparedRotation { old: token.clone(), rotation_secret: RotationSecret::new(self.random_bytes()?) })
     }
 
-    /// Gives the token's session the prepared token, and its own TTL again. Of several rotations of one token
-    /// exactly one is made; the others are refused as rotated.
+    /// Replaces the token by the prepared one, which is valid for the session's TTL from now, but not past its maximum
+    /// lifetime. Of several simultaneous rotations of one token exactly one succeeds. The others are refused as rotated.
     ///
     /// # Errors
     /// [`RotateError`]. If the outcome is unknown, the prepared token comes with the error.
@@ -63,7 +63,7 @@ impl Sessions {
         }
     }
 
-    /// Prepares and makes a rotation.
+    /// Prepares a rotation of `token`, and makes it.
     ///
     /// # Errors
     /// As [`Sessions::rotate_prepared`].

@@ -65,11 +65,11 @@ impl ImportReport {
 }
 
 impl Sessions {
-    /// Writes every retained session as one JSON line, in the store's order, and returns how many. `progress` receives
-    /// the count so far.
+    /// Writes every retained session as one JSON line, in the store's order, and returns their number. `progress` receives
+    /// the number so far.
     ///
     /// # Errors
-    /// [`ExportError`].
+    /// [`ExportError`] if the store cannot be read, or `out` cannot be written.
     pub async fn export(&self, out: &mut dyn Write, mut progress: impl FnMut(u64)) -> Result<u64, ExportError> {
         let filter = Filter { scope: Scope::Retained, ..Filter::default() };
         let now = self.clock.now();
@@ -91,10 +91,11 @@ impl Sessions {
     }
 
     /// Imports sessions device by device, each device completely or not at all, and reads each session back. If both
-    /// sides know a session, the ended one wins. A dry run only decides.
+    /// sides know a session, the ended one wins. A dry run only decides. `progress` receives the number of sessions so far.
     ///
     /// # Errors
-    /// [`WriteError`]. Devices that were imported before stay imported, and the same import can be run again.
+    /// [`WriteError`] if the store fails. Devices that were imported before stay imported, and the same import can be run
+    /// again.
     pub async fn import(
         &self,
         sessions: Vec<Session>,

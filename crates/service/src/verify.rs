@@ -1,4 +1,4 @@
-//! Verifying a token: the hot path.
+//! Verifying tokens, the hot path.
 
 use tenure_domain::{Decision, Refusal, Session, SessionId, Timestamp, Token, TokenMatch, Verdict};
 
@@ -8,7 +8,7 @@ use crate::error::VerifyError;
 use crate::retry::{DeviceRef, Outcome};
 use crate::{ActivityMode, Sessions};
 
-/// A valid token.
+/// The result of verifying a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// The token's session.
@@ -24,10 +24,9 @@ pub struct Verified {
 impl Sessions {
     /// Verifies a token. The clock is read after the record has arrived.
     ///
-    /// This takes one look-up in the store if the token is valid or simply refused, and none if the store lets this
-    /// process cache the session and the token is valid by the cached record. A cached record never refuses or ends
-    /// anything. If the rules end the session (a replaced token was used again, or the session was idle), the end is
-    /// durable before it is reported.
+    /// It takes one look-up in the store, or none if this process has the session in its cache and the token is valid by
+    /// that record. A cached record never makes it refuse a token or end a session. If a rule ends the session (a replaced
+    /// token was used again, or the session was idle), the end is durable before it is reported.
     ///
     /// # Errors
     /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] if the token cannot be verified.
@@ -62,7 +61,8 @@ impl Sessions {
         self.verify(&token, mode).await
     }
 
-    /// A cached session may be older than a rotation elsewhere, or than its latest use, so it can only accept a token.
+    /// Verifies a token by the cached record, if there is one. The record may be older than a rotation by another process
+    /// or than the latest use, so it may only accept a token.
     fn verify_from_cache(&self, token: &Token, mode: ActivityMode) -> Option<Verified> {
         let session = self.repository.cache()?.find_cached(token.session())?;
         let now = self.clock.now();
@@ -81,8 +81,8 @@ impl Sessions {
         Verified { session, token_match, rotation_due, at: now }
     }
 
-    /// Decides again with the whole device, and commits the end if there is one. Activity that was recorded here and is
-    /// not written yet may keep a session from being idle.
+    /// Decides again with the whole device, and commits the end if the session must be ended. First it writes the activity
+    /// that this process has noted, because the session may not be idle after all.
     async fn authenticate_and_commit(&self, token: &Token, mode: ActivityMode) -> Result<Verified, VerifyError> {
         self.flush_activity().await?;
         let policy = self.policy();
@@ -108,11 +108,11 @@ impl Sessions {
         Ok(self.accept(session, token_match, mode, judged_at))
     }
 
-    /// Returns the session if it is still active, for a connection that was admitted with it. It costs as much as a
+    /// Returns a session if it is still active, for a connection that was admitted with it. It costs one look-up, like a
     /// verification.
     ///
     /// # Errors
-    /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] if the token cannot be verified.
+    /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] if the session cannot be checked.
     pub async fn check_active(&self, id: SessionId) -> Result<Session, VerifyError> {
         let session = self.get(id).await?.ok_or(Refusal::Unknown)?;
         session.check_active(self.clock.now())?;

@@ -1,24 +1,24 @@
-//! A session in JSON, for scripts and for clients of the gateway. It contains no secret and no digest.
+//! The JSON view of a session, for scripts and for clients of the gateway. It contains no secret and no digest.
 
 use serde::{Deserialize, Serialize};
 use tenure_domain::{ClientField, ClientInfo, Session, State, TextError, Timestamp};
 
-/// A time as text: RFC 3339, UTC, milliseconds (`2026-11-24T02:10:46.120Z`).
+/// Returns a time as text: RFC 3339 in UTC with milliseconds, such as `2026-11-24T02:10:46.120Z`.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
-/// A text that is not a time.
+/// The reason why a text is not a time: it does not follow RFC 3339, or is before 1970.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a time; write it like 2026-11-24T02:10:46.120Z (RFC 3339)")]
 pub struct TimeError(String);
 
-/// Parses an RFC 3339 time. Anything finer than a millisecond is cut off.
+/// Parses an RFC 3339 time. Fractions of a millisecond are cut off.
 ///
 /// # Errors
-/// [`TimeError`].
+/// [`TimeError`] if the text is not such a time, or is before 1970.
 pub fn parse_rfc3339(text: &str) -> Result<Timestamp, TimeError> {
     let wrong = || TimeError(text.chars().take(40).collect());
     let at: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
@@ -60,7 +60,8 @@ impl ClientView {
         }
     }
 
-    /// Returns the description, with the bounds of a record checked, so that exports of earlier releases can be read.
+    /// Checks the bounds of each text, and returns the description. The bounds are those of records, so that exports of
+    /// earlier releases can be read.
     ///
     /// # Errors
     /// [`TextError`] that names the field.

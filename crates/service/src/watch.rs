@@ -1,4 +1,4 @@
-//! Watching: following what happens to sessions in any process, expiry included.
+//! Watching sessions: following what happens to them in any process, expiry included.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -12,7 +12,7 @@ use crate::Sessions;
 use crate::error::WriteError;
 
 const PAGE: usize = 1_000;
-/// The longest sleep, so that a clock that was set is noticed in time.
+/// The longest sleep. A change of the clock is noticed after this time at most.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What happened to a session.
@@ -25,7 +25,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The stable code: [`ChangeKind::code`], or `expired`.
+    /// Returns the stable code: [`ChangeKind::code`], or `expired`.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -53,11 +53,11 @@ pub enum WatchEvent {
     Lagged,
 }
 
-/// A watch, which follows sessions from its creation on.
+/// A watch: it follows what happens to sessions from its creation on.
 pub struct Watch<'a> {
     sessions: &'a Sessions,
     feed: EventStream,
-    /// When sessions end by themselves. Entries that `known` does not confirm are out of date.
+    /// The times at which sessions expire or become idle. An entry that `known` does not confirm is out of date.
     due: BinaryHeap<Reverse<(Timestamp, SessionId)>>,
     known: HashMap<SessionId, Timestamp>,
 }
@@ -68,7 +68,7 @@ impl Sessions {
     /// # Errors
     /// [`WriteError`] if the store cannot be read or subscribed to.
     pub async fn watch(&self) -> Result<Watch<'_>, WriteError> {
-        // In this order, so that nothing is missed between the two.
+        // The subscription comes first, so that nothing is missed between the two.
         let feed = self.subscribe().await?;
         let mut watch = Watch { sessions: self, feed, due: BinaryHeap::new(), known: HashMap::new() };
         watch.reload().await?;
@@ -77,7 +77,7 @@ impl Sessions {
 }
 
 impl Watch<'_> {
-    /// Returns the next event. `None` if the store is gone for good.
+    /// Waits for the next event. `None` if the store was closed.
     ///
     /// # Errors
     /// [`WriteError`] if a session cannot be read now. The watch continues with the next call.

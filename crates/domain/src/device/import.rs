@@ -1,4 +1,4 @@
-//! Taking over sessions from another store, without bringing back what ended.
+//! Importing sessions from another store, without bringing back sessions that ended.
 
 use super::{CommitBuilder, Device, EndCause};
 use crate::commit::{Change, Commit, RevocationWatermark};
@@ -13,11 +13,11 @@ use crate::time::Timestamp;
 pub enum ImportOutcome {
     /// The session is imported.
     Imported,
-    /// The session is known here, in the same or a newer state. An ended one always wins.
+    /// The session is known here, in the same or a newer state. If either side has ended it, it is ended.
     AlreadyPresent,
     /// The session is no longer retained.
     NotRetained,
-    /// The session may have ended here, and its record may be gone.
+    /// The session is refused, because it may have ended here and its record may be gone.
     Blocked,
 }
 
@@ -26,7 +26,7 @@ pub enum ImportOutcome {
 pub struct ImportPlan {
     /// The outcome of each session, in the order in which they were first given.
     pub outcomes: Vec<(SessionId, ImportOutcome)>,
-    /// How many sessions would be active on the device.
+    /// How many sessions would be active on the device after the import.
     pub active: usize,
     /// How many sessions the device may have active.
     pub cap: usize,
@@ -43,8 +43,8 @@ impl ImportPlan {
 }
 
 impl Device {
-    /// Decides which of `incoming`, all of this device, to import. `known` are the records here with the same ids,
-    /// ended ones included, read before the device was loaded.
+    /// Decides which of the sessions `incoming` to import. They are all of this device. `known` are the records here that
+    /// have the same ids, ended ones included. They were read before the device was loaded.
     ///
     /// If both sides know a session, or if `incoming` has it twice, the ended record wins, then the one that was
     /// rotated more often. If more sessions than the cap would be active, nothing is imported.
@@ -53,8 +53,8 @@ impl Device {
         let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
         let mut outcomes = Vec::with_capacity(incoming.len());
         for session in latest_records(incoming) {
-            // The device was read later, but it shows an ended session only if it was asked for. A record that is no
-            // longer retained is ignored: one store may still have it, and another may have dropped it.
+            // The device was read later, but it lacks ended sessions. A record that is no longer retained is ignored: one
+            // store may still have it, and another may have dropped it.
             let says = |record: &&Session| record.is_retained(now) || record.device != self.id;
             let loaded = self.session(session.id).filter(says);
             let here = loaded.or_else(|| known.iter().filter(|known| known.id == session.id).find(says));

@@ -1,4 +1,4 @@
-//! Issuing: who may have a session on a device, and which sessions it evicts.
+//! Issuing sessions: who may have a session on a device, and which sessions it evicts.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct NewSession {
     pub id: [u8; 12],
     /// The half of the secret that all tokens of the session share.
     pub family: Family,
-    /// The half of the secret of the first token.
+    /// The second half of the first token's secret.
     pub rotation_secret: RotationSecret,
     /// The subject that the session belongs to.
     pub subject: Subject,
@@ -30,7 +30,7 @@ pub struct NewSession {
     pub client: Arc<ClientInfo>,
     /// The session's terms, which are fixed for its life.
     pub terms: Terms,
-    /// The latest expiry of the first token, if the session replaces another credential.
+    /// The latest expiry of the first token. It is set if the session replaces another credential.
     pub expires_by: Option<Timestamp>,
 }
 
@@ -121,8 +121,8 @@ impl Device {
         owners
     }
 
-    /// Issues a session to a subject that owns the device, or to any subject if the device is free. If more sessions
-    /// than the cap would be active, the subject's own oldest ones are evicted; those of other subjects never are.
+    /// Decides to issue a session to a subject that owns the device, or to any subject if the device is free. If more
+    /// sessions than the cap would be active, the subject's own oldest ones are evicted. Those of other subjects never are.
     ///
     /// # Errors
     /// [`IssueRefusal`] if the device belongs to another subject, or if others alone reach its cap.
@@ -131,8 +131,8 @@ impl Device {
         Ok(CommitBuilder::new(self, policy.retained_per_device(), now).issue(new_session, room))
     }
 
-    /// Returns how many sessions `subject` may have active on the device at `now`: what other subjects leave of the
-    /// cap, and at least one.
+    /// Returns how many active sessions `subject` may have on the device at `now`, at least one: the cap less the active
+    /// sessions of other subjects.
     ///
     /// # Errors
     /// As [`Device::issue`].
@@ -150,8 +150,8 @@ impl Device {
         }
     }
 
-    /// Checks that `count` sessions of `subject` can replace credentials of another kind on this device, all of them
-    /// and without an eviction.
+    /// Checks that `count` more sessions of `subject` may be active on this device without an eviction. They are to
+    /// replace credentials of another kind.
     ///
     /// # Errors
     /// [`ReplacementRefusal`] if the device belongs to another subject, or if more sessions than the cap would be
@@ -171,7 +171,7 @@ impl Device {
         Ok(())
     }
 
-    /// Issues a session regardless of who owns the device. The same commit ends the active sessions of other subjects
+    /// Decides to issue a session, whoever owns the device. The same commit ends the active sessions of other subjects
     /// there.
     #[must_use]
     pub fn take_over(&self, new_session: NewSession, cause: &EndCause, policy: &Policy, now: Timestamp) -> Issue {
@@ -185,8 +185,8 @@ impl Device {
         self.sessions.iter().filter(move |session| session.state(now) == State::Active)
     }
 
-    /// Returns the order after all sessions that were created at `now`. Other sessions do not matter: which of them are
-    /// loaded depends on the store.
+    /// Returns the position after all sessions that were created at `now`. Sessions of other times do not count, because
+    /// it depends on the store which of them are loaded.
     fn next_order(&self, now: Timestamp) -> u64 {
         let same = self.sessions.iter().filter(|session| session.created_at == now);
         same.map(|session| session.order).max().map_or(0, |last| last.saturating_add(1))
@@ -194,7 +194,8 @@ impl Device {
 }
 
 impl CommitBuilder<'_> {
-    /// Issues a session, and evicts the oldest so that its subject has at most `most` active on the device.
+    /// Issues a session, and evicts its subject's oldest ones so that the subject has at most `most` active sessions on
+    /// the device.
     fn issue(mut self, new_session: NewSession, most: usize) -> Issue {
         let (device, now) = (self.device, self.now);
         let NewSession { id, family, rotation_secret, subject, client, terms, expires_by } = new_session;
