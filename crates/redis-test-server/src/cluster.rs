@@ -17,7 +17,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts three primaries, and waits until they are a cluster.
+    /// Starts three primaries, and waits until they form a cluster.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -26,7 +26,7 @@ impl Cluster {
         Self::start_with(false, &[])
     }
 
-    /// The same with TLS between the nodes, and beside the plain port of each.
+    /// Starts a cluster with TLS between the nodes, and a TLS port beside the plain port of each.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -35,7 +35,7 @@ impl Cluster {
         Self::start_as(false, &[], Some(Certificates::make()))
     }
 
-    /// The same, with a replica for each where asked for, and with more arguments for all.
+    /// Starts a cluster, with a replica for each primary if asked for, and with more arguments for all nodes.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -76,10 +76,10 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until each node that runs says that every slot is served, and all agree by whom.
+    /// Waits until each running node says that every slot is served, and all agree on the map.
     ///
     /// # Panics
-    /// Where that takes too long.
+    /// If that takes too long.
     pub fn wait_until_whole(&self) {
         wait_until("the cluster serves all its slots", || {
             let seen: Vec<_> = self.nodes.iter().filter_map(|node| owners(node.port())).collect();
@@ -92,16 +92,16 @@ impl Cluster {
         });
     }
 
-    /// Where it is: the first two nodes.
+    /// Returns the cluster's URL, with the first two nodes.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", self.nodes[0].port(), self.nodes[1].port())
     }
 
-    /// Where it speaks TLS, and whom to trust there.
+    /// Returns the cluster's TLS URL, and the authority to trust.
     ///
     /// # Panics
-    /// Where it was started without.
+    /// If it was started without TLS.
     #[must_use]
     pub fn tls(&self) -> (String, &Certificates) {
         let certificates = self.certificates.as_ref().unwrap_or_else(|| panic!("a cluster without TLS"));
@@ -109,31 +109,31 @@ impl Cluster {
         (format!("rediss+cluster://127.0.0.1:{},127.0.0.1:{}", ports[0], ports[1]), certificates)
     }
 
-    /// The nodes: the primaries that it began with, then their replicas.
+    /// Returns the nodes: the first primaries, then their replicas.
     #[must_use]
     pub fn nodes(&self) -> &[Server] {
         &self.nodes
     }
 
-    /// One of the nodes, to be stopped.
+    /// Returns one of the nodes, to be stopped.
     #[must_use]
     pub fn node_mut(&mut self, number: usize) -> &mut Server {
         &mut self.nodes[number]
     }
 
-    /// The slot of a key.
+    /// Returns the slot of a key.
     ///
     /// # Panics
-    /// Where the first node does not say.
+    /// If the first node does not answer.
     #[must_use]
     pub fn slot(&self, key: &str) -> u16 {
         self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key])
     }
 
-    /// The number of the node that serves a slot.
+    /// Returns the number of the node that serves a slot.
     ///
     /// # Panics
-    /// Where the first node does not say.
+    /// If the first node does not answer.
     #[must_use]
     pub fn owner(&self, slot: u16) -> usize {
         let port = owners(self.nodes[0].port()).and_then(|owners| owners.get(usize::from(slot)).copied());
@@ -145,7 +145,7 @@ impl Cluster {
     /// of keys.
     ///
     /// # Panics
-    /// Where a node refuses.
+    /// If a node refuses.
     pub fn move_slot(&self, slot: u16, to: usize, batch: usize, rest: Duration) {
         let from = self.owner(slot);
         if from == to {

@@ -1,7 +1,7 @@
 //! Redis servers for tests: one server, a primary with a replica behind sentinels, a cluster, each with TLS or without.
 //!
-//! Each test starts its own on free ports of 127.0.0.1, and they stop when they are dropped. [`Proxy`] stands between a
-//! client and a server, and loses requests or answers.
+//! Each test starts its own servers on free ports of 127.0.0.1. They stop when they are dropped. A [`Proxy`] between a
+//! client and a server loses requests or answers.
 
 mod cluster;
 mod proxy;
@@ -24,10 +24,10 @@ pub use tls::{Certificates, Tls};
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(60);
-/// What a machine that is busy with other tests may add to every bound.
+/// The time that a machine which is busy with other tests may add to every bound.
 pub const BUSY: Duration = Duration::from_secs(5);
 
-/// The default settings with limits that a busy machine keeps too: for whatever is not about those limits.
+/// The default options with limits that a busy machine keeps too, for tests that are not about those limits.
 #[must_use]
 pub fn patient(url: &str) -> Options {
     let limit = Millis::seconds(20);
@@ -35,7 +35,7 @@ pub fn patient(url: &str) -> Options {
 }
 
 /// A server on a free loopback port, with an append-only file in a directory of its own. What it has acknowledged
-/// outlives its process, and not the machine: it never waits for the disk.
+/// survives the process but not the machine, because it never waits for the disk.
 pub struct Server {
     child: Child,
     dir: TempDir,
@@ -47,13 +47,13 @@ impl Server {
     /// Starts `$TEST_REDIS_SERVER`, else the `redis-server` on the path.
     ///
     /// # Panics
-    /// Where there is none, or it does not start: a test that needs it cannot be run.
+    /// If there is none, or if it does not start: a test that needs it cannot run.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with more arguments of its command line.
+    /// Starts a server with more arguments.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -62,7 +62,7 @@ impl Server {
         Self::start_each(|| arguments.iter().map(|&argument| argument.to_owned()).collect())
     }
 
-    /// The same with arguments that are made anew for each try, since some other port may be taken too.
+    /// Starts a server with arguments that are made again for each attempt, because another port may be taken too.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -81,7 +81,7 @@ impl Server {
         panic!("redis-server did not start in five tries; its log is in {}", dir.path().display());
     }
 
-    /// One whose replicas are not kept waiting.
+    /// Starts a server whose replicas do not have to wait.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -90,7 +90,7 @@ impl Server {
         Self::start_with(&["--repl-diskless-sync-delay", "0"])
     }
 
-    /// A replica of it, which begins to catch up.
+    /// Starts a replica of the server, which begins to catch up.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -99,65 +99,65 @@ impl Server {
         Self::start_with(&["--replicaof", "127.0.0.1", &self.port.to_string()])
     }
 
-    /// Where it is.
+    /// Returns the server's URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The Unix socket on which it listens too.
+    /// Returns the Unix socket on which the server also listens.
     #[must_use]
     pub fn unix_url(&self) -> String {
         format!("unix://{}", self.dir.path().join("redis.sock").display())
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns the server's port on 127.0.0.1.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its directory: socket, log, append-only file.
+    /// Returns the server's directory, with its socket, log and append-only file.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Its process.
+    /// Returns the server's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Kills it.
+    /// Kills the server.
     pub fn kill(&mut self) {
         stop(&mut self.child);
     }
 
-    /// Starts it again on the same port with the same data.
+    /// Starts the server again on the same port with the same data.
     ///
     /// # Panics
-    /// Where it does not come back.
+    /// If it does not start again.
     pub fn restart(&mut self) {
         stop(&mut self.child);
         self.child = spawn(self.port, self.dir.path(), &self.arguments);
         assert!(wait_until_ready(&mut self.child, self.port), "redis-server did not come back on port {}", self.port);
     }
 
-    /// Stops it where it stands: connections stay open and nothing answers.
+    /// Stops the server's process: connections stay open and nothing answers.
     pub fn freeze(&self) {
         self.signal("STOP");
     }
 
-    /// Lets it go on after [`Server::freeze`].
+    /// Continues the server after [`Server::freeze`].
     pub fn thaw(&self) {
         self.signal("CONT");
     }
 
-    /// Sends a command past any store.
+    /// Sends a command to the server, past any store.
     ///
     /// # Panics
-    /// Where it is refused, or answered by something else than is asked for.
+    /// If the command is refused, or its answer has another type.
     pub fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         ask(self.port, words)
     }
@@ -175,7 +175,7 @@ impl Drop for Server {
 }
 
 fn stop(child: &mut Child) {
-    // It may have ended by itself; then there is nothing to stop.
+    // The process may have ended by itself.
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -193,7 +193,7 @@ fn try_ask<T: redis::FromRedisValue>(port: u16, words: &[&str]) -> redis::RedisR
     command.query(&mut connection)
 }
 
-/// `master`, or `slave` and the state of its link.
+/// Returns `master`, or `slave` and the state of its link.
 fn role(port: u16) -> Option<String> {
     let answer: Vec<redis::Value> = try_ask(port, &["ROLE"]).ok()?;
     let text = |at: usize| redis::from_redis_value::<String>(answer.get(at)?.clone()).ok();
@@ -206,7 +206,7 @@ fn role(port: u16) -> Option<String> {
 /// Waits until something holds.
 ///
 /// # Panics
-/// Where it takes longer than a start may.
+/// If it takes longer than a start may.
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + START;
     while !holds() {
@@ -215,10 +215,10 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A port of 127.0.0.1 that was free a moment ago.
+/// Returns a port of 127.0.0.1 that was free a moment ago.
 ///
 /// # Panics
-/// Where there is none.
+/// If there is none.
 #[must_use]
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
@@ -273,7 +273,7 @@ fn wait_until_ready(child: &mut Child, port: u16) -> bool {
     false
 }
 
-/// Whether a server answers there that has loaded its data; one that asks for a password has.
+/// Whether a server on this port has loaded its data. One that asks for a password has.
 fn answers(port: u16) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;

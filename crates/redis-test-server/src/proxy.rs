@@ -1,4 +1,4 @@
-//! A connection that breaks at the worst moment.
+//! A proxy that loses requests or answers at chosen moments.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,35 +7,35 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// What of a marked request is lost.
+/// What is lost of a marked request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
     /// The request never reaches the server.
     Request,
-    /// The server has done it, and its answer never reaches the client.
+    /// The request takes effect, and its answer never reaches the client.
     Answer,
 }
 
 #[derive(Default)]
 struct Plan {
-    /// A request with this in it, and what of it is lost.
+    /// A mark: requests with this argument, and what is lost of them.
     next: Mutex<Option<(Vec<u8>, Lost)>>,
     left: AtomicU64,
     cuts: AtomicU64,
     closed: AtomicBool,
 }
 
-/// Passes bytes between clients and a server, and closes the connection on the requests that it was told to.
+/// A proxy that passes bytes between clients and a server, and closes the connection at marked requests.
 pub struct Proxy {
     plan: Arc<Plan>,
     port: u16,
 }
 
 impl Proxy {
-    /// In front of the server on this port of 127.0.0.1.
+    /// Starts a proxy in front of the server on this port of 127.0.0.1.
     ///
     /// # Panics
-    /// Where there is no free port.
+    /// If there is no free port.
     #[must_use]
     pub fn start(server: u16) -> Self {
         let bound =
@@ -56,19 +56,19 @@ impl Proxy {
         Self { plan, port }
     }
 
-    /// Where clients connect.
+    /// Returns the URL at which clients connect.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Loses the next so many requests that have `word` as one of their arguments, each with its connection.
+    /// Loses the next `times` requests that have `word` as one of their arguments, each with its connection.
     pub fn lose(&self, what: Lost, word: &str, times: u64) {
         *self.plan.next.lock() = Some((format!("\r\n{word}\r\n").into_bytes(), what));
         self.plan.left.store(times, Ordering::SeqCst);
     }
 
-    /// How many were lost so far.
+    /// Returns how many requests were lost so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.plan.cuts.load(Ordering::SeqCst)
@@ -78,13 +78,13 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.plan.closed.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts; where that fails, it has ended already.
+        // Wakes the thread that accepts. If that fails, it has already ended.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
     }
 }
 
 impl Plan {
-    /// Whether these bytes are a request to be lost; it then counts as lost.
+    /// Whether these bytes are a request to be lost. It is then counted.
     fn takes(&self, bytes: &[u8]) -> Option<Lost> {
         let next = self.next.lock();
         let (word, what) = next.as_ref()?;
@@ -97,7 +97,7 @@ impl Plan {
     }
 }
 
-/// Asks the server for a mark behind a request, to know when that is done.
+/// Sends a second command after a request, to know when the request has taken effect.
 const ECHO: &[u8] = b"*2\r\n$4\r\nECHO\r\n$14\r\nall of it done\r\n";
 const MARK: &[u8] = b"all of it done";
 
@@ -112,7 +112,7 @@ fn relay(plan: &Arc<Plan>, client: TcpStream, upstream: TcpStream) {
         let (mut buffer, mut unheard) = ([0; 65_536], Vec::new());
         while let Ok(count @ 1..) = from_server.read(&mut buffer) {
             if silent.load(Ordering::SeqCst) {
-                // Whatever came before the mark is done.
+                // Everything before the second command has taken effect.
                 unheard.extend_from_slice(&buffer[..count]);
                 if unheard.windows(MARK.len()).any(|window| window == MARK) {
                     break;

@@ -11,7 +11,7 @@ use crate::{Certificates, Server, ask, free_port, role, stop, wait_until, wait_u
 const SERVICE: &str = "main";
 const SENTINELS: usize = 3;
 
-/// Two servers, one of which replicates the other, and three sentinels.
+/// A primary, a replica, and three sentinels.
 pub struct Sentinels {
     servers: [Server; 2],
     sentinels: Vec<Sentinel>,
@@ -22,7 +22,7 @@ pub struct Sentinels {
 struct Sentinel {
     child: Child,
     port: u16,
-    /// Where the others reach it: its port for TLS, if it has one.
+    /// Returns the port at which the other servers reach it: its TLS port, if it has one.
     announced: u16,
 }
 
@@ -33,7 +33,7 @@ impl Drop for Sentinel {
 }
 
 impl Sentinels {
-    /// Starts them, and waits until they know each other.
+    /// Starts the servers and the sentinels, and waits until they know each other.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -42,7 +42,7 @@ impl Sentinels {
         Self::start_as(None)
     }
 
-    /// The same with TLS between all of them, and beside the plain port of each.
+    /// Starts them with TLS between all of them, and a TLS port beside the plain port of each.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -77,17 +77,17 @@ impl Sentinels {
         started
     }
 
-    /// Where the service is.
+    /// Returns the service's URL.
     #[must_use]
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
         format!("redis+sentinel://{}/{SERVICE}", hosts.join(","))
     }
 
-    /// Where the service is with TLS, and whom to trust there.
+    /// Returns the service's TLS URL, and the authority to trust.
     ///
     /// # Panics
-    /// Where they were started without.
+    /// If they were started without TLS.
     #[must_use]
     pub fn tls(&self) -> (String, &Certificates) {
         let certificates = self.certificates.as_ref().unwrap_or_else(|| panic!("sentinels without TLS"));
@@ -99,17 +99,17 @@ impl Sentinels {
     /// Sends a command to each sentinel.
     ///
     /// # Panics
-    /// Where one refuses it.
+    /// If one refuses it.
     pub fn tell(&self, words: &[&str]) {
         for sentinel in &self.sentinels {
             ask::<redis::Value>(sentinel.port, words);
         }
     }
 
-    /// Which of the two servers the sentinels name as primary.
+    /// Returns which of the two servers the sentinels name as primary.
     ///
     /// # Panics
-    /// Where no sentinel says.
+    /// If no sentinel answers.
     #[must_use]
     pub fn primary(&self) -> usize {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE];
@@ -120,28 +120,28 @@ impl Sentinels {
             .unwrap_or_else(|| panic!("port {port} is unknown"))
     }
 
-    /// The port by which the sentinels know a server.
+    /// Returns the port by which the sentinels know a server.
     fn reached(&self, server: &Server) -> u16 {
         if self.certificates.is_some() { tls_port(server) } else { server.port() }
     }
 
-    /// One of the two servers.
+    /// Returns one of the two servers.
     #[must_use]
     pub fn server(&self, number: usize) -> &Server {
         &self.servers[number]
     }
 
-    /// One of the two servers, to be stopped.
+    /// Returns one of the two servers, to be stopped.
     #[must_use]
     pub fn server_mut(&mut self, number: usize) -> &mut Server {
         &mut self.servers[number]
     }
 
-    /// Waits until all sentinels name the same server as primary, it is one, and the other replicates it. Which one that
-    /// is may change meanwhile: on a busy machine the new primary may be taken for down as well.
+    /// Waits until all sentinels name the same server as primary, it is one, and the other replicates it. On a busy
+    /// machine the new primary may be considered down as well, so the primary may change meanwhile.
     ///
     /// # Panics
-    /// Where that takes too long.
+    /// If that takes too long.
     pub fn wait_until_settled(&self) {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE];
         wait_until("the sentinels and both servers agree on the primary", || {
@@ -157,7 +157,7 @@ impl Sentinels {
     }
 }
 
-/// The files name all sentinels and the replica, so that nothing has to be found out first.
+/// The configuration names all sentinels and the replica, so that nothing has to be discovered first.
 fn start_sentinels(dir: &Path, [primary, replica]: [u16; 2], certificates: Option<&Certificates>) -> Vec<Sentinel> {
     for _ in 0..5 {
         let ports: Vec<u16> = (0..SENTINELS).map(|_| free_port()).collect();

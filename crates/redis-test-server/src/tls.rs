@@ -1,4 +1,4 @@
-//! A server that speaks TLS, vouched for by an authority that nobody else knows.
+//! A server that speaks TLS, with a certificate of an authority of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use tempfile::TempDir;
 
 use crate::{Server, free_port};
 
-/// An authority of its own, and what it vouches for: servers and clients at 127.0.0.1.
+/// A certificate authority, and certificates of it for servers and clients at 127.0.0.1.
 pub struct Certificates {
     dir: TempDir,
 }
 
 impl Certificates {
-    /// Makes them.
+    /// Makes the authority and the certificates.
     ///
     /// # Panics
-    /// Where no file can be written.
+    /// If no file can be written.
     #[must_use]
     pub fn make() -> Self {
         let dir = TempDir::new().unwrap_or_else(|error| panic!("no temporary directory for certificates: {error}"));
@@ -24,25 +24,26 @@ impl Certificates {
         Self { dir }
     }
 
-    /// The certificate of the authority.
+    /// Returns the certificate of the authority.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
     }
 
-    /// A certificate for a client, and its key.
+    /// Returns a certificate for a client, and its key.
     #[must_use]
     pub fn client(&self) -> (PathBuf, PathBuf) {
         (self.dir.path().join("client.pem"), self.dir.path().join("client.key"))
     }
 
-    /// An authority that vouches for nobody here.
+    /// Returns the certificate of an authority that signed none of these.
     #[must_use]
     pub fn stranger(&self) -> PathBuf {
         self.dir.path().join("stranger.pem")
     }
 
-    /// The settings of a server that speaks TLS on `port`; `clients` says whether it asks for certificates.
+    /// Returns the settings of a server that speaks TLS on `port`. `clients` says whether it requires client
+    /// certificates.
     pub(crate) fn settings(&self, port: u16, clients: &str) -> Vec<(&'static str, String)> {
         let file = |name: &str| self.dir.path().join(name).display().to_string();
         vec![
@@ -54,7 +55,7 @@ impl Certificates {
         ]
     }
 
-    /// The same as arguments, for a server that also speaks TLS to the servers beside it.
+    /// Returns the settings as arguments, for a server that also speaks TLS to other servers.
     pub(crate) fn arguments(&self, clients: &str, between: &[&'static str]) -> Vec<String> {
         let mut settings = self.settings(free_port(), clients);
         settings.extend(between.iter().map(|name| (*name, "yes".to_owned())));
@@ -69,7 +70,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Starts one that takes any client.
+    /// Starts a server that accepts any client.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -78,7 +79,7 @@ impl Tls {
         Self::start_asking("no")
     }
 
-    /// Starts one that takes only clients with a certificate of its authority.
+    /// Starts a server that accepts only clients with a certificate of its authority.
     ///
     /// # Panics
     /// As [`Server::start`].
@@ -93,19 +94,19 @@ impl Tls {
         Self { server, certificates }
     }
 
-    /// Where it speaks TLS.
+    /// Returns the server's TLS URL.
     ///
     /// # Panics
-    /// Where the server does not say.
+    /// If the server does not answer.
     #[must_use]
     pub fn url(&self) -> String {
         format!("rediss://127.0.0.1:{}", tls_port(&self.server))
     }
 
-    /// Puts another authority, and what it vouches for, into the same files, and has the server take them over.
+    /// Puts another authority and its certificates into the same files, and has the server load them.
     ///
     /// # Panics
-    /// Where no file can be written, or the server does not take them.
+    /// If no file can be written, or if the server does not load them.
     pub fn renew(&self) {
         let made = write_certificates(self.certificates.dir.path());
         made.unwrap_or_else(|error| panic!("no certificates could be made: {error}"));
@@ -116,25 +117,25 @@ impl Tls {
         self.server.ask::<()>(&words);
     }
 
-    /// The server, also without TLS.
+    /// Returns the server, which can also be used without TLS.
     #[must_use]
     pub const fn server(&self) -> &Server {
         &self.server
     }
 
-    /// Whom to trust, and who to be.
+    /// The files of the trusted authority and of the certificate.
     #[must_use]
     pub const fn certificates(&self) -> &Certificates {
         &self.certificates
     }
 }
 
-/// Where a server speaks TLS.
+/// Returns the TLS URL of a port.
 pub(crate) fn tls_port(server: &Server) -> u16 {
     server.ask::<(String, u16)>(&["CONFIG", "GET", "tls-port"]).1
 }
 
-/// Without names of their own they would all pass for signed by themselves.
+/// Without names of their own the certificates would all count as self-signed.
 fn named(name: &str, hosts: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(hosts)?;
     params.distinguished_name.push(DnType::CommonName, name);

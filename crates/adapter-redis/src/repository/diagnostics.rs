@@ -1,4 +1,4 @@
-//! What is to be said of the server.
+//! The diagnosis of the server, for `tenure doctor`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,16 +25,17 @@ const OLDEST_VALKEY: (u64, u64) = (7, 2);
 const CLOCKS_APART: u64 = 2_000;
 /// A round trip above this makes every verification slow.
 const SLOW_MICROS: u64 = 5_000;
-/// How many are made to tell.
+/// The number of round trips that are measured.
 const ROUND_TRIPS: usize = 5;
 
-/// What `INFO` says, by name.
+/// The fields of `INFO`, by name.
 type Info = HashMap<String, String>;
 
 #[async_trait]
 impl Backend for RedisStore {
-    /// The fleet's time: the server's, sampled at connecting and every second since, carried on by a clock of this
-    /// machine that nobody sets. Never runs backward; where it is ahead it goes slower until it is not.
+    /// Returns the store's clock: the server's time, sampled on connecting and every second since, and carried on by a
+    /// clock of this machine that cannot be set. It never runs backward. If it is ahead, it runs slower until it is
+    /// not.
     fn clock(&self) -> Arc<dyn Clock> {
         match &self.own_clock {
             Some(clock) => Arc::clone(clock),
@@ -80,7 +81,7 @@ impl Backend for RedisStore {
         findings
     }
 
-    /// Nothing waits in this process: what was written is with the server.
+    /// Nothing waits in this process: everything written is on the server.
     async fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -99,7 +100,7 @@ impl RedisStore {
         ]
     }
 
-    /// The middle one of several round trips.
+    /// Returns the median of several round trips.
     async fn latency(&self) -> Result<Diagnosis, StoreError> {
         let mut taken = [0; ROUND_TRIPS];
         for taken in &mut taken {
@@ -159,7 +160,7 @@ impl RedisStore {
     }
 }
 
-/// The lines of an answer, by name.
+/// Returns the lines of an answer, by name.
 fn info(answer: Value) -> Info {
     let text = match answer {
         Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
@@ -209,7 +210,7 @@ fn persistence(info: &Info, replicated: bool) -> Diagnosis {
         }
         return Diagnosis::ok("it keeps an append-only file");
     }
-    // Without save points this counter still runs, and nobody writes it out.
+    // Without save points this counter still grows, and is never saved.
     let saved = text(info, "rdb_last_bgsave_status") == "ok" && number(info, "rdb_saves") > 0;
     let said =
         if saved { "it keeps snapshots only, which lose the latest changes" } else { "it keeps nothing on disk" };

@@ -8,12 +8,12 @@ use tenure_ports::{Cursor, EventStream, Page, SessionQueries, StoreError};
 use crate::client::Request;
 use crate::repository::{RedisStore, events};
 
-/// Buckets whose index is read in one round, at first and at most.
+/// The number of buckets whose index is read in one round, at first and at most.
 const FIRST_ROUND: usize = 32;
 const LARGEST_ROUND: usize = 256;
-/// Records read by one command.
+/// The number of records that one command reads.
 const RECORDS: usize = 256;
-/// Ids looked at in one step of a walk, at least and at most.
+/// The number of ids that one step of a walk reads, at least and at most.
 const FEWEST: usize = 256;
 const MOST: usize = 16_384;
 
@@ -105,7 +105,7 @@ impl SessionQueries for RedisStore {
             found.extend(there.map(|(id, _)| *id));
             found.truncate(limit);
             match ids.last() {
-                // Mentions of records that have expired filled the range.
+                // The range was full of ids whose records have expired.
                 Some(id) if full && found.len() < limit => from = format!("({id}"),
                 _ => return Ok(found),
             }
@@ -118,7 +118,7 @@ impl SessionQueries for RedisStore {
 }
 
 impl RedisStore {
-    /// The next ids that may match: `want` of them or more, unless there are fewer.
+    /// Returns the next ids that may match: `want` or more, unless there are fewer.
     async fn ids(&self, filter: &Filter, after: Option<SessionId>, want: usize) -> Result<Ids, StoreError> {
         if filter.device.is_some() {
             let ids = self.device_ids(filter).await?;
@@ -129,7 +129,7 @@ impl RedisStore {
         }
         let buckets: Vec<Bucket> = Bucket::all().skip(after.map_or(0, |id| usize::from(id.bucket().index()))).collect();
         let (mut rest, mut round, mut ids) = (&buckets[..], FIRST_ROUND, Vec::new());
-        // For all buckets but the first it says nothing.
+        // It applies to the first bucket only.
         let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
         while !rest.is_empty() {
             let (now, later) = rest.split_at(round.min(rest.len()));
@@ -150,7 +150,7 @@ impl RedisStore {
         Ok(Ids { ids, more: false })
     }
 
-    /// The ids of each bucket in a range, at most `limit` of each.
+    /// Returns the ids of each bucket in a range, at most `limit` of each.
     pub(crate) async fn ranges(
         &self,
         buckets: &[Bucket],
@@ -214,13 +214,13 @@ impl RedisStore {
         Ok(ids)
     }
 
-    /// The records of these ids, in order, without those that are gone.
+    /// Returns the records of these ids, in order, without those that no longer exist.
     async fn records(&self, ids: &[SessionId]) -> Result<Vec<Session>, StoreError> {
         let raw = self.raw_records(ids).await?;
         raw.iter().map(|(id, record, activity)| self.decode(*id, record, activity)).collect()
     }
 
-    /// The same as they are stored, each with what is known of its activity.
+    /// Returns the stored records of these ids, each with its activity.
     pub(crate) async fn raw_records(&self, ids: &[SessionId]) -> Result<Vec<(SessionId, Vec<u8>, Value)>, StoreError> {
         let chunks: Vec<&[SessionId]> =
             ids.chunk_by(|a, b| a.bucket() == b.bucket()).flat_map(|bucket| bucket.chunks(RECORDS)).collect();

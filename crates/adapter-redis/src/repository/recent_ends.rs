@@ -1,7 +1,8 @@
-//! The ends that this process has lately committed, kept in case a server forgets them.
+//! The ends that this process has recently committed, kept in case a server loses them.
 //!
-//! A server that is restored from an older state, or a replica that takes over, may show as active what was revoked.
-//! This process goes on refusing it, and ends it again there. An end is final, so remembering one is always right.
+//! A server that is restored from an older state, or a replica that takes over, may show a revoked session as active.
+//! This process keeps refusing the session, and ends it there again. An end is final, so it is always right to remember
+//! one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,14 +22,14 @@ use crate::repository::record;
 
 /// How long an end is kept: longer than a failover takes, and a restart.
 const KEPT_FOR: Duration = Duration::from_secs(3_600);
-/// How many are kept at most; then the oldest go.
+/// The most ends that are kept. Beyond that the oldest are dropped.
 const KEPT: usize = 65_536;
-/// How often an end is decided anew where others change the device at the same time.
+/// How often an end is decided again if other processes change the device at the same time.
 const ATTEMPTS: usize = 16;
 /// How soon a new connection is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// An end, and what its commit said beside it.
+/// An end, and the rest of its commit.
 #[derive(Clone)]
 struct RecentEnd {
     session: Session,
@@ -42,9 +43,9 @@ struct Kept {
     order: VecDeque<(Instant, SessionId)>,
 }
 
-/// The ends kept.
+/// The recent ends.
 pub(crate) struct RecentEnds {
-    /// The store's time: an end is told for as long as its record is, and no longer.
+    /// The store's clock: an end is reported as long as its record is retained, and no longer.
     clock: Arc<dyn Clock>,
     kept: Mutex<Kept>,
     count: AtomicUsize,
@@ -56,7 +57,7 @@ impl RecentEnds {
         Self { clock, kept: Mutex::default(), count: AtomicUsize::new(0), contradicted: Notify::new() }
     }
 
-    /// Keeps the ends in a commit that was made.
+    /// Keeps the ends of a commit that was applied.
     pub(crate) fn keep(&self, commit: &Commit) {
         let ended = commit.changes.iter().map(Change::session).filter(|session| session.end.is_some());
         let mut kept = self.kept.lock();
@@ -90,8 +91,8 @@ impl RecentEnds {
         self.kept.lock().by_session.keys().copied().collect()
     }
 
-    /// The end of a session that the server shows as active. Of what is over there by itself nothing was forgotten
-    /// that matters: it may have been imported again since.
+    /// Returns the kept end of a session that the server shows as active. A session that is inactive there needs none:
+    /// it may have been imported again since.
     fn forgotten(&self, found: &Session) -> Option<RecentEnd> {
         let ending = self.get(found.id)?;
         found.inactive_since(self.clock.now()).is_none().then_some(ending)
@@ -102,7 +103,7 @@ impl RecentEnds {
         self.forgotten(found).is_some()
     }
 
-    /// The session as this process knows it, where the server has forgotten its end.
+    /// Returns the session as this process knows it, if the server has lost its end.
     pub(crate) fn correct(&self, found: Session) -> Session {
         match self.forgotten(&found) {
             None => found,
@@ -115,7 +116,7 @@ impl RecentEnds {
 }
 
 impl RedisStore {
-    /// Looks at what is kept whenever the server may be another than before, or was found to have forgotten.
+    /// Checks the recent ends whenever the server may be another one, or was found to have lost an end.
     pub(crate) async fn reassert_ends(store: std::sync::Weak<Self>) {
         let mut seen = None;
         loop {
@@ -138,7 +139,7 @@ impl RedisStore {
         }
     }
 
-    /// Ends again what the server shows as active.
+    /// Ends the sessions again that the server shows as active.
     async fn reassert_all(&self) -> Result<(), StoreError> {
         let ids = self.recent_ends.ids();
         let heads: Vec<Request> = ids

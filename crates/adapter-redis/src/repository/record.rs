@@ -1,4 +1,4 @@
-//! A session's record: compact, versioned, with a checksum that also covers the session's name.
+//! The record of a session: compact, versioned, with a checksum that also covers the session's id.
 //!
 //! ```text
 //! '1' version, 'a' or 'e' (ended), 6 bytes last activity, 2 bytes length of device, 2 bytes length of subject,
@@ -66,10 +66,10 @@ const STORED_CLIENT_FIELDS: [ClientField; 7] = [
     ClientField::DeviceKey,
 ];
 
-/// Bytes of the checksum at the end.
+/// The length in bytes of the checksum at the end.
 pub(crate) const SUM: usize = 4;
 
-/// Writes a session.
+/// Writes the record of a session.
 pub(crate) fn encode(session: &Session) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     let (device, subject) = (session.device.as_str(), session.subject.as_str());
@@ -153,7 +153,8 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-/// Reads the record of `id`; `activity` is what the store knows beside it. The error says what is wrong with it.
+/// Parses the record of `id`. `activity` is the activity that is stored beside it. The error says what is wrong with
+/// the record.
 pub(crate) fn decode(id: SessionId, record: &[u8], activity: Option<Timestamp>) -> Result<Session, String> {
     match record.first() {
         Some(&VERSION) => {}
