@@ -1,4 +1,4 @@
--- Writes what is there already: once a replica has this, it has all that came before.
+-- Writes a value that is already there: once a replica has it, it has everything before it.
 --
 -- KEYS: counter of a bucket.
 redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]) or '0')

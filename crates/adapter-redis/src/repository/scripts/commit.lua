@@ -1,11 +1,11 @@
--- Applies one decision about one device, all of it or nothing: compares, then stores. Knows no rule.
+-- Applies one decision about one device, completely or not at all: compares, then stores. It knows no rule.
 --
 -- KEYS: device, over, index of the bucket, counter; then session, activity, index of the subject for each change.
--- ARGV: base, channel, now (empty: the server's own), expected revision, not after, retain, horizon (empty: none),
---       end of horizon, numbers of guards, changes and lapsed ids; then
+-- ARGV: base, channel, now (empty: the server's own), expected revision, not after, retain, watermark (empty: none),
+--       end of the watermark, numbers of guards, changes and expired ids; then
 --       guard: id, last activity
 --       change: id, kind (issued, imported, merged or other), code, record, state (a, e), expiry or end, kept until, activity
---       lapsed: id
+--       expired: id
 local device, over, index, counter = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local base, channel = ARGV[1], ARGV[2]
 if not settled(base) then
@@ -15,7 +15,7 @@ local server_now = math.floor(micros() / 1000)
 local now = ARGV[3] == '' and server_now or tonumber(ARGV[3])
 -- Nothing but a time of its own, which tests have, makes this other than zero.
 local shift = server_now - now
-local guards, changes, lapsed = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local guards, changes, expired = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 
 if (redis.call('HGET', device, 'r') or '0') ~= ARGV[4] then
   return 'conflict'
@@ -85,7 +85,7 @@ for i = 1, changes do
   news[#news + 1] = id .. ' ' .. code
   at = at + 8
 end
-for _ = 1, lapsed do
+for _ = 1, expired do
   local id = ARGV[at]
   local closed, until_ = string.match(redis.call('HGET', device, id) or '', '^(%d+),(%d+)$')
   if closed then

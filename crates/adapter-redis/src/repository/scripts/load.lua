@@ -1,7 +1,7 @@
--- Reads a device as of one instant: every session that has neither ended nor lapsed, and one that was asked for.
+-- Reads a device as of one instant: every session that has neither ended nor expired by a commit, and one that was asked for.
 --
 -- KEYS: the device, or the session that was asked for. ARGV: base; the session's id, or nothing.
--- Answers nothing for an unknown session, else { revision, horizon, id, record, activity, … }.
+-- Answers nothing for an unknown session, else { revision, watermark, id, record, activity, … }.
 local base, asked = ARGV[1], ARGV[2]
 local device, out = KEYS[1], {}
 if not settled(base) then
@@ -29,16 +29,16 @@ if asked ~= '' then
   end
   device = base .. 'd:' .. string.sub(record, 13, 12 + high * 256 + low)
 end
-local revision, horizon = '0', ''
+local revision, watermark = '0', ''
 local fields = redis.call('HGETALL', device)
 for i = 1, #fields, 2 do
   local field, value = fields[i], fields[i + 1]
   if field == 'r' then
     revision = value
   elseif field == 'h' then
-    horizon = value
+    watermark = value
   elseif field ~= asked then
     add(field)
   end
 end
-return { revision, horizon, unpack(out) }
+return { revision, watermark, unpack(out) }

@@ -1,7 +1,7 @@
--- Removes records of one device that are still what they were when they were judged.
+-- Removes records of one device that are still what they were when the decision was made.
 --
 -- KEYS: device, over, index of the bucket, counter. ARGV: base, channel, now (empty: the server's own);
--- then for each record: id, its checksum, the latest activity that the judgement knew of, 1 if it counts, else 0.
+-- then for each record: id, its checksum, the latest activity that the decision knew of, 1 if it counts, else 0.
 -- Answers how many of those that count were removed.
 local device, over, counter = KEYS[1], KEYS[2], KEYS[4]
 local base = ARGV[1]
@@ -31,10 +31,10 @@ if #news > 0 then
   if unended and revision then
     redis.call('HSET', device, 'r', next_revision(counter))
   end
-  local horizon = redis.call('HGET', device, 'h')
-  local ends = horizon and tonumber(string.match(horizon, '^%d+,(%d+)$')) or 0
-  -- Only the revision is left, and a horizon that has passed: nothing to remember.
-  local left = redis.call('HLEN', device) - (horizon and 2 or 1)
+  local watermark = redis.call('HGET', device, 'h')
+  local ends = watermark and tonumber(string.match(watermark, '^%d+,(%d+)$')) or 0
+  -- Only the revision is left, and a watermark that has passed: nothing to remember.
+  local left = redis.call('HLEN', device) - (watermark and 2 or 1)
   if left <= 0 and ends <= now and redis.call('ZCARD', over) == 0 then
     redis.call('DEL', device)
   end
