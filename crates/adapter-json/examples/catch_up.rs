@@ -1,8 +1,8 @@
-//! Measures for how long a look-up holds its async worker thread after another process has written, and how long it
+//! Measures a look-up after another process has written: how long it blocks its async worker thread, and how long it
 //! takes. The figures are in docs/adr/0012-blocking-in-the-json-store.md.
 //!
-//! `cargo run --release -p tenure-adapter-json --example catch_up -- FOLDER`; the folder has to be on the disk that is
-//! asked about. Two stores on one file stand for two processes: they share nothing but the file.
+//! Run `cargo run --release -p tenure-adapter-json --example catch_up -- FOLDER`, with a folder on the disk to measure.
+//! Two stores on one file stand for two processes, because they share nothing but the file.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails has nothing to say")]
 
@@ -16,9 +16,9 @@ use tenure_conformance::SystemClock;
 use tenure_domain::{ClientInfo, Device, DeviceId, Family, NewSession, Policy, RotationSecret, SessionId};
 use tenure_ports::{Clock as _, FindOptions, prelude::*};
 
-/// How many records are written before each look-up, and how often that is measured.
+/// The numbers of records that are written before a look-up, and how often each is measured.
 const RUNS: [(u64, usize); 7] = [(1, 9), (10, 9), (100, 9), (1_000, 9), (10_000, 5), (30_000, 3), (100_000, 3)];
-/// How many commits wait for the writer at once.
+/// The number of commits that wait for the writer at once.
 const AT_ONCE: u64 = 2_000;
 
 #[tokio::main]
@@ -87,7 +87,7 @@ fn new_commit(n: u64, first: &mut Option<SessionId>) -> tenure_domain::Commit {
     issue.commit
 }
 
-/// For how long the first poll of a look-up holds the thread, and after which time it is answered.
+/// Returns how long the first poll of a look-up blocks the thread, and how long the whole look-up takes.
 async fn measure(store: &JsonStore, id: SessionId) -> (Duration, Duration) {
     let start = Instant::now();
     let mut find = Box::pin(store.find(id, FindOptions::FOR_USE));

@@ -1,4 +1,5 @@
-//! The store's time: the wall clock, but never behind what the store has recorded plus the time since.
+//! The store's clock: the machine's wall clock, but never behind the time that the store has recorded plus the time
+//! that has passed since.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -10,20 +11,20 @@ pub(crate) mod boot;
 
 use boot::Boot;
 
-/// How far a wall clock may be behind the recorded time after a restart of the machine.
+/// How far a wall clock may be behind the recorded time after a restart of the machine. Clocks are this inexact.
 pub(crate) const CLOCK_TOLERANCE: Millis = Millis::minutes(1);
-/// How many characters of a boot id are recorded.
+/// The number of characters of a boot id that are recorded.
 const BOOT_ID_LENGTH: usize = 16;
 
-/// The store's clock.
+/// The clock of an open store.
 pub(crate) struct StoreClock {
     wall: Arc<dyn Clock>,
     boot: Arc<dyn Boot>,
     boot_id: String,
-    /// The store's time is at least this plus the machine's uptime. In Unix milliseconds, and so negative for a record of
-    /// long ago.
+    /// The store's time is at least this plus the machine's uptime. In Unix milliseconds. It can be negative if the
+    /// recorded time is long ago.
     floor_at_boot: AtomicI64,
-    /// The last recorded time, if it was recorded before the machine's last start; else 0.
+    /// The last recorded time in Unix milliseconds, if it was recorded before the machine's last start. Otherwise 0.
     other_boot_time: AtomicU64,
 }
 
@@ -37,12 +38,12 @@ impl StoreClock {
         Self { wall, boot, boot_id, floor_at_boot: AtomicI64::new(i64::MIN), other_boot_time: AtomicU64::new(0) }
     }
 
-    /// The wall clock, as the machine has it.
+    /// Returns the wall clock of the machine.
     pub(crate) fn wall_clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.wall)
     }
 
-    /// The source of the boot id and the uptime.
+    /// Returns the source of the boot id and the uptime.
     pub(crate) fn boot(&self) -> Arc<dyn Boot> {
         Arc::clone(&self.boot)
     }
@@ -55,14 +56,14 @@ impl StoreClock {
         self.boot.uptime()
     }
 
-    /// Takes over the time that the last line records.
+    /// Learns the time, the boot id and the uptime that a line records.
     pub(crate) fn record(&self, at: u64, boot: &str, uptime: u64) {
         // After a restart, at least the uptime has passed since the recorded time.
         let (floor_at_boot, other_boot_time) =
             if boot == self.boot_id { (signed(at).saturating_sub(signed(uptime)), 0) } else { (signed(at), at) };
         let before = self.other_boot_time.swap(other_boot_time, Ordering::AcqRel);
-        // Recorded times only move forward, also over a restart of the machine. An earlier one means that an operator
-        // accepted the clock, and time goes on from there.
+        // Recorded times only move forward, even over a restart of the machine. An earlier one means that an operator
+        // has accepted the clock, so time continues from there.
         let is_earlier =
             || floor_at_boot.saturating_add(signed(CLOCK_TOLERANCE.get())) < self.floor_at_boot.load(Ordering::Acquire);
         if other_boot_time == 0 && (at < before || is_earlier()) {
@@ -72,13 +73,13 @@ impl StoreClock {
         }
     }
 
-    /// How far the store's time is ahead of the wall clock.
+    /// Returns how far the store's time is ahead of the wall clock.
     pub(crate) fn ahead_of_wall(&self) -> Millis {
         let now = self.now();
         now.since(self.wall.now())
     }
 
-    /// Why the time cannot be trusted; `None` where it can.
+    /// Returns why the time cannot be trusted. `None` if it can.
     pub(crate) fn error(&self) -> Option<String> {
         let recorded = self.other_boot_time.load(Ordering::Acquire);
         if recorded == 0 {

@@ -1,4 +1,4 @@
-//! The diagnosis of a store, for `tenure doctor`. Changes nothing.
+//! The diagnosis of a store, for `tenure doctor`. It changes nothing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,21 +14,22 @@ use crate::repair::Repairer;
 use crate::storage::permissions::{check_directory, check_exists};
 use crate::storage::{OsStorage, Storage, parent_directory};
 
-/// The diagnosis of an error.
+/// Makes the diagnosis of an error.
 fn failure(error: &StoreError) -> Diagnosis {
     let text = error.to_string();
-    // Errors say what happened first, and after a semicolon what to do.
+    // A message says what happened, and after a semicolon what to do.
     let (finding, advice) = text.split_once("; ").unwrap_or((&text, ""));
     Diagnosis::failure(finding, advice)
 }
 
-/// Diagnoses the store at `path`, also one that does not open. Reads every line, and changes nothing.
+/// Diagnoses the store at `path`, even if it cannot be opened. It reads every line, and changes nothing. A damaged or
+/// missing store is a finding, not an error.
 #[must_use]
 pub fn diagnose(path: &Path, wall: Arc<dyn Clock>) -> Vec<Diagnosis> {
     diagnose_in(Arc::new(OsStorage), path, StoreClock::new(wall, Arc::new(SystemBoot)))
 }
 
-/// Diagnoses a store in any storage, with a clock that knows of no recorded time.
+/// Diagnoses a store in any storage. `clock` must not know a recorded time yet.
 pub(crate) fn diagnose_in(storage: Arc<dyn Storage>, path: &Path, clock: StoreClock) -> Vec<Diagnosis> {
     let mut findings = Vec::new();
     if let Err(error) = check_exists(&*storage, path) {
@@ -68,10 +69,10 @@ pub(crate) fn diagnose_in(storage: Arc<dyn Storage>, path: &Path, clock: StoreCl
     findings
 }
 
-/// The diagnosis of damage, with what a repair would keep.
+/// Makes the diagnosis of damage, with what a repair would keep.
 fn damaged(storage: Arc<dyn Storage>, path: &Path, clock: &StoreClock, error: &StoreError) -> Diagnosis {
     let finding = failure(error);
-    // The policy decides only how sessions are ended, which does not matter here.
+    // The policy only affects how sessions are ended, which does not matter for a plan that is only shown.
     let repairer = Repairer::new(path, clock.wall_clock(), &Policy::default());
     let advice = match repairer.with_storage(storage).with_boot(clock.boot()).plan() {
         Ok(Some(plan)) => format!(

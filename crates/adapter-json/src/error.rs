@@ -1,21 +1,21 @@
-//! Errors that name their file, in the form in which users see them.
+//! The errors that users see. Each names its file.
 
 use std::io;
 use std::path::Path;
 
 use tenure_ports::{ErrorSource, StoreError};
 
-/// An error about a store that cannot be used now.
+/// Makes the error for a store that cannot be used now.
 pub(crate) fn unavailable(path: &Path, message: impl Into<String>) -> StoreError {
     StoreError::unavailable(path.display().to_string(), message)
 }
 
-/// An error about a thread of the store that cannot be started. `purpose` says what the thread does.
+/// Makes the error for a thread of the store that cannot be started. `purpose` says what the thread does.
 pub(crate) fn thread_error(path: &Path, purpose: &str, error: io::Error) -> StoreError {
     unavailable(path, format!("cannot start the thread that {purpose}: {error}")).with_source(ErrorSource::new(error))
 }
 
-/// An error about a damaged line; lines are counted from 1.
+/// Makes the error for a damaged line. Lines are counted from 1.
 pub(crate) fn corrupt(path: &Path, line: u64, message: &str) -> StoreError {
     StoreError::corrupt(
         format!("{} line {line}", path.display()),
@@ -23,7 +23,7 @@ pub(crate) fn corrupt(path: &Path, line: u64, message: &str) -> StoreError {
     )
 }
 
-/// An error about an operation that the operating system refused. A lack of space is a kind of its own.
+/// Makes the error for an operation that the operating system refused. A lack of space is a kind of its own.
 pub(crate) fn io_error(path: &Path, doing: &str, error: io::Error) -> StoreError {
     let location = path.display().to_string();
     let described = match error.kind() {

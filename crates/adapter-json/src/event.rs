@@ -1,5 +1,5 @@
-//! Events for subscribers. Every transaction that is applied sends its events, whichever call applied it. While there
-//! are subscribers, a thread looks for what other processes have written.
+//! Events for subscribers. Applying a transaction sends its events, whichever call applies it. While there are
+//! subscribers, a thread checks whether other processes have written.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,9 +12,9 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::error::thread_error;
 use crate::state::StoreState;
 
-/// How often the thread looks at the file: one `fstat` each time.
+/// The interval at which the thread checks the file. Each check costs one `fstat`.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// How many events a slow subscriber may lag behind before it misses some.
+/// The number of events by which a slow subscriber may lag behind before it misses some.
 const CHANNEL_CAPACITY: usize = 4096;
 
 /// The channel of events, and the thread that feeds it.
@@ -31,7 +31,7 @@ impl EventPublisher {
 
     /// Subscribes to the events from now on, and starts the thread if it does not run.
     pub(crate) fn subscribe(&self, state: &Arc<StoreState>) -> Result<EventStream, StoreError> {
-        // Subscribed before the lock is taken: a thread that is about to end either sees the subscriber, or has ended
+        // Subscribe before taking the lock. A thread that is about to end then either sees the subscriber, or has ended
         // by the time that the lock is free.
         let receiver = self.sender.subscribe();
         let mut is_watching = self.is_watching.lock();
@@ -53,7 +53,7 @@ impl EventPublisher {
     }
 }
 
-/// Looks at the file until there are no subscribers.
+/// Checks the file again and again, until there are no subscribers.
 fn watch(state: &Weak<StoreState>, sender: &broadcast::WeakSender<StoreEvent>, is_watching: &Mutex<bool>) {
     loop {
         std::thread::sleep(POLL_INTERVAL);
@@ -65,7 +65,7 @@ fn watch(state: &Weak<StoreState>, sender: &broadcast::WeakSender<StoreEvent>, i
             }
         }
         let Some(state) = state.upgrade() else { continue };
-        // The next call of the store reports the error; it is no event.
+        // The next call to the store reports the error. There is no event for it.
         drop(state.catch_up_blocking());
     }
 }

@@ -1,11 +1,17 @@
-//! The journal's lines: each is one JSON object and one transaction.
+//! The format of the journal: each line is one JSON object and one transaction.
 //!
 //! ```text
 //! {"crc":"9a3c01f2","tx":{"q":1842,"t":1764000000000,"s":1841,"b":"4f2a…","u":86400000,"ops":[…]}}
 //! ```
-//! `crc` is the CRC-32C of the bytes of `tx`, `q` the transaction's number, `t` the store's time, `s` the number of
-//! the last transaction known to be durable when this one was written, `b` the machine's boot id, and `u` for how many
-//! milliseconds the machine had been up.
+//! | member | meaning |
+//! |---|---|
+//! | `crc` | the CRC-32C of the bytes of `tx` |
+//! | `q` | the number of the transaction |
+//! | `t` | the store's time, in Unix milliseconds |
+//! | `s` | the number of the last transaction that was known to be durable when this one was written |
+//! | `b` | the machine's boot id |
+//! | `u` | the machine's uptime in milliseconds |
+//! | `ops` | the operations |
 
 mod bit_repair;
 mod digest;
@@ -20,7 +26,7 @@ pub(crate) use read::{find_line_starts, is_line_prefix, parse_line};
 pub(crate) use transaction::{Client, Op, Patch, Record, RecordKind, SnapshotHeader, Transaction};
 pub(crate) use write::{LineHeader, LineWriter};
 
-/// Whether bytes are one valid line, without its newline. For fuzzers.
+/// Whether these bytes are a valid line, without its newline. For fuzzers.
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 #[must_use]
@@ -42,7 +48,7 @@ const VERSION: u32 = 1;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// The text form of a checksum.
+/// Returns the text of a checksum: eight hexadecimal digits.
 fn hex(crc: u32) -> [u8; 8] {
     std::array::from_fn(|i| HEX[(crc >> (28 - 4 * i)) as usize & 15])
 }

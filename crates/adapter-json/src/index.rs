@@ -1,22 +1,22 @@
-//! The index: the table as a file beside the journal, so that a process need not parse the whole journal when it
-//! begins.
+//! The index: a file beside the journal that contains the table, so that a process need not parse the whole journal
+//! when it opens the store.
 //!
-//! It is derived and disposable, and the journal stays the truth. An index is used only where each block of the
-//! journal that it covers has the checksum that it had when the index was made. So no byte of the journal goes
-//! unchecked: what an index saves is the parsing, not the checking. Lines after the covered part are applied as always.
-//! An index that is missing, stale, damaged or of another version is ignored: the whole journal is then parsed, which
-//! also tells what is wrong with it.
+//! The journal stays the source of truth, and an index can be deleted at any time. It is used only if each block of the
+//! journal that it covers has the same checksum as when the index was made. So every byte of the journal is checked: an
+//! index saves the parsing, not the checking. Lines after the covered part are applied as usual. An index that is
+//! missing, stale, damaged or of another version is ignored. The whole journal is then parsed, which also finds out
+//! what is wrong with it.
 //!
-//! Nothing is synced: after a power loss the checksums tell whether the file is whole. It is written under another name
-//! by a process that holds the store's lock (so that nothing but activity changes), and renamed when it is whole. The
-//! activity in it may be later than that in the journal; activity only moves forward.
+//! An index is never synced: after a power loss, its checksums show whether it is whole. A process that holds the
+//! store's lock writes it under another name, so that only activity changes meanwhile, and renames it when it is whole.
+//! Activity in an index may be later than in the journal, which does no harm, because activity only moves forward.
 //!
 //! ```text
 //! blocks, one after the other    devices, subjects, clients, terms, rows; each with its own CRC-32C
 //! directory                      the position in the journal, its blocks' checksums, the blocks of this file
 //! footer, 32 bytes               magic and version, the directory's offset, length and CRC-32C
 //! ```
-//! All numbers are little-endian. The file is for the machine that wrote it, and no exchange format.
+//! All numbers are little-endian. The file is only for the machine that wrote it.
 
 use std::io;
 use std::ops::Deref;
@@ -39,14 +39,14 @@ use directory::{Block, BlockKind, Counts, Directory, FOOTER_SIZE};
 
 pub(crate) use load::Loaded;
 
-/// How many shared values a block has at most.
+/// The largest number of shared values in a block.
 const VALUES_PER_BLOCK: u32 = 4096;
 
 fn index_path(store: &Path) -> PathBuf {
     sibling_path(store, ".index")
 }
 
-/// Loads the index beside `store`, with up to `threads` threads. `None` where there is none that fits the journal in
+/// Loads the index of `store`, with up to `threads` threads. `None` if there is no index that fits the journal in
 /// `file`.
 pub(crate) fn load(storage: &dyn Storage, store: &Path, file: &dyn StorageFile, threads: usize) -> Option<Loaded> {
     let path = index_path(store);
@@ -71,7 +71,7 @@ pub(crate) fn load(storage: &dyn Storage, store: &Path, file: &dyn StorageFile, 
     loaded
 }
 
-/// Writes the blocks of an index, one after the other.
+/// A writer of the blocks of an index.
 struct BlockWriter<'a> {
     file: &'a dyn StorageFile,
     offset: u64,
@@ -89,14 +89,14 @@ impl BlockWriter<'_> {
     }
 }
 
-/// The file in which an index is prepared. It is locked, so that no two processes write it at once.
+/// The file in which an index is prepared. It is locked, so that only one process at a time writes it.
 struct IndexDraft<'a> {
     storage: &'a dyn Storage,
     file: Arc<dyn StorageFile>,
 }
 
 impl<'a> IndexDraft<'a> {
-    /// Opens, locks and empties the file. `None` where another process is writing it.
+    /// Opens, locks and empties the file. `None` if another process is writing it.
     fn open(storage: &'a dyn Storage, path: &Path) -> io::Result<Option<Self>> {
         let file = storage.open(path, OpenMode::Create)?;
         if !file.try_lock()? {
@@ -105,7 +105,7 @@ impl<'a> IndexDraft<'a> {
         let draft = Self { storage, file };
         let metadata = draft.file.metadata()?;
         check_file(storage, path, &metadata).map_err(io::Error::other)?;
-        // Between opening and locking it, another process may have put this very file in the index's place.
+        // Before this process locked the file, another process may have made it the index.
         if storage.metadata(path)?.inode != metadata.inode {
             return Ok(None);
         }
@@ -122,11 +122,11 @@ impl Drop for IndexDraft<'_> {
     }
 }
 
-/// Writes the index of a journal that was read up to `position`. `table` locks the table; it is called once for each
-/// block, so that readers and activity get their turn.
+/// Writes the index of a journal that was read up to `position`. `table` locks the table. It is called once for each
+/// block, so that readers and activity are not delayed.
 ///
-/// The caller holds the store's lock and has caught up. Returns the offset up to which the index covers the journal;
-/// `None` where no index can be written now. After an error the next process only begins more slowly.
+/// The caller holds the store's lock and has caught up. Returns the offset up to which the index covers the journal.
+/// `None` if no index can be written now. After an error, the next process only opens more slowly.
 pub(crate) fn write<T: Deref<Target = Table>>(
     storage: &dyn Storage,
     store: &Path,
@@ -145,7 +145,7 @@ pub(crate) fn write<T: Deref<Target = Table>>(
         io::Result::Ok(())
     };
     put_in_place().inspect_err(|_| {
-        // On a full disk an unfinished index would take the space that the store's next line needs.
+        // On a full disk, an unfinished index would take the space that the next line of the store needs.
         let _ = draft.file.truncate(0);
     })?;
     Ok(Some(position.end))

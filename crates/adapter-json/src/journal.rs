@@ -1,4 +1,4 @@
-//! The journal as this process has read it: the table, and the position in the file up to which it was applied.
+//! The journal: its file, the table that its lines describe, and the position up to which they were applied.
 
 use std::borrow::Cow;
 use std::io;
@@ -38,9 +38,10 @@ pub(crate) struct Journal {
     pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) table: Table,
     pub(crate) position: Position,
-    /// Why nothing can be read from this file any more.
+    /// The damage that was found. Nothing is read from this file any more.
     broken: Option<StoreError>,
-    /// Sessions that this process was told to end and could not: it refuses them, whatever the file says.
+    /// The sessions that this process was to end, but could not write the end of. It refuses them, whatever the file
+    /// says.
     pub(crate) refused_locally: HashMap<SessionId, Session>,
     /// Whether the file's name is known to be durable.
     pub(crate) directory_synced: bool,
@@ -55,7 +56,7 @@ pub(crate) struct Journal {
     buffer: Vec<u8>,
 }
 
-/// Why a line was not applied.
+/// The reason why a line was not applied.
 struct ReplayError {
     message: FormatError,
     /// Whether the line's checksum is right, so that no torn write explains the error.
@@ -71,7 +72,7 @@ pub(crate) fn open_file(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn S
     let mut read_only = false;
     let file = match storage.open(path, OpenMode::Write) {
         Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-            // It can still be read, unless another check can say better why not.
+            // The file may still be readable. If another check fails, its error says more than this one.
             if let Ok(metadata) = storage.metadata(path) {
                 check_file(storage, path, &metadata)?;
             }
@@ -87,7 +88,7 @@ pub(crate) fn open_file(storage: &dyn Storage, path: &Path) -> Result<(Arc<dyn S
 }
 
 impl Journal {
-    /// Opens the file, and reads nothing of it yet.
+    /// Opens the file without reading it.
     pub(crate) fn open(
         storage: Arc<dyn Storage>,
         path: &Path,
@@ -113,8 +114,8 @@ impl Journal {
         })
     }
 
-    /// Makes a journal of a table that was put together otherwise, to be rewritten. The table contains all transactions
-    /// up to `number`.
+    /// Makes a journal from a table that a repair has built, so that it can be rewritten. The table contains all
+    /// transactions up to `number`.
     pub(crate) fn from_table(
         storage: Arc<dyn Storage>,
         path: &Path,
@@ -139,7 +140,7 @@ impl Journal {
         self.read_whole()
     }
 
-    /// Begins where the index ends, if there is one that fits the file.
+    /// Loads the index, if there is one that fits the file. Reading then continues where the index ends.
     fn load_index(&mut self) {
         if self.indexed_end.is_none() {
             return;
@@ -153,25 +154,25 @@ impl Journal {
         }
     }
 
-    /// Whether everything that was written, by any process, is applied. One system call.
+    /// Whether everything that any process has written is applied. Costs one system call.
     pub(crate) fn is_current(&self) -> Result<bool, StoreError> {
         Ok(self.backlog()? == Some(0))
     }
 
-    /// How many bytes were written that are not applied. `None` where another file has taken the place of this one. One
+    /// Returns how many bytes were written and are not applied. `None` if another file has replaced this one. Costs one
     /// system call.
     pub(crate) fn backlog(&self) -> Result<Option<u64>, StoreError> {
         let metadata = self.file.metadata().map_err(|error| io_error(&self.path, "look at the store", error))?;
         match &self.broken {
-            // A damaged file stays refused until another takes its place: a repaired one, or a back-up.
+            // A damaged file is refused until another file replaces it: a repaired one, or a back-up.
             Some(broken) if metadata.links != 0 => Err(broken.clone()),
             Some(_) => Ok(None),
             None => Ok((metadata.links != 0).then(|| metadata.size.abs_diff(self.position.end))),
         }
     }
 
-    /// Applies the whole lines at the beginning of `bytes`, which continue the file from `position.end`. Returns how
-    /// many bytes that was. `is_foreign` says that another process wrote them.
+    /// Applies the whole lines at the beginning of `bytes`, which continue the file from `position.end`. Returns the
+    /// length of those lines. `is_foreign` says that another process wrote them.
     fn apply_lines(&mut self, bytes: &[u8], is_foreign: bool) -> Result<usize, ReplayError> {
         let mut events = AppliedEvents { has_subscribers: self.events.receiver_count() > 0, ..Default::default() };
         let mut done = 0;
@@ -195,7 +196,7 @@ impl Journal {
         result.map(|()| done)
     }
 
-    /// Sends events to the subscribers, if there are any by now.
+    /// Sends events to the subscribers.
     fn publish(&self, events: AppliedEvents) {
         for event in events.events {
             drop(self.events.send(event));
@@ -269,7 +270,7 @@ impl Journal {
         match self.position.skip_through {
             Some((through, last_crc)) if number <= through => {
                 if number == through {
-                    // With another checksum it is another history, and nothing of it may be mixed with this table.
+                    // Another checksum means another history, which must not be mixed with this table.
                     self.position.skip_through = (crc != last_crc).then_some((u64::MAX, 0));
                 }
                 Ok(())
@@ -298,14 +299,14 @@ impl Journal {
         position.has_foreign_lines &= !position.pending.is_empty();
     }
 
-    /// Whether a successful sync may be no proof that everything is durable: another process may have been told of a
-    /// failed sync before this one opened the file, and the system reports each failure only once.
+    /// Whether a successful sync does not prove that everything is durable. The system reports a failed sync only once,
+    /// and it may have reported one to another process before this process opened the file.
     pub(crate) fn is_sync_inconclusive(&self) -> bool {
         self.position.has_foreign_lines && self.uncertain_end.is_none_or(|end| self.position.synced_end < end)
     }
 
-    /// Applies the lines that this process itself has just written at `from`, as far as no other thread has applied
-    /// them already.
+    /// Applies the lines that this process has just written at `from`, except for those that another thread has already
+    /// applied.
     pub(crate) fn apply_own(&mut self, bytes: &[u8], from: u64) -> Result<(), StoreError> {
         let done = usize::try_from(self.position.end.saturating_sub(from)).unwrap_or(usize::MAX);
         let Some(rest) = bytes.get(done..) else { return Ok(()) };
@@ -319,8 +320,8 @@ impl Journal {
         }
     }
 
-    /// Goes on in a file that this process itself has just put in the place of this one, and that holds the very state
-    /// of the table. Returns the former file.
+    /// Switches to a file with which this process has just replaced the journal. It holds exactly the state of the
+    /// table. Returns the former file.
     pub(crate) fn switch_to(
         &mut self,
         file: Arc<dyn StorageFile>,
@@ -336,7 +337,7 @@ impl Journal {
         former
     }
 
-    /// The number and the checksum of the last transaction: what a compaction writes into the first line.
+    /// Returns the number and the checksum of the last transaction, which a compaction writes into the first line.
     pub(crate) fn last_transaction(&self) -> (u64, u32) {
         (self.position.number, self.position.crc)
     }

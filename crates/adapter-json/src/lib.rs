@@ -1,10 +1,11 @@
-//! The session repository in one append-only JSON journal, shared by any number of processes.
+//! A session repository in one append-only JSON journal, which any number of processes on one machine share.
 //!
 //! ```text
-//! find, load, page …   -> Journal (the table, current by one fstat)      no lock between processes
+//! find, load, page …   -> Journal (the table in memory)                  no lock between processes
 //! commit, touch, purge -> StoreState (queue) -> writer thread: lock, catch up, check, append, sync, answer
 //! ```
-//! The file is the one truth: everything in memory comes from its lines, this process' own ones included.
+//! Before each read, one `fstat` shows whether another process has written. The file is the only source of truth: all
+//! that is in memory comes from its lines, including those that this process wrote.
 
 mod clock;
 mod diagnose;

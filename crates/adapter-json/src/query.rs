@@ -1,4 +1,4 @@
-//! Listings. A scan unlocks the table between two groups of rows, so that others get their turn.
+//! Queries over many sessions. A scan unlocks the table after each group of rows, so that writers are not delayed.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -10,7 +10,7 @@ use crate::error::corrupt;
 use crate::state::StoreState;
 use crate::table::{Row, Table};
 
-/// How many rows are looked at while the table is locked once.
+/// The number of rows that are scanned each time the table is locked.
 const ROWS_PER_LOCK: u32 = 16_384;
 
 /// The rows that can match a filter.
@@ -21,7 +21,7 @@ enum Candidates {
     Listed(Vec<u32>),
 }
 
-/// The rows from `from` on that can match a filter.
+/// Returns the rows from `from` on that can match a filter.
 fn candidates(table: &Table, filter: &Filter, from: u32) -> Candidates {
     let listed = |rows: &mut dyn Iterator<Item = (u32, &Row)>| {
         let mut rows: Vec<u32> = rows.map(|(at, _)| at).filter(|at| *at >= from).collect();
@@ -36,7 +36,7 @@ fn candidates(table: &Table, filter: &Filter, from: u32) -> Candidates {
     }
     if let Some(subject) = &filter.subject {
         return match table.subjects.find(subject.as_str()) {
-            // Following a long list through memory costs more than looking at every row.
+            // Following a long list through memory costs more than scanning every row.
             Some(subject) if table.subjects.use_count(subject) < table.slot_count() / 8 => {
                 listed(&mut table.subject_rows(subject))
             }
@@ -51,7 +51,7 @@ fn corrupt_row(state: &StoreState, error: &SessionError) -> StoreError {
     corrupt(&state.path, 0, &error.to_string())
 }
 
-/// Reads one page of a walk through the sessions. See [`tenure_ports::SessionRepository::page`].
+/// Reads one page of a walk through the sessions. See [`tenure_ports::SessionQueries::page`].
 pub(crate) fn page(
     state: &StoreState,
     filter: &Filter,
@@ -96,7 +96,7 @@ pub(crate) fn page(
     Ok(Page { sessions, next: next.map(|next| Cursor(next.into())) })
 }
 
-/// A session of a sorted listing; the greatest is the one that comes last.
+/// A session of a sorted listing. The session that comes last in the listing is the greatest.
 struct Ranked {
     session: Session,
     sort: SortKey,
@@ -122,8 +122,8 @@ impl Ord for Ranked {
     }
 }
 
-/// Whether a row can come before a session in the order of `sort`. This compares packed numbers, so that the many rows
-/// that cannot are never unpacked.
+/// Whether a row can come before a session in the order of `sort`. This compares the numbers of the row, so that most
+/// rows need not be made into sessions.
 fn may_precede(row: &Row, session: &Session, sort: SortKey) -> bool {
     match sort {
         SortKey::LastActivity => row.last_activity >= session.last_activity.as_millis(),
@@ -132,7 +132,7 @@ fn may_precede(row: &Row, session: &Session, sort: SortKey) -> bool {
     }
 }
 
-/// Lists the first `limit` sessions in the order of `sort`. See [`tenure_ports::SessionRepository::list_sorted`].
+/// Lists the first `limit` sessions in the order of `sort`. See [`tenure_ports::SessionQueries::list_sorted`].
 pub(crate) fn list_sorted(
     state: &StoreState,
     filter: &Filter,
@@ -155,7 +155,8 @@ pub(crate) fn list_sorted(
         }
         Ok::<_, StoreError>(())
     };
-    // The newest rows first: they were mostly inserted in order, so few of the others need to be unpacked.
+    // The newest rows come first. They were mostly inserted in order, so few of the others need to be made into
+    // sessions.
     let mut to = u32::MAX;
     while to > 0 {
         let journal = state.journal.read();
@@ -183,7 +184,7 @@ pub(crate) fn list_sorted(
     Ok(best.into_sorted_vec().into_iter().map(|ranked| ranked.session).collect())
 }
 
-/// Lists the first `limit` ids that begin with a prefix.
+/// Lists the first `limit` ids that begin with a prefix, in order.
 pub(crate) fn ids_with_prefix(state: &StoreState, prefix: IdPrefix, limit: usize) -> Vec<SessionId> {
     let range = prefix.range();
     if range.start() == range.end() {

@@ -1,7 +1,7 @@
-//! The repair of a damaged store, and of one whose time does not agree with the machine's clock: `tenure doctor --repair`.
+//! Repairing a damaged store, or one whose time does not agree with the machine's clock: `tenure doctor --repair`.
 //!
-//! A repair writes a new file of everything that is valid, keeps the old file beside it, and puts the new one in its
-//! place, all under the writers' lock. Nobody else writes to a damaged store meanwhile.
+//! A repair copies the old file to a back-up beside it, writes everything that is valid to a new file, and replaces the
+//! old file by the new one. It holds the writers' lock, so nobody else writes to the store meanwhile.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,12 +31,12 @@ mod salvage;
 pub use plan::{ClockSkew, Loss, RepairPlan};
 use salvage::{Salvaged, salvage};
 
-/// How long a repair waits for the lock.
+/// The longest time that a repair waits for the lock.
 const LOCK_TIMEOUT: Millis = Millis::seconds(2);
-/// The suffix of the file that is kept. A number follows it where there is such a file already.
+/// The suffix of the back-up. If there is such a file already, a number follows.
 const BACKUP_SUFFIX: &str = ".before-repair";
 
-/// Plans and makes the repair of one store.
+/// Plans the repair of one store, and carries it out.
 pub struct Repairer {
     storage: Arc<dyn Storage>,
     path: PathBuf,
@@ -45,9 +45,9 @@ pub struct Repairer {
     policy: Policy,
 }
 
-/// Everything that the new file is made of.
+/// The state that the new file is made from.
 struct RepairedState {
-    /// The old file.
+    /// The contents of the old file.
     bytes: Vec<u8>,
     table: Table,
     /// The number of the last transaction in the table.
@@ -56,38 +56,38 @@ struct RepairedState {
 }
 
 impl Repairer {
-    /// A repairer of the store at `path`. Sessions that have to be ended are ended by `policy`.
+    /// Makes a repairer of the store at `path`. `policy` applies to the sessions that the repair has to end.
     #[must_use]
     pub fn new(path: &Path, wall: Arc<dyn Clock>, policy: &Policy) -> Self {
         let (storage, boot) = (Arc::new(OsStorage), Arc::new(SystemBoot));
         Self { storage, path: path.to_owned(), wall, boot, policy: *policy }
     }
 
-    /// Repairs a store in another storage than the operating system's.
+    /// Uses another storage than the operating system's.
     #[must_use]
     pub fn with_storage(self, storage: Arc<dyn Storage>) -> Self {
         Self { storage, ..self }
     }
 
-    /// Takes the boot id and the uptime from another source than the operating system.
+    /// Uses another source of the boot id and the uptime than the operating system.
     #[must_use]
     pub fn with_boot(self, boot: Arc<dyn Boot>) -> Self {
         Self { boot, ..self }
     }
 
-    /// Plans a repair; `None` where there is nothing to repair. Changes nothing.
+    /// Plans a repair. Changes nothing. `None` if there is nothing to repair.
     ///
     /// # Errors
-    /// [`StoreError`] where the file may not be used or is no journal at all.
+    /// [`StoreError`] if the file cannot be read, has unsafe permissions, or has no valid line at all.
     pub fn plan(&self) -> Result<Option<RepairPlan>, StoreError> {
         Ok(self.prepare()?.map(|(plan, _)| plan))
     }
 
-    /// Carries out a plan. Atomic: afterwards the store is as it was, or repaired and durable.
+    /// Carries out a plan. This is atomic: afterwards the store is either as it was, or repaired and durable.
     ///
     /// # Errors
-    /// [`StoreError`] where it failed, or where the store is no longer as it was when the plan was made. Nothing was
-    /// changed then, but a back-up may have been begun.
+    /// [`StoreError`] if the repair failed, or if the store has changed since the plan was made. The store is then as
+    /// it was, but a back-up may have been begun.
     pub fn execute(&self, plan: &RepairPlan) -> Result<(), StoreError> {
         let mut lock = WriterLock::new(Arc::clone(&self.storage), &self.path, LOCK_TIMEOUT);
         let _held = lock.acquire()?;
@@ -117,16 +117,16 @@ impl Repairer {
             clock.record(*at, boot, *uptime);
         }
         let restarted = clock.error().is_some();
-        // While damage is repaired, a store whose time works keeps its time.
+        // A repair of damage does not touch the time of a store whose time works.
         let is_behind = restarted || losses.is_empty() && clock.ahead_of_wall() > CLOCK_TOLERANCE;
         if losses.is_empty() && !is_behind {
             return Ok(None);
         }
-        // To accept the machine's clock is to start from one that knows of no recorded time.
+        // Accepting the machine's clock means to begin with a clock that knows no recorded time.
         let clock = if is_behind { new_clock() } else { clock };
         let recorded = recorded_time.map_or(Timestamp::EPOCH, |(at, ..)| Timestamp::from_millis(at));
         let skew = is_behind.then(|| ClockSkew { restarted, ..clock_skew(&table, recorded, clock.now()) });
-        // One number is left out, so that no running process takes the new file for one that it has read.
+        // One number is skipped, so that no running process takes the new file for one that it has read.
         let mut through = through + 1;
         let now = clock.now();
         let mut ended = Vec::new();
@@ -161,11 +161,11 @@ impl Repairer {
         let names = (1_u32..).map(|n| if n == 1 { BACKUP_SUFFIX.to_owned() } else { format!("{BACKUP_SUFFIX}-{n}") });
         let mut paths = names.map(|name| sibling_path(&self.path, &name));
         let is_free = |path: &PathBuf| matches!(self.storage.metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
-        // If none of these names is free, the directory cannot be looked at, which creating the file will tell.
+        // If none of these names is free, the directory cannot be read, and creating the file will fail.
         paths.by_ref().take(10_000).find(is_free).unwrap_or_else(|| sibling_path(&self.path, BACKUP_SUFFIX))
     }
 
-    /// Writes the back-up, durably.
+    /// Writes the back-up, durably. It never overwrites a file.
     fn back_up(&self, to: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let write = || {
             let file = self.storage.open(to, OpenMode::Create)?;
@@ -179,7 +179,7 @@ impl Repairer {
         write().map_err(|error| io_error(to, "write the back-up", error))
     }
 
-    /// Ends a session by the rules of the domain, if it is active. Returns whether it was.
+    /// Ends a session by the rules of the domain, if it is active. Returns whether it was active.
     fn end(&self, table: &mut Table, id: SessionId, number: u64, now: Timestamp) -> Result<bool, StoreError> {
         let damaged = |message: &str| corrupt(&self.path, 0, message);
         let Some(at) = table.find(id) else { return Ok(false) };
@@ -206,7 +206,7 @@ impl Repairer {
     }
 }
 
-/// What accepting a clock that shows `now` means.
+/// Returns what it means to accept a clock that shows `now`.
 fn clock_skew(table: &Table, recorded: Timestamp, now: Timestamp) -> ClockSkew {
     let rows = table.rows_from(0).filter_map(|(at, _)| table.session(at).ok());
     let early: Vec<Timestamp> = rows

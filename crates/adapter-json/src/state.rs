@@ -1,4 +1,4 @@
-//! The state of an open store, which all its threads share.
+//! The state of an open store, which all threads of the process share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ mod long_replay;
 
 use long_replay::{LongReplay, RunningReplay};
 
-/// Sizes in bytes below which some work is not worth doing.
+/// Sizes in bytes below which a compaction or an index is not worth its cost.
 #[derive(Clone, Copy)]
 pub(crate) struct Thresholds {
     pub(crate) compaction: u64,
     pub(crate) index: u64,
 }
 
-/// The number of bytes up to which an async worker thread itself applies what other processes have written: about as
-/// much as it applies in half a millisecond. See docs/adr/0012-blocking-in-the-json-store.md.
+/// The number of bytes up to which an async worker thread itself applies what other processes have written. It takes
+/// about half a millisecond. See docs/adr/0012-blocking-in-the-json-store.md.
 const MAX_INLINE_REPLAY: u64 = 64 << 10;
 
-/// An open store without its writer.
+/// The state of an open store: all but its writer.
 pub(crate) struct StoreState {
     pub(crate) path: PathBuf,
     pub(crate) storage: Arc<dyn Storage>,
@@ -52,7 +52,7 @@ impl StoreState {
 
     /// Applies what other processes have written, and checks that the time can be trusted.
     ///
-    /// Does not block the thread for long: a long replay is done by a thread of its own.
+    /// It does not block the calling thread for long: a long replay runs on a thread of its own.
     pub(crate) async fn catch_up(self: &Arc<Self>) -> Result<(), StoreError> {
         loop {
             self.long_replay.wait().await;
@@ -60,7 +60,7 @@ impl StoreState {
                 self.refresh_if_behind()?;
                 break;
             }
-            // Another task may have begun one meanwhile.
+            // If another task has begun a replay meanwhile, wait for that one.
             if let Some(running) = self.long_replay.begin() {
                 self.replay_in_background(running).await?;
                 break;
@@ -82,16 +82,17 @@ impl StoreState {
         Ok(())
     }
 
-    /// Applies what other processes have written, and returns what the end of the file is. For threads that may block,
-    /// and where there is little to apply.
+    /// Applies what other processes have written, and returns how the file ends. For threads that may block, and for
+    /// callers that know that there is little to apply.
     pub(crate) fn refresh(&self) -> Result<Tail, StoreError> {
-        // Begun before the table is locked, so that tasks wait for it without blocking their threads.
+        // A long replay is announced before the table is locked, so that tasks wait for it without blocking their
+        // threads.
         let _running = if self.is_far_behind()? { self.long_replay.begin() } else { None };
         self.journal.write().refresh()
     }
 
-    /// Whether it would take long to apply what other processes have written. A file that replaced this one may have to
-    /// be read whole.
+    /// Whether it would take long to apply what other processes have written. If another file has replaced this one,
+    /// all of that may have to be read.
     fn is_far_behind(&self) -> Result<bool, StoreError> {
         Ok(self.journal.read().backlog()?.is_none_or(|bytes| bytes > MAX_INLINE_REPLAY))
     }
@@ -102,7 +103,7 @@ impl StoreState {
         let replay = move || {
             let result = state.journal.write().refresh().map(drop);
             drop(running);
-            // An error only says that the task that waited is gone.
+            // An error only says that the task no longer waits.
             drop(reply.send(result));
         };
         if let Err(error) = std::thread::Builder::new().name("tenure-replay".to_owned()).spawn(replay) {
@@ -118,7 +119,7 @@ impl StoreState {
 
     /// Finds one session, after applying what other processes have written.
     pub(crate) async fn find(self: &Arc<Self>, id: SessionId) -> Result<Option<Session>, StoreError> {
-        // Where the clock is refused, the file may say by now that an operator accepted it.
+        // If the clock is refused, the file may show by now that an operator has accepted it. So catch up first.
         if !self.long_replay.is_running() && self.clock.error().is_none() {
             let journal = self.journal.read();
             if journal.is_current()? {
@@ -141,7 +142,7 @@ impl StoreState {
         Ok(Some(session))
     }
 
-    /// Whether so much was read line by line that the next process should find an index.
+    /// Whether so much was read line by line that an index is worth writing for the next process.
     pub(crate) fn wants_index(&self) -> bool {
         let journal = self.journal.read();
         let position = &journal.position;

@@ -1,7 +1,7 @@
-//! The storage below a store: every file operation goes through [`Storage`] and [`StorageFile`].
+//! The storage beneath a store. Every file operation of a store goes through [`Storage`] and [`StorageFile`].
 //!
-//! [`OsStorage`] is the real one. Another implementation can simulate faults or put the files elsewhere; it is passed
-//! to a store in [`crate::Options::storage`].
+//! [`OsStorage`] is the operating system's file system. Another implementation can simulate faults, or keep the files
+//! elsewhere. Pass it to a store in [`crate::Options::storage`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,21 +16,21 @@ pub use os::OsStorage;
 /// The metadata of a file, a directory or a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// The size in bytes. Of no meaning for anything but a regular file.
+    /// The size in bytes. It has no meaning except for a regular file.
     pub size: u64,
-    /// A number that no other file of this storage has at the same time.
+    /// The number that identifies the file. No other file of the storage has it at the same time.
     pub inode: u64,
-    /// The number of names that lead to the file; 0 once it was replaced or removed.
+    /// The number of names of the file. 0 once it was replaced or removed.
     pub links: u64,
     /// The permission bits, as in `chmod`.
     pub mode: u32,
     /// The owner's user id.
     pub owner: u32,
-    /// What the path or the open file is.
+    /// The kind of the file.
     pub kind: FileKind,
 }
 
-/// The kinds of thing that a path can name.
+/// The kind of what a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -39,120 +39,127 @@ pub enum FileKind {
     Directory,
     /// A symbolic link.
     Symlink,
-    /// Anything else, such as a pipe or a device.
+    /// Something else, such as a pipe or a device.
     Other,
 }
 
-/// How [`Storage::open`] opens a file.
+/// The mode in which [`Storage::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
-    /// An existing file, for reading.
+    /// Open an existing file for reading.
     Read,
-    /// An existing file, for reading and writing.
+    /// Open an existing file for reading and writing.
     Write,
-    /// A file for reading and writing; created where there is none.
+    /// Open a file for reading and writing. Create it if it does not exist.
     Create,
 }
 
 /// An open file.
 ///
-/// It stays the same file when another takes over its path. Any number of threads may use it at once. Closed on drop,
-/// which also releases its lock.
+/// It stays the same file when another file replaces it at its path. Any number of threads may use it concurrently. It
+/// is closed when it is dropped, which also releases its lock.
 ///
-/// Every method may fail with any [`io::Error`]. The store tells these kinds apart: `StorageFull`, `QuotaExceeded` and
-/// `FileTooLarge` (no space), `ReadOnlyFilesystem` and `PermissionDenied`.
+/// Every method may fail with any [`io::Error`]. The store distinguishes these kinds: `StorageFull`, `QuotaExceeded`
+/// and `FileTooLarge` (no space), `ReadOnlyFilesystem`, and `PermissionDenied`.
 pub trait StorageFile: Send + Sync {
-    /// Returns the file's metadata as it is now.
+    /// Returns the current metadata of the file.
     ///
-    /// A store calls this for every look-up, so it should cost no more than one system call. A write by any process
-    /// that has returned before this call is part of the size, and a replacement that has returned makes `links` 0.
+    /// A store calls this for every look-up, so it should cost no more than one system call. The size includes every
+    /// write of any process that returned before this call. `links` is 0 if a replacement returned before it.
     ///
     /// # Errors
-    /// [`io::Error`] where the file cannot be looked at.
+    /// [`io::Error`] if the metadata cannot be read.
     fn metadata(&self) -> io::Result<Metadata>;
 
-    /// Fills `buffer` with the bytes from `offset` on, and returns how many there were: fewer than asked for only at
-    /// the end of the file.
+    /// Fills `buffer` with the bytes from `offset` on, and returns their number. It is less than the length of `buffer`
+    /// only at the end of the file.
     ///
-    /// Sees every write that has returned, by any process. Not atomic with concurrent writes.
+    /// The result includes every write of any process that has returned. It may show a part of a concurrent write.
     ///
     /// # Errors
-    /// [`io::Error`]; what `buffer` holds is then undefined.
+    /// [`io::Error`] if the bytes cannot be read. The contents of `buffer` are then undefined.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes `bytes` at `offset`, and returns how many were written: all of them, or as many as there was room for.
+    /// Writes `bytes` at `offset`, and returns how many of them were written: all, or as many as there is space for.
+    /// The file grows as needed.
     ///
-    /// The file grows as needed. Neither atomic nor durable: a power loss may keep any of the 512-byte sectors that were
-    /// not synced, in any order, and a reader may see a part of the bytes.
+    /// The write is neither atomic nor durable. A reader may see a part of the bytes. A power loss may keep any of the
+    /// 512-byte sectors that were not synced, in any order.
     ///
     /// # Errors
-    /// [`io::Error`] where nothing was written. After a part was written the call succeeds with that length, and the
-    /// next call tells the error.
+    /// [`io::Error`] if nothing was written. If a part was written, the call succeeds with its length, and the next
+    /// call returns the error.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Sets the size: cuts the rest, or appends zeros. Not durable until the next [`StorageFile::sync`].
+    /// Sets the size of the file in bytes: cuts the rest, or appends zeros. It is durable after the next
+    /// [`StorageFile::sync`].
     ///
     /// # Errors
-    /// [`io::Error`] where the size is as it was.
+    /// [`io::Error`] if the size cannot be changed. It is then as it was.
     fn truncate(&self, size: u64) -> io::Result<()>;
 
-    /// Returns once the contents and the size are durable, those that other handles wrote included.
+    /// Makes the contents and the size of the file durable, including what other handles wrote.
     ///
     /// # Errors
-    /// [`io::Error`] where they may not be durable. A later call on the same file may then succeed without having
-    /// written anything, and an error is reported to one caller only: the store replaces the file after an error.
+    /// [`io::Error`] if they may not be durable. The error may be reported to one caller only, and a later call on the
+    /// same file may succeed without having written anything. So the store replaces the file after an error.
     fn sync(&self) -> io::Result<()>;
 
-    /// Takes the file's exclusive advisory lock if it is free, and returns whether it is now held. Held until
-    /// [`StorageFile::unlock`] or until the file is closed, also by the death of the process. Never waits.
+    /// Takes the exclusive advisory lock of the file if it is free, and returns whether this handle now holds it. It
+    /// never waits. The lock is held until [`StorageFile::unlock`], or until the file is closed, as when the process
+    /// dies.
     ///
     /// # Errors
-    /// [`io::Error`] where the file cannot be locked at all.
+    /// [`io::Error`] if the file cannot be locked at all.
     fn try_lock(&self) -> io::Result<bool>;
 
-    /// Releases the lock.
+    /// Releases the lock of the file.
     ///
     /// # Errors
-    /// [`io::Error`] where it may still be held; it is released when the file is closed.
+    /// [`io::Error`] if the lock may still be held. It is released when the file is closed.
     fn unlock(&self) -> io::Result<()>;
 }
 
-/// A file system. "Durable" means: there after a power loss.
+/// A file system. What is *durable* survives a power loss.
 pub trait Storage: Send + Sync {
-    /// Opens a file, never through a symbolic link. A file that [`OpenMode::Create`] creates is empty and readable and writable for its owner alone
-    /// (mode 0600), whatever the process' mask; its name is durable after [`Storage::sync_directory`].
+    /// Opens a file, but never through a symbolic link.
+    ///
+    /// A file that [`OpenMode::Create`] creates is empty. Only its owner can read and write it (mode 0600), whatever
+    /// the umask of the process. Its name is durable after [`Storage::sync_directory`].
     ///
     /// # Errors
-    /// [`io::Error`]: `NotFound` where there is none and none is to be created; `PermissionDenied` or
-    /// `ReadOnlyFilesystem` where it may not be written to; `ELOOP` for a symbolic link.
+    /// [`io::Error`]: `NotFound` if the file does not exist and is not to be created; `PermissionDenied` or
+    /// `ReadOnlyFilesystem` if it cannot be written; `ELOOP` if it is a symbolic link.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>>;
 
-    /// Returns the metadata of what `path` itself names, a symbolic link included.
+    /// Returns the metadata of what is at `path`. It does not follow a symbolic link.
     ///
     /// # Errors
-    /// [`io::Error`]: `NotFound` where there is nothing.
+    /// [`io::Error`]: `NotFound` if nothing is there.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
-    /// Gives a file another name, in the place of the file that had it. Atomic: at every moment `to` names the one or
-    /// the other, also after a power loss. Durable after [`Storage::sync_directory`].
+    /// Renames a file, and replaces the file at `to` if there is one.
+    ///
+    /// This is atomic: at any moment, and after a power loss, `to` names either the one or the other file. It is
+    /// durable after [`Storage::sync_directory`].
     ///
     /// # Errors
-    /// [`io::Error`] where both names are as they were.
+    /// [`io::Error`] if the file cannot be renamed. Both names are then as they were.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Creates a directory for its owner alone (mode 0700).
+    /// Creates a directory that only its owner can use (mode 0700).
     ///
     /// # Errors
-    /// [`io::Error`]: `AlreadyExists` where there is one.
+    /// [`io::Error`]: `AlreadyExists` if there is something at `path`.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Returns once the names in the directory are durable.
+    /// Makes the names in a directory durable.
     ///
     /// # Errors
-    /// [`io::Error`] where they may not be.
+    /// [`io::Error`] if they may not be durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Returns the id of the user on whose behalf this process works: the owner of what it creates.
+    /// Returns the effective user id of this process, which owns the files that it creates.
     fn user_id(&self) -> u32;
 }
 
@@ -168,14 +175,14 @@ pub(crate) fn write_all_at(file: &dyn StorageFile, bytes: &[u8], offset: u64) ->
     Ok(())
 }
 
-/// Closes a replaced file on a thread of its own. Closing it frees its space, which takes a while for a large file, and
-/// nobody has to wait for that.
+/// Closes a replaced file on a thread of its own. Closing frees its space, which takes a while for a large file, so
+/// nobody should wait for it.
 pub(crate) fn close_in_background(file: Arc<dyn StorageFile>) {
-    // Without a thread it is closed here and now.
+    // If no thread can be started, the file is closed here.
     let _ = std::thread::Builder::new().name("tenure-closing".to_owned()).spawn(move || drop(file));
 }
 
-/// The directory that holds `path`.
+/// Returns the directory that contains `path`.
 pub(crate) fn parent_directory(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -183,7 +190,7 @@ pub(crate) fn parent_directory(path: &Path) -> PathBuf {
     }
 }
 
-/// A path beside `path`: its file name with `suffix` appended.
+/// Returns the path in the same directory whose file name is that of `path` with `suffix` appended.
 pub(crate) fn sibling_path(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);

@@ -1,4 +1,4 @@
-//! The store as its users see it.
+//! The JSON store, and the options with which it is opened.
 
 use std::io;
 use std::path::Path;
@@ -28,24 +28,24 @@ use crate::storage::{OsStorage, Storage};
 use crate::table::apply::touch;
 use crate::writer::{Job, Writer, purge};
 
-/// How a store is opened.
+/// The options with which a store is opened.
 #[derive(Clone)]
 pub struct Options {
-    /// How long a writer waits for another process' lock.
+    /// How long a writer waits while another process holds the lock.
     pub lock_timeout: Millis,
-    /// The size in bytes up to which the file is never compacted. A larger file is compacted once it has also grown to
-    /// twice its last snapshot.
+    /// The size in bytes up to which the file is never compacted. A larger file is compacted once it exceeds twice the
+    /// size of its last snapshot by this much, or once most of its sessions are gone.
     pub compaction_threshold: u64,
-    /// The size in bytes up to which a journal gets no index. With an index the next process need not parse the whole
+    /// The size in bytes up to which a journal gets no index. An index saves the next process from parsing the whole
     /// journal.
     pub index_threshold: u64,
-    /// Whether to create a store that does not exist. For looking at sessions or ending them, an error is better: a
-    /// new, empty store in the wrong place would say that there are none.
+    /// Whether to create a store that does not exist. To look at sessions or to end them, an error is better: a new,
+    /// empty store in the wrong place would show that there are none.
     pub create: bool,
-    /// The source of the machine's boot id and uptime. Another one than [`SystemBoot`] is for tests.
+    /// The source of the machine's boot id and uptime. Only tests use another one than [`SystemBoot`].
     pub boot: Arc<dyn Boot>,
-    /// The storage in which the file is. Another one than [`OsStorage`] is for tests, or for files that are not the
-    /// operating system's.
+    /// The storage that holds the file. Use another one than [`OsStorage`] in tests, or to keep the file outside the
+    /// operating system's file system.
     pub storage: Arc<dyn Storage>,
 }
 
@@ -62,9 +62,9 @@ impl Default for Options {
     }
 }
 
-/// Sessions in one journal file, shared by any number of processes.
+/// A session repository in one journal file, which any number of processes share.
 ///
-/// After it is dropped, a thread goes on writing what still waits. A process that ends calls [`Backend::close`] first.
+/// When it is dropped, a thread still writes what is queued. A process has to call [`Backend::close`] before it ends.
 pub struct JsonStore {
     state: Arc<StoreState>,
     writer: Arc<Writer>,
@@ -73,13 +73,14 @@ pub struct JsonStore {
 }
 
 impl JsonStore {
-    /// Opens the journal at `path`. Where [`Options::create`] says so, creates it first, with the directories above it.
+    /// Opens the journal at `path`. If [`Options::create`] is set and it does not exist, it is created durably, with
+    /// the directories above it.
     ///
-    /// Reads the whole file, so it takes a while for a large store and should not be called on an async worker thread.
+    /// This reads the whole file, which takes a while for a large store. Do not call it on an async worker thread.
     ///
     /// # Errors
-    /// [`StoreError`] where it does not exist, cannot be read, may not be used, or is no journal. A file that is there
-    /// is not changed.
+    /// [`StoreError`] if the file does not exist, cannot be read, has unsafe permissions, or is not a journal. An
+    /// existing file is not changed.
     pub fn open(path: &Path, wall: Arc<dyn Clock>, options: Options) -> Result<Arc<Self>, StoreError> {
         let Options { lock_timeout, compaction_threshold, index_threshold, create, boot, storage } = options;
         let clock = Arc::new(StoreClock::new(wall, boot));
@@ -106,28 +107,28 @@ impl JsonStore {
         self.created
     }
 
-    /// Up to which offset the index covers the journal that is in place: what was read from the index, or what this
-    /// process has written to it since. 0 where no index was used.
+    /// Returns the offset up to which the index covers the current journal, as this process has read or written the
+    /// index. 0 if there is no index.
     #[must_use]
     pub fn indexed_bytes(&self) -> u64 {
         self.state.journal.read().indexed_end.unwrap_or(0)
     }
 
-    /// Rewrites the journal without what is past. This happens by itself once the journal is twice as large as what it
-    /// has to say.
+    /// Compacts the journal: removes the records that are no longer retained, and replaces the file by a snapshot of
+    /// the rest. The replacement is atomic. The store also does this by itself; see [`Options::compaction_threshold`].
     ///
     /// # Errors
-    /// [`StoreError`] where it cannot be written; the store goes on with the file that it has.
+    /// [`StoreError`] if the new file cannot be written. The store then keeps using the file that it has.
     pub async fn compact(&self) -> Result<(), StoreError> {
         self.writer.submit(Job::Compact).await
     }
 
-    /// Waits until the state that `loaded` shows is durable, unless it is known to be. What this process wrote itself
-    /// always is. `last` are the last transaction that did more than record activity, and the last one known to be
-    /// durable.
+    /// Waits until the state that `loaded` shows is durable, unless that is known. What this process itself wrote is
+    /// always durable. `last_change` is the number of the last transaction that did more than record activity,
+    /// `last_synced` that of the last one known to be durable.
     ///
-    /// A failed sync is an error only where there is nothing left to commit, such as for a session that has ended
-    /// already. Else the commit will fail, and that tells the writer that an end was asked for.
+    /// A failed sync is an error only if nothing is left to decide, such as for a session that has already ended.
+    /// Otherwise the commit that follows will fail, and then the writer knows whether it was to end a session.
     async fn ensure_durable(
         &self,
         loaded: Device,
@@ -143,7 +144,7 @@ impl JsonStore {
         }
     }
 
-    /// Builds a device with its active sessions and with the session `with`.
+    /// Builds a device with its sessions that are not inactive, and with the session `with`.
     fn build_device(&self, journal: &Journal, device: u32, with: Option<SessionId>) -> Result<Device, StoreError> {
         let damaged = |error: SessionError| corrupt(&self.state.path, 0, &error.to_string());
         let table = &journal.table;
@@ -162,8 +163,8 @@ impl Drop for JsonStore {
     }
 }
 
-/// Creates the file if there is none, under the lock, so that two processes cannot both do so. Returns whether this one
-/// did.
+/// Creates the file if it does not exist, and returns whether it did. It holds the lock, so that two processes cannot
+/// both create the file.
 fn create_if_missing(
     storage: &dyn Storage,
     path: &Path,
@@ -288,7 +289,7 @@ impl SessionUpkeep for JsonStore {
 }
 
 impl SessionRepository for JsonStore {
-    /// None: a look-up is one `fstat` and a hash, since the store itself is in memory.
+    /// Returns `None`: all sessions are in memory, so a look-up costs no more than one `fstat` and a hash.
     fn cache(&self) -> Option<&dyn SessionCache> {
         None
     }
@@ -296,7 +297,8 @@ impl SessionRepository for JsonStore {
 
 #[async_trait]
 impl Backend for JsonStore {
-    /// The store's time: the wall clock, but never behind what the store has recorded plus the time since.
+    /// Returns the store's clock: the machine's clock, but never behind the time that the store has recorded plus the
+    /// time that has passed since.
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.state.clock) as Arc<dyn Clock>
     }
@@ -315,7 +317,7 @@ impl Backend for JsonStore {
         if !self.writer.is_unused() {
             self.writer.submit(Job::FlushTouches).await?;
         }
-        // Without one the next process only begins more slowly.
+        // Without an index the next process only opens more slowly.
         if wants_index && let Err(error) = self.writer.submit::<_, StoreError>(Job::Index).await {
             tracing::debug!(%error, "no index was written");
         }

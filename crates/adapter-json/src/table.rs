@@ -1,4 +1,5 @@
-//! The sessions in memory: packed rows, the values that they share, and the lists of each device and subject.
+//! The table of all sessions in memory: packed rows, the values that they share, and the lists of each device and
+//! subject.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ pub(crate) use rows::ROWS_PER_CHUNK;
 use rows::Rows;
 pub(crate) use shared_values::{DeviceRow, SubjectRow};
 
-/// All sessions of a store. A row, and each value that rows share, has a slot with a number.
+/// The table of all sessions of a store. Each row, and each value that rows share, has a numbered slot.
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Rows,
@@ -31,7 +32,7 @@ pub(crate) struct Table {
     pub(crate) terms: Interner<Terms>,
 }
 
-/// The hash of an id. Ids are random; the multiplication spreads those of tests over all bits too.
+/// Returns the hash of an id. Ids are random. The multiplication also spreads those of tests, which are not.
 const fn hash(id: SessionId) -> u64 {
     let wide = id.as_u128();
     let product = ((wide >> 64) as u64 ^ wide as u64) as u128 * 0x9e37_79b9_7f4a_7c15;
@@ -39,7 +40,8 @@ const fn hash(id: SessionId) -> u64 {
 }
 
 impl Table {
-    /// A table of rows in chunks of [`ROWS_PER_CHUNK`] and of the values that they share. All links and counts are set.
+    /// Makes a table from rows, in chunks of [`ROWS_PER_CHUNK`], and the values that they share. All links and use
+    /// counts must be set.
     pub(crate) fn from_parts(
         chunks: Vec<Vec<Row>>,
         devices: Interner<DeviceRow>,
@@ -55,23 +57,23 @@ impl Table {
         Self { rows, free, index, devices, subjects, clients, terms }
     }
 
-    /// How many sessions there are.
+    /// Returns the number of sessions.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// How many slots there are, free ones included.
+    /// Returns the number of slots, free ones included.
     pub(crate) fn slot_count(&self) -> u32 {
         self.rows.len() as u32
     }
 
-    /// The slot of a session.
+    /// Returns the slot of a session.
     pub(crate) fn find(&self, id: SessionId) -> Option<u32> {
         self.index.find(hash(id), |at| self.rows[at].id == id)
     }
 
-    /// Brings the index entries of many sessions into the processor's cache. It fetches several at once, so that the
-    /// look-ups that follow need not wait for memory.
+    /// Loads the index entries of many sessions into the processor's cache. The processor fetches several at once, so
+    /// that the look-ups that follow need not wait for memory.
     pub(crate) fn prefetch(&self, ids: impl Iterator<Item = SessionId>) {
         self.index.prefetch(ids.map(hash));
     }
@@ -84,18 +86,18 @@ impl Table {
         &mut self.rows[at]
     }
 
-    /// The rows from the slot `from` on, with their slots.
+    /// Returns the rows from the slot `from` on, with their slots.
     pub(crate) fn rows_from(&self, from: u32) -> impl Iterator<Item = (u32, &Row)> {
         (from..).zip(self.rows.from(from)).filter(|(_, row)| !row.is_free())
     }
 
-    /// The rows of a device, with their slots.
+    /// Returns the rows of a device, with their slots.
     pub(crate) fn device_rows(&self, device: u32) -> impl Iterator<Item = (u32, &Row)> {
         let first = self.devices.get(device).map_or(NONE, |device| device.first);
         self.list(first, |row| row.next_of_device)
     }
 
-    /// The rows of a subject, with their slots.
+    /// Returns the rows of a subject, with their slots.
     pub(crate) fn subject_rows(&self, subject: u32) -> impl Iterator<Item = (u32, &Row)> {
         let first = self.subjects.get(subject).map_or(NONE, |subject| subject.first);
         self.list(first, |row| row.subject_link.next)
@@ -111,10 +113,10 @@ impl Table {
         })
     }
 
-    /// The session in a slot.
+    /// Returns the session in a slot.
     ///
     /// # Errors
-    /// [`SessionError`] where the row contradicts itself.
+    /// [`SessionError`] if the row contradicts itself.
     pub(crate) fn session(&self, at: u32) -> Result<Session, SessionError> {
         let row = &self.rows[at];
         let id = row.id;
@@ -145,7 +147,8 @@ impl Table {
         self.session(at).map(drop)
     }
 
-    /// Inserts a row whose shared values are acquired, and adds it to the lists of its device and subject.
+    /// Inserts a row, and adds it to the lists of its device and subject. The caller has acquired the row's shared
+    /// values. Returns the slot.
     pub(crate) fn insert(&mut self, row: Row) -> u32 {
         let (id, device, subject) = (row.id, row.device, row.subject);
         let at = match self.free.pop() {
@@ -202,7 +205,7 @@ impl Table {
         }
     }
 
-    /// Removes a row, and the values that no other row shares with it. Its device stays; see
+    /// Removes a row, and the values that no other row shares with it. Its device stays: see
     /// [`Table::remove_unused_device`].
     pub(crate) fn remove(&mut self, at: u32) {
         self.unlink(at);
@@ -223,7 +226,7 @@ impl Table {
         }
     }
 
-    /// Removes a device that has no session and no watermark that is in force at `now`.
+    /// Removes a device, if it has no session and no watermark that is still needed at `now`.
     pub(crate) fn remove_unused_device(&mut self, device: u32, now: Timestamp) {
         let is_unused = self.devices.use_count(device) == 0
             && self

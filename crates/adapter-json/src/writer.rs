@@ -1,5 +1,5 @@
-//! The writer: the one thread of a process that changes the file. It takes everything that waits at once, so that all
-//! of it costs one lock, one write and one sync.
+//! The writer: the only thread of a process that changes the file. In each round it takes all queued jobs, so that
+//! together they cost one lock, one write and one sync.
 
 use std::mem;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ mod maintenance;
 pub(crate) mod purge;
 mod validate;
 
-/// How long activity waits for more of it before it is written.
+/// How long activity waits before it is written, so that it is written together with later activity.
 const TOUCH_DELAY: Duration = Duration::from_millis(50);
 
-/// The queue of a store's writer, and its thread while there is one.
+/// The writer of a store: its queue, and its thread once there is a job.
 pub(crate) struct Writer {
     state: Arc<StoreState>,
     lock: Mutex<WriterLock>,
@@ -35,24 +35,24 @@ pub(crate) struct Writer {
     wake: Condvar,
 }
 
-/// Where the answer to a job goes.
+/// The channel for the answer to a job.
 pub(crate) type Reply<T, E = StoreError> = oneshot::Sender<Result<T, E>>;
 
-/// A request to the writer.
+/// A job for the writer.
 pub(crate) enum Job {
     /// Apply a commit, durably.
     Commit(Commit, Reply<Revision, CommitError>),
     /// Remove some records, durably.
     Purge(Purge, Option<Cursor>, Reply<Purged>),
-    /// Make durable what was applied so far.
+    /// Make everything durable that was applied so far.
     Sync(Reply<()>),
     /// Write the activity that was reported so far.
     FlushTouches(Reply<()>),
-    /// Find out whether something could be written.
+    /// Check that the store can be written.
     CheckWritable(Reply<()>),
-    /// Rewrite the file.
+    /// Compact the file.
     Compact(Reply<()>),
-    /// Write the index, if one is wanted. Fails only where every job fails.
+    /// Write the index, if it is worth it. Fails only if every job fails.
     Index(Reply<()>),
 }
 
@@ -60,7 +60,7 @@ pub(crate) enum Job {
 struct Queue {
     jobs: Vec<Job>,
     touches: HashMap<SessionId, Timestamp>,
-    /// When the oldest of the touches was reported.
+    /// When the oldest of the touches was queued.
     oldest_touch: Option<Instant>,
     running: bool,
     closed: bool,
@@ -79,13 +79,13 @@ impl Queue {
 /// What the writer remembers from one round to the next.
 #[derive(Default)]
 struct WriterState {
-    /// Whether a sync has failed, so that it is not known what is durable and the file has to be rewritten.
+    /// Whether a sync has failed. It is then not known what is durable, so the file has to be rewritten.
     must_rewrite: bool,
-    /// The size below which no compaction is tried, since the last one failed.
+    /// The size in bytes below which no compaction is tried, because the last one failed.
     next_compaction_size: u64,
     /// Whether the leftovers of killed processes were removed.
     has_removed_leftovers: bool,
-    /// Whether an index was written, if one was wanted, for what this process had to read.
+    /// Whether it was checked if an index is worth writing for what this process had to read.
     has_checked_index: bool,
 }
 
@@ -94,7 +94,7 @@ impl Writer {
         Self { state, lock: Mutex::new(lock), queue: Mutex::default(), wake: Condvar::new() }
     }
 
-    /// Hands over a job and waits for its answer.
+    /// Queues a job, and waits for its answer.
     pub(crate) async fn submit<T, E: From<StoreError>>(
         self: &Arc<Self>,
         job: impl FnOnce(Reply<T, E>) -> Job,
@@ -107,17 +107,17 @@ impl Writer {
         }
     }
 
-    /// Hands over activity that the table shows already. Does not wait.
+    /// Queues activity that the table already shows. Does not wait for it to be written.
     pub(crate) fn queue_touches(self: &Arc<Self>, touches: Vec<(SessionId, Timestamp)>) -> Result<(), StoreError> {
         self.enqueue(|queue| queue.add_touches(touches))
     }
 
-    /// Whether nothing was ever handed over.
+    /// Whether no job or activity was ever queued.
     pub(crate) fn is_unused(&self) -> bool {
         !self.queue.lock().running
     }
 
-    /// Keeps activity that could not be written for the next round.
+    /// Queues activity again that could not be written, for the next round.
     fn requeue_touches(&self, touches: HashMap<SessionId, Timestamp>) {
         let mut queue = self.queue.lock();
         if !queue.closed && !touches.is_empty() {
@@ -125,7 +125,7 @@ impl Writer {
         }
     }
 
-    /// Changes the queue, and starts the thread if it does not run.
+    /// Changes the queue, and starts the thread if it is not running.
     fn enqueue(self: &Arc<Self>, change: impl FnOnce(&mut Queue)) -> Result<(), StoreError> {
         let mut queue = self.queue.lock();
         change(&mut queue);
@@ -147,7 +147,7 @@ impl Writer {
         }
     }
 
-    /// Lets the thread end once nothing waits.
+    /// Lets the thread end once the queue is empty.
     pub(crate) fn close(&self) {
         self.queue.lock().closed = true;
         self.wake.notify_one();
@@ -160,8 +160,7 @@ impl Writer {
         }
     }
 
-    /// Waits until something has to be done, and takes everything that waits. `None` once the store is closed and
-    /// nothing waits.
+    /// Waits until there is work, and takes the whole queue. `None` once the store is closed and the queue is empty.
     fn next_round(&self) -> Option<(Vec<Job>, HashMap<SessionId, Timestamp>)> {
         let mut queue = self.queue.lock();
         loop {

@@ -89,8 +89,8 @@ pub struct Guard {
     pub last_activity: Timestamp,
 }
 
-/// What a device remembers about its sessions that were ended before their expiry. It is kept longer than their records,
-/// so that an older export, which shows them as active, cannot bring them back.
+/// What a device remembers about its sessions that were ended before their expiry. It is kept longer than their
+/// records, so that an older export, which shows them as active, cannot bring them back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RevocationWatermark {
     /// The latest creation time of these sessions.
@@ -144,8 +144,8 @@ pub enum Applied {
 }
 
 impl Commit {
-    /// Decides whether this commit, whose answer was lost, was applied. It judges by the sessions as they are now, which
-    /// `find` looks up.
+    /// Decides whether this commit, whose answer was lost, was applied. It judges by the sessions as they are now,
+    /// which `find` looks up.
     ///
     /// A commit is applied completely, and no other process can have drawn the same credential, so a new credential
     /// shows that all of it was applied. Other changes could have another cause, so every session has to show them.

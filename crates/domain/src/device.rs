@@ -159,8 +159,8 @@ impl Device {
         self.sessions.iter().find(|session| session.id == id)
     }
 
-    /// Decides to give the token's session a new token and a new expiry. Only the session's current token can be rotated:
-    /// one that an earlier rotation replaced is refused as rotated, even within its overlap.
+    /// Decides to give the token's session a new token and a new expiry. Only the session's current token can be
+    /// rotated: one that an earlier rotation replaced is refused as rotated, even within its overlap.
     #[must_use]
     pub fn rotate(
         &self,

@@ -7,20 +7,20 @@ use crate::time::Millis;
 pub struct PolicySettings {
     /// `session.token_ttl`: how long a token is valid after its issue or rotation. Default 24 h.
     pub token_ttl: Option<Millis>,
-    /// `session.rotate_before_expiry`: how long before its expiry a token is due for rotation. Default 2 h, or a twelfth
-    /// of the TTL if that is less.
+    /// `session.rotate_before_expiry`: how long before its expiry a token is due for rotation. Default 2 h, or a
+    /// twelfth of the TTL if that is less.
     pub rotate_before_expiry: Option<Millis>,
     /// `session.max_sessions_per_device`: how many active sessions a device may have, 1 to 100. Default 10.
     pub max_sessions_per_device: Option<u64>,
     /// `session.idle_timeout`: how long a session may go unused. `None`, the default, is for as long as it is valid.
     pub idle_timeout: Option<Millis>,
-    /// `session.max_lifetime`: how long a session can live in total, however often it is rotated. Default 30 d, or the TTL
-    /// if that is longer.
+    /// `session.max_lifetime`: how long a session can live in total, however often it is rotated. Default 30 d, or the
+    /// TTL if that is longer.
     pub max_lifetime: Option<Millis>,
     /// `session.rotation_overlap`: how long the directly replaced token stays valid. Default 0.
     pub rotation_overlap: Option<Millis>,
-    /// `session.replay_tolerance`: how long a replaced token counts as a late request after it stopped being valid. If it
-    /// is used later than that, it was copied and the session ends. Default 10 s.
+    /// `session.replay_tolerance`: how long a replaced token counts as a late request after it stopped being valid. If
+    /// it is used later than that, it was copied and the session ends. Default 10 s.
     pub replay_tolerance: Option<Millis>,
     /// `session.retention`: how long an ended or expired session stays readable. Default 24 h.
     pub retention: Option<Millis>,

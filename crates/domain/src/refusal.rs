@@ -105,8 +105,8 @@ impl Refusal {
         }
     }
 
-    /// Returns the stable code: `malformed`, `unknown`, `expired`, `idle`, `revoked`, `evicted`, `rotated`, `replayed` or
-    /// `logged_out`.
+    /// Returns the stable code: `malformed`, `unknown`, `expired`, `idle`, `revoked`, `evicted`, `rotated`, `replayed`
+    /// or `logged_out`.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {

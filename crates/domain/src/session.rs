@@ -31,8 +31,8 @@ pub struct Replaced {
     pub digest: Option<Digest>,
     /// The first instant at which the directly previous token is no longer valid.
     pub stops_at: Timestamp,
-    /// How long a replaced token counts as a late request after it stopped being valid. If it is used later than that, it
-    /// was copied.
+    /// How long a replaced token counts as a late request after it stopped being valid. If it is used later than that,
+    /// it was copied.
     pub tolerance: Millis,
 }
 
@@ -142,7 +142,8 @@ pub enum Verdict {
     Valid(TokenMatch),
     /// The token is refused.
     Refused(Refusal),
-    /// The session must be ended for this reason. The token may be refused with that reason only once the end is durable.
+    /// The session must be ended for this reason. The token may be refused with that reason only once the end is
+    /// durable.
     EndRequired(EndReason),
 }
 
@@ -213,8 +214,8 @@ impl Session {
         self.terms.idle_timeout.map(|timeout| self.last_activity.plus(timeout))
     }
 
-    /// Returns the session's state at `now`. A session that was ended is ended at any time. Otherwise it is expired from
-    /// `expires_at` on, without grace.
+    /// Returns the session's state at `now`. A session that was ended is ended at any time. Otherwise it is expired
+    /// from `expires_at` on, without grace.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> State {
         if let Some(end) = &self.end {
@@ -350,7 +351,8 @@ impl Session {
         self.0.terms.idle_timeout.is_some()
     }
 
-    /// Returns the session after verified use at `at`. Activity only moves forward, and an ended session stays as it is.
+    /// Returns the session after verified use at `at`. Activity only moves forward, and an ended session stays as it
+    /// is.
     #[must_use]
     pub fn touched(mut self, at: Timestamp) -> Self {
         if self.end.is_none() {

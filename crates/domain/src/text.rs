@@ -121,8 +121,8 @@ pub(crate) fn check_name(field: &'static str, text: &str, max: usize) -> Result<
     }
 }
 
-/// Returns a text to show to people. Invisible characters, spaces at the ends and characters that control a terminal are
-/// written as `\u{200b}`. Records of earlier releases may have such texts.
+/// Returns a text to show to people. Invisible characters, spaces at the ends and characters that control a terminal
+/// are written as `\u{200b}`. Records of earlier releases may have such texts.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     let inner = text.trim();

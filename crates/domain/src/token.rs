@@ -3,11 +3,12 @@
 //! ```text
 //! tnr_ k3f90000000000000000 _ <43 base62: the 256-bit secret> <6 base62: CRC-32 of all before it>
 //! ```
-//! The prefix and the checksum let a secret scanner or a check for typing errors work offline. They add no security. The
-//! first half of the secret (its *family*) is drawn once per session, the second half at each rotation. So a replaced
-//! token of any age is recognised by its family, and no history of tokens has to be kept.
+//! The prefix and the checksum let a secret scanner or a check for typing errors work offline. They add no security.
+//! The first half of the secret (its *family*) is drawn once per session, the second half at each rotation. So a
+//! replaced token of any age is recognised by its family, and no history of tokens has to be kept.
 //!
-//! A secret has 256 random bits, and each rotation draws 128 of them anew. OWASP ASVS 5.0 (7.2.3) asks for at least 128.
+//! A secret has 256 random bits, and each rotation draws 128 of them anew. OWASP ASVS 5.0 (7.2.3) asks for at least
+//! 128.
 
 use std::fmt;
 

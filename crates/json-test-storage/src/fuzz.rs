@@ -1,4 +1,5 @@
-//! What the fuzzers of the folder `fuzz/` call: any bytes as a line of a journal, and any bytes as a whole store.
+//! The functions that the fuzz targets in `fuzz/` call: one takes any bytes as a line of a journal, one as a whole
+//! store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,16 +39,16 @@ pub fn line(bytes: &[u8]) {
     let _ = is_valid_line(&with_checksum(bytes));
 }
 
-/// A line with this transaction and its checksum.
+/// Returns a line with this transaction and its checksum.
 fn with_checksum(tx: &[u8]) -> Vec<u8> {
     [format!("{{\"crc\":\"{:08x}\",\"tx\":", crc32c::crc32c(tx)).as_bytes(), tx, b"}"].concat()
 }
 
-/// Opens bytes as a store. After a leading `+`, each line is a transaction, which gets its checksum.
+/// Opens bytes as a store. After a leading `+`, each line is a transaction, to which the checksum is added.
 ///
 /// # Panics
-/// Panics where a store opens and does not give the same sessions again, where one that does not open is changed, and
-/// where a repair leaves one that does not open.
+/// Panics if a store that opens returns other sessions the second time, if a store that does not open is changed, or if
+/// a repair leaves a store that does not open.
 pub fn store(bytes: &[u8]) {
     let bytes = match bytes.strip_prefix(b"+") {
         Some(lines) => {
@@ -63,7 +64,7 @@ pub fn store(bytes: &[u8]) {
             assert_eq!(fs.content(Path::new(STORE)).as_deref(), Some(&bytes[..]), "a corrupt store was changed");
             check_repair(&fs);
         }
-        // The clock is behind the recorded time. A repair can accept it.
+        // The clock is behind the recorded time. A repair can accept the clock.
         Err(StoreError::Unavailable { .. }) => check_repair(&fs),
         Err(other) => panic!("{other}"),
     }
@@ -80,7 +81,7 @@ fn listed(store: &JsonStore) -> Result<Vec<Session>, StoreError> {
     futures_util::FutureExt::now_or_never(top).unwrap_or_else(|| panic!("a read waited"))
 }
 
-/// Checks that a store that opens gives the same sessions again, and that reading it changes nothing.
+/// Checks that a store that opens returns the same sessions when it is opened again, and that reading changes nothing.
 fn check_reading(fs: &SimulatedStorage, store: &Arc<JsonStore>, bytes: &[u8]) {
     let Ok(found) = listed(store) else { return check_repair(fs) };
     let whole = fs.content(Path::new(STORE)).unwrap_or_default();
@@ -92,7 +93,7 @@ fn check_reading(fs: &SimulatedStorage, store: &Arc<JsonStore>, bytes: &[u8]) {
     }
 }
 
-/// Checks that a repair that can be planned can be carried out, and that the repaired store opens.
+/// Checks that a planned repair can be carried out, and that the repaired store opens.
 fn check_repair(fs: &SimulatedStorage) {
     let repairer = Repairer::new(Path::new(STORE), Arc::new(Fixed), &Policy::default());
     let repairer = repairer.with_storage(Arc::new(fs.clone())).with_boot(Arc::new(Fixed));

@@ -1,7 +1,7 @@
-//! A storage in memory that fails on request, for tests of the JSON store; and what its fuzzers call.
+//! A simulated storage with faults for tests of the JSON store, and the functions that its fuzzers call.
 //!
-//! [`SimulatedStorage`] implements the store's public [`Storage`] and is passed to it in its options. It counts
-//! operations, lets any of them fail, and shows what a power loss at any moment would leave.
+//! [`SimulatedStorage`] implements the [`Storage`] of the JSON store, and is passed to a store in its options. It
+//! counts operations, makes any of them fail, and shows what would be left after a power loss at any moment.
 //!
 //! [`Storage`]: tenure_adapter_json::Storage
 

@@ -1,5 +1,5 @@
-//! A storage in memory that counts operations, fails or stops at any of them, and loses at a power loss what was not
-//! synced: any of the 512-byte sectors, in any order.
+//! A simulated storage in memory. It counts operations, and fails or loses power at any of them. A power loss loses any
+//! 512-byte sectors that were not synced.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -13,24 +13,24 @@ use tenure_adapter_json::storage::{FileKind, Metadata, OpenMode, Storage, Storag
 const SECTOR: usize = 512;
 const USER: u32 = 1000;
 
-/// What goes wrong at an operation.
+/// The fault at an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The power fails before the operation. Nothing works from then on.
+    /// The power fails before the operation. Every operation fails from then on.
     PowerLoss,
-    /// The operation fails with this error, and as many operations after it as the number says. A write writes half of
-    /// its bytes before it fails.
+    /// The operation fails with this error, and so do as many operations after it as the number says. A write writes
+    /// half of its bytes before it fails.
     Errors(Errno, usize),
 }
 
 #[derive(Clone, Default)]
 struct Inode {
-    /// The contents that every process sees.
+    /// The contents, as every process sees them.
     live: Vec<u8>,
     /// The contents after each operation since the last sync.
     versions: Vec<Vec<u8>>,
     durable: Vec<u8>,
-    /// The sectors that the next sync writes. A failed sync forgets them.
+    /// The sectors that the next sync writes. A failed sync clears the set.
     dirty: BTreeSet<usize>,
     resized: bool,
     links: u64,
@@ -49,18 +49,19 @@ struct Disk {
     directories: BTreeSet<PathBuf>,
     changes: usize,
     fault: Option<(usize, Fault)>,
-    /// How many bytes all files may have together. A write of more is cut short.
+    /// The largest size in bytes of all files together. A write beyond it is cut short.
     space: Option<usize>,
-    /// How many operations were asked for that change nothing, and which of them fail.
+    /// The number of operations so far that change nothing.
     reads: usize,
+    /// The operation that changes nothing which fails, how many after it fail too, and with which error.
     read_fault: Option<(usize, usize, Errno)>,
     is_off: bool,
     handles: u64,
-    /// How often each kind of operation was asked for.
+    /// How often each kind of operation was called.
     counts: HashMap<&'static str, usize>,
 }
 
-/// A storage in memory. Its clones are the same storage.
+/// A simulated storage in memory. Clones share the same files.
 #[derive(Clone, Default)]
 pub struct SimulatedStorage(Arc<Mutex<Disk>>);
 
@@ -83,7 +84,7 @@ fn sector(bytes: &[u8], at: usize) -> [u8; SECTOR] {
 }
 
 impl Disk {
-    /// Counts an operation that changes something. Returns the error with which it has to fail.
+    /// Counts an operation that changes something. Returns the error with which the operation has to fail, if any.
     fn count_change(&mut self, what: &'static str) -> io::Result<Option<Errno>> {
         *self.counts.entry(what).or_default() += 1;
         if self.is_off {
@@ -112,7 +113,7 @@ impl Disk {
         }
     }
 
-    /// How many bytes of a write from `from` to `to` there is space for.
+    /// Returns how many bytes of a write from `from` to `to` there is space for.
     fn fits(&self, inode: usize, from: usize, to: usize) -> usize {
         let Some(space) = self.space else { return to - from };
         let used = |(at, other): (usize, &Inode)| if at != inode && other.links > 0 { other.live.len() } else { 0 };
@@ -173,7 +174,8 @@ impl StorageFile for Handle {
         if to > inode.live.len() {
             inode.live.resize(to, 0);
         }
-        // Also where a sync failed that should have made the size durable: writing there again lets the next sync do it.
+        // Also where a sync failed that should have made the size durable: writing there again lets the next sync do
+        // it.
         inode.resized |= to > inode.durable.len();
         inode.live[from..to].copy_from_slice(&bytes[..count]);
         inode.record_change(from, to);
@@ -203,7 +205,7 @@ impl StorageFile for Handle {
         let dirty = std::mem::take(&mut inode.dirty);
         let resized = std::mem::take(&mut inode.resized);
         if let Some(error) = fault {
-            // As the kernel does: the pages count as clean from now on, and the error is reported once.
+            // Like a kernel: the pages count as clean from now on, and the error is reported once.
             inode.versions.clear();
             return Err(error.into());
         }
@@ -315,7 +317,7 @@ impl Storage for SimulatedStorage {
 }
 
 impl SimulatedStorage {
-    /// An empty storage with this directory.
+    /// Makes an empty storage with this directory.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         let fs = Self::default();
@@ -323,17 +325,17 @@ impl SimulatedStorage {
         fs
     }
 
-    /// Sets what goes wrong at the change with this number, counted from 1.
+    /// Sets the fault at the change with this number, counted from 1.
     pub fn set_fault(&self, at: usize, fault: Fault) {
         self.0.lock().fault = Some((at, fault));
     }
 
-    /// Lets the read with this number, counted from 1, and `more` reads after it fail.
+    /// Makes the read with this number, counted from 1, and `more` reads after it fail with this error.
     pub fn set_read_fault(&self, at: usize, more: usize, error: Errno) {
         self.0.lock().read_fault = Some((at, more, error));
     }
 
-    /// Sets how many bytes all files may have together.
+    /// Sets the largest size in bytes of all files together. `None` is no limit.
     pub fn set_space(&self, space: Option<usize>) {
         self.0.lock().space = space;
     }
@@ -344,26 +346,26 @@ impl SimulatedStorage {
         (disk.fault, disk.read_fault, disk.space) = (None, None, None);
     }
 
-    /// How many changes were asked for.
+    /// Returns the number of operations so far that change something.
     #[must_use]
     pub fn changes(&self) -> usize {
         self.0.lock().changes
     }
 
-    /// How many reads were asked for: of contents and of metadata, and the opening of files.
+    /// Returns the number of operations so far that change nothing: reading contents or metadata, and opening files.
     #[must_use]
     pub fn reads(&self) -> usize {
         self.0.lock().reads
     }
 
-    /// The contents of a file, if there is one.
+    /// Returns the contents of a file. `None` if it does not exist.
     #[must_use]
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
         let disk = self.0.lock();
         disk.names.get(path).map(|inode| disk.inodes[*inode].live.clone())
     }
 
-    /// Puts a new file in the place of the one at `path`, as another program would. It is durable.
+    /// Replaces the file at `path` by a new one, durably, as another program would.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
         let mut disk = self.0.lock();
         let at = disk.inodes.len();
@@ -375,15 +377,15 @@ impl SimulatedStorage {
         disk.durable_names.insert(path.to_owned(), at);
     }
 
-    /// How often an operation was asked for: `write`, `truncate`, `sync`, `create`, `rename`, `create_directory` or
-    /// `sync_directory`.
+    /// Returns how often an operation was called: `write`, `truncate`, `sync`, `create`, `rename`, `create_directory`
+    /// or `sync_directory`.
     #[must_use]
     pub fn count(&self, what: &'static str) -> usize {
         self.0.lock().counts.get(what).copied().unwrap_or(0)
     }
 
-    /// The storage as a machine finds it when it starts again after a power loss. `choose` returns a number below its
-    /// argument, and so picks what survived of everything that was not synced.
+    /// Returns the storage as a machine finds it after a power loss. `choose` returns a number below its argument. It
+    /// picks what survived of everything that was not synced.
     pub fn after_power_loss(&self, mut choose: impl FnMut(usize) -> usize) -> Self {
         let disk = self.0.lock();
         let names = match choose(disk.name_versions.len() + 1) {
@@ -397,12 +399,12 @@ impl SimulatedStorage {
     }
 }
 
-/// A file after a power loss.
+/// Returns a file as a power loss leaves it.
 fn survivor(inode: &Inode, choose: &mut impl FnMut(usize) -> usize) -> Inode {
     let versions: Vec<&Vec<u8>> = std::iter::once(&inode.durable).chain(&inode.versions).collect();
     let size = if inode.resized { versions[choose(versions.len())].len() } else { inode.durable.len() };
     let mut bytes = vec![0; size];
-    // Sometimes all or nothing, which a fair choice for each sector would hardly ever give.
+    // Sometimes all sectors or none survive, which independent choices would hardly ever give.
     let all = choose(4);
     for at in sectors(0, size) {
         let version = match all {

@@ -57,8 +57,8 @@ pub trait Backend: SessionRepository {
     /// Examines the store without changing anything. A store that does not answer is a finding, not an error.
     async fn diagnose(&self) -> Vec<Diagnosis>;
 
-    /// Writes what still waits to be written, such as activity. Call it before the process ends. The store keeps working
-    /// afterwards.
+    /// Writes what still waits to be written, such as activity. Call it before the process ends. The store keeps
+    /// working afterwards.
     ///
     /// # Errors
     /// [`StoreError`] if something cannot be written.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 /// The cause of an error of a port: an error of the operating system or of a library. It may be absent.
 ///
-/// The port's error returns it from [`Error::source`]. The message of the port's error already contains its text. Errors of
-/// a port are compared without it.
+/// The port's error returns it from [`Error::source`]. The message of the port's error already contains its text.
+/// Errors of a port are compared without it.
 #[derive(Clone, Default)]
 pub struct ErrorSource(Option<Arc<dyn Error + Send + Sync>>);
 
@@ -123,8 +123,8 @@ impl Error for StoreError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The device changed since it was loaded, a guarded session was used, or the id of a new session is in use. Nothing
-    /// was changed. Load the device and decide again.
+    /// The device changed since it was loaded, a guarded session was used, or the id of a new session is in use.
+    /// Nothing was changed. Load the device and decide again.
     Conflict,
     /// The store's clock is past the commit's `not_after`. Nothing was changed. Load the device and decide again.
     TooLate,
@@ -135,9 +135,9 @@ pub enum CommitError {
         /// What is missing, and what to do next.
         message: String,
     },
-    /// The answer was lost. The commit may have been applied, or may still be applied. It is safe to submit the very same
-    /// commit again: either it is applied then, or the answer is [`CommitError::Conflict`] and the records show what
-    /// happened.
+    /// The answer was lost. The commit may have been applied, or may still be applied. It is safe to submit the very
+    /// same commit again: either it is applied then, or the answer is [`CommitError::Conflict`] and the records show
+    /// what happened.
     OutcomeUnknown {
         /// The store.
         location: String,

@@ -35,8 +35,8 @@ impl ChangeKind {
         }
     }
 
-    /// Returns the stable code: `issued`, `rotated`, `revoked`, `evicted`, `replayed`, `logged_out`, `idle`, `described`,
-    /// `imported` or `purged`.
+    /// Returns the stable code: `issued`, `rotated`, `revoked`, `evicted`, `replayed`, `logged_out`, `idle`,
+    /// `described`, `imported` or `purged`.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -68,6 +68,6 @@ pub enum StoreEvent {
 
 /// The events of a store since the subscription, in the store's order.
 ///
-/// Events are a hint and not a guarantee. They can be late, and some can be missing ([`StoreEvent::Lagged`]), so check the
-/// session itself where it matters. Activity causes no event. The stream ends only with the repository.
+/// Events are a hint and not a guarantee. They can be late, and some can be missing ([`StoreEvent::Lagged`]), so check
+/// the session itself where it matters. Activity causes no event. The stream ends only with the repository.
 pub type EventStream = Pin<Box<dyn Stream<Item = StoreEvent> + Send>>;

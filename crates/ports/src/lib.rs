@@ -1,8 +1,8 @@
 //! The ports of Tenure: what it needs from the outside, and what each implementation promises.
 //!
 //! A [`SessionRepository`] keeps sessions, a [`Clock`] tells the time, and a [`RandomSource`] gives random bytes. A
-//! repository stores and compares; the rules are in `tenure-domain`. `docs/adding-a-backend.md` in Tenure's repository shows how to write
-//! one, and `tenure-conformance` tests it.
+//! repository stores and compares; the rules are in `tenure-domain`. `docs/adding-a-backend.md` in Tenure's repository
+//! shows how to write one, and `tenure-conformance` tests it.
 //!
 //! In these pages, one call is *later* than another if it began after the other one had returned, in any process.
 //!

@@ -71,8 +71,8 @@ pub trait SessionCommits: Send + Sync {
     /// [`StoreError`] if the store cannot be read.
     async fn find(&self, id: SessionId, options: FindOptions) -> Result<Option<Session>, StoreError>;
 
-    /// Loads a device, with every session that has neither ended nor been named as expired by a commit. A device that the
-    /// store does not know is [`Device::unknown`].
+    /// Loads a device, with every session that has neither ended nor been named as expired by a commit. A device that
+    /// the store does not know is [`Device::unknown`].
     ///
     /// The result is consistent: it shows the device at one instant, after the call began. What it shows is durable.
     ///
@@ -87,7 +87,8 @@ pub trait SessionCommits: Send + Sync {
     /// [`StoreError`] if the store cannot be read.
     async fn load_by_session(&self, session: SessionId) -> Result<Option<Device>, StoreError>;
 
-    /// Applies a decision, completely or not at all, and returns the device's new revision once the decision is durable.
+    /// Applies a decision, completely or not at all, and returns the device's new revision once the decision is
+    /// durable.
     ///
     /// The store checks these conditions in one atomic step with the write:
     /// - The device has the expected revision.
@@ -95,8 +96,8 @@ pub trait SessionCommits: Send + Sync {
     /// - No guarded session was used after its guard.
     /// - A session that is issued has no record yet. One that is rotated, ended or updated has one.
     ///
-    /// The activity of a new record is the later one of its own and the stored one. The new revision was never used before
-    /// and is never used again, not even after the device was purged.
+    /// The activity of a new record is the later one of its own and the stored one. The new revision was never used
+    /// before and is never used again, not even after the device was purged.
     ///
     /// # Errors
     /// [`CommitError`]. Each kind says whether anything was changed.
@@ -122,8 +123,8 @@ pub trait SessionQueries: Send + Sync {
 
     /// Reads one page of the sessions that match at `now`, in the store's own order. A page has about `limit` sessions.
     ///
-    /// A walk begins without `after` and continues from [`Page::next`]. A session that matches throughout the walk is seen
-    /// exactly once. One that changes meanwhile may be seen in either state.
+    /// A walk begins without `after` and continues from [`Page::next`]. A session that matches throughout the walk is
+    /// seen exactly once. One that changes meanwhile may be seen in either state.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read.
@@ -147,8 +148,8 @@ pub trait SessionQueries: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Session>, StoreError>;
 
-    /// Subscribes to the changes that any process makes from now on. The changes of one device arrive in their order, those
-    /// of two devices in any. Changes from shortly before the call may arrive too.
+    /// Subscribes to the changes that any process makes from now on. The changes of one device arrive in their order,
+    /// those of two devices in any. Changes from shortly before the call may arrive too.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be subscribed to.
@@ -160,8 +161,8 @@ pub trait SessionQueries: Send + Sync {
 pub trait SessionUpkeep: Send + Sync {
     /// Removes some of the records that `purge` selects, and returns where to continue.
     ///
-    /// Each device is purged atomically, and durably once the call returns. If a removed session had not ended, its device
-    /// gets a new revision. The revocation watermark of a device stays until its time has passed.
+    /// Each device is purged atomically, and durably once the call returns. If a removed session had not ended, its
+    /// device gets a new revision. The revocation watermark of a device stays until its time has passed.
     ///
     /// # Errors
     /// [`StoreError`] if the store cannot be read or written. Records that were removed before stay removed.
@@ -178,17 +179,17 @@ pub trait SessionUpkeep: Send + Sync {
 pub trait SessionCache: Send + Sync {
     /// Returns the cached record of a session, without asking the store. `None` if it is not cached.
     ///
-    /// The record is out of date by no more than the time that the adapter documents; its activity may be older. That is
-    /// good enough to accept a token. A caller that would refuse a token or end a session because of it has to ask
+    /// The record is out of date by no more than the time that the adapter documents; its activity may be older. That
+    /// is good enough to accept a token. A caller that would refuse a token or end a session because of it has to ask
     /// [`SessionCommits::find`] first.
     fn find_cached(&self, id: SessionId) -> Option<Session>;
 }
 
 /// A session repository: the port that every store implements.
 ///
-/// Every method may return [`StoreError::Unavailable`] or [`StoreError::Corrupt`], within the time limits that the adapter
-/// documents. No method treats a damaged or unreachable store as an empty one. Records of sessions that are no longer
-/// retained may be returned or not; use cases do not show them.
+/// Every method may return [`StoreError::Unavailable`] or [`StoreError::Corrupt`], within the time limits that the
+/// adapter documents. No method treats a damaged or unreachable store as an empty one. Records of sessions that are no
+/// longer retained may be returned or not; use cases do not show them.
 ///
 /// No method has a default body, so that a decorator cannot forget one.
 pub trait SessionRepository: SessionCommits + SessionQueries + SessionUpkeep {

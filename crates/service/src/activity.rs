@@ -58,8 +58,8 @@ impl Activity {
 }
 
 impl Sessions {
-    /// Writes the activity that was noted since the last call, and returns the number of sessions. Each session is written
-    /// once, however often it was used. Activity that the store does not accept is kept for the next call.
+    /// Writes the activity that was noted since the last call, and returns the number of sessions. Each session is
+    /// written once, however often it was used. Activity that the store does not accept is kept for the next call.
     ///
     /// A gateway calls this every second, a command at its end.
     ///

@@ -8,8 +8,8 @@ use tenure_ports::{ErrorSource, RandomSourceError, StoreError};
 
 /// The reason why a change was not acknowledged.
 ///
-/// Showing a session can fail with it too, because a session that is found idle is durably recorded as ended before it is
-/// shown.
+/// Showing a session can fail with it too, because a session that is found idle is durably recorded as ended before it
+/// is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteError {

@@ -1,8 +1,8 @@
 //! The use cases of sessions: issue, verify, rotate, revoke, list, show, clean up, export and import.
 //!
-//! A use case loads what it needs, reads the clock, lets the domain decide, and commits the decision. If another process
-//! committed first, it decides again, a bounded number of times. If the answer to a commit is lost, it submits the same
-//! commit again to find out whether it was applied. The rules are in `tenure-domain`.
+//! A use case loads what it needs, reads the clock, lets the domain decide, and commits the decision. If another
+//! process committed first, it decides again, a bounded number of times. If the answer to a commit is lost, it submits
+//! the same commit again to find out whether it was applied. The rules are in `tenure-domain`.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {

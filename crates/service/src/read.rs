@@ -11,8 +11,8 @@ use crate::retry::{DeviceRef, Outcome};
 const CANDIDATES: usize = 32;
 
 impl Sessions {
-    /// Returns the matching sessions in the order of `sort`, the first `limit` of them. Sessions that are found idle are
-    /// durably recorded as ended first.
+    /// Returns the matching sessions in the order of `sort`, the first `limit` of them. Sessions that are found idle
+    /// are durably recorded as ended first.
     ///
     /// # Errors
     /// [`WriteError`] if the store cannot be read, or an idle session cannot be ended.
@@ -24,7 +24,8 @@ impl Sessions {
         if devices.is_empty() {
             return Ok(sessions);
         }
-        // A session that is shown as idle must stay ended. So this is recorded first, and then the sessions are read again.
+        // A session that is shown as idle must stay ended. So this is recorded first, and then the sessions are read
+        // again.
         for device in &devices {
             self.record_idle(DeviceRef::Device(device)).await?;
         }
@@ -69,7 +70,8 @@ impl Sessions {
     /// Returns the id of the one session whose id starts with this text.
     ///
     /// # Errors
-    /// [`ResolveError`] if no id or several start with it, if it cannot be the beginning of an id, or if the store fails.
+    /// [`ResolveError`] if no id or several start with it, if it cannot be the beginning of an id, or if the store
+    /// fails.
     pub async fn resolve(&self, start: &str) -> Result<SessionId, ResolveError> {
         let prefix: IdPrefix = start.parse()?;
         let mut ids = self.repository.ids_with_prefix(prefix, CANDIDATES).await?;
@@ -94,8 +96,8 @@ impl Sessions {
         }
     }
 
-    /// Removes the records of sessions that expired or ended at least `older_than` ago, and returns their number. A dry run
-    /// only counts them. `progress` receives the number so far.
+    /// Removes the records of sessions that expired or ended at least `older_than` ago, and returns their number. A dry
+    /// run only counts them. `progress` receives the number so far.
     ///
     /// # Errors
     /// [`StoreError`] if the store fails. Records that were removed before stay removed.

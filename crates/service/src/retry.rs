@@ -77,8 +77,8 @@ impl Sessions {
         tokio::time::sleep(Duration::from_millis(1 + random % most)).await;
     }
 
-    /// Submits a commit. If the answer is lost, it submits the same commit again. Either that one is applied, so the first
-    /// was not, or it conflicts, and then the records show what happened.
+    /// Submits a commit. If the answer is lost, it submits the same commit again. Either that one is applied, so the
+    /// first was not, or it conflicts, and then the records show what happened.
     async fn submit(&self, commit: &Commit) -> Result<Submission, WriteError> {
         let mut lost: Option<WriteError> = None;
         for _ in 0..RESUBMISSIONS {

@@ -32,7 +32,8 @@ impl Sessions {
     }
 
     /// Replaces the token by the prepared one, which is valid for the session's TTL from now, but not past its maximum
-    /// lifetime. Of several simultaneous rotations of one token exactly one succeeds. The others are refused as rotated.
+    /// lifetime. Of several simultaneous rotations of one token exactly one succeeds. The others are refused as
+    /// rotated.
     ///
     /// # Errors
     /// [`RotateError`]. If the outcome is unknown, the prepared token comes with the error.

@@ -65,8 +65,8 @@ impl ImportReport {
 }
 
 impl Sessions {
-    /// Writes every retained session as one JSON line, in the store's order, and returns their number. `progress` receives
-    /// the number so far.
+    /// Writes every retained session as one JSON line, in the store's order, and returns their number. `progress`
+    /// receives the number so far.
     ///
     /// # Errors
     /// [`ExportError`] if the store cannot be read, or `out` cannot be written.
@@ -91,11 +91,12 @@ impl Sessions {
     }
 
     /// Imports sessions device by device, each device completely or not at all, and reads each session back. If both
-    /// sides know a session, the ended one wins. A dry run only decides. `progress` receives the number of sessions so far.
+    /// sides know a session, the ended one wins. A dry run only decides. `progress` receives the number of sessions so
+    /// far.
     ///
     /// # Errors
-    /// [`WriteError`] if the store fails. Devices that were imported before stay imported, and the same import can be run
-    /// again.
+    /// [`WriteError`] if the store fails. Devices that were imported before stay imported, and the same import can be
+    /// run again.
     pub async fn import(
         &self,
         sessions: Vec<Session>,

@@ -24,9 +24,9 @@ pub struct Verified {
 impl Sessions {
     /// Verifies a token. The clock is read after the record has arrived.
     ///
-    /// It takes one look-up in the store, or none if this process has the session in its cache and the token is valid by
-    /// that record. A cached record never makes it refuse a token or end a session. If a rule ends the session (a replaced
-    /// token was used again, or the session was idle), the end is durable before it is reported.
+    /// It takes one look-up in the store, or none if this process has the session in its cache and the token is valid
+    /// by that record. A cached record never makes it refuse a token or end a session. If a rule ends the session (a
+    /// replaced token was used again, or the session was idle), the end is durable before it is reported.
     ///
     /// # Errors
     /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] if the token cannot be verified.
@@ -61,8 +61,8 @@ impl Sessions {
         self.verify(&token, mode).await
     }
 
-    /// Verifies a token by the cached record, if there is one. The record may be older than a rotation by another process
-    /// or than the latest use, so it may only accept a token.
+    /// Verifies a token by the cached record, if there is one. The record may be older than a rotation by another
+    /// process or than the latest use, so it may only accept a token.
     fn verify_from_cache(&self, token: &Token, mode: ActivityMode) -> Option<Verified> {
         let session = self.repository.cache()?.find_cached(token.session())?;
         let now = self.clock.now();
@@ -81,8 +81,8 @@ impl Sessions {
         Verified { session, token_match, rotation_due, at: now }
     }
 
-    /// Decides again with the whole device, and commits the end if the session must be ended. First it writes the activity
-    /// that this process has noted, because the session may not be idle after all.
+    /// Decides again with the whole device, and commits the end if the session must be ended. First it writes the
+    /// activity that this process has noted, because the session may not be idle after all.
     async fn authenticate_and_commit(&self, token: &Token, mode: ActivityMode) -> Result<Verified, VerifyError> {
         self.flush_activity().await?;
         let policy = self.policy();
@@ -108,8 +108,8 @@ impl Sessions {
         Ok(self.accept(session, token_match, mode, judged_at))
     }
 
-    /// Returns a session if it is still active, for a connection that was admitted with it. It costs one look-up, like a
-    /// verification.
+    /// Returns a session if it is still active, for a connection that was admitted with it. It costs one look-up, like
+    /// a verification.
     ///
     /// # Errors
     /// [`VerifyError::Refused`] with the reason; [`VerifyError::Write`] if the session cannot be checked.

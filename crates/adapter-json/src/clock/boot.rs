@@ -1,16 +1,17 @@
-//! The machine's boot id and uptime, by which a wrong wall clock is noticed.
+//! The machine's boot id and uptime. With them the store notices a wall clock that was set back.
 
 use tenure_domain::Millis;
 
 /// A source of the machine's boot id and uptime.
 pub trait Boot: Send + Sync {
-    /// The id of the machine's last start; another one after each restart. Its first 16 letters and digits are recorded.
+    /// Returns the id of the machine's last start, which differs after each restart. The store records its first 16
+    /// letters and digits. An empty id means that the machine does not tell one start from the next.
     fn id(&self) -> String;
-    /// The time since the machine's last start, including sleep. It cannot be set.
+    /// Returns the time since the machine's last start, sleep included. No program can set it.
     fn uptime(&self) -> Millis;
 }
 
-/// The boot id and the uptime that the operating system tells.
+/// The boot id and the uptime of this machine, from the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemBoot;
 

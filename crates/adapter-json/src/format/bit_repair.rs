@@ -1,4 +1,4 @@
-//! Repairing one changed bit of a line: the checksum tells not only that a bit has changed, but also which.
+//! Repairing one changed bit of a line. The checksum shows not only that a bit has changed, but also which one.
 
 use super::{BEFORE_CRC, TX_AT, parse_line};
 
@@ -18,7 +18,7 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// Returns an invalid line as it was before one of its bits changed, where that is all that happened to it. `line` is
+/// Returns an invalid line as it was before one of its bits changed. `None` if it has more damage than that. `line` is
 /// without its newline.
 pub(crate) fn repair_bit(line: &[u8]) -> Option<Vec<u8>> {
     let last = line.len().checked_sub(1)?;
@@ -35,7 +35,8 @@ pub(crate) fn repair_bit(line: &[u8]) -> Option<Vec<u8>> {
     let recorded = line.get(BEFORE_CRC.len()..BEFORE_CRC.len() + 8)?;
     let recorded = u32::from_str_radix(std::str::from_utf8(recorded).ok()?, 16).ok()?;
     let difference = crc32c::crc32c(line.get(TX_AT..last)?) ^ recorded;
-    // The effect of each bit of a byte on the checksum. Each byte that follows it shifts the effect through the register.
+    // The effect of each bit of a byte on the checksum. Each byte that follows it shifts the effect through the
+    // register.
     let mut effects: [u32; 8] = std::array::from_fn(|bit| TABLE[1 << bit]);
     for at in (TX_AT..last).rev() {
         if let Some(bit) = effects.iter().position(|effect| *effect == difference) {

@@ -1,10 +1,10 @@
-//! The text form of a digest: base64url without padding (RFC 4648, section 5), 32 bytes as 43 characters.
+//! The text of a digest in the journal: base64url without padding (RFC 4648, section 5), 43 characters for 32 bytes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tenure_domain::Digest;
 
-/// The length of a digest as text.
+/// The length of the text of a digest, in characters.
 const LENGTH: usize = 43;
 
 /// Appends the text of a digest.
@@ -14,8 +14,8 @@ pub(super) fn encode(digest: &Digest, out: &mut Vec<u8>) {
     out.extend_from_slice(&text);
 }
 
-/// The digest that [`encode`] writes as this text. `None` for any other text, so that a digest has one spelling: no
-/// padding, no other length, and no set bits behind the last byte.
+/// Returns the digest that [`encode`] writes as this text. `None` for any other text, so that each digest has only one
+/// text: no padding, no other length, and no set bits after the last byte.
 pub(super) fn decode(text: &[u8]) -> Option<[u8; 32]> {
     if text.len() != LENGTH {
         return None;

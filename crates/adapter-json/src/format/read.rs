@@ -1,4 +1,4 @@
-//! Parsing lines.
+//! Parsing the lines of a journal.
 
 use std::borrow::Cow;
 
@@ -10,12 +10,12 @@ use super::json::{FormatError, JsonReader};
 use super::transaction::{Client, Op, Record, RecordKind, SnapshotHeader, Transaction};
 use super::{BEFORE_CRC, BEFORE_TX, FORMAT, TX_AT, VERSION, hex};
 
-/// Every member that an operation may have. Which of them it must have depends on its name.
+/// The members of an operation. Its name decides which of them it must have.
 #[derive(Default)]
 struct Fields<'a> {
     record: Box<Record<'a>>,
     op: Cow<'a, str>,
-    /// Which of the required members were read, as bits.
+    /// The required members that were read, as bits.
     has: u32,
     revision: Option<u64>,
     watermark: Option<Option<RevocationWatermark>>,
@@ -37,7 +37,7 @@ const FORMAT_NAME: u32 = 128;
 /// Parses a line, without its newline. Returns its transaction and its checksum.
 ///
 /// # Errors
-/// [`FormatError`] where the line, its checksum or its transaction is not valid.
+/// [`FormatError`] if the line, its checksum or its transaction is not valid.
 pub(crate) fn parse_line(line: &[u8]) -> Result<(Transaction<'_>, u32), FormatError> {
     let (body, crc) = check_frame(line)?;
     let text = std::str::from_utf8(body).map_err(|_| "it is not UTF-8")?;
@@ -64,7 +64,7 @@ fn check_frame(line: &[u8]) -> Result<(&[u8], u32), FormatError> {
     Ok((body, crc))
 }
 
-/// Whether these bytes can be the beginning of a line, as far as that can be told without its end.
+/// Whether these bytes can be the beginning of a line whose end is missing.
 pub(crate) fn is_line_prefix(bytes: &[u8]) -> bool {
     let sample = [BEFORE_CRC, b"00000000", BEFORE_TX, b"{\"q\":"].concat();
     let framed = bytes.iter().zip(&sample).enumerate().all(|(at, (byte, expected))| {
@@ -73,7 +73,8 @@ pub(crate) fn is_line_prefix(bytes: &[u8]) -> bool {
     framed && bytes.iter().all(|byte| *byte >= b' ')
 }
 
-/// The offsets at which lines may begin. No text in a line looks like a beginning, since quotation marks are escaped.
+/// Returns the offsets at which lines may begin. No text in a line looks like a beginning, because quotation marks are
+/// escaped.
 pub(crate) fn find_line_starts(bytes: &[u8]) -> Vec<usize> {
     memchr::memmem::find_iter(bytes, BEFORE_CRC).collect()
 }

@@ -1,4 +1,4 @@
-//! The transaction in a line.
+//! Transactions, as the lines of a journal contain them.
 
 use std::borrow::Cow;
 
@@ -6,23 +6,23 @@ use tenure_domain::{
     ClientField, ClientInfo, End, Millis, Replaced, RevocationWatermark, SessionId, TextError, Timestamp,
 };
 
-/// One line's transaction. It borrows what it can from the line.
+/// The transaction of one line. It borrows its texts from the line if they have no escapes.
 #[derive(Debug, Default)]
 pub(crate) struct Transaction<'a> {
     pub(crate) number: u64,
-    /// The store's time when it was written, in Unix milliseconds.
+    /// The store's time when the transaction was written, in Unix milliseconds.
     pub(crate) at: u64,
-    /// The last transaction that its writer knew to be durable.
+    /// The number of the last transaction that the writer knew to be durable.
     pub(crate) synced: u64,
-    /// The machine's boot id when it was written.
+    /// The boot id of the machine when the transaction was written.
     pub(crate) boot: Cow<'a, str>,
-    /// For how many milliseconds the machine had been up then.
+    /// The uptime of the machine at that time, in milliseconds.
     pub(crate) uptime: u64,
     pub(crate) ops: Vec<Op<'a>>,
 }
 
 impl Transaction<'_> {
-    /// The sessions whose records the transaction writes.
+    /// Returns the sessions whose records the transaction writes.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionId> {
         self.ops.iter().filter_map(|op| match op {
             Op::Record(_, record) => record.patch.id,
@@ -35,15 +35,15 @@ impl Transaction<'_> {
 /// One operation of a transaction.
 #[derive(Debug)]
 pub(crate) enum Op<'a> {
-    /// The description of the file: the only operation of the first line, and of no other.
+    /// The header of the snapshot. It is the only operation of the first line, and is in no other line.
     Header(SnapshotHeader),
-    /// A device's revision (`None`: this transaction's number) and watermark (`None`: unchanged).
+    /// A device with its revision (`None` is the number of this transaction) and its watermark (`None` is unchanged).
     Device { name: Cow<'a, str>, revision: Option<u64>, watermark: Option<Option<RevocationWatermark>> },
-    /// A session's whole record.
+    /// The whole record of a session.
     Record(RecordKind, Box<Record<'a>>),
     /// A change of some fields of a session's record.
     Patch(RecordKind, Box<Patch<'a>>),
-    /// Sessions that had expired when their device was last decided on.
+    /// Sessions that a commit named as expired.
     Expire(Vec<SessionId>),
     /// Sessions whose records are removed.
     Purge(Vec<SessionId>),
@@ -51,7 +51,7 @@ pub(crate) enum Op<'a> {
     Touch(Vec<(SessionId, Timestamp)>),
 }
 
-/// What an operation on a session records.
+/// The kind of an operation on a session's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordKind {
     Issue,
@@ -59,11 +59,11 @@ pub(crate) enum RecordKind {
     Rotate,
     End,
     UpdateClient,
-    /// No change: a compaction copied the record.
+    /// A compaction copied the record. The session did not change.
     Record,
 }
 
-/// What the first line says of the snapshot that the file begins with.
+/// The header of the snapshot that the file begins with, from the first line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SnapshotHeader {
     /// The number of the last transaction that the snapshot contains.
@@ -72,13 +72,13 @@ pub(crate) struct SnapshotHeader {
     pub(crate) last_crc: u32,
     /// The size of the snapshot in bytes, this line included.
     pub(crate) size: u64,
-    /// How many lines the snapshot has, this one included.
+    /// The number of lines of the snapshot, this line included.
     pub(crate) lines: u64,
-    /// How many sessions the snapshot has.
+    /// The number of sessions in the snapshot.
     pub(crate) records: u64,
 }
 
-/// A session's whole record.
+/// The whole record of a session, not validated yet.
 #[derive(Debug, Default)]
 pub(crate) struct Record<'a> {
     pub(crate) patch: Patch<'a>,
@@ -94,7 +94,7 @@ pub(crate) struct Record<'a> {
     pub(crate) expired: bool,
 }
 
-/// The fields of a record that a change may change.
+/// The fields of a record that can change.
 #[derive(Debug, Default)]
 pub(crate) struct Patch<'a> {
     pub(crate) id: Option<SessionId>,
@@ -108,12 +108,12 @@ pub(crate) struct Patch<'a> {
     pub(crate) client: Option<Client<'a>>,
 }
 
-/// The description of a client, not validated yet. In the order of [`ClientField::ALL`].
+/// The description of a client, not validated yet. The fields are in the order of [`ClientField::ALL`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Client<'a>(pub(crate) [Option<Cow<'a, str>>; 7]);
 
 impl Client<'_> {
-    /// Validates the description.
+    /// Validates the description, and returns it.
     pub(crate) fn build(&self) -> Result<ClientInfo, TextError> {
         let mut client = ClientInfo::default();
         for (field, text) in ClientField::ALL.into_iter().zip(&self.0) {

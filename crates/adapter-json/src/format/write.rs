@@ -1,10 +1,10 @@
-//! Writing lines.
+//! Writing the lines of a journal.
 
 use tenure_domain::{ClientInfo, Digest, End, Replaced, RevocationWatermark, Session, SessionId, Terms, Timestamp};
 
 use super::{BEFORE_CRC, BEFORE_TX, FORMAT, SnapshotHeader, TX_AT, VERSION, digest, hex};
 
-/// The members that every transaction has. See [`super::Transaction`].
+/// The members that every transaction has; see [`super::Transaction`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LineHeader<'a> {
     pub(crate) number: u64,
@@ -14,7 +14,7 @@ pub(crate) struct LineHeader<'a> {
     pub(crate) uptime: u64,
 }
 
-/// Writes one line: its operations one after the other, and then its end.
+/// A writer of one line. It writes the operations one after the other, and then the end of the line.
 pub(crate) struct LineWriter<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
@@ -38,7 +38,7 @@ fn number(out: &mut Vec<u8>, mut number: u64) {
 
 /// Appends a text as a JSON string.
 fn text(out: &mut Vec<u8>, text: &str) {
-    // Writing into memory cannot fail.
+    // Writing to memory does not fail.
     drop(serde_json::to_writer(out, text));
 }
 
@@ -70,8 +70,8 @@ impl<'a> LineWriter<'a> {
         crc
     }
 
-    /// Writes the operation of a file's first line. Its length does not depend on the numbers, so that it can be
-    /// written last.
+    /// Writes the operation of the first line of a file. Its length does not depend on the numbers, so that the line
+    /// can be written last.
     pub(crate) fn snapshot_header(&mut self, header: &SnapshotHeader) {
         let SnapshotHeader { through, last_crc, size, lines, records } = *header;
         self.op("head");
@@ -90,7 +90,8 @@ impl<'a> LineWriter<'a> {
         self.raw(b"\"}");
     }
 
-    /// Writes a device's revision, where it is not this transaction's number, and its watermark, where it changed.
+    /// Writes a device: its revision, if that is not the number of this transaction, and its watermark, if that
+    /// changed.
     pub(crate) fn device(
         &mut self,
         device: &str,
@@ -115,7 +116,8 @@ impl<'a> LineWriter<'a> {
         self.out.push(b'}');
     }
 
-    /// Writes a whole record. `op` is `issue`, `import`, `record`, or a change of more fields than it usually changes.
+    /// Writes a whole record. `op` is `issue`, `import` or `record`, or another change if it affects more fields than
+    /// usual.
     pub(crate) fn record(&mut self, op: &str, session: &Session, expired: bool) {
         self.op(op);
         self.id(session.id);
@@ -149,7 +151,7 @@ impl<'a> LineWriter<'a> {
         self.out.push(b'}');
     }
 
-    /// Writes a rotation.
+    /// Writes the rotation of a session's token.
     pub(crate) fn rotate(&mut self, session: &Session) {
         self.op("rotate");
         self.id(session.id);
@@ -175,7 +177,7 @@ impl<'a> LineWriter<'a> {
         self.out.push(b'}');
     }
 
-    /// Writes a client's new description.
+    /// Writes the new description of a session's client.
     pub(crate) fn update_client(&mut self, session: &Session) {
         self.op("describe");
         self.id(session.id);

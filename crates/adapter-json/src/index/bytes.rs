@@ -1,6 +1,6 @@
-//! The binary form of numbers and texts.
+//! Numbers and texts in the binary form of an index.
 
-/// Appends numbers and texts to a buffer.
+/// A writer that appends numbers and texts to a buffer.
 #[derive(Default)]
 pub(super) struct ByteWriter(Vec<u8>);
 
@@ -33,7 +33,7 @@ impl ByteWriter {
         self.raw(&number.to_le_bytes());
     }
 
-    /// Appends a text with its length. No text in a store is longer than the length can say.
+    /// Appends a text after its length in bytes. No text in a store is longer than 65,535 bytes.
     pub(super) fn text(&mut self, text: &str) {
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
         self.u16(length);
@@ -41,7 +41,8 @@ impl ByteWriter {
     }
 }
 
-/// Takes numbers and texts from the front of a slice. Each method returns `None` where the slice ends too early.
+/// A reader that takes numbers and texts from the front of a slice. Each method returns `None` if the slice ends too
+/// early.
 pub(super) struct ByteReader<'a>(pub(super) &'a [u8]);
 
 impl<'a> ByteReader<'a> {
@@ -78,7 +79,7 @@ impl<'a> ByteReader<'a> {
         std::str::from_utf8(self.raw(length.into())?).ok()
     }
 
-    /// `None` if anything is left.
+    /// Checks that nothing is left. `None` if something is.
     pub(super) fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }

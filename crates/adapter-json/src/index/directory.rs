@@ -1,18 +1,18 @@
-//! The directory of an index: what it covers, and where its blocks are.
+//! The directory of an index: the part of the journal that the index covers, and the places of its blocks.
 
 use super::bytes::{ByteReader, ByteWriter};
 use crate::format::SnapshotHeader;
 use crate::journal::position::{Position, RecordedTime};
 use crate::table::{ROWS_PER_CHUNK, Table};
 
-/// The last of these bytes is the version of the index format.
+/// The first bytes of the footer. The last of them is the version of the index format.
 const MAGIC: [u8; 16] = *b"tenure-index\0\0\0\x01";
 /// The size of the footer in bytes.
 pub(super) const FOOTER_SIZE: u64 = 32;
-/// The largest directory in bytes that is read. That of ten million sessions has 100 KiB.
+/// The size in bytes of the largest directory that is read. The directory of ten million sessions has 100 KiB.
 const MAX_DIRECTORY_SIZE: u32 = 64 << 20;
 
-/// What a block contains.
+/// The kind of what a block contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlockKind {
     Devices,
@@ -33,11 +33,11 @@ pub(super) struct Block {
     pub(super) offset: u64,
     pub(super) length: u32,
     pub(super) crc: u32,
-    /// How many slots of the table the block has.
+    /// The number of slots in the block.
     pub(super) count: u32,
 }
 
-/// How many slots each part of the table has, free ones included.
+/// The number of slots of each part of the table, free ones included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) devices: u32,
@@ -79,7 +79,7 @@ pub(super) struct Directory {
     pub(super) blocks: Vec<Block>,
 }
 
-/// The footer for a directory at `offset`.
+/// Returns the footer for a directory at `offset`.
 pub(super) fn footer(offset: u64, directory: &[u8]) -> Vec<u8> {
     let mut out = ByteWriter::default();
     out.raw(&MAGIC);
@@ -89,7 +89,8 @@ pub(super) fn footer(offset: u64, directory: &[u8]) -> Vec<u8> {
     out.bytes().to_vec()
 }
 
-/// Parses the footer of a file of this size. Returns the offset, the length and the checksum of the directory.
+/// Parses the footer of a file of `size` bytes. Returns the offset, the length and the checksum of the directory.
+/// `None` if the footer is not valid.
 pub(super) fn parse_footer(footer: &[u8], size: u64) -> Option<(u64, u32, u32)> {
     let mut footer = ByteReader(footer);
     let magic = footer.array::<16>()?;
@@ -99,7 +100,7 @@ pub(super) fn parse_footer(footer: &[u8], size: u64) -> Option<(u64, u32, u32)> 
 }
 
 impl Directory {
-    /// Appends the directory.
+    /// Appends the directory in its binary form.
     pub(super) fn encode(&self, out: &mut ByteWriter) {
         let Self { position: at, checksums, counts, blocks } = self;
         for number in [at.end, at.number, at.lines, at.synced_number, at.synced_end, at.last_change] {
@@ -130,7 +131,8 @@ impl Directory {
         }
     }
 
-    /// Parses a directory, and checks that its blocks are all there, in their order and of the right size.
+    /// Parses a directory that begins at `offset`, and checks that its blocks are complete, in order and of the right
+    /// sizes.
     pub(super) fn read(bytes: &[u8], offset: u64) -> Option<Self> {
         let mut bytes = ByteReader(bytes);
         let mut at = Position::default();
@@ -173,7 +175,8 @@ impl Directory {
             let of_kind = self.blocks.iter().filter(|block| block.kind == kind);
             of_kind.map(|block| u64::from(block.count)).sum::<u64>() == u64::from(self.counts.of_kind(kind))
         });
-        // Every slot takes at least one byte, so that no count makes this program use more memory than the file has.
+        // Every slot takes at least one byte. So a wrong count cannot make the program allocate more than the size of
+        // the file suggests.
         let plausible = self.blocks.iter().all(|block| block.count <= block.length);
         let rows: Vec<u32> =
             self.blocks.iter().filter(|block| block.kind == BlockKind::Rows).map(|block| block.count).collect();

@@ -1,4 +1,4 @@
-//! Reading an index with several threads.
+//! Loading an index, with several threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,13 +14,13 @@ use crate::storage::StorageFile;
 use crate::table::interner::{Interner, Keyed};
 use crate::table::{DeviceRow, Row, SubjectRow, Table};
 
-/// What an index holds: a table, and the position in the journal at which it was the state.
+/// The contents of an index: a table, and the position in the journal up to which its lines are applied.
 pub(crate) struct Loaded {
     pub(crate) table: Table,
     pub(crate) position: Position,
 }
 
-/// Reads an index of `size` bytes. `None` where it is damaged or does not fit the journal.
+/// Loads an index of `size` bytes. `None` if it is damaged or does not fit the journal.
 pub(super) fn load(index: &dyn StorageFile, size: u64, journal: &dyn StorageFile, threads: usize) -> Option<Loaded> {
     let directory = read_directory(index, size)?;
     if directory.position.end > journal.metadata().ok()?.size {
@@ -48,7 +48,7 @@ pub(super) fn load(index: &dyn StorageFile, size: u64, journal: &dyn StorageFile
     Some(Loaded { table, position })
 }
 
-/// Does `work` while `threads - 1` other threads do `others`.
+/// Runs `work`, while `threads - 1` other threads run `others`.
 fn run_alongside<T>(threads: usize, others: &(dyn Fn() + Sync), work: impl FnOnce() -> T) -> T {
     std::thread::scope(|scope| {
         for _ in 1..threads {
@@ -67,7 +67,7 @@ fn read_directory(index: &dyn StorageFile, size: u64) -> Option<Directory> {
     Directory::read(block_bytes(index, offset, length, crc, &mut buffer)?, offset)
 }
 
-/// Reads a block, and checks its checksum.
+/// Reads a block, and checks its checksum. `None` if it differs.
 fn block_bytes<'a>(
     file: &dyn StorageFile,
     offset: u64,
@@ -80,7 +80,7 @@ fn block_bytes<'a>(
     (whole && crc32c::crc32c(buffer) == crc).then_some(buffer)
 }
 
-/// Checks that the journal's blocks are those that the index was made from. Any number of threads share the work.
+/// A check that the blocks of the journal are those from which the index was made. Several threads share the work.
 struct JournalVerifier<'a> {
     journal: &'a dyn StorageFile,
     blocks: Vec<(u64, u32, u32)>,

@@ -1,4 +1,4 @@
-//! The rows in an index.
+//! Encoding and parsing rows, in an index.
 
 use tenure_domain::{Digest, End, Millis, Replaced, SessionId, Timestamp};
 
@@ -7,7 +7,7 @@ use super::directory::Counts;
 use crate::table::interner::Interner;
 use crate::table::{DeviceRow, Link, NONE, Row, SharedSlots, Table};
 
-/// The flags that begin a row: `USED`, and one for each optional field that the row has.
+// The flags in the first byte of a row: `USED`, and one for each optional field that the row has.
 const USED: u8 = 1;
 const ORDER: u8 = 2;
 const ROTATED: u8 = 4;
@@ -77,7 +77,7 @@ fn encode_end(end: &End, out: &mut ByteWriter) {
     out.text(end.actor.as_ref().map_or("", |actor| actor.as_str()));
 }
 
-/// Parses the rows in a block.
+/// Parses the rows of a block. `None` if the block is not valid.
 pub(super) fn read(bytes: &[u8], count: u32, counts: &Counts, devices: &Interner<DeviceRow>) -> Option<Vec<Row>> {
     let mut bytes = ByteReader(bytes);
     let mut rows = Vec::with_capacity(crate::table::ROWS_PER_CHUNK.max(count as usize));

@@ -1,4 +1,4 @@
-//! The values that rows share, in an index.
+//! Encoding and parsing the values that rows share, in an index.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::table::{DeviceRow, SubjectRow, Table};
 
 /// The first byte of a free slot.
 const FREE: u8 = 0;
-/// The first byte of a slot with a value, and of an optional field without one.
+/// The first byte of a slot with a value, and the only byte of an optional field without a value.
 const USED: u8 = 1;
 /// The first byte of an optional field with a value.
 const PRESENT: u8 = 2;
 
-/// Appends the slots from `from` to `to`. `write` appends a value.
+/// Appends the slots from `from` up to `to`. `write` appends a value.
 fn encode<T: Keyed>(
     values: &Interner<T>,
     from: u32,
@@ -37,7 +37,7 @@ fn encode<T: Keyed>(
     }
 }
 
-/// A slot's value and how many rows use it; `None` in a free slot.
+/// The value of a slot, and the number of rows that use it. `None` in a free slot.
 pub(super) type Slot<T> = Option<(T, u32)>;
 
 fn read<T>(bytes: &[u8], count: u32, value: impl Fn(&mut ByteReader<'_>) -> Option<T>) -> Option<Vec<Slot<T>>> {

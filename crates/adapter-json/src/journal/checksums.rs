@@ -1,7 +1,7 @@
-//! The checksums of the journal's bytes, block by block from its beginning. An index records them to tell later whether
-//! it belongs to the journal as it is.
+//! The checksums of the journal, block by block from its beginning. An index records them, so that it is later known
+//! whether the index fits the journal.
 
-/// The size in bytes from which on a block takes no more.
+/// The size in bytes at which a block is full.
 const BLOCK: u32 = 1 << 20;
 
 /// The length and the CRC-32C of each block of a file, from its beginning and without gaps.
@@ -12,13 +12,13 @@ pub(crate) struct Checksums {
 }
 
 impl Checksums {
-    /// The checksums of blocks that follow one another from the beginning of the file.
+    /// Makes the checksums of consecutive blocks, from the beginning of the file.
     pub(crate) fn of(blocks: Vec<(u32, u32)>) -> Self {
         let end = blocks.iter().map(|(length, _)| u64::from(*length)).sum();
         Self { blocks, end }
     }
 
-    /// Adds the bytes at `from`, if they follow the last block. After a gap nothing more is added.
+    /// Adds the bytes at the offset `from`, if they follow the last block. After a gap nothing more is added.
     pub(crate) fn extend(&mut self, from: u64, bytes: &[u8]) {
         if from != self.end || bytes.is_empty() {
             return;
@@ -34,7 +34,7 @@ impl Checksums {
         self.end += u64::from(length);
     }
 
-    /// Adds a whole block at `from` whose checksum is known, if it follows the last one.
+    /// Adds a whole block at the offset `from` whose checksum is known, if it follows the last block.
     pub(crate) fn push(&mut self, from: u64, length: u32, crc: u32) {
         if from == self.end && length > 0 {
             self.blocks.push((length, crc));
@@ -42,7 +42,7 @@ impl Checksums {
         }
     }
 
-    /// The blocks, if they end at exactly `end`.
+    /// Returns the blocks, if they end exactly at the offset `end`.
     pub(crate) fn through(&self, end: u64) -> Option<&[(u32, u32)]> {
         (self.end == end).then_some(&self.blocks)
     }

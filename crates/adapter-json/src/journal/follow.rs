@@ -1,4 +1,4 @@
-//! Following what other processes write: the lines that they append, and the files that they put in place of this one.
+//! Following other processes: the lines that they append, and the files with which they replace the journal.
 
 use std::io;
 use std::path::Path;
@@ -13,19 +13,19 @@ use crate::format::{FormatError, Op, SnapshotHeader, parse_line};
 use crate::storage::StorageFile;
 use crate::table::Table;
 
-/// How many bytes of the file are read at a time.
+/// The number of bytes that are read at a time.
 const READ_SIZE: u64 = 1 << 20;
-/// How often a tail is read again that changes while it is read.
+/// How often the tail of the file is read again if it changes while it is read.
 const TAIL_RETRIES: usize = 100;
-/// A size that any first line fits.
+/// The largest size of a first line, in bytes.
 const MAX_HEADER_SIZE: u64 = 4096;
 
 impl Journal {
     /// Applies everything that was written since the last refresh, in this file or in those that replaced it.
     ///
     /// # Errors
-    /// [`StoreError`] where the file cannot be read or is damaged. Damage is remembered until another file takes the
-    /// place of this one.
+    /// [`StoreError`] if the file cannot be read or is damaged. Damage is remembered until another file replaces this
+    /// one.
     pub(crate) fn refresh(&mut self) -> Result<Tail, StoreError> {
         if let Some(broken) = &self.broken {
             if self.is_current().is_err() {
@@ -60,7 +60,7 @@ impl Journal {
                 return Err(corrupt(&self.path, self.position.lines + 1, message));
             }
             if self.position.skip_through.is_some() {
-                // The replacement lacks what was applied: an older copy was put there.
+                // The replacement lacks transactions that were applied, so it is an older copy.
                 self.reload();
                 continue;
             }
@@ -68,7 +68,7 @@ impl Journal {
                 self.uncertain_end.get_or_insert(if self.position.pending.is_empty() { 0 } else { self.position.end });
                 return Ok(tail);
             }
-            // Nobody writes to a file that was replaced, so all of it has been applied.
+            // The file was replaced. Nobody writes to it any more, so all of it has been applied.
             self.follow_replacement()?;
         }
     }
@@ -78,8 +78,8 @@ impl Journal {
         self.position.lines > 0 && self.position.lines >= self.position.header.lines
     }
 
-    /// Goes on in the file that replaced this one: from the end of its snapshot where that is the state of the table,
-    /// else from its beginning.
+    /// Continues in the file that replaced this one: from the end of its snapshot if that is the state of the table,
+    /// otherwise from its beginning.
     fn follow_replacement(&mut self) -> Result<(), StoreError> {
         let opened = open_file(&*self.storage, &self.path);
         let (file, read_only) = opened.map_err(|error| match self.storage.metadata(&self.path) {
@@ -90,7 +90,8 @@ impl Journal {
             _ => error,
         })?;
         let (header, recorded) = read_header(&*file, &self.path)?;
-        // The time of the rewriting: later than any line before it, unless an operator accepted a clock that is behind.
+        // The first line records the time of the rewrite. It is later than that of any line before, unless an operator
+        // accepted a clock that is behind.
         self.clock.record(recorded.at, &recorded.boot, recorded.uptime);
         let own = (self.position.number, self.position.crc);
         (self.file, self.directory_synced, self.read_only, self.uncertain_end) = (file, false, read_only, None);
@@ -108,7 +109,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets everything, so that the file is read from its beginning or its index.
+    /// Discards the table, so that the file is read again from its beginning or its index.
     fn reload(&mut self) {
         self.table = Table::default();
         self.position = Position::default();
@@ -117,7 +118,7 @@ impl Journal {
         drop(self.events.send(StoreEvent::Lagged));
     }
 
-    /// Applies the file's lines up to `size`, and returns what its end is.
+    /// Applies the file's lines up to `size`, and returns how the file ends.
     fn read_through(&mut self, size: u64) -> Result<Tail, StoreError> {
         self.replay_in_parallel(size)?;
         let mut read_size = READ_SIZE;
@@ -130,7 +131,7 @@ impl Journal {
             let result = self.apply_lines(&bytes, true);
             self.buffer = bytes;
             match result {
-                // No line ends in all that was read.
+                // The line is longer than what was read.
                 Ok(0) if !whole => read_size *= 2,
                 Ok(_) if !whole => read_size = READ_SIZE,
                 Ok(_) if self.position.end == size => break,
@@ -139,7 +140,7 @@ impl Journal {
                     return Err(corrupt(&self.path, self.position.lines + 1, &error.message));
                 }
                 Err(error) => match self.classify(size, Some(error.message), &mut retries)? {
-                    // It changed meanwhile: a writer took an incomplete line back and wrote another.
+                    // The tail changed meanwhile: a writer cut an incomplete line and wrote another.
                     Tail::Changed => continue,
                     tail => return Ok(tail),
                 },
@@ -149,7 +150,7 @@ impl Journal {
         Ok(Tail::Clean)
     }
 
-    /// Reads `length` bytes from the position on, or as many as there are.
+    /// Reads up to `length` bytes from the position on.
     fn read(&self, bytes: &mut Vec<u8>, length: u64) -> Result<(), StoreError> {
         bytes.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
         let read = self.file.read_at(bytes, self.position.end);
@@ -158,7 +159,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Decides what the bytes after the last valid line are.
+    /// Classifies the bytes after the last valid line.
     fn classify(&self, size: u64, message: Option<FormatError>, retries: &mut usize) -> Result<Tail, StoreError> {
         let (mut first, mut second) = (Vec::new(), Vec::new());
         self.read(&mut first, size - self.position.end)?;
@@ -174,7 +175,7 @@ impl Journal {
                     "its end changes whenever it is read; is another program writing it?",
                 ));
             }
-            // Only bytes that were never acknowledged may be missing.
+            // The snapshot was durable before the file became the store, so none of it may be missing.
             _ if !self.has_whole_snapshot() => "the file is not whole, and was when it became the store",
             Damage::Torn => return Ok(Tail::Torn),
             Damage::LacksNewline => return Ok(Tail::LacksNewline),
@@ -189,7 +190,7 @@ fn starts_with_valid_line(bytes: &[u8]) -> bool {
     line.is_some_and(|line| line.len() < bytes.len() && parse_line(line).is_ok())
 }
 
-/// Reads a file's first line: what it says of the snapshot, and the time at which it was written.
+/// Reads the first line of a file: the header of its snapshot, and the time at which it was written.
 fn read_header(file: &dyn StorageFile, path: &Path) -> Result<(SnapshotHeader, RecordedTime), StoreError> {
     let mut bytes = vec![0; MAX_HEADER_SIZE as usize];
     let read = file.read_at(&mut bytes, 0).map_err(|error| io_error(path, "read the store", error))?;

@@ -1,5 +1,5 @@
-//! Replaying a large part of the file: several threads read and parse chunks of it while this one applies the chunks
-//! before.
+//! Replaying a large part of the file. Several threads read and parse chunks of it, while this thread applies the
+//! chunks that were parsed before.
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,26 +13,27 @@ use crate::format::{Transaction, parse_line};
 use crate::storage::StorageFile;
 use crate::table::apply::AppliedEvents;
 
-/// How many bytes one thread parses at a time: so few that the parsed transactions nearly fit a processor's own cache.
+/// The number of bytes that one thread parses at a time. It is so small that the parsed transactions nearly fit a
+/// processor's own cache.
 const CHUNK_SIZE: u64 = 256 << 10;
-/// How many chunks each thread parses, on average, before all threads wait for one another.
+/// The average number of chunks that each thread parses before all threads wait for one another.
 const CHUNKS_PER_THREAD: usize = 2;
-/// The size from which on threads save more than they cost.
+/// The size in bytes from which on threads save more than they cost.
 const MIN_SIZE: u64 = 4 << 20;
-/// A chunk ends with a line; the end of its last line is looked for in this many bytes.
+/// The number of bytes at the end of a chunk that are searched for the end of its last line.
 const LAST_LINE_WINDOW: u64 = 64 << 10;
-/// The most threads that work at once.
+/// The largest number of threads.
 const MAX_THREADS: usize = 8;
 
-/// A parsed chunk. Each of its lines is valid by itself.
+/// A parsed chunk, each of whose lines is valid by itself.
 struct Chunk<'a> {
-    /// Each line's transaction, checksum and length with its newline.
+    /// Each line's transaction, its checksum, and its length in bytes with the newline.
     lines: Vec<(Transaction<'a>, u32, u64)>,
     length: u32,
     crc: u32,
 }
 
-/// The ranges of the next `count` chunks of the file, from `from` on and before `size`.
+/// Returns the ranges of the next `count` chunks of the file, from the offset `from` up to `size`.
 fn next_chunks(file: &dyn StorageFile, mut from: u64, size: u64, count: usize) -> std::io::Result<Vec<Range<u64>>> {
     let mut ranges = Vec::with_capacity(count);
     let mut last_bytes = vec![0; LAST_LINE_WINDOW as usize];
@@ -48,7 +49,7 @@ fn next_chunks(file: &dyn StorageFile, mut from: u64, size: u64, count: usize) -
     Ok(ranges)
 }
 
-/// Reads and parses one chunk. `None` where a line is not valid: reading line by line tells why.
+/// Reads and parses one chunk. `None` if a line is not valid. Reading line by line then finds out why.
 fn parse<'a>(file: &dyn StorageFile, range: &Range<u64>, bytes: &'a mut Vec<u8>) -> std::io::Result<Option<Chunk<'a>>> {
     bytes.resize((range.end - range.start) as usize, 0);
     if file.read_at(bytes, range.start)? != bytes.len() {
@@ -70,18 +71,19 @@ fn parse<'a>(file: &dyn StorageFile, range: &Range<u64>, bytes: &'a mut Vec<u8>)
 enum Parsed<'a> {
     /// More may follow.
     More(Vec<Chunk<'a>>),
-    /// None follow: the file ends here, or a line is not valid.
+    /// No more follow, because the file ends here or a line is not valid.
     Last(Vec<Chunk<'a>>),
 }
 
-/// How many threads to use. Counting the processors reads files of the system, so this is not for every look-up.
+/// Returns the number of threads to use. Counting the processors reads files of the system, so do not call this for
+/// every look-up.
 pub(crate) fn thread_count() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_THREADS))
 }
 
 impl Journal {
-    /// Applies as much of the file up to `size` as is valid, if there is much of it. The rest, with any error, is left
-    /// to [`Journal::refresh`], which reads line by line.
+    /// Applies the valid lines of the file up to `size`, if there are many. The rest, with any error, is left to
+    /// [`Journal::refresh`], which reads line by line.
     pub(super) fn replay_in_parallel(&mut self, size: u64) -> Result<(), StoreError> {
         if size.saturating_sub(self.position.end) < MIN_SIZE {
             return Ok(());
@@ -109,7 +111,7 @@ impl Journal {
         self.apply_chunks(chunks)
     }
 
-    /// Parses the chunks from `next` on, and applies those that were parsed before meanwhile.
+    /// Parses the chunks from the offset `next` on, and meanwhile applies those that were parsed before.
     fn parse_next<'a>(
         &mut self,
         buffers: &'a mut [Vec<u8>],
@@ -127,7 +129,7 @@ impl Journal {
         let work = || {
             let mut done = Vec::new();
             loop {
-                // In a statement of its own, so that the lock is released before the parsing.
+                // This is a statement of its own, so that the lock is released before parsing.
                 let task = tasks.lock().next();
                 let Some((at, (range, bytes))) = task else { return done };
                 done.push((at, parse(&*file, &range, bytes)));

@@ -1,5 +1,5 @@
-//! Writing the table to a new file that takes the journal's place: to create a store, to compact a journal that has
-//! grown to more than it says, and after a failed sync.
+//! Snapshots: the table, written to a new file that replaces the journal. This is done to create a store, to compact a
+//! journal, and after a failed sync.
 
 use std::io;
 use std::path::Path;
@@ -20,12 +20,12 @@ use crate::storage::{
 };
 use crate::table::Table;
 
-/// How many devices are written while the table is locked once.
+/// The number of devices that are written each time the table is locked.
 const DEVICES_PER_LOCK: u32 = 256;
-/// How many bytes are gathered before they are written.
+/// The number of bytes that are collected before they are written.
 const BUFFER_SIZE: usize = 1 << 20;
 
-/// Writes a snapshot, one block after the other.
+/// A writer of a snapshot, which it writes block by block.
 struct SnapshotWriter<'a> {
     file: &'a dyn StorageFile,
     offset: u64,
@@ -44,12 +44,12 @@ impl SnapshotWriter<'_> {
     }
 }
 
-/// The length and the CRC-32C of a block.
+/// Returns the length and the CRC-32C of a block.
 fn block_checksum(bytes: &[u8]) -> (u32, u32) {
     (u32::try_from(bytes.len()).unwrap_or(u32::MAX), crc32c::crc32c(bytes))
 }
 
-/// The time that all lines of one snapshot record.
+/// The time, the boot id and the uptime that all lines of one snapshot record.
 #[derive(Clone, Copy)]
 struct Stamp<'a> {
     at: Timestamp,
@@ -76,7 +76,7 @@ impl<'a> Stamp<'a> {
     }
 }
 
-/// Opens the file that becomes the store, and empties it. The caller holds the lock.
+/// Opens the file that is to become the store, and empties it. The caller holds the lock.
 fn create_empty(storage: &dyn Storage, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
     let file = storage.open(path, OpenMode::Create)?;
     let metadata = file.metadata()?;
@@ -87,14 +87,14 @@ fn create_empty(storage: &dyn Storage, path: &Path) -> io::Result<Arc<dyn Storag
     Ok(file)
 }
 
-/// Why a new file did not become the store.
+/// The reason why a rewrite failed.
 pub(crate) struct RewriteError {
     pub(crate) error: StoreError,
-    /// Whether the file is in place all the same. A power loss may then bring the former one back.
+    /// Whether the new file has already replaced the former one. A power loss may then bring the former one back.
     pub(crate) renamed: bool,
 }
 
-/// Creates an empty store. The caller holds the lock and knows that there is none.
+/// Creates an empty store, durably. The caller holds the lock and knows that the store does not exist.
 pub(crate) fn create(storage: &dyn Storage, path: &Path, clock: &StoreClock) -> Result<(), StoreError> {
     let from = sibling_path(path, ".new");
     let make = || {
@@ -110,8 +110,8 @@ pub(crate) fn create(storage: &dyn Storage, path: &Path, clock: &StoreClock) -> 
     make().map_err(|error| io_error(path, "make the store", error))
 }
 
-/// Writes the table to a new file and puts it in the journal's place, durably. The caller holds the lock and has caught
-/// up, so that nothing but activity changes meanwhile. Readers go on.
+/// Writes the table to a new file and replaces the journal by it, atomically and durably. The caller holds the lock and
+/// has caught up, so that only activity changes meanwhile. Reading goes on.
 pub(crate) fn rewrite(
     storage: &dyn Storage,
     path: &Path,
@@ -130,7 +130,7 @@ pub(crate) fn rewrite(
         Ok(written)
     };
     let (header, checksums) = put_in_place().map_err(|error| {
-        // On a full disk an unfinished copy would take the space that the store's next line needs.
+        // On a full disk, an unfinished file would take the space that the next line of the store needs.
         let _ = file.truncate(0);
         doing(false)(error)
     })?;
@@ -178,7 +178,7 @@ fn write_snapshot(
     }
     writer.flush()?;
     header.size = writer.offset;
-    // The numbers have a fixed width, so that the line fits the space that was left for it.
+    // The numbers have a fixed width, so the line fits the space that was left for it.
     let first = stamp.header(&header);
     debug_assert_eq!(first.len() as u64, width);
     write_all_at(file, &first, 0)?;
@@ -186,7 +186,7 @@ fn write_snapshot(
     Ok((header, Checksums::of(writer.checksums)))
 }
 
-/// Frees the space of an unfinished copy whose writer was killed. The caller holds the lock.
+/// Empties the unfinished file of a rewrite whose process was killed. The caller holds the lock.
 pub(crate) fn discard_unfinished(storage: &dyn Storage, path: &Path) {
     let from = sibling_path(path, ".new");
     if storage.metadata(&from).is_ok_and(|metadata| metadata.size > 0)
@@ -196,15 +196,15 @@ pub(crate) fn discard_unfinished(storage: &dyn Storage, path: &Path) {
     }
 }
 
-/// Whether a device is part of a snapshot made at `now`. The same answer at each call, since the line count depends on
-/// it.
+/// Whether a device is part of a snapshot that is made at `now`. The answer is the same at each call, since the number
+/// of lines depends on it.
 fn is_kept(table: &Table, device: u32, now: Timestamp) -> bool {
     table.devices.get(device).is_some_and(|row| {
         table.devices.use_count(device) > 0 || row.watermark.is_some_and(|watermark| now < watermark.until)
     })
 }
 
-/// Writes one device's line, and returns how many records it has.
+/// Writes the line of one device, and returns the number of its records.
 fn write_device_line(table: &Table, device: u32, now: Timestamp, mut line: LineWriter<'_>) -> u64 {
     let mut records = 0;
     if let Some(row) = table.devices.get(device) {
@@ -212,7 +212,7 @@ fn write_device_line(table: &Table, device: u32, now: Timestamp, mut line: LineW
         line.device(row.name.as_str(), Some(row.revision.get()), watermark.map(Some));
     }
     for (at, row) in table.device_rows(device) {
-        // No row fails here: each was checked when it was inserted.
+        // Each row was checked when it was inserted, so none fails here.
         if let Ok(session) = table.session(at) {
             line.record("record", &session, row.expired);
             records += 1;

@@ -1,5 +1,4 @@
-//! Reading what can be kept of a damaged journal: every valid line, every line in which one bit has changed, and nothing
-//! else.
+//! Salvaging a damaged journal: every valid line is kept, and every line in which only one bit has changed.
 
 use std::collections::BTreeSet;
 
@@ -11,22 +10,22 @@ use crate::journal::is_torn;
 use crate::table::Table;
 use crate::table::apply::{AppliedEvents, apply};
 
-/// What was kept of a journal, and what was lost.
+/// The result of salvaging a journal: what is kept, and what is lost.
 #[derive(Default)]
 pub(super) struct Salvaged {
     pub(super) table: Table,
-    /// The number of the last transaction, whether it is kept or lost.
+    /// The number of the last transaction, kept or lost.
     pub(super) through: u64,
     pub(super) losses: Vec<Loss>,
-    /// The sessions that lost lines name. Their end may be among what is lost.
+    /// The sessions that lost lines name. A lost line may have ended them.
     pub(super) suspects: BTreeSet<SessionId>,
     /// The time, the boot id and the uptime that the last line records.
     pub(super) recorded_time: Option<(u64, String, u64)>,
-    /// How many lines are valid.
+    /// The number of valid lines.
     pub(super) valid_lines: u64,
-    /// How many invalid lines there are since the last valid one.
+    /// The number of invalid lines since the last valid one.
     invalid_run: u64,
-    /// How many lines the snapshot has, by the first line.
+    /// The number of lines that the snapshot has according to the first line.
     snapshot: u64,
 }
 
@@ -37,7 +36,7 @@ struct LinePosition {
     offset: u64,
 }
 
-/// Reads everything that can be read.
+/// Salvages the journal in `bytes`.
 pub(super) fn salvage(bytes: &[u8]) -> Salvaged {
     let mut salvaged = Salvaged::default();
     let (mut at, mut line, mut has_looked_for_tear) = (0, 0, false);
@@ -60,7 +59,8 @@ pub(super) fn salvage(bytes: &[u8]) -> Salvaged {
             at += piece.len() + 1;
             continue;
         };
-        // Writers cut by the same rule. A snapshot is never torn: it was durable before its file became the store.
+        // Writers cut a torn tail by the same rule. A snapshot is never torn, because it was durable before its file
+        // became the store.
         let beyond = salvaged.valid_lines > 0 && line > salvaged.snapshot;
         if beyond && (end.is_none() || !std::mem::replace(&mut has_looked_for_tear, true)) {
             let rest = &bytes[at..];
@@ -86,7 +86,7 @@ pub(super) fn salvage(bytes: &[u8]) -> Salvaged {
 }
 
 impl Salvaged {
-    /// Applies a valid line, as far as what came before it allows.
+    /// Applies the operations of a valid line, except for those that contradict what came before.
     fn apply_line(&mut self, tx: Transaction<'_>, position: LinePosition) {
         if self.valid_lines > 0 && tx.number <= self.through {
             let message = format!("transaction {} stands behind transaction {}", tx.number, self.through);
@@ -120,7 +120,8 @@ impl Salvaged {
         }
     }
 
-    /// Skips an operation that contradicts what came before it. A record that it left contradicting itself is removed.
+    /// Skips an operation that contradicts what came before. If it has left a record that contradicts itself, that
+    /// record is removed.
     fn skip(&mut self, line: u64, session: Option<SessionId>, message: &FormatError) {
         self.losses.push(Loss::Skipped { line, message: message.to_string() });
         let Some(id) = session else { return };
@@ -131,7 +132,7 @@ impl Salvaged {
         self.suspects.insert(id);
     }
 
-    /// Applies a line in which one bit was set right.
+    /// Applies a line in which one bit was corrected.
     fn take_repaired(&mut self, line: &[u8], position: LinePosition) {
         if let Ok((tx, _)) = parse_line(line) {
             self.losses.push(Loss::BitRepaired { line: position.line });
@@ -139,7 +140,7 @@ impl Salvaged {
         }
     }
 
-    /// Keeps what can be kept of an invalid line. A changed newline has made one line of two.
+    /// Salvages the parts of an invalid line. If a newline was changed, it is two lines.
     fn salvage_parts(&mut self, piece: &[u8], position: LinePosition, message: &FormatError) {
         let starts = find_line_starts(piece);
         if starts.len() < 2 && starts.first().is_none_or(|start| *start == 0) {
@@ -178,7 +179,7 @@ impl Salvaged {
     }
 }
 
-/// The line that a changed bit has cut into these two.
+/// Returns the line that a changed bit has cut into these two. `None` if that is not what happened.
 fn repair_split_line(piece: &[u8], next: &[u8]) -> Option<Vec<u8>> {
     if next.is_empty() || !is_line_prefix(piece) || parse_line(next).is_ok() {
         return None;
@@ -186,7 +187,7 @@ fn repair_split_line(piece: &[u8], next: &[u8]) -> Option<Vec<u8>> {
     repair_bit(&[piece, b"\n", next].concat())
 }
 
-/// Splits an operation on several sessions into one for each.
+/// Splits an operation on several sessions into one operation for each.
 fn split_by_session(op: Op<'_>) -> Vec<Op<'_>> {
     match op {
         Op::Purge(ids) => ids.into_iter().map(|id| Op::Purge(vec![id])).collect(),
@@ -203,7 +204,7 @@ fn session_of(op: &Op<'_>) -> Option<SessionId> {
     }
 }
 
-/// The sessions that a damaged line names, other than those of which it only records activity.
+/// Returns the sessions that a damaged line names, except for those whose activity it records.
 fn ids_in(bytes: &[u8]) -> Vec<SessionId> {
     let mut ids: Vec<_> = memchr::memchr_iter(b'"', bytes)
         .filter_map(|at| {

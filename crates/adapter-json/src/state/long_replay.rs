@@ -1,11 +1,11 @@
-//! A replay that takes so long that no async worker thread may do it, or wait for the table meanwhile.
+//! Long replays: they take so long that no async worker thread may run one, or block on the table while one runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// Whether a long replay is running, and a way to wait for its end without blocking a thread.
+/// The long replay of a store, if one is running, and a way to wait for its end without blocking a thread.
 #[derive(Clone, Default)]
 pub(super) struct LongReplay(Arc<ReplayState>);
 
@@ -15,7 +15,7 @@ struct ReplayState {
     ended: Notify,
 }
 
-/// A running long replay. It has ended once this is dropped.
+/// A running long replay. It ends when this is dropped.
 pub(super) struct RunningReplay(Arc<ReplayState>);
 
 impl LongReplay {
@@ -23,7 +23,7 @@ impl LongReplay {
         self.0.is_running.load(Ordering::Acquire)
     }
 
-    /// Says that a long replay begins, before the table is locked for it. `None` if one is running already.
+    /// Announces a long replay, before the table is locked for it. `None` if one is running already.
     pub(super) fn begin(&self) -> Option<RunningReplay> {
         let was_running = self.0.is_running.swap(true, Ordering::AcqRel);
         (!was_running).then(|| RunningReplay(Arc::clone(&self.0)))
@@ -32,7 +32,8 @@ impl LongReplay {
     /// Waits until no long replay is running.
     pub(super) async fn wait(&self) {
         while self.is_running() {
-            // It is woken from here on, so that an end between the two looks is not missed.
+            // `notified` registers for the wake-up before the second check, so that an end between the two is not
+            // missed.
             let ended = self.0.ended.notified();
             if self.is_running() {
                 ended.await;

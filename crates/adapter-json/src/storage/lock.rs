@@ -1,4 +1,4 @@
-//! The lock file, which one writer at a time holds. Readers need no lock.
+//! The writers' lock: a lock file that one process at a time holds. Readers need no lock.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use super::permissions::check_file;
 use super::{OpenMode, Storage, StorageFile, sibling_path};
 use crate::error::{io_error, unavailable};
 
-/// The delay between the first two attempts: about as long as a commit takes.
+/// The delay between the first two attempts. A commit takes about as long.
 const MIN_RETRY_DELAY: Duration = Duration::from_micros(50);
 /// The longest delay between two attempts.
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(2);
 
-/// The lock of a store's writers, between processes.
+/// The lock of a store's writers, shared by all processes.
 pub(crate) struct WriterLock {
     storage: Arc<dyn Storage>,
     path: PathBuf,
@@ -24,7 +24,7 @@ pub(crate) struct WriterLock {
     timeout: Duration,
 }
 
-/// The held lock. It is released on drop.
+/// The held lock. It is released when this is dropped.
 pub(crate) struct WriterLockGuard(Arc<dyn StorageFile>);
 
 impl Drop for WriterLockGuard {
@@ -40,7 +40,7 @@ impl WriterLock {
         Self { storage, path: sibling_path(store, ".lock"), file: None, timeout: timeout.into() }
     }
 
-    /// Waits for the lock, but not longer than the timeout.
+    /// Waits for the lock, for at most the timeout. Blocks the thread.
     pub(crate) fn acquire(&mut self) -> Result<WriterLockGuard, StoreError> {
         let start = Instant::now();
         let mut delay = MIN_RETRY_DELAY;
@@ -56,7 +56,7 @@ impl WriterLock {
         }
     }
 
-    /// Takes the lock if it is free.
+    /// Takes the lock if it is free. `None` if another process holds it.
     pub(crate) fn try_acquire(&mut self) -> Result<Option<WriterLockGuard>, StoreError> {
         let file = match &self.file {
             Some(file) => Arc::clone(file),
@@ -67,14 +67,14 @@ impl WriterLock {
             return Ok(None);
         }
         let held = WriterLockGuard(Arc::clone(&file));
-        // If the lock file was removed, other processes lock another one.
+        // If the lock file was removed, other processes lock another file.
         let metadata = file.metadata().map_err(|error| io_error(&self.path, "look at the lock", error))?;
         if metadata.links == 0 {
             self.file = None;
             return Ok(None);
         }
-        // The process id is only for the error message about a lock that is held for long. It is written only where it differs, since a
-        // write to any file costs the next sync more than a read does.
+        // The process id serves only the error message about a lock that is held for long. It is written only if it
+        // differs: a write to any file slows down the next sync by more than a read costs.
         let (mine, mut there) = (format!("{:>10}\n", std::process::id()), [0; 11]);
         if !file.read_at(&mut there, 0).is_ok_and(|_| there == mine.as_bytes()) {
             let _ = file.write_at(mine.as_bytes(), 0);

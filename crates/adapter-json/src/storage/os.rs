@@ -1,4 +1,4 @@
-//! The operating system's file system.
+//! The storage of the operating system.
 
 use std::fs::TryLockError;
 use std::io;
@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::{FileKind, Metadata, OpenMode, Storage, StorageFile};
 
-/// The storage that the operating system offers.
+/// The file system of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsStorage;
 
@@ -58,7 +58,7 @@ impl StorageFile for std::fs::File {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The caller has to know how much of it is in the file; it calls again for the rest.
+                // The caller has to know how many bytes are in the file. It calls again for the rest.
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error),
             }
@@ -96,7 +96,7 @@ impl Storage for OsStorage {
         let file = if mode == OpenMode::Create {
             match open(flags | OFlags::CREATE | OFlags::EXCL) {
                 Ok(file) => {
-                    // The process' mask may have taken some of the mode away.
+                    // The umask of the process may have removed some permissions.
                     rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
                     file
                 }

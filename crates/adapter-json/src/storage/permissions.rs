@@ -1,4 +1,4 @@
-//! The checks of the permissions of a store's file and directory, and of whether they exist.
+//! Checks of a store's file and directory: that they exist, and that other users cannot read or replace them.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::error::{io_error, unavailable};
 const MISSING: &str = "there is no store; name the one that is meant (--store, TENURE_STORE, HOME), or make one: tenure \
                        token issue, tenure sessions import and tenure gateway do";
 
-/// Refuses a store that does not exist.
+/// Checks that the store exists.
 pub(crate) fn check_exists(storage: &dyn Storage, path: &Path) -> Result<(), StoreError> {
     match storage.metadata(path) {
         Ok(_) => Ok(()),
@@ -21,7 +21,8 @@ pub(crate) fn check_exists(storage: &dyn Storage, path: &Path) -> Result<(), Sto
     }
 }
 
-/// Creates the directory that holds `path`, and those above it, where they are missing; each for its owner alone.
+/// Creates the directory that contains `path` and those above it, as far as they are missing, durably. Only their owner
+/// can use them.
 pub(crate) fn create_parent_directories(storage: &dyn Storage, path: &Path) -> Result<(), StoreError> {
     let mut missing = Vec::new();
     let mut directory = parent_directory(path);
@@ -55,13 +56,13 @@ pub(crate) fn create_parent_directories(storage: &dyn Storage, path: &Path) -> R
     Ok(())
 }
 
-/// Refuses a directory in which others could replace the store.
+/// Checks that no other user could replace the store in its directory.
 pub(crate) fn check_directory(storage: &dyn Storage, path: &Path) -> Result<(), StoreError> {
     let directory = parent_directory(path);
     let mut metadata =
         storage.metadata(&directory).map_err(|error| io_error(&directory, "look at the directory", error))?;
     if metadata.kind == FileKind::Symlink {
-        // A link to a directory is fine where the directory is; so that one is checked.
+        // A symbolic link is as safe as the directory that it leads to, so that directory is checked.
         metadata = storage
             .metadata(&directory.join("."))
             .map_err(|error| io_error(&directory, "look at the directory", error))?;
@@ -80,9 +81,9 @@ pub(crate) fn check_directory(storage: &dyn Storage, path: &Path) -> Result<(), 
     check_owner(storage, &directory)
 }
 
-/// Refuses a directory that belongs to another user.
+/// Checks that a directory belongs to this user or to root.
 fn check_owner(storage: &dyn Storage, directory: &Path) -> Result<(), StoreError> {
-    // The dot follows a link: its target is checked.
+    // The dot makes the path follow a symbolic link, so that its target is checked.
     let metadata =
         storage.metadata(&directory.join(".")).map_err(|error| io_error(directory, "look at the directory", error))?;
     let user_id = storage.user_id();
@@ -92,7 +93,7 @@ fn check_owner(storage: &dyn Storage, directory: &Path) -> Result<(), StoreError
     Ok(())
 }
 
-/// Refuses a file that other users can read or write, or may have put there.
+/// Checks that other users can neither read nor write a file, and did not put it there.
 pub(crate) fn check_file(storage: &dyn Storage, path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
     let user_id = storage.user_id();
     match metadata.kind {
@@ -120,12 +121,12 @@ pub(crate) fn check_file(storage: &dyn Storage, path: &Path, metadata: &Metadata
     Ok(())
 }
 
-/// The error about a symbolic link in a file's place.
+/// Makes the error for a symbolic link in the place of a file.
 pub(crate) fn symlink_error(path: &Path) -> StoreError {
     unavailable(path, "it is a symbolic link, which could be redirected; name the file itself")
 }
 
-/// The error about a file or directory of another user.
+/// Makes the error for a file or directory of another user.
 fn wrong_owner(user_id: u32, owner: u32, path: &Path, what: &str) -> StoreError {
     let name = user_name(owner).unwrap_or_else(|| format!("#{owner}"));
     let message = if user_id == 0 {
@@ -138,7 +139,7 @@ fn wrong_owner(user_id: u32, owner: u32, path: &Path, what: &str) -> StoreError 
     unavailable(path, message)
 }
 
-/// The name of a user, where `/etc/passwd` has it.
+/// Returns the name of a user, if `/etc/passwd` has it.
 fn user_name(user_id: u32) -> Option<String> {
     let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
     let line = accounts.lines().find(|line| line.split(':').nth(2) == Some(user_id.to_string().as_str()))?;

@@ -1,5 +1,4 @@
-//! Applying the operations of a transaction to the table. The table changes in no other way, but for activity that is
-//! not written yet.
+//! Applying transactions to the table. Only this changes the table, except for activity that is not written yet.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use crate::format::{Client, FormatError, Op, Patch, Record, RecordKind, Transact
 #[derive(Default)]
 pub(crate) struct AppliedEvents {
     pub(crate) events: Vec<StoreEvent>,
-    /// Whether there are subscribers; without them no events are gathered.
+    /// Whether there are subscribers. Without them, no events are collected.
     pub(crate) has_subscribers: bool,
     /// Whether a transaction did more than record activity.
     pub(crate) has_changes: bool,
@@ -37,7 +36,7 @@ fn text_error(error: TextError) -> FormatError {
 /// Applies the operations of a transaction.
 ///
 /// # Errors
-/// [`FormatError`] where an operation contradicts the table. Some of the transaction may have been applied then, so the
+/// [`FormatError`] if an operation contradicts the table. A part of the transaction may have been applied then, so the
 /// table must not be used any more.
 pub(crate) fn apply(table: &mut Table, tx: Transaction<'_>, events: &mut AppliedEvents) -> Result<(), FormatError> {
     let at = Timestamp::from_millis(tx.at);
@@ -89,7 +88,7 @@ pub(crate) fn apply(table: &mut Table, tx: Transaction<'_>, events: &mut Applied
     Ok(())
 }
 
-/// The event for an operation.
+/// Returns the kind of the event that an operation causes. `None` if it causes no event.
 fn change_kind(kind: RecordKind, end: Option<EndReason>) -> Option<ChangeKind> {
     match (kind, end) {
         (RecordKind::Issue, _) => Some(ChangeKind::Issued),
@@ -101,7 +100,7 @@ fn change_kind(kind: RecordKind, end: Option<EndReason>) -> Option<ChangeKind> {
     }
 }
 
-/// The slot of a session that must have a record.
+/// Returns the slot of a session, which must have a record.
 fn find_known(table: &Table, id: SessionId) -> Result<u32, FormatError> {
     table.find(id).ok_or_else(|| Cow::Owned(format!("session {id} has no record before it")))
 }
@@ -171,8 +170,8 @@ fn intern_terms(table: &mut Table, terms: Terms) -> u32 {
     table.terms.find_cached(terms).unwrap_or_else(|| table.terms.add(terms))
 }
 
-/// Puts a whole record in the place of the session's former one, if there is one. Where that one's last activity is
-/// later, it stays.
+/// Puts a whole record into the table, in place of the session's former record if there is one. The later activity of
+/// both is kept.
 fn put_record(table: &mut Table, record: &Record<'_>, revision: Option<Revision>) -> Result<SessionId, FormatError> {
     let patch = &record.patch;
     let (Some(id), Some(expires), Some(active), Some(generation), Some(current)) =
@@ -227,7 +226,7 @@ fn put_record(table: &mut Table, record: &Record<'_>, revision: Option<Revision>
     Ok(id)
 }
 
-/// Changes some fields of a record.
+/// Applies a change of some fields to a record.
 fn apply_patch(table: &mut Table, patch: Patch<'_>, revision: Revision) -> Result<SessionId, FormatError> {
     let id = patch.id.ok_or("a change lacks its session's id")?;
     let at = find_known(table, id)?;

@@ -1,10 +1,10 @@
-//! Values that many rows share: each is stored once, with the number of its uses.
+//! Interning values that many rows share: each is stored once, with the number of its uses.
 
 use std::hash::{BuildHasher as _, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// A value that is found by a key that is cheaper to make than the value.
+/// A value with a key that is cheaper to make than the value itself.
 pub(crate) trait Keyed {
     type Key<'a>: Hash + Copy;
     fn key(&self) -> Self::Key<'_>;
@@ -16,12 +16,12 @@ struct Slot<T> {
     use_count: u32,
 }
 
-/// A set of values with numbered slots.
+/// A set of distinct values, each in a numbered slot.
 pub(crate) struct Interner<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     index: HashTable<u32>,
-    /// The slot that was found last. Neighbouring lines of the file often share their values.
+    /// The slot that was found last. Neighbouring lines of the file often share values.
     last_found: u32,
     hasher: DefaultHashBuilder,
 }
@@ -34,7 +34,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Keyed> Interner<T> {
-    /// An interner with these slots: each one's value and number of uses.
+    /// Makes an interner with these slots: the value of each, and the number of its uses.
     pub(crate) fn from_slots(values: Vec<Option<(T, u32)>>) -> Self {
         let mut interner = Self::default();
         interner.slots.reserve_exact(values.len());
@@ -53,13 +53,14 @@ impl<T: Keyed> Interner<T> {
         interner
     }
 
-    /// The slot of the value with this key.
+    /// Returns the slot of the value with this key.
     pub(crate) fn find(&self, key: T::Key<'_>) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
         self.index.find(hash, |&at| self.get(at).is_some_and(|value| value.has_key(key))).copied()
     }
 
-    /// The slot of the value with this key. Faster where it is the one that was found last.
+    /// Returns the slot of the value with this key. It is faster than [`Interner::find`] if the value was also found
+    /// last.
     pub(crate) fn find_cached(&mut self, key: T::Key<'_>) -> Option<u32> {
         if !self.get(self.last_found).is_some_and(|value| value.has_key(key)) {
             self.last_found = self.find(key)?;
@@ -75,17 +76,17 @@ impl<T: Keyed> Interner<T> {
         self.slots.get_mut(at as usize)?.value.as_mut()
     }
 
-    /// How many rows use a value.
+    /// Returns the number of rows that use a value.
     pub(crate) fn use_count(&self, at: u32) -> u32 {
         self.slots.get(at as usize).map_or(0, |slot| slot.use_count)
     }
 
-    /// How many slots there are, free ones included.
+    /// Returns the number of slots, free ones included.
     pub(crate) fn slot_count(&self) -> u32 {
         self.slots.len() as u32
     }
 
-    /// Adds a value that is not there yet, without a use. Returns its slot.
+    /// Adds a value that is not in the set yet, with 0 uses. Returns its slot.
     pub(crate) fn add(&mut self, value: T) -> u32 {
         let hash = self.hasher.hash_one(value.key());
         let slot = Slot { value: Some(value), use_count: 0 };
@@ -107,19 +108,19 @@ impl<T: Keyed> Interner<T> {
         at
     }
 
-    /// Counts one use more.
+    /// Counts one more use of a value.
     pub(crate) fn acquire(&mut self, at: u32) {
         self.slots[at as usize].use_count += 1;
     }
 
-    /// Counts one use less, and returns how many are left.
+    /// Counts one use of a value less, and returns how many are left.
     pub(crate) fn release(&mut self, at: u32) -> u32 {
         let use_count = &mut self.slots[at as usize].use_count;
         *use_count = use_count.saturating_sub(1);
         *use_count
     }
 
-    /// Removes a value without uses.
+    /// Removes a value that has no uses.
     pub(crate) fn remove(&mut self, at: u32) {
         let Some(value) = self.slots[at as usize].value.take() else { return };
         let hash = self.hasher.hash_one(value.key());
@@ -130,7 +131,7 @@ impl<T: Keyed> Interner<T> {
     }
 }
 
-/// Reserves space for one more value. It grows by an eighth, since doubling would leave half of a large vector empty.
+/// Reserves space for one more value. The vector grows by an eighth, because doubling could leave half of it empty.
 fn reserve_one<T>(vector: &mut Vec<T>) {
     if vector.len() == vector.capacity() {
         vector.reserve_exact((vector.len() / 8).max(16));

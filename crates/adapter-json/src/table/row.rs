@@ -2,13 +2,13 @@
 
 use tenure_domain::{DeviceId, Digest, End, Millis, Replaced, SessionId, Timestamp};
 
-/// The number of no slot.
+/// The number that stands for no slot.
 pub(crate) const NONE: u32 = u32::MAX;
-/// The time that stands for none. Later than any other.
+/// The time that stands for no time. It is later than any other.
 const NO_TIME: u64 = u64::MAX;
 
-/// A session's row. The row of a free slot has generation 0. It fills three cache lines, which a look-up fetches
-/// together.
+/// The row of a session. The row of a free slot has generation 0. A row fills three cache lines, which a look-up
+/// fetches together. Times are in Unix milliseconds.
 #[repr(align(64))]
 pub(crate) struct Row {
     pub(crate) id: SessionId,
@@ -18,10 +18,10 @@ pub(crate) struct Row {
     pub(crate) last_activity: u64,
     pub(crate) expires: u64,
     pub(crate) rotated: u64,
-    /// When the directly replaced token stops working; [`NO_TIME`] where none was replaced.
+    /// When the directly replaced token stops being valid. [`NO_TIME`] if no token was replaced.
     pub(crate) replaced_stops_at: u64,
     pub(crate) order: u64,
-    /// The device's id, a copy, so that a look-up need not fetch the device. `None` in a free row.
+    /// A copy of the device's id, so that a look-up need not fetch the device. `None` in a free row.
     pub(crate) device_id: Option<DeviceId>,
     /// The fields that few rows have.
     pub(crate) cold: Option<Box<ColdFields>>,
@@ -30,22 +30,22 @@ pub(crate) struct Row {
     pub(crate) subject: u32,
     pub(crate) client: u32,
     pub(crate) terms: u32,
-    /// The next row of the device. A device has few rows, so that its list needs no links back.
+    /// The slot of the device's next row. A device has few rows, so its list needs no links back.
     pub(crate) next_of_device: u32,
-    /// The row in the list of its subject.
+    /// The slots of the neighbours in the list of the subject.
     pub(crate) subject_link: Link,
-    /// The tolerance for the directly replaced token, in milliseconds; at most `u32::MAX`.
+    /// The tolerance for the directly replaced token, in milliseconds. `u32::MAX` if it does not fit.
     tolerance: u32,
     /// Whether a commit named the session as expired.
     pub(crate) expired: bool,
 }
 
-/// The fields that few rows have, so that the others need no space for them.
+/// The fields that few rows have. They are stored apart, so that the other rows need no space for them.
 #[derive(Clone, Default)]
 pub(crate) struct ColdFields {
-    /// The digest of the directly replaced token, while it still works.
+    /// The digest of the directly replaced token, if that stays valid for a while.
     pub(crate) previous: Option<[u8; 32]>,
-    /// The tolerance, where it does not fit the row.
+    /// The tolerance in milliseconds, if it does not fit the row.
     tolerance: Option<u64>,
     pub(crate) end: Option<End>,
 }
@@ -59,24 +59,23 @@ pub(crate) struct SharedSlots {
     pub(crate) terms: u32,
 }
 
-/// A row's neighbours in a list.
+/// The slots of a row's neighbours in a list. [`NONE`] at the ends.
 #[derive(Clone, Copy)]
 pub(crate) struct Link {
-    /// The digest of the directly replaced token, while it still works.
     pub(crate) previous: u32,
     pub(crate) next: u32,
 }
 
 const UNLINKED: Link = Link { previous: NONE, next: NONE };
 
-/// The id in the rows of free slots. No look-up is for it.
+/// The id in the rows of free slots. It is in no index, so no look-up finds such a row.
 const UNUSED_ID: SessionId = match SessionId::from_u128(0) {
     Some(id) => id,
     None => unreachable!(),
 };
 
 impl Row {
-    /// A row with what every session has. The rest is as after an issue.
+    /// Makes a row with the fields that every session has. The others are empty.
     pub(crate) const fn new(id: SessionId, current: [u8; 32], family: [u8; 32], shared: SharedSlots) -> Self {
         let SharedSlots { device, subject, client, terms } = shared;
         Self {
@@ -103,7 +102,7 @@ impl Row {
         }
     }
 
-    /// The row of a free slot.
+    /// Makes the row of a free slot.
     pub(crate) fn free() -> Self {
         let shared = SharedSlots { device: NONE, subject: NONE, client: NONE, terms: NONE };
         Self { generation: 0, ..Self::new(UNUSED_ID, [0; 32], [0; 32], shared) }
@@ -113,7 +112,7 @@ impl Row {
         self.cold.as_ref()?.end.as_ref()
     }
 
-    /// Whether the session has ended or was named as expired, so that decisions do not load it any more.
+    /// Whether the session has ended or was named as expired, so that decisions no longer load it.
     pub(crate) fn is_inactive(&self) -> bool {
         self.expired || self.end().is_some()
     }

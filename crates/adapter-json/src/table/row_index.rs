@@ -1,7 +1,7 @@
-//! The index from sessions to rows: one table of 8-byte entries, so that a look-up touches one cache line before the
-//! row itself, and growing touches no row at all.
+//! The index from session ids to rows: one table of 8-byte entries. A look-up touches one cache line before the row
+//! itself, and growing the table touches no row.
 
-/// The upper half of a session's hash, then its row's slot plus one; 0 where there is none.
+/// An entry: the upper half of a session's hash, then the slot of its row plus one. 0 is an empty entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Entry(u64);
 
@@ -21,8 +21,8 @@ impl Entry {
     }
 }
 
-/// A hash table with open addressing and linear probing, at most three quarters full. The highest bits of a hash give an
-/// entry's home position, so that the entries are nearly in the order of their hashes.
+/// A hash table with open addressing and linear probing, at most three quarters full. The highest bits of a hash are
+/// the home position of its entry, so that the entries are nearly in the order of their hashes.
 #[derive(Default)]
 pub(super) struct RowIndex {
     entries: Vec<Entry>,
@@ -34,7 +34,7 @@ impl RowIndex {
         self.len
     }
 
-    /// The home position of a hash with these upper 32 bits.
+    /// Returns the home position of a hash with these upper 32 bits.
     fn home(&self, tag: u32) -> usize {
         let bits = self.entries.len().trailing_zeros();
         ((u64::from(tag) << 32) >> 1 >> (63 - bits)) as usize
@@ -44,7 +44,7 @@ impl RowIndex {
         (slot + 1) & (self.entries.len() - 1)
     }
 
-    /// The position of the entry for `hash` whose row `matches` accepts.
+    /// Returns the position of the entry for `hash` whose row `matches` accepts.
     fn slot(&self, hash: u64, matches: impl Fn(u32) -> bool) -> Option<usize> {
         if self.entries.is_empty() {
             return None;
@@ -67,7 +67,7 @@ impl RowIndex {
         self.slot(hash, matches).map(|slot| self.entries[slot].at())
     }
 
-    /// Reads the home positions of hashes, to have them in the processor's cache.
+    /// Reads the home positions of hashes, so that they are in the processor's cache.
     pub(super) fn prefetch(&self, hashes: impl Iterator<Item = u64>) {
         if !self.entries.is_empty() {
             let seen = hashes.fold(0, |seen, hash| seen ^ self.entries[self.home((hash >> 32) as u32)].0);
@@ -98,15 +98,15 @@ impl RowIndex {
         self.entries[slot] = entry;
     }
 
-    /// Adds an entry that is not there yet.
+    /// Adds an entry that is not in the table yet.
     pub(super) fn insert(&mut self, hash: u64, at: u32) {
         self.reserve(self.len + 1);
         self.place(Entry::new(hash, at));
         self.len += 1;
     }
 
-    /// Adds many entries that are not there yet. They are placed in the order of their hashes, so that each is near the
-    /// one before.
+    /// Adds many entries that are not in the table yet. They are placed in the order of their hashes, so that each is
+    /// near the one before.
     pub(super) fn insert_all(&mut self, all: impl Iterator<Item = (u64, u32)> + Clone) {
         const PARTS: usize = 256;
         let part = |hash: u64| (hash >> 56) as usize;
@@ -114,7 +114,7 @@ impl RowIndex {
         all.clone().for_each(|(hash, _)| ends[part(hash)] += 1);
         let mut count = 0;
         for end in &mut ends {
-            // From here on the beginning of each part.
+            // From here on, `end` is the beginning of its part.
             count += std::mem::replace(end, count);
         }
         let mut sorted = vec![Entry::EMPTY; count];
@@ -133,7 +133,7 @@ impl RowIndex {
         self.len -= 1;
         let mask = self.entries.len() - 1;
         let mut slot = hole;
-        // Each entry that would no longer be found beyond the hole moves into it.
+        // An entry that could not be found across the hole moves into it.
         loop {
             slot = self.next(slot);
             let entry = self.entries[slot];

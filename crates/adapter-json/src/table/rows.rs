@@ -1,8 +1,9 @@
-//! The rows, in chunks of one size. Adding a row never moves the others, and several chunks can be filled at once.
+//! The rows of a table, in chunks of one size. Adding a row never moves others, and several chunks can be filled at
+//! once.
 
 use super::Row;
 
-/// How many rows a chunk has. A power of two, so that finding a row needs no division.
+/// The number of rows in a chunk. It is a power of two, so that finding a row needs no division.
 pub(crate) const ROWS_PER_CHUNK: usize = 4096;
 
 /// The rows of a table, by slot.
@@ -13,7 +14,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Rows in chunks, all of which are full but for the last.
+    /// Makes the rows from chunks. All but the last must be full.
     pub(super) fn from_chunks(chunks: Vec<Vec<Row>>) -> Self {
         let len = chunks.iter().map(Vec::len).sum();
         Self { chunks, len }
@@ -39,7 +40,7 @@ impl Rows {
         self.len += 1;
     }
 
-    /// The rows from the slot `from` on.
+    /// Returns the rows from the slot `from` on, free ones included.
     pub(super) fn from(&self, from: u32) -> impl Iterator<Item = &Row> + Clone {
         let chunks = self.chunks.get(from as usize / ROWS_PER_CHUNK..).unwrap_or_default();
         let first = chunks.first().and_then(|chunk| chunk.get(from as usize % ROWS_PER_CHUNK..)).unwrap_or_default();

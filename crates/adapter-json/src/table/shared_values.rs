@@ -6,19 +6,20 @@ use tenure_domain::{Bucket, ClientField, ClientInfo, DeviceId, Revision, Revocat
 
 use super::interner::Keyed;
 
-/// A device.
+/// The device of one or more rows.
 pub(crate) struct DeviceRow {
     pub(crate) name: DeviceId,
     pub(crate) revision: Revision,
     pub(crate) watermark: Option<RevocationWatermark>,
     pub(crate) bucket: Bucket,
-    /// The first of its rows.
+    /// The slot of the first row of the device.
     pub(crate) first: u32,
 }
 
-/// A subject.
+/// The subject of one or more rows.
 pub(crate) struct SubjectRow {
     pub(crate) name: Subject,
+    /// The slot of the first row of the subject.
     pub(crate) first: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Appending lines to the file.
+//! Appending lines to the journal.
 
 use std::io;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use crate::journal::Journal;
 use crate::state::StoreState;
 use crate::storage::{StorageFile, write_all_at};
 
-/// How far an append got.
+/// The result of an append: how many bytes are in the file, and the error that stopped it.
 pub(super) struct AppendResult {
-    /// How many bytes of whole lines are in the file.
+    /// The number of bytes of whole lines that are in the file.
     complete: usize,
-    /// How many bytes were written before an error.
+    /// The number of bytes that were written before an error.
     written: usize,
-    /// Whether the bytes after the whole lines could not be cut. If only the newline of a line is missing, it will
-    /// count.
+    /// Whether the bytes after the whole lines could not be cut. If only the newline of such a line is missing, the
+    /// next writer completes it.
     partial_line_remains: bool,
     pub(super) error: Option<StoreError>,
 }
 
 impl AppendResult {
-    /// The outcome of a commit whose line is between the offsets `start` and `end` of the bytes, given the outcome of
-    /// the sync.
+    /// Returns the outcome of a commit, whose line is between the offsets `start` and `end` of the appended bytes.
+    /// `synced` is the outcome of the sync.
     pub(super) fn outcome(&self, start: usize, end: usize, synced: &Result<(), StoreError>) -> Result<(), CommitError> {
         match (&self.error, synced) {
-            // Nothing of it is in the file, or no longer.
+            // Nothing of the line is in the file, or it was cut.
             (Some(error), _) if start >= self.written => Err(error.clone().into()),
             (Some(error), Ok(())) if end > self.complete && !self.partial_line_remains => Err(error.clone().into()),
             (Some(error), _) if end > self.complete => Err(outcome_unknown(error)),
@@ -55,13 +55,14 @@ fn outcome_unknown(error: &StoreError) -> CommitError {
     }
 }
 
-/// The header of the next line.
+/// Returns the header of the next line.
 pub(super) fn next_line_header<'a>(state: &'a StoreState, journal: &Journal, at: Timestamp) -> LineHeader<'a> {
     let (boot, uptime) = (state.clock.boot_id(), state.clock.uptime().get());
     LineHeader { number: journal.position.number + 1, at, synced: journal.position.synced_number, boot, uptime }
 }
 
-/// Appends lines, and applies those that are whole. The caller holds the lock and has caught up.
+/// Appends lines, and applies those that are whole in the file. Does not make them durable. The caller holds the lock
+/// and has caught up.
 pub(super) fn append(state: &StoreState, bytes: &[u8]) -> AppendResult {
     let (file, from, synced_end, has_foreign_lines) = {
         let journal = state.journal.read();
@@ -83,7 +84,7 @@ pub(super) fn append(state: &StoreState, bytes: &[u8]) -> AppendResult {
     }
     let complete = bytes[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let mut partial_line_remains = false;
-    // Whole lines stay, since readers may have applied them. Where cutting the rest fails, the next writer cuts it.
+    // Whole lines stay, because readers may have applied them. If the rest cannot be cut now, the next writer cuts it.
     if complete < written
         && let Err(error) = file.truncate(from + complete as u64)
     {
@@ -96,15 +97,15 @@ pub(super) fn append(state: &StoreState, bytes: &[u8]) -> AppendResult {
     AppendResult { complete, written, partial_line_remains, error }
 }
 
-/// Writes the lines again that another process may have failed to sync, as they are. The system reports a failed sync to
-/// one process only; after this the next sync answers for these lines too.
+/// Writes lines again, unchanged, that another process may have failed to sync. The system reports a failed sync to one
+/// process only. After this write, the next sync covers these lines too.
 fn rewrite_unsynced(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {
     let mut bytes = vec![0; usize::try_from(to - from).unwrap_or_default()];
     let read = file.read_at(&mut bytes, from)?;
     write_all_at(file, &bytes[..read], from)
 }
 
-/// Appends one line that records no commit, and makes it durable.
+/// Appends one line that is not a commit, and makes it durable.
 pub(super) fn append_line(
     state: &StoreState,
     memory: &mut WriterState,

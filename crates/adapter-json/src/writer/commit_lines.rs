@@ -1,4 +1,4 @@
-//! The operations that record a commit.
+//! Writing commits: the operations of the line that records one.
 
 use tenure_domain::{Change, Commit, Session, SessionId, SessionParts};
 
@@ -12,7 +12,7 @@ pub(crate) fn write(line: &mut LineWriter<'_>, table: &Table, commit: &Commit) {
     if commit.watermark != known || commit.changes.is_empty() {
         line.device(commit.device.as_str(), None, (commit.watermark != known).then_some(commit.watermark));
     }
-    // A former record of an imported session is not merged with it.
+    // An imported session is not merged with an earlier record of the same id, so that record is removed first.
     let imported = |change: &Change| matches!(change, Change::Imported(_)).then(|| change.session().id);
     let leftover = commit.changes.iter().filter_map(imported).filter(|id| table.find(*id).is_some());
     let leftover: Vec<SessionId> = leftover.collect();
@@ -38,7 +38,8 @@ fn is_known(table: &Table, commit: &Commit, id: SessionId) -> bool {
     table.find(id).is_some() || commit.changes.iter().any(|change| change.session().id == id)
 }
 
-/// Writes the fields that such a change usually changes, if no other field differs; else the whole record.
+/// Writes a change: only the fields that this kind of change usually affects, or the whole record if another field
+/// differs.
 fn write_change(line: &mut LineWriter<'_>, change: &Change, stored: Option<Session>) {
     let new = with_later_activity(change.session(), stored.as_ref());
     let same = |with: fn(&mut SessionParts, &SessionParts)| {
@@ -76,17 +77,18 @@ fn write_change(line: &mut LineWriter<'_>, change: &Change, stored: Option<Sessi
     }
 }
 
-/// The record with the later one of its own last activity and the stored one.
+/// Returns the record with the later one of its own last activity and the stored one.
 fn with_later_activity(session: &Session, stored: Option<&Session>) -> Session {
     let own = session.clone();
     let Some(stored) = stored.filter(|stored| stored.last_activity > session.last_activity) else { return own };
     let fallback = own.clone();
     let parts = SessionParts { last_activity: stored.last_activity, ..own.into_parts() };
-    // Later activity contradicts nothing.
+    // Later activity never contradicts another part.
     Session::from_parts(parts).unwrap_or(fallback)
 }
 
-/// The inactive sessions of a device that exceed `commit.retain` after the commit, oldest first.
+/// Returns the inactive sessions of the device that exceed `commit.retain` after the commit. Those that ended first
+/// come first.
 fn beyond_retention(table: &Table, device: Option<u32>, commit: &Commit) -> Vec<SessionId> {
     let changed = |id| commit.changes.iter().any(|change| change.session().id == id);
     let rows = || device.into_iter().flat_map(|device| table.device_rows(device));

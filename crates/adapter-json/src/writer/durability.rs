@@ -1,4 +1,4 @@
-//! Making what was written durable.
+//! Durability: syncing the file, and rewriting it after a failed sync.
 
 use std::io;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::journal::snapshot;
 use crate::state::StoreState;
 use crate::storage::parent_directory;
 
-/// Nobody waits for activity to be durable. Beyond this many bytes of it the writer syncs all the same, so that a power
-/// loss takes little of it.
+/// The number of bytes of activity after which the writer syncs although nobody waits for it. So a power loss loses
+/// only this much.
 const MAX_UNSYNCED_BYTES: u64 = 64 << 10;
 
-/// Makes durable what another process wrote, for a reader. Does not need the lock.
+/// Makes what other processes wrote durable, for a reader. Does not need the lock.
 pub(super) fn sync_only(state: &StoreState) -> Result<(), StoreError> {
     let file = Arc::clone(&state.journal.read().file);
     file.sync().map_err(|error| io_error(&state.path, "sync the store", error))
 }
 
-/// Makes everything durable that was written, if `must` asks for it or much has gathered.
+/// Makes everything durable that was written, if `must` is set or more than [`MAX_UNSYNCED_BYTES`] are not synced.
 ///
-/// After a failed sync the file is rewritten, since a second sync on it can succeed without having written anything.
+/// After a failed sync the file is rewritten, because a second sync can succeed without having written anything.
 pub(super) fn sync_if_needed(state: &StoreState, memory: &mut WriterState, must: bool) -> Result<(), StoreError> {
     let (file, number, unsynced) = {
         let journal = state.journal.read();
@@ -46,7 +46,8 @@ pub(super) fn sync_if_needed(state: &StoreState, memory: &mut WriterState, must:
     }
 }
 
-/// Makes the file's name durable, once. The process that put the file in place may have died before it did so.
+/// Makes the name of the file durable, once for each file. The process that put it in place may have died before it
+/// did.
 fn sync_directory(state: &StoreState) -> io::Result<()> {
     if !state.journal.read().directory_synced {
         state.storage.sync_directory(&parent_directory(&state.path))?;
@@ -55,7 +56,7 @@ fn sync_directory(state: &StoreState) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the table to a new file, durably, and puts it in the journal's place.
+/// Replaces the journal by a new file with the table, durably.
 pub(super) fn rewrite(state: &StoreState, memory: &mut WriterState) -> Result<(), StoreError> {
     match snapshot::rewrite(&*state.storage, &state.path, &state.clock, &state.journal) {
         Ok(()) => {

@@ -1,4 +1,4 @@
-//! One round of the writer: lock, catch up, check, append, sync, answer.
+//! Group commit, one round of the writer: lock, catch up, check, append, sync, answer.
 
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ use crate::state::StoreState;
 use crate::storage::lock::WriterLockGuard;
 use crate::storage::{OpenMode, write_all_at};
 
-/// How many sessions' activity one line records at most.
+/// The largest number of sessions whose activity one line records.
 const MAX_TOUCHES_PER_LINE: usize = 4096;
 
-/// A valid commit whose line is among the bytes to append.
+/// A valid commit whose line is in the bytes to append.
 struct PendingCommit {
     commit: Commit,
     reply: Reply<Revision, CommitError>,
     number: u64,
-    /// The offset of its line among those bytes.
+    /// The offset of its line in these bytes.
     start: usize,
-    /// The offset behind its line.
+    /// The offset of the end of its line.
     end: usize,
 }
 
@@ -40,7 +40,7 @@ struct JobsByKind {
     commits: Vec<CommitJob>,
     purges: Vec<(Purge, Option<Cursor>, Reply<Purged>)>,
     syncs: Vec<Reply<()>>,
-    /// Jobs that only need a round: flushing activity, and checking that one can write.
+    /// Jobs that only need a round: flushing activity, and checking that the store can be written.
     others: Vec<Reply<()>>,
     compactions: Vec<Reply<()>>,
     indexings: Vec<Reply<()>>,
@@ -69,12 +69,12 @@ impl JobsByKind {
     }
 }
 
-/// Answers a job. An error only says that nobody waits for the answer any more.
+/// Answers a job. If nobody waits for the answer any more, it is dropped.
 fn send_reply<T, E>(reply: Reply<T, E>, result: Result<T, E>) {
     drop(reply.send(result));
 }
 
-/// Does everything that waits, and answers it.
+/// Does all jobs of a round, and answers them.
 pub(super) fn run(writer: &Writer, memory: &mut WriterState, jobs: Vec<Job>, touches: HashMap<SessionId, Timestamp>) {
     let state = &*writer.state;
     let jobs = JobsByKind::new(jobs);
@@ -111,7 +111,8 @@ pub(super) fn run(writer: &Writer, memory: &mut WriterState, jobs: Vec<Job>, tou
     drop(held);
 }
 
-/// Takes the lock, applies what others wrote, and completes or cuts what a dead writer left at the end.
+/// Takes the lock, applies what other processes wrote, and completes or cuts an incomplete line that a dead writer
+/// left.
 fn lock_and_catch_up(writer: &Writer, memory: &mut WriterState) -> Result<WriterLockGuard, StoreError> {
     let state = &*writer.state;
     let held = writer.lock.lock().acquire()?;
@@ -134,7 +135,7 @@ fn lock_and_catch_up(writer: &Writer, memory: &mut WriterState) -> Result<Writer
             }
             _ => {
                 file.truncate(end)?;
-                // After a power loss the next line must not be mixed with what was cut.
+                // Otherwise a power loss could mix the next line with the bytes that were cut.
                 file.sync()
             }
         };
@@ -153,7 +154,7 @@ fn lock_and_catch_up(writer: &Writer, memory: &mut WriterState) -> Result<Writer
     Ok(held)
 }
 
-/// Opens the file for writing, if it could only be opened to read before.
+/// Opens the file for writing, if it could only be opened for reading before.
 fn ensure_writable(state: &StoreState) -> Result<(), StoreError> {
     if !state.journal.read().read_only {
         return Ok(());
@@ -161,14 +162,14 @@ fn ensure_writable(state: &StoreState) -> Result<(), StoreError> {
     let opened = state.storage.open(&state.path, OpenMode::Write);
     let file = opened.map_err(|error| io_error(&state.path, "open the store to write", error))?;
     let mut journal = state.journal.write();
-    // While the former handle's file has its one name, the new handle is of the same file.
+    // As long as the file of the former handle has its name, the new handle is of the same file.
     if journal.file.metadata().is_ok_and(|metadata| metadata.links != 0) {
         (journal.file, journal.read_only) = (file, false);
     }
     Ok(())
 }
 
-/// Answers commits that were not tried.
+/// Answers commits with an error before they were tried.
 fn reject_all(state: &StoreState, commits: Vec<CommitJob>, error: &StoreError) {
     for (commit, reply) in commits {
         refuse_locally(state, &commit);
@@ -176,8 +177,8 @@ fn reject_all(state: &StoreState, commits: Vec<CommitJob>, error: &StoreError) {
     }
 }
 
-/// Writes activity and commits, and answers the commits. The result is about the activity, and about durability where
-/// `must_sync` asks for it.
+/// Writes activity and commits, and answers the commits. The result is that of the activity, and of the sync if
+/// `must_sync` is set.
 fn write_commits(
     state: &StoreState,
     memory: &mut WriterState,
@@ -204,7 +205,7 @@ fn write_commits(
     written.error.map_or(synced, Err)
 }
 
-/// Encodes activity and commits as lines. A commit that is not valid is answered.
+/// Encodes activity and commits as lines. A commit that is not valid is answered at once.
 fn encode(
     state: &StoreState,
     commits: Vec<CommitJob>,
@@ -224,7 +225,7 @@ fn encode(
     let mut pending = Vec::new();
     let mut changed = HashSet::new();
     for (commit, reply) in commits {
-        // A second commit to a device was decided on a state that the first one changes.
+        // A second commit to a device was decided on a state that the first commit changes.
         let is_first = !changed.contains(&commit.device);
         let result = if is_first { validate::check(&journal.table, &commit, now) } else { Err(CommitError::Conflict) };
         if let Err(error) = result.and_then(|()| local_refusals::check(state, &journal, &commit)) {

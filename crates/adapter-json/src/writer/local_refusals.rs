@@ -1,4 +1,5 @@
-//! Sessions that this process was told to end and could not: it refuses them until their end is written.
+//! Local refusals: sessions that this process was to end, but could not write the end of. It refuses them until an end
+//! is written.
 
 use tenure_domain::{Change, Commit};
 use tenure_ports::CommitError;
@@ -7,8 +8,8 @@ use crate::error::unavailable;
 use crate::journal::Journal;
 use crate::state::StoreState;
 
-/// Refuses, in this process, the sessions that a failed commit was to end explicitly. Those that it would have ended as
-/// a consequence go on: an issue that failed evicts nobody, and idleness is decided again at the next use.
+/// Refuses, in this process, the sessions that a failed commit was to end explicitly. Other sessions that it was to end
+/// continue: an issue that failed evicts nobody, and idleness is decided again at the next use.
 pub(super) fn refuse_locally(state: &StoreState, commit: &Commit) {
     for change in &commit.changes {
         if let Change::Ended(session) = change
@@ -19,7 +20,7 @@ pub(super) fn refuse_locally(state: &StoreState, commit: &Commit) {
     }
 }
 
-/// Refuses the sessions of a commit no longer, now that it was written.
+/// Stops refusing the sessions of a commit, now that it was written.
 pub(super) fn clear(state: &StoreState, commit: &Commit) {
     let is_empty = state.journal.read().refused_locally.is_empty();
     if is_empty {
@@ -30,7 +31,7 @@ pub(super) fn clear(state: &StoreState, commit: &Commit) {
     }
 }
 
-/// Fails if a commit would go on with a session that this process refuses.
+/// Fails if a commit would continue a session that this process refuses.
 pub(super) fn check(state: &StoreState, journal: &Journal, commit: &Commit) -> Result<(), CommitError> {
     let is_refused = |change: &&Change| {
         let session = change.session();

@@ -1,4 +1,4 @@
-//! Compaction and the index: what the writer does after a round, if it is due.
+//! Maintenance: the compaction and the index, which the writer does after a round if they are due.
 
 use parking_lot::RwLockReadGuard;
 use tenure_ports::StoreError;
@@ -9,8 +9,8 @@ use super::{WriterState, purge};
 use crate::index;
 use crate::state::StoreState;
 
-/// Compacts the file once it is larger than twice the last snapshot plus the threshold, or once most of what the
-/// snapshot had is gone. So each byte is copied about once.
+/// Compacts the file if it is larger than twice the last snapshot plus the threshold, or if most sessions of the
+/// snapshot are gone. So on average each byte is copied about once.
 pub(super) fn compact_if_due(state: &StoreState, memory: &mut WriterState) {
     let (size, header, records) = {
         let journal = state.journal.read();
@@ -35,8 +35,8 @@ pub(super) fn compact(state: &StoreState, memory: &mut WriterState) -> Result<()
     rewrite(state, memory)
 }
 
-/// Writes the index after each rewriting of the file, and once for what this process had to read line by line when it
-/// began: at most an eighth of the file, plus the threshold, beyond what the last index covered.
+/// Writes the index after each rewrite of the file, and once for the lines that this process had to parse when it
+/// opened the store: if they are more than an eighth of what the last index covers, plus the threshold.
 ///
 /// The lines that this process itself appends are not indexed again. So each byte of the journal costs at most three
 /// bytes of indexes, and none in a process that keeps running.

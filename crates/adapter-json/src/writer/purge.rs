@@ -1,4 +1,4 @@
-//! Removing the records of sessions that are inactive.
+//! Purging: removing the records of inactive sessions.
 
 use tenure_domain::{Session, SessionId, Timestamp};
 use tenure_ports::{Clock as _, Cursor, Purge, Purged, StoreError};
@@ -7,24 +7,24 @@ use crate::format::LineWriter;
 use crate::state::StoreState;
 use crate::table::Table;
 
-/// About how many records one line removes at most.
+/// About the largest number of records that one line removes.
 const MAX_IDS_PER_LINE: usize = 2048;
-/// About how many rows are looked at while the table is locked once.
+/// About the number of rows that are scanned each time the table is locked.
 const MAX_ROWS_PER_SCAN: usize = 8192;
 
-/// Records to remove, of whole devices.
+/// The records that one line removes. A device's records are never split between two lines.
 #[derive(Default)]
 struct PurgeBatch {
     ids: Vec<SessionId>,
-    /// Devices that lose a session which had not ended. They get a new revision, so that no decision on that session can
-    /// be committed any more.
+    /// The devices that lose a session which had not ended. They get a new revision, so that no earlier decision on
+    /// that session can be committed.
     revised: Vec<u32>,
-    /// How many of the records are retained, so that they could be seen.
+    /// How many of the records are still retained.
     retained: u64,
 }
 
-/// Gathers the records that `is_selected` selects, from the devices from `first` on. Also returns the device to go on
-/// with; `None` at the end.
+/// Collects records that `is_selected` selects, from the device `first` on. Also returns the device to continue from.
+/// `None` at the end.
 fn gather(
     table: &Table,
     first: u32,
@@ -66,10 +66,10 @@ fn write(line: &mut LineWriter<'_>, table: &Table, batch: &PurgeBatch) {
     line.session_list("purge", &batch.ids);
 }
 
-/// Writes operations into a line.
+/// A function that writes operations into a line.
 pub(crate) type FillLine<'a> = &'a mut dyn FnMut(&mut LineWriter<'_>, &Table);
 
-/// Does one part of a purge, from `after` on. `append` writes a line and makes it durable.
+/// Purges the records of some devices, from `after` on. `append` writes a line and makes it durable.
 pub(crate) fn purge_page(
     state: &StoreState,
     purge: &Purge,

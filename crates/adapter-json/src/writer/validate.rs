@@ -1,11 +1,11 @@
-//! The checks of a commit against the table.
+//! Validating commits: the checks against the table before one is written.
 
 use tenure_domain::{Change, Commit, Revision, Timestamp};
 use tenure_ports::CommitError;
 
 use crate::table::Table;
 
-/// Checks everything that [`tenure_ports::SessionRepository::commit`] promises to check.
+/// Checks every condition of [`tenure_ports::SessionCommits::commit`].
 pub(super) fn check(table: &Table, commit: &Commit, now: Timestamp) -> Result<(), CommitError> {
     let device = table.devices.find(commit.device.as_str());
     let revision = device.and_then(|device| table.devices.get(device)).map_or(Revision::NONE, |row| row.revision);

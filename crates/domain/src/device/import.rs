@@ -43,8 +43,8 @@ impl ImportPlan {
 }
 
 impl Device {
-    /// Decides which of the sessions `incoming` to import. They are all of this device. `known` are the records here that
-    /// have the same ids, ended ones included. They were read before the device was loaded.
+    /// Decides which of the sessions `incoming` to import. They are all of this device. `known` are the records here
+    /// that have the same ids, ended ones included. They were read before the device was loaded.
     ///
     /// If both sides know a session, or if `incoming` has it twice, the ended record wins, then the one that was
     /// rotated more often. If more sessions than the cap would be active, nothing is imported.
@@ -53,8 +53,8 @@ impl Device {
         let mut builder = CommitBuilder::new(self, policy.retained_per_device(), now);
         let mut outcomes = Vec::with_capacity(incoming.len());
         for session in latest_records(incoming) {
-            // The device was read later, but it lacks ended sessions. A record that is no longer retained is ignored: one
-            // store may still have it, and another may have dropped it.
+            // The device was read later, but it lacks ended sessions. A record that is no longer retained is ignored:
+            // one store may still have it, and another may have dropped it.
             let says = |record: &&Session| record.is_retained(now) || record.device != self.id;
             let loaded = self.session(session.id).filter(says);
             let here = loaded.or_else(|| known.iter().filter(|known| known.id == session.id).find(says));

@@ -122,7 +122,8 @@ impl Device {
     }
 
     /// Decides to issue a session to a subject that owns the device, or to any subject if the device is free. If more
-    /// sessions than the cap would be active, the subject's own oldest ones are evicted. Those of other subjects never are.
+    /// sessions than the cap would be active, the subject's own oldest ones are evicted. Those of other subjects never
+    /// are.
     ///
     /// # Errors
     /// [`IssueRefusal`] if the device belongs to another subject, or if others alone reach its cap.
@@ -131,8 +132,8 @@ impl Device {
         Ok(CommitBuilder::new(self, policy.retained_per_device(), now).issue(new_session, room))
     }
 
-    /// Returns how many active sessions `subject` may have on the device at `now`, at least one: the cap less the active
-    /// sessions of other subjects.
+    /// Returns how many active sessions `subject` may have on the device at `now`, at least one: the cap less the
+    /// active sessions of other subjects.
     ///
     /// # Errors
     /// As [`Device::issue`].
@@ -185,8 +186,8 @@ impl Device {
         self.sessions.iter().filter(move |session| session.state(now) == State::Active)
     }
 
-    /// Returns the position after all sessions that were created at `now`. Sessions of other times do not count, because
-    /// it depends on the store which of them are loaded.
+    /// Returns the position after all sessions that were created at `now`. Sessions of other times do not count,
+    /// because it depends on the store which of them are loaded.
     fn next_order(&self, now: Timestamp) -> u64 {
         let same = self.sessions.iter().filter(|session| session.created_at == now);
         same.map(|session| session.order).max().map_or(0, |last| last.saturating_add(1))
