@@ -11,9 +11,10 @@ use std::sync::Arc;
 use common::*;
 use tenure_adapter_json::{JsonStore, diagnose};
 use tenure_domain::*;
+use tenure_json_test_storage::SimulatedMachine;
 use tenure_ports::{FindOptions, Severity, *};
 
-fn open(path: &Path, time: &Arc<Time>) -> Result<Arc<JsonStore>, StoreError> {
+fn open(path: &Path, time: &Arc<SimulatedMachine>) -> Result<Arc<JsonStore>, StoreError> {
     JsonStore::open(path, time.clone(), options(time))
 }
 
@@ -23,11 +24,11 @@ async fn listed(store: &JsonStore) -> Vec<Session> {
 }
 
 /// A journal with every kind of line, and the sessions after each line: 200 lines where the long run is asked for.
-async fn journal(path: &Path, time: &Arc<Time>) -> (Vec<u8>, Vec<Vec<Session>>) {
+async fn journal(path: &Path, time: &Arc<SimulatedMachine>) -> (Vec<u8>, Vec<Vec<Session>>) {
     let store = open(path, time).unwrap();
     let mut states = vec![Vec::new(), Vec::new()];
     for n in 0..if thorough() { 92 } else { 14 } {
-        time.pass(10);
+        time.pass(Millis::new(10));
         let issued = issue(&store, &format!("d{}", n % 2), n).await;
         states.push(listed(&store).await);
         let id = issued.session.id;
@@ -67,7 +68,7 @@ fn thorough() -> bool {
 #[tokio::test]
 async fn a_cut_at_any_byte_leaves_the_lines_before_it() {
     let dir = tempfile::tempdir().unwrap();
-    let time = Time::new();
+    let time = machine();
     let (bytes, states) = journal(&dir.path().join("s.jsonl"), &time).await;
     let path = dir.path().join("cut.jsonl");
     let file = private(&path);
@@ -100,7 +101,7 @@ async fn a_cut_at_any_byte_leaves_the_lines_before_it() {
 #[test]
 fn a_flipped_bit_is_never_accepted() {
     let dir = tempfile::tempdir().unwrap();
-    let time = Time::new();
+    let time = machine();
     let run = || tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (bytes, states) = run().block_on(journal(&dir.path().join("s.jsonl"), &time));
     let (bytes, last, time) = (&bytes, states.last().unwrap(), &time);
@@ -120,7 +121,13 @@ fn a_flipped_bit_is_never_accepted() {
     println!("{} bits of {lines} lines", (bytes.len() * 8).div_ceil(stride));
 }
 
-async fn flip(path: &Path, bytes: &[u8], last: &[Session], time: &Arc<Time>, bits: impl Iterator<Item = usize>) {
+async fn flip(
+    path: &Path,
+    bytes: &[u8],
+    last: &[Session],
+    time: &Arc<SimulatedMachine>,
+    bits: impl Iterator<Item = usize>,
+) {
     let mut file = private(path);
     file.write_all(bytes).unwrap();
     for bit in bits {
@@ -142,7 +149,7 @@ async fn flip(path: &Path, bytes: &[u8], last: &[Session], time: &Arc<Time>, bit
 #[tokio::test]
 async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let store = open(&path, &time).unwrap();
     let issued = issue(&store, "d", 1).await;
     let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
@@ -166,7 +173,7 @@ async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
 #[tokio::test]
 async fn a_store_that_goes_away_or_shrinks_is_an_error_and_no_empty_store() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let store = open(&path, &time).unwrap();
     let issued = issue(&store, "d", 1).await;
     let bytes = std::fs::read(&path).unwrap();
@@ -181,7 +188,7 @@ async fn a_store_that_goes_away_or_shrinks_is_an_error_and_no_empty_store() {
 #[tokio::test]
 async fn an_older_copy_put_in_place_is_read_from_its_beginning() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let store = open(&path, &time).unwrap();
     let first = issue(&store, "d", 1).await.session.id;
     let copy = std::fs::read(&path).unwrap();

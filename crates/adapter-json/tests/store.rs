@@ -7,15 +7,15 @@ mod common;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use common::*;
 use futures_util::StreamExt as _;
 use tenure_adapter_json::{JsonStore, Options};
 use tenure_domain::*;
+use tenure_json_test_storage::SimulatedMachine;
 use tenure_ports::{FindOptions, *};
 
-fn open(path: &Path, time: &Arc<Time>) -> Arc<JsonStore> {
+fn open(path: &Path, time: &Arc<SimulatedMachine>) -> Arc<JsonStore> {
     JsonStore::open(path, time.clone(), options(time)).unwrap()
 }
 
@@ -39,7 +39,7 @@ async fn rotate(store: &JsonStore, token: &Token, seed: u64) -> Rotation {
 #[tokio::test]
 async fn what_one_instance_commits_another_sees_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("deep/er/s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("deep/er/s.jsonl"), machine());
     let (a, b) = (open(&path, &time), open(&path, &time));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(std::fs::metadata(dir.path().join("deep")).unwrap().permissions().mode() & 0o777, 0o700);
@@ -63,7 +63,7 @@ async fn what_one_instance_commits_another_sees_at_once() {
 #[tokio::test]
 async fn only_one_of_two_decisions_on_one_state_holds() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let (a, b) = (open(&path, &time), open(&path, &time));
     let loaded = a.load(&device("d")).await.unwrap();
     let one = loaded.issue(new_session(1), &policy(), time.now()).unwrap();
@@ -87,11 +87,11 @@ async fn only_one_of_two_decisions_on_one_state_holds() {
 #[tokio::test]
 async fn the_device_and_its_history_are_kept_and_bounded() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let store = open(&path, &time);
     let mut issued = Vec::new();
     for n in 0..40 {
-        time.pass(1000);
+        time.pass(Millis::new(1000));
         issued.push(issue(&store, "d", n).await);
     }
     let loaded = store.load(&device("d")).await.unwrap();
@@ -112,7 +112,7 @@ async fn the_device_and_its_history_are_kept_and_bounded() {
 #[tokio::test]
 async fn activity_moves_forward_and_reaches_others() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let (a, b) = (open(&path, &time), open(&path, &time));
     let issued = issue(&a, "d", 1).await;
     let id = issued.session.id;
@@ -137,7 +137,7 @@ async fn activity_moves_forward_and_reaches_others() {
 #[tokio::test]
 async fn a_guard_keeps_what_was_used_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let store = open(&path, &time);
     let issued = issue(&store, "d", 1).await;
     let loaded = store.load(&device("d")).await.unwrap();
@@ -153,7 +153,7 @@ async fn a_guard_keeps_what_was_used_meanwhile() {
 #[tokio::test]
 async fn pages_show_everything_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let store = open(&path, &time);
     let mut ids: Vec<_> = Vec::new();
     for n in 0..60 {
@@ -198,12 +198,12 @@ async fn pages_show_everything_once() {
 #[tokio::test]
 async fn purge_removes_what_is_over_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let (a, b) = (open(&path, &time), open(&path, &time));
     let gone = issue(&a, "d", 1).await.session.id;
     let kept = issue(&a, "e", 2).await.session.id;
     revoke(&a, gone).await.unwrap();
-    time.pass(1000);
+    time.pass(Millis::new(1000));
     let purge = Purge { now: time.now(), inactive_by: time.now(), dry_run: true };
     assert_eq!(a.purge(&purge, None).await.unwrap(), Purged { removed: 1, next: None });
     assert!(b.find(gone, FindOptions::EXACT).await.unwrap().is_some());
@@ -213,7 +213,7 @@ async fn purge_removes_what_is_over_and_nothing_else() {
     assert!(b.find(kept, FindOptions::EXACT).await.unwrap().is_some());
     // What it remembers of the ended one outlives the record.
     assert!(b.load(&device("d")).await.unwrap().revocation_watermark().is_some());
-    time.pass(25 * 3_600_000);
+    time.pass(Millis::new(25 * 3_600_000));
     let before = b.load(&device("e")).await.unwrap().revision();
     let purge = Purge { now: time.now(), inactive_by: time.now(), dry_run: false };
     assert_eq!(a.purge(&purge, None).await.unwrap().removed, 1);
@@ -223,7 +223,7 @@ async fn purge_removes_what_is_over_and_nothing_else() {
 #[tokio::test]
 async fn news_of_every_process_arrives() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let (a, b) = (open(&path, &time), open(&path, &time));
     let mut feed = b.subscribe().await.unwrap();
     let issued = issue(&a, "d", 1).await;
@@ -241,14 +241,14 @@ async fn news_of_every_process_arrives() {
 #[tokio::test]
 async fn compaction_loses_nothing_and_readers_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let small = Options { compaction_threshold: 4096, ..options(&time) };
     let a = JsonStore::open(&path, time.clone(), small.clone()).unwrap();
     let b = JsonStore::open(&path, time.clone(), small).unwrap();
     let idle = open(&path, &time);
     let mut tokens = Vec::new();
     for n in 0..300 {
-        time.pass(10);
+        time.pass(Millis::new(10));
         let store = if n % 2 == 0 { &a } else { &b };
         tokens.push(issue(store, &format!("d{}", n % 40), n).await.token);
         if n % 3 == 0 {
@@ -286,46 +286,45 @@ async fn compaction_loses_nothing_and_readers_go_on() {
 #[tokio::test]
 async fn a_clock_set_back_revives_nothing_and_one_far_ahead_freezes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let store = open(&path, &time);
     issue(&store, "d", 1).await;
-    time.wall.fetch_sub(86_400_000, Ordering::SeqCst);
-    time.up.fetch_add(5_000, Ordering::SeqCst);
+    time.set_clock(Timestamp::from_millis(START - 86_400_000));
+    time.pass_uptime(Millis::new(5_000));
     assert_eq!(store.clock().now(), Timestamp::from_millis(START + 5_000));
     assert_eq!(open(&path, &time).clock().now(), Timestamp::from_millis(START + 5_000));
     // One wrong clock far ahead: time goes on from there.
-    time.wall.store(START + 1_000_000_000, Ordering::SeqCst);
+    time.set_clock(Timestamp::from_millis(START + 1_000_000_000));
     issue(&store, "e", 2).await;
-    time.wall.store(START, Ordering::SeqCst);
-    time.up.fetch_add(7_000, Ordering::SeqCst);
+    time.set_clock(Timestamp::from_millis(START));
+    time.pass_uptime(Millis::new(7_000));
     assert_eq!(store.clock().now(), Timestamp::from_millis(START + 1_000_007_000));
 }
 
 #[tokio::test]
 async fn after_a_restart_a_clock_behind_is_refused_until_it_has_caught_up() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, time) = (dir.path().join("s.jsonl"), Time::new());
+    let (path, time) = (dir.path().join("s.jsonl"), machine());
     let issued = issue(&open(&path, &time), "d", 1).await;
-    *time.boot.lock().unwrap() = "b2".into();
-    time.up.store(3_000, Ordering::SeqCst);
-    time.wall.store(START - 60_001, Ordering::SeqCst);
+    time.restart("b2", Millis::new(3_000));
+    time.set_clock(Timestamp::from_millis(START - 60_001));
     let store = open(&path, &time);
     let refused = store.find(issued.session.id, FindOptions::EXACT).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unavailable { message, .. } if message.contains("clock")), "{refused}");
     assert!(matches!(store.load(&device("d")).await, Err(StoreError::Unavailable { .. })));
-    time.wall.store(START - 60_000, Ordering::SeqCst);
+    time.set_clock(Timestamp::from_millis(START - 60_000));
     assert!(store.find(issued.session.id, FindOptions::EXACT).await.unwrap().is_some());
     // At least the time since the start has passed.
     assert_eq!(store.clock().now(), Timestamp::from_millis(START + 3_000));
     issue(&store, "e", 2).await;
-    time.wall.store(START - 86_400_000, Ordering::SeqCst);
+    time.set_clock(Timestamp::from_millis(START - 86_400_000));
     assert!(store.find(issued.session.id, FindOptions::EXACT).await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn unsafe_and_foreign_files_are_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let time = Time::new();
+    let time = machine();
     let fine = dir.path().join("s.jsonl");
     issue(&open(&fine, &time), "d", 1).await;
     let attempt = |path: &Path| JsonStore::open(path, time.clone(), options(&time)).err().unwrap();

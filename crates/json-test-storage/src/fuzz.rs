@@ -4,32 +4,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tenure_adapter_json::{Boot, JsonStore, Options, Repairer, is_valid_line};
+use tenure_adapter_json::{JsonStore, Options, Repairer, is_valid_line};
 use tenure_domain::{Filter, Millis, Policy, Scope, Session, SortKey, Timestamp};
-use tenure_ports::{Clock, StoreError, prelude::*};
+use tenure_ports::{StoreError, prelude::*};
 
-use crate::SimulatedStorage;
+use crate::{SimulatedMachine, SimulatedStorage};
 
 const STORE: &str = "/fuzz/s.jsonl";
-/// A time later than any line of the corpus. Its boot id is that of some of the lines.
-const NOW: u64 = 1_900_000_000_000;
-
-struct Fixed;
-
-impl Clock for Fixed {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(NOW)
-    }
-}
-
-impl Boot for Fixed {
-    fn id(&self) -> String {
-        "b1".to_owned()
-    }
-
-    fn uptime(&self) -> Millis {
-        Millis::days(30)
-    }
+/// Makes the machine on which stores are opened. Its clock is later than any line of the corpus, and its boot id is that
+/// of some of the lines.
+fn machine() -> Arc<SimulatedMachine> {
+    SimulatedMachine::new("b1", Millis::days(30), Timestamp::from_millis(1_900_000_000_000))
 }
 
 /// Parses bytes as one line of a journal, and as a transaction whose checksum is right.
@@ -71,8 +56,8 @@ pub fn store(bytes: &[u8]) {
 }
 
 fn open(fs: &SimulatedStorage) -> Result<Arc<JsonStore>, StoreError> {
-    let (boot, storage) = (Arc::new(Fixed), Arc::new(fs.clone()));
-    JsonStore::open(Path::new(STORE), Arc::new(Fixed), Options { boot, storage, ..Options::default() })
+    let (machine, storage) = (machine(), Arc::new(fs.clone()));
+    JsonStore::open(Path::new(STORE), machine.clone(), Options { boot: machine, storage, ..Options::default() })
 }
 
 fn listed(store: &JsonStore) -> Result<Vec<Session>, StoreError> {
@@ -95,8 +80,9 @@ fn check_reading(fs: &SimulatedStorage, store: &Arc<JsonStore>, bytes: &[u8]) {
 
 /// Checks that a planned repair can be carried out, and that the repaired store opens.
 fn check_repair(fs: &SimulatedStorage) {
-    let repairer = Repairer::new(Path::new(STORE), Arc::new(Fixed), &Policy::default());
-    let repairer = repairer.with_storage(Arc::new(fs.clone())).with_boot(Arc::new(Fixed));
+    let machine = machine();
+    let repairer = Repairer::new(Path::new(STORE), machine.clone(), &Policy::default());
+    let repairer = repairer.with_storage(Arc::new(fs.clone())).with_boot(machine);
     let Ok(Some(plan)) = repairer.plan() else { return };
     if let Err(error) = repairer.execute(&plan) {
         panic!("planned and not done: {error}; {plan:?}");

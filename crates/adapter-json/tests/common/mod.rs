@@ -1,50 +1,23 @@
-//! A store with a clock that tests move, and decisions to commit.
+//! Helpers for tests of the store: a simulated machine, and decisions to commit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use tenure_adapter_json::{Boot, JsonStore, Options};
+use tenure_adapter_json::{JsonStore, Options};
+use tenure_conformance::SeededRandom;
 use tenure_domain::*;
+use tenure_json_test_storage::SimulatedMachine;
 use tenure_ports::*;
 
-/// One time for wall and machine, moved by hand.
-pub(crate) struct Time {
-    pub(crate) wall: AtomicU64,
-    pub(crate) up: AtomicU64,
-    pub(crate) boot: std::sync::Mutex<String>,
-}
-
+/// The wall clock of a new machine, in Unix milliseconds.
 pub(crate) const START: u64 = 1_764_000_000_000;
 
-impl Time {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { wall: START.into(), up: 1_000_000.into(), boot: std::sync::Mutex::new("b1".into()) })
-    }
-
-    pub(crate) fn pass(&self, millis: u64) {
-        self.wall.fetch_add(millis, Ordering::SeqCst);
-        self.up.fetch_add(millis, Ordering::SeqCst);
-    }
+/// Makes a machine that has been up for 1,000 seconds.
+pub(crate) fn machine() -> Arc<SimulatedMachine> {
+    SimulatedMachine::new("b1", Millis::seconds(1_000), Timestamp::from_millis(START))
 }
 
-impl Clock for Time {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.wall.load(Ordering::SeqCst))
-    }
-}
-
-impl Boot for Time {
-    fn id(&self) -> String {
-        self.boot.lock().unwrap().clone()
-    }
-
-    fn uptime(&self) -> Millis {
-        Millis::new(self.up.load(Ordering::SeqCst))
-    }
-}
-
-pub(crate) fn options(time: &Arc<Time>) -> Options {
-    // A busy machine must not be taken for a lock that is never let go of.
+pub(crate) fn options(time: &Arc<SimulatedMachine>) -> Options {
+    // The timeout is long, so that a lock on a busy machine does not time out.
     Options { boot: time.clone(), lock_timeout: Millis::seconds(20), ..Options::default() }
 }
 
@@ -56,15 +29,9 @@ pub(crate) fn device(name: &str) -> DeviceId {
     DeviceId::new(name).unwrap()
 }
 
-/// Random enough, and the same in every run.
+/// Makes bytes that look random, and are the same for the same seed.
 pub(crate) fn bytes<const N: usize>(seed: u64) -> [u8; N] {
-    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    std::array::from_fn(|_| {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        (x >> 24) as u8
-    })
+    SeededRandom::new(seed).bytes()
 }
 
 pub(crate) fn new_session(seed: u64) -> NewSession {

@@ -109,7 +109,7 @@ impl Storage for Watched {
 }
 
 /// A store that writes, and one that reads the same file through a watched storage.
-fn pair(time: &Arc<Time>) -> (Arc<JsonStore>, Arc<JsonStore>, Arc<Readers>, SimulatedStorage) {
+fn pair(time: &Arc<SimulatedMachine>) -> (Arc<JsonStore>, Arc<JsonStore>, Arc<Readers>, SimulatedStorage) {
     let (fs, readers) = (empty_disk(), Readers::new());
     let writer = JsonStore::open(&path(), time.clone(), Options { storage: Arc::new(fs.clone()), ..options(time) });
     let writer = writer.unwrap();
@@ -121,7 +121,7 @@ fn pair(time: &Arc<Time>) -> (Arc<JsonStore>, Arc<JsonStore>, Arc<Readers>, Simu
 #[test]
 fn a_task_applies_a_little_itself_and_leaves_much_to_a_thread() {
     run(async {
-        let time = Time::new();
+        let time = machine();
         let (writer, reader, readers, fs) = pair(&time);
         let size = || fs.content(&path()).unwrap().len();
         readers.drain_counts();
@@ -150,7 +150,7 @@ fn a_task_applies_a_little_itself_and_leaves_much_to_a_thread() {
 #[test]
 fn while_a_thread_reads_no_task_waits_for_it_with_its_thread() {
     run(async {
-        let time = Time::new();
+        let time = machine();
         let (writer, reader, readers, fs) = pair(&time);
         let size = || fs.content(&path()).unwrap().len();
         let (before, mut n) = (size(), 0);

@@ -16,7 +16,7 @@ async fn try_issue(store: &JsonStore, name: &str, seed: u64) -> Result<SessionId
 #[test]
 fn after_a_failed_sync_a_fresh_file_is_in_place_before_the_next_acknowledgement() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let store = mount(&fs, &time).unwrap();
         issue(&store, "d", 1).await;
         let (renames, syncs) = (fs.count("rename"), fs.count("sync"));
@@ -36,7 +36,7 @@ fn after_a_failed_sync_a_fresh_file_is_in_place_before_the_next_acknowledgement(
 #[test]
 fn while_no_fresh_file_can_be_made_nothing_is_acknowledged() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let (a, b) = (mount(&fs, &time).unwrap(), mount(&fs, &time).unwrap());
         issue(&a, "d", 1).await;
         fs.set_fault(fs.changes() + 2, Fault::Errors(Errno::IO, 1_000_000));
@@ -60,7 +60,7 @@ fn while_no_fresh_file_can_be_made_nothing_is_acknowledged() {
 #[test]
 fn what_a_dead_process_could_not_sync_is_on_the_disk_before_anything_is_decided_on_it() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let first = mount(&fs, &time).unwrap();
         issue(&first, "d", 1).await;
         fs.set_fault(fs.changes() + 2, Fault::Errors(Errno::IO, 1_000_000));
@@ -80,7 +80,7 @@ fn what_a_dead_process_could_not_sync_is_on_the_disk_before_anything_is_decided_
 fn a_full_disk_stops_writing_and_nothing_else_until_there_is_room() {
     run(async {
         for room in (6_000..30_000).step_by(577) {
-            let (fs, time) = (empty_disk(), Time::new());
+            let (fs, time) = (empty_disk(), machine());
             let store = mount(&fs, &time).unwrap();
             fs.set_space(Some(room));
             let mut acknowledged = Vec::new();
@@ -110,7 +110,7 @@ fn a_full_disk_stops_writing_and_nothing_else_until_there_is_room() {
 #[test]
 fn what_a_killed_compaction_left_takes_no_room_from_the_next_writer() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         issue(&mount(&fs, &time).unwrap(), "d", 1).await;
         let size = fs.content(&path()).unwrap().len();
         fs.put(Path::new(NEW), &[b'x'; 50_000]);
@@ -121,10 +121,10 @@ fn what_a_killed_compaction_left_takes_no_room_from_the_next_writer() {
 
 #[test]
 fn a_read_that_fails_is_an_error_and_never_an_empty_store() {
-    let (fs, time, mut reference) = (empty_disk(), Time::new(), Log::default());
+    let (fs, time, mut reference) = (empty_disk(), machine(), Log::default());
     run(history(&fs, &time, &mut reference)).unwrap();
     for at in (1..=fs.reads()).step_by(3) {
-        let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
+        let (fs, time, mut log) = (empty_disk(), machine(), Log::default());
         fs.set_read_fault(at, at % 4, Errno::IO);
         if let Err(error) = run(history(&fs, &time, &mut log)) {
             let store = matches!(error, CommitError::Store(_) | CommitError::OutcomeUnknown { .. });
@@ -140,7 +140,7 @@ fn a_read_that_fails_is_an_error_and_never_an_empty_store() {
 #[test]
 fn a_damaged_file_is_refused_until_another_takes_its_place() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let store = mount(&fs, &time).unwrap();
         let id = issue(&store, "d", 1).await.session.id;
         let whole = fs.content(&path()).unwrap();

@@ -6,7 +6,9 @@ mod mutate;
 
 use mutate::{dice, mutated, run as fuzzed};
 
-use super::{Log, Time, empty_disk, mount, path, run, step};
+use super::common::machine;
+use super::{Log, empty_disk, mount, path, run, step};
+use tenure_domain::Millis;
 use tenure_json_test_storage::fuzz;
 
 const SPECIAL: [&[u8]; 12] = [
@@ -26,11 +28,11 @@ const SPECIAL: [&[u8]; 12] = [
 
 /// A journal with each kind of line.
 fn journal() -> Vec<u8> {
-    let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
+    let (fs, time, mut log) = (empty_disk(), machine(), Log::default());
     run(async {
         let store = mount(&fs, &time).unwrap();
         for n in 0..12 {
-            time.pass(50);
+            time.pass(Millis::new(50));
             step(&store, n, &mut log).await.unwrap();
         }
     });

@@ -31,14 +31,14 @@ async fn all(store: &JsonStore) -> Result<Known, StoreError> {
 }
 
 /// A disk after a history with compactions, an index, and lines that it does not cover.
-fn disk_after_history() -> (SimulatedStorage, Arc<Time>) {
-    let (fs, time) = (empty_disk(), Time::new());
+fn disk_after_history() -> (SimulatedStorage, Arc<SimulatedMachine>) {
+    let (fs, time) = (empty_disk(), machine());
     run(history(&fs, &time, &mut Log::default())).unwrap();
     (fs, time)
 }
 
 /// How much of the journal a process that begins takes from the index.
-fn covered(fs: &SimulatedStorage, time: &Arc<Time>) -> u64 {
+fn covered(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> u64 {
     mount(fs, time).unwrap().indexed_bytes()
 }
 
@@ -52,9 +52,9 @@ fn an_index_of_0_1_0_is_used() {
         std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut bytes).unwrap();
         bytes
     };
-    let (fs, time) = (empty_disk(), Time::new());
+    let (fs, time) = (empty_disk(), machine());
     // After the journal's last line.
-    time.wall.store(1_796_200_000_000, Ordering::SeqCst);
+    time.set_clock(Timestamp::from_millis(1_796_200_000_000));
     fs.put(&path(), &unpacked("sessions.jsonl.gz"));
     fs.put(&index(), &unpacked("sessions.jsonl.index.gz"));
     assert!(covered(&fs, &time) > 1 << 20);
@@ -72,7 +72,7 @@ fn copy(from: &SimulatedStorage, with: &[(PathBuf, Option<Vec<u8>>)]) -> Simulat
     to
 }
 
-fn answers(fs: &SimulatedStorage, time: &Arc<Time>) -> Result<Known, StoreError> {
+fn answers(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> Result<Known, StoreError> {
     run(async {
         let store = mount(fs, time)?;
         all(&store).await

@@ -5,14 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use common::*;
 use rustix::io::Errno;
 use tenure_adapter_json::storage::OpenMode;
 use tenure_adapter_json::{JsonStore, Options, Storage as _};
 use tenure_domain::*;
-use tenure_json_test_storage::{Fault, SimulatedStorage};
+use tenure_json_test_storage::{Fault, SimulatedMachine, SimulatedStorage};
 use tenure_ports::*;
 
 mod blocking;
@@ -35,7 +34,7 @@ fn empty_disk() -> SimulatedStorage {
     SimulatedStorage::new(Path::new("/sim"))
 }
 
-fn mount(fs: &SimulatedStorage, time: &Arc<Time>) -> Result<Arc<JsonStore>, StoreError> {
+fn mount(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> Result<Arc<JsonStore>, StoreError> {
     let storage = Arc::new(fs.clone());
     let options = Options { compaction_threshold: 4096, index_threshold: 3000, storage, ..options(time) };
     JsonStore::open(&path(), time.clone(), options)
@@ -95,11 +94,11 @@ async fn step(store: &JsonStore, n: u64, log: &mut Log) -> Result<(), CommitErro
 }
 
 /// Two processes take turns, until an operation fails.
-async fn history(fs: &SimulatedStorage, time: &Arc<Time>, log: &mut Log) -> Result<(), CommitError> {
+async fn history(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>, log: &mut Log) -> Result<(), CommitError> {
     let (a, b) = (mount(fs, time)?, mount(fs, time)?);
     log.states.push(state(&a).await?);
     for n in 0..STEPS {
-        time.pass(50);
+        time.pass(Millis::new(50));
         let store = if n % 3 == 0 { &b } else { &a };
         log.submitted += 1;
         step(store, n, log).await?;
@@ -121,23 +120,19 @@ fn dice(seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
-fn restarted(time: &Time, boot: &str) -> Arc<Time> {
-    let new = Time::new();
-    new.wall.store(time.wall.load(Ordering::SeqCst), Ordering::SeqCst);
-    new.up.store(1_000, Ordering::SeqCst);
-    *new.boot.lock().unwrap() = boot.into();
-    new
+fn restarted(time: &SimulatedMachine, boot: &str) -> Arc<SimulatedMachine> {
+    SimulatedMachine::new(boot, Millis::seconds(1), time.now())
 }
 
 fn reference() -> (Log, usize) {
-    let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
+    let (fs, time, mut log) = (empty_disk(), machine(), Log::default());
     run(history(&fs, &time, &mut log)).unwrap();
     assert!(fs.count("rename") >= 3, "the script compacts");
     (log, fs.changes())
 }
 
 /// Checks that a power loss left the state after one of the steps that may have been the last.
-fn check_survivor(fs: &SimulatedStorage, time: &Arc<Time>, log: &Log, reference: &Log, context: &str) {
+fn check_survivor(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>, log: &Log, reference: &Log, context: &str) {
     run(async {
         if log.submitted == 0 && fs.metadata(&path()).is_err() {
             return;
@@ -157,7 +152,7 @@ fn check_survivor(fs: &SimulatedStorage, time: &Arc<Time>, log: &Log, reference:
 fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
     let (reference, operations) = reference();
     for at in 1..=operations {
-        let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
+        let (fs, time, mut log) = (empty_disk(), machine(), Log::default());
         fs.set_fault(at, Fault::PowerLoss);
         let _ = run(history(&fs, &time, &mut log));
         for seed in 0..12 {
@@ -170,7 +165,7 @@ fn a_power_loss_at_any_operation_loses_nothing_acknowledged() {
 /// Checks what a process reports when some of its operations fail, and what other processes find afterwards.
 async fn check_errors_at(at: usize, error: Errno, more: usize, reference: &Log) {
     let context = format!("operation {at} and {more} more: {error}");
-    let (fs, time, mut log) = (empty_disk(), Time::new(), Log::default());
+    let (fs, time, mut log) = (empty_disk(), machine(), Log::default());
     fs.set_fault(at, Fault::Errors(error, more));
     if let Err(error) = history(&fs, &time, &mut log).await {
         assert!(!matches!(error, CommitError::Conflict | CommitError::TooLate), "{context}: {error}");

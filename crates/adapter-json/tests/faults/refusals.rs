@@ -36,7 +36,7 @@ fn a_revoke_that_could_not_be_written_is_refused_by_the_process_that_tried() {
     run(async {
         let errors = [Errno::NOSPC, Errno::IO, Errno::ROFS, Errno::DQUOT, Errno::FBIG];
         for (error, half) in errors.into_iter().flat_map(|error| [(error, true), (error, false)]) {
-            let (fs, time) = (empty_disk(), Time::new());
+            let (fs, time) = (empty_disk(), machine());
             let (a, b) = (mount(&fs, &time).unwrap(), mount(&fs, &time).unwrap());
             let issued = issue(&a, "d", 1).await;
             let id = issued.session.id;
@@ -66,7 +66,7 @@ fn a_revoke_that_could_not_be_written_is_refused_by_the_process_that_tried() {
 #[test]
 fn also_where_not_even_what_was_written_before_can_be_made_sure_of() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let id = issue(&mount(&fs, &time).unwrap(), "d", 1).await.session.id;
         // Another process, which does not know whether that is on the disk; and from now on nothing gets there.
         let store = mount(&fs, &time).unwrap();
@@ -75,7 +75,7 @@ fn also_where_not_even_what_was_written_before_can_be_made_sure_of() {
         assert_eq!(end_of(&store, id).await, Some(EndReason::Revoked));
         // The same in the process whose own sync failed.
         fs.clear_faults();
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let store = mount(&fs, &time).unwrap();
         issue(&store, "d", 1).await;
         let second =
@@ -90,7 +90,7 @@ fn also_where_not_even_what_was_written_before_can_be_made_sure_of() {
 #[test]
 fn an_issue_that_fails_evicts_nobody() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let store = mount(&fs, &time).unwrap();
         let first = issue(&store, "d", 1).await.session.id;
         for n in 2..4 {
@@ -111,7 +111,7 @@ fn an_issue_that_fails_evicts_nobody() {
 #[test]
 fn a_lock_that_is_not_let_go_of_stops_writers_and_no_verify() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let options = Options { lock_timeout: Millis::new(200), storage: Arc::new(fs.clone()), ..options(&time) };
         let a = JsonStore::open(&path(), time.clone(), options).unwrap();
         let b = mount(&fs, &time).unwrap();

@@ -6,23 +6,23 @@ use super::*;
 
 const BACKUP: &str = "/sim/s.jsonl.before-repair";
 
-pub(super) fn repairer(fs: &SimulatedStorage, time: &Arc<Time>) -> Repairer {
+pub(super) fn repairer(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> Repairer {
     Repairer::new(&path(), time.clone(), &policy()).with_storage(Arc::new(fs.clone())).with_boot(time.clone())
 }
 
-pub(super) fn planned(fs: &SimulatedStorage, time: &Arc<Time>) -> RepairPlan {
+pub(super) fn planned(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> RepairPlan {
     repairer(fs, time).plan().unwrap().expect("there is something to repair")
 }
 
 /// A journal with all kinds of lines, and its sessions.
-fn journal(time: &Arc<Time>, small: bool) -> (SimulatedStorage, Vec<u8>, Vec<SessionParts>) {
+fn journal(time: &Arc<SimulatedMachine>, small: bool) -> (SimulatedStorage, Vec<u8>, Vec<SessionParts>) {
     let (fs, mut log) = (empty_disk(), Log::default());
     if small {
         run(async {
             let store = mount(&fs, time).unwrap();
             for n in 0..9 {
                 step(&store, n, &mut log).await.unwrap();
-                time.pass(10);
+                time.pass(Millis::new(10));
             }
             log.states.push(state(&store).await.unwrap());
         });
@@ -39,11 +39,11 @@ fn damaged(bytes: &[u8]) -> SimulatedStorage {
     fs
 }
 
-fn sessions(fs: &SimulatedStorage, time: &Arc<Time>) -> Result<Vec<SessionParts>, StoreError> {
+fn sessions(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> Result<Vec<SessionParts>, StoreError> {
     run(async { state(&*mount(fs, time)?).await })
 }
 
-fn repaired(fs: &SimulatedStorage, time: &Arc<Time>) -> (RepairPlan, Vec<SessionParts>) {
+fn repaired(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> (RepairPlan, Vec<SessionParts>) {
     let plan = planned(fs, time);
     repairer(fs, time).execute(&plan).unwrap();
     assert!(repairer(fs, time).plan().unwrap().is_none(), "nothing is left to repair");
@@ -52,7 +52,7 @@ fn repaired(fs: &SimulatedStorage, time: &Arc<Time>) -> (RepairPlan, Vec<Session
 
 #[test]
 fn what_is_well_is_not_repaired() {
-    let time = Time::new();
+    let time = machine();
     let (fs, bytes, _) = journal(&time, false);
     assert!(repairer(&fs, &time).plan().unwrap().is_none());
     assert_eq!(fs.content(&path()).unwrap(), bytes);
@@ -60,7 +60,7 @@ fn what_is_well_is_not_repaired() {
 
 #[test]
 fn one_changed_bit_is_set_right_again() {
-    let time = Time::new();
+    let time = machine();
     let (_, bytes, before) = journal(&time, true);
     for bit in (0..bytes.len() * 8).step_by(13) {
         let mut flipped = bytes.clone();
@@ -81,7 +81,7 @@ fn ends(sessions: &[SessionParts]) -> std::collections::BTreeMap<SessionId, bool
 
 #[test]
 fn a_lost_line_revives_nothing_and_costs_only_whom_it_names() {
-    let time = Time::new();
+    let time = machine();
     for small in [true, false] {
         let (_, bytes, before) = journal(&time, small);
         let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
@@ -117,7 +117,7 @@ fn a_lost_line_revives_nothing_and_costs_only_whom_it_names() {
 
 #[test]
 fn lines_taken_out_are_noticed_and_what_is_left_holds_together() {
-    let time = Time::new();
+    let time = machine();
     let (_, bytes, before) = journal(&time, true);
     let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
     for from in 1..lines.len() - 1 {
@@ -134,7 +134,7 @@ fn lines_taken_out_are_noticed_and_what_is_left_holds_together() {
 
 #[test]
 fn a_torn_end_is_cut_as_a_writer_would() {
-    let time = Time::new();
+    let time = machine();
     let (fs, bytes, before) = journal(&time, true);
     let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
     let torn = [&bytes[..], &bytes[last..bytes.len() - 9]].concat();
@@ -146,7 +146,7 @@ fn a_torn_end_is_cut_as_a_writer_would() {
 
 #[test]
 fn running_processes_go_on_after_a_repair() {
-    let time = Time::new();
+    let time = machine();
     let (fs, bytes, _) = journal(&time, true);
     run(async {
         let store = mount(&fs, &time).unwrap();
@@ -166,7 +166,7 @@ fn running_processes_go_on_after_a_repair() {
 
 #[test]
 fn nothing_is_done_that_was_not_shown() {
-    let time = Time::new();
+    let time = machine();
     let (fs, bytes, _) = journal(&time, true);
     fs.put(&path(), &bytes[..bytes.len() - 9]);
     let plan = planned(&fs, &time);
@@ -180,7 +180,7 @@ fn nothing_is_done_that_was_not_shown() {
 
 #[test]
 fn what_is_no_journal_is_left_alone() {
-    let time = Time::new();
+    let time = machine();
     for foreign in [&b""[..], b"hello\n", b"{\"sessions\":{}}\n", &[0; 4096], b"{\"crc\":\"00000000\",\"tx\":{}}\n"] {
         let fs = damaged(foreign);
         assert!(matches!(repairer(&fs, &time).plan(), Err(StoreError::Corrupt { .. })));
@@ -190,7 +190,7 @@ fn what_is_no_journal_is_left_alone() {
 
 #[test]
 fn a_repair_that_is_cut_off_leaves_the_store_as_it_was_or_repaired() {
-    let time = Time::new();
+    let time = machine();
     let (_, bytes, _) = journal(&time, true);
     let mut broken = bytes.clone();
     let middle = broken.len() / 2;

@@ -5,9 +5,9 @@ use super::*;
 
 const DAY: u64 = 86_400_000;
 
-fn reboot(time: &Arc<Time>, wall: u64) -> Arc<Time> {
+fn reboot(time: &Arc<SimulatedMachine>, wall: u64) -> Arc<SimulatedMachine> {
     let new = restarted(time, "b2");
-    new.wall.store(wall, Ordering::SeqCst);
+    new.set_clock(Timestamp::from_millis(wall));
     new
 }
 
@@ -19,17 +19,17 @@ async fn is_active(store: &JsonStore, id: SessionId) -> bool {
 #[test]
 fn a_clock_set_back_revives_nothing_anywhere() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let (a, b) = (mount(&fs, &time).unwrap(), mount(&fs, &time).unwrap());
         let id = issue(&a, "d", 1).await.session.id;
-        time.pass(DAY - 1);
+        time.pass(Millis::new(DAY - 1));
         assert!(is_active(&a, id).await && is_active(&b, id).await);
-        time.pass(1);
+        time.pass(Millis::new(1));
         // Somebody writes, so that the store has seen this time.
         issue(&a, "e", 2).await;
         assert!(!is_active(&a, id).await);
         for back in [1, 60_000, DAY, 30 * DAY] {
-            time.wall.store(START + DAY - back, Ordering::SeqCst);
+            time.set_clock(Timestamp::from_millis(START + DAY - back));
             assert!(!is_active(&a, id).await, "in this process, {back} ms back");
             assert!(!is_active(&b, id).await, "in another one, {back} ms back");
             assert!(!is_active(&mount(&fs, &time).unwrap(), id).await, "in a new one, {back} ms back");
@@ -47,15 +47,15 @@ fn a_clock_set_back_revives_nothing_anywhere() {
 #[test]
 fn one_clock_far_ahead_does_not_freeze_time() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let store = mount(&fs, &time).unwrap();
-        time.wall.store(START + 3_650 * DAY, Ordering::SeqCst);
+        time.set_clock(Timestamp::from_millis(START + 3_650 * DAY));
         let id = issue(&store, "d", 1).await.session.id;
-        time.wall.store(START, Ordering::SeqCst);
+        time.set_clock(Timestamp::from_millis(START));
         for store in [&store, &mount(&fs, &time).unwrap()] {
             assert!(is_active(store, id).await);
         }
-        time.up.fetch_add(DAY, Ordering::SeqCst);
+        time.pass_uptime(Millis::new(DAY));
         for store in [&store, &mount(&fs, &time).unwrap()] {
             assert!(!is_active(store, id).await, "its day is over by the machine's own count");
         }
@@ -65,11 +65,11 @@ fn one_clock_far_ahead_does_not_freeze_time() {
 #[test]
 fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let before = mount(&fs, &time).unwrap();
         let old = issue(&before, "d", 1).await.session.id;
         // Far ahead, and the machine restarted with the right time.
-        time.wall.store(START + 100 * DAY, Ordering::SeqCst);
+        time.set_clock(Timestamp::from_millis(START + 100 * DAY));
         let early = issue(&before, "e", 2).await.session.id;
         let time = reboot(&time, START + 5_000);
         let running = mount(&fs, &time).unwrap();
@@ -91,13 +91,13 @@ fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
             assert_eq!(store.clock().now(), Timestamp::from_millis(START + 5_000));
         }
         // From there on the rules are the usual ones.
-        time.pass(DAY);
+        time.pass(Millis::new(DAY));
         issue(&running, "f", 3).await;
-        time.wall.store(START, Ordering::SeqCst);
+        time.set_clock(Timestamp::from_millis(START));
         for store in [&running, &mount(&fs, &time).unwrap()] {
             assert!(!is_active(store, old).await);
         }
-        time.wall.store(START + 5_000 + DAY, Ordering::SeqCst);
+        time.set_clock(Timestamp::from_millis(START + 5_000 + DAY));
         assert!(repairer(&fs, &time).plan().unwrap().is_none());
     });
 }
@@ -105,13 +105,13 @@ fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
 #[test]
 fn a_time_that_is_ahead_is_settled_by_whoever_accepts_the_clock() {
     run(async {
-        let (fs, time) = (empty_disk(), Time::new());
+        let (fs, time) = (empty_disk(), machine());
         let running = mount(&fs, &time).unwrap();
         let old = issue(&running, "d", 1).await.session.id;
-        time.wall.store(START + 20 * DAY, Ordering::SeqCst);
+        time.set_clock(Timestamp::from_millis(START + 20 * DAY));
         let early = issue(&running, "e", 2).await.session.id;
-        time.pass(60_000);
-        time.wall.store(START + 60_000, Ordering::SeqCst);
+        time.pass(Millis::new(60_000));
+        time.set_clock(Timestamp::from_millis(START + 60_000));
         assert_eq!(running.clock().now(), Timestamp::from_millis(START + 20 * DAY + 60_000));
         assert_eq!(running.clock().wall(), Timestamp::from_millis(START + 60_000));
         assert!(!is_active(&running, old).await && is_active(&running, early).await);
@@ -126,10 +126,10 @@ fn a_time_that_is_ahead_is_settled_by_whoever_accepts_the_clock() {
             assert_eq!(store.clock().now(), Timestamp::from_millis(START + 60_000));
         }
         // What runs writes the accepted time, and a clock set back from here on revives nothing.
-        time.pass(DAY);
+        time.pass(Millis::new(DAY));
         issue(&running, "f", 3).await;
         assert!(repairer(&fs, &time).plan().unwrap().is_none());
-        time.wall.store(START, Ordering::SeqCst);
+        time.set_clock(Timestamp::from_millis(START));
         for store in [&running, &mount(&fs, &time).unwrap()] {
             assert!(!is_active(store, old).await);
         }
