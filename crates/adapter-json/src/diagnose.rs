@@ -49,8 +49,8 @@ pub(crate) fn diagnose_in(storage: Arc<dyn Storage>, path: &Path, clock: StoreCl
     }
     if clock.boot_id().is_empty() {
         findings.push(Diagnosis::warning(
-            "this machine does not tell one start from the next",
-            "a clock set back over a restart is not noticed; see that it is set from the network",
+            "this machine has no boot id",
+            "a clock that is set back over a restart is not noticed; set the clock from the network (NTP)",
         ));
     }
     let clock = Arc::new(clock);
@@ -93,7 +93,7 @@ fn describe_journal(path: &Path, journal: &Journal, tail: Tail, clock: &StoreClo
     match tail {
         Tail::Clean => {}
         Tail::LacksNewline => findings.push(Diagnosis::warning(
-            format!("{path}: the last line is whole but for its newline: a writer was stopped"),
+            format!("{path}: the last line lacks its newline: a writer was stopped"),
             "nothing; the next writer completes it",
         )),
         Tail::Torn | Tail::Changed => findings.push(Diagnosis::warning(
@@ -104,11 +104,11 @@ fn describe_journal(path: &Path, journal: &Journal, tail: Tail, clock: &StoreClo
     match clock.error() {
         None if clock.ahead_of_wall() > CLOCK_TOLERANCE => findings.push(Diagnosis::warning(
             format!(
-                "{path}: the store's time is {} ahead of this machine's clock: a clock was ahead once, and time went on \
+                "{path}: the store's time is {} ahead of this machine's clock: a clock was once ahead, and time continued \
                  from there",
                 clock.ahead_of_wall()
             ),
-            "set the clock if it is behind; if it is right, times that Tenure shows are ahead by so much, and tenure \
+            "set the clock if it is behind; if it is right, the times that Tenure shows are ahead by as much, and tenure \
              doctor --repair accepts the clock as it is (it says what that means, and asks)",
         )),
         None => findings.push(Diagnosis::ok("the clock agrees with what the store has recorded")),
@@ -117,7 +117,7 @@ fn describe_journal(path: &Path, journal: &Journal, tail: Tail, clock: &StoreClo
     if journal.read_only {
         findings.push(Diagnosis::warning(
             format!("{path}: it can only be read"),
-            "make the file and its file system writable for the user at work",
+            "make the file and its file system writable for the user who runs tenure",
         ));
     }
     findings

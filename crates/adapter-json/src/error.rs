@@ -27,16 +27,15 @@ pub(crate) fn corrupt(path: &Path, line: u64, message: &str) -> StoreError {
 pub(crate) fn io_error(path: &Path, doing: &str, error: io::Error) -> StoreError {
     let location = path.display().to_string();
     let described = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreError::full(
-            location,
-            format!("cannot {doing}: {error}; make room, what the store holds is still served"),
-        ),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            StoreError::full(location, format!("cannot {doing}: {error}; free some space; reading still works"))
+        }
         io::ErrorKind::ReadOnlyFilesystem => {
             StoreError::unavailable(location, format!("cannot {doing}: the file system is read-only"))
         }
         io::ErrorKind::PermissionDenied => StoreError::unavailable(
             location,
-            format!("cannot {doing}: {error}; the file and its directory must belong to the user at work"),
+            format!("cannot {doing}: {error}; the file and its directory must belong to the user who runs tenure"),
         ),
         _ => StoreError::unavailable(location, format!("cannot {doing}: {error}")),
     };

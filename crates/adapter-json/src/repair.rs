@@ -91,7 +91,8 @@ impl Repairer {
     pub fn execute(&self, plan: &RepairPlan) -> Result<(), StoreError> {
         let mut lock = WriterLock::new(Arc::clone(&self.storage), &self.path, LOCK_TIMEOUT);
         let _held = lock.acquire()?;
-        let changed = || unavailable(&self.path, "it has changed since it was looked at; nothing was done, look again");
+        let changed =
+            || unavailable(&self.path, "it has changed since the repair was planned; nothing was done, try again");
         let (current, RepairedState { bytes, table, through, clock }) = self.prepare()?.ok_or_else(changed)?;
         if current != *plan {
             return Err(changed());
@@ -108,7 +109,7 @@ impl Repairer {
         let bytes = self.read()?;
         let Salvaged { mut table, through, losses, suspects, recorded_time, valid_lines, .. } = salvage(&bytes);
         if valid_lines == 0 {
-            let message = "no line of it is a journal's, so there is nothing to repair; move it away";
+            let message = "it has no valid line, so there is nothing to repair; move it away";
             return Err(corrupt(&self.path, 1, message));
         }
         let new_clock = || Arc::new(StoreClock::new(Arc::clone(&self.wall), Arc::clone(&self.boot)));

@@ -180,7 +180,7 @@ fn create_if_missing(
         return Ok(false);
     }
     if path.file_name().is_none() {
-        return Err(unavailable(path, "it names no file"));
+        return Err(unavailable(path, "the path does not name a file"));
     }
     let _held = lock.acquire()?;
     if !is_missing()? {

@@ -44,7 +44,7 @@ impl<'a> JsonReader<'a> {
     pub(crate) fn end(&mut self) -> Result<(), FormatError> {
         match self.next_token() {
             None => Ok(()),
-            Some(_) => Err(Cow::Owned(format!("more follows from byte {}", self.at))),
+            Some(_) => Err(Cow::Owned(format!("there is more text from byte {} on", self.at))),
         }
     }
 
@@ -93,7 +93,7 @@ impl<'a> JsonReader<'a> {
         let rest = &self.text.as_bytes()[from..];
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         if digits == 0 {
-            return Err(Cow::Owned(format!("byte {from} begins no whole number")));
+            return Err(Cow::Owned(format!("there is no whole number at byte {from}")));
         }
         self.at += digits;
         let rest = &rest[..digits];
@@ -115,7 +115,7 @@ impl<'a> JsonReader<'a> {
                 return Ok(value);
             }
         }
-        Err(Cow::Owned(format!("byte {} begins neither true nor false", self.at)))
+        Err(Cow::Owned(format!("there is neither true nor false at byte {}", self.at)))
     }
 
     /// Reads a string. It allocates only if the string has an escape.

@@ -57,7 +57,7 @@ fn check_frame(line: &[u8]) -> Result<(&[u8], u32), FormatError> {
     let crc = crc32c::crc32c(body);
     if line[BEFORE_CRC.len()..BEFORE_CRC.len() + 8] != hex(crc) {
         return Err(Cow::Owned(format!(
-            "its checksum is {} and not what the line says",
+            "its checksum is {}, and the line records another one",
             String::from_utf8_lossy(&hex(crc))
         )));
     }
@@ -100,12 +100,12 @@ fn parse_tx(text: &str) -> Result<Transaction<'_>, FormatError> {
         Ok(())
     })?;
     json.end()?;
-    if members != 6 { Err(Cow::Borrowed("the transaction has not its six members")) } else { Ok(tx) }
+    if members != 6 { Err(Cow::Borrowed("the transaction does not have its six members")) } else { Ok(tx) }
 }
 
 fn unknown_member(name: &str) -> Result<(), FormatError> {
     let name: String = name.chars().take(20).collect();
-    Err(Cow::Owned(format!("{name:?} is no member of this version of the format")))
+    Err(Cow::Owned(format!("{name:?} is not a member in this version of the format")))
 }
 
 fn parse_op<'a>(json: &mut JsonReader<'a>) -> Result<Op<'a>, FormatError> {
@@ -164,7 +164,7 @@ impl<'a> Fields<'a> {
                 version if version == u64::from(VERSION) => {}
                 other => {
                     return Err(Cow::Owned(format!(
-                        "it is of format version {other}, and this program knows {VERSION}; use a newer one"
+                        "it has format version {other}, and this program knows only {VERSION}; use a newer one"
                     )));
                 }
             },
@@ -174,7 +174,8 @@ impl<'a> Fields<'a> {
             "records" => self.header.records = json.number()?,
             "last" => {
                 let text = json.string()?;
-                self.header.last_crc = u32::from_str_radix(&text, 16).map_err(|_| "the last checksum is none")?;
+                self.header.last_crc =
+                    u32::from_str_radix(&text, 16).map_err(|_| "the last checksum is not a hexadecimal number")?;
             }
             other => return unknown_member(other),
         }
@@ -198,7 +199,9 @@ impl<'a> Fields<'a> {
                 return Ok(Op::Device { name: record.device, revision, watermark });
             }
             _ => {
-                return Err(Cow::Borrowed("an operation has no name of this version of the format, or lacks a member"));
+                return Err(Cow::Borrowed(
+                    "an operation has a name that this version of the format does not know, or lacks a member",
+                ));
             }
         };
         let patch = &self.record.patch;
@@ -225,7 +228,7 @@ fn parse_time(json: &mut JsonReader<'_>) -> Result<Timestamp, FormatError> {
 }
 
 fn parse_digest(json: &mut JsonReader<'_>) -> Result<[u8; 32], FormatError> {
-    super::digest::decode(json.string()?.as_bytes()).ok_or(Cow::Borrowed("a digest has not the form of one"))
+    super::digest::decode(json.string()?.as_bytes()).ok_or(Cow::Borrowed("a digest is malformed"))
 }
 
 fn parse_replaced(json: &mut JsonReader<'_>) -> Result<Replaced, FormatError> {
@@ -249,8 +252,10 @@ fn parse_end(json: &mut JsonReader<'_>) -> Result<End, FormatError> {
     json.object(|name, json| {
         match name {
             "reason" => {
-                end.reason =
-                    json.string()?.parse().map_err(|()| "an end has no reason of this version of the format")?;
+                end.reason = json
+                    .string()?
+                    .parse()
+                    .map_err(|()| "an end has a reason that this version of the format does not know")?;
                 reasons += 1;
             }
             "at" => end.at = parse_time(json)?,

@@ -47,15 +47,15 @@ impl Journal {
         loop {
             let metadata = self.file.metadata().map_err(|error| io_error(&self.path, "look at the store", error))?;
             if metadata.size < self.position.end {
-                let message = "the file became shorter than what was read of it";
+                let message = "the file is shorter than what was already read of it";
                 return Err(corrupt(&self.path, self.position.lines, message));
             }
             let tail = self.read_through(metadata.size)?;
             if !self.has_whole_snapshot() {
                 let message = if metadata.size == 0 {
-                    "the file is empty, which no store is; remove it to begin a new one"
+                    "the file is empty, and a store never is; remove it to begin a new one"
                 } else {
-                    "the file is not whole, and was when it became the store"
+                    "the file is incomplete, although it was complete when it became the store"
                 };
                 return Err(corrupt(&self.path, self.position.lines + 1, message));
             }
@@ -176,7 +176,9 @@ impl Journal {
                 ));
             }
             // The snapshot was durable before the file became the store, so none of it may be missing.
-            _ if !self.has_whole_snapshot() => "the file is not whole, and was when it became the store",
+            _ if !self.has_whole_snapshot() => {
+                "the file is incomplete, although it was complete when it became the store"
+            }
             Damage::Torn => return Ok(Tail::Torn),
             Damage::LacksNewline => return Ok(Tail::LacksNewline),
             Damage::Corrupt => "it is damaged",

@@ -81,7 +81,7 @@ fn create_empty(storage: &dyn Storage, path: &Path) -> io::Result<Arc<dyn Storag
     let file = storage.open(path, OpenMode::Create)?;
     let metadata = file.metadata()?;
     if metadata.links != 1 || metadata.mode & 0o077 != 0 || metadata.owner != storage.user_id() {
-        return Err(io::Error::other(format!("{} is not a file of ours; remove it", path.display())));
+        return Err(io::Error::other(format!("{} does not belong to tenure; remove it", path.display())));
     }
     file.truncate(0)?;
     Ok(file)
@@ -107,7 +107,7 @@ pub(crate) fn create(storage: &dyn Storage, path: &Path, clock: &StoreClock) -> 
         storage.rename(&from, path)?;
         storage.sync_directory(&parent_directory(path))
     };
-    make().map_err(|error| io_error(path, "make the store", error))
+    make().map_err(|error| io_error(path, "create the store", error))
 }
 
 /// Writes the table to a new file and replaces the journal by it, atomically and durably. The caller holds the lock and

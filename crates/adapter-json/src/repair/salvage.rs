@@ -89,7 +89,7 @@ impl Salvaged {
     /// Applies the operations of a valid line, except for those that contradict what came before.
     fn apply_line(&mut self, tx: Transaction<'_>, position: LinePosition) {
         if self.valid_lines > 0 && tx.number <= self.through {
-            let message = format!("transaction {} stands behind transaction {}", tx.number, self.through);
+            let message = format!("transaction {} comes after transaction {}", tx.number, self.through);
             let sessions: Vec<_> = tx.ops.iter().filter_map(session_of).collect();
             self.drop_line(position, 0, message, sessions);
             return;
@@ -107,7 +107,7 @@ impl Salvaged {
                 if position.line == 1 {
                     self.snapshot = header.lines;
                 } else {
-                    let message = "a first line stands in the middle".to_owned();
+                    let message = "a first line is in the middle of the file".to_owned();
                     self.losses.push(Loss::Skipped { line: position.line, message });
                 }
                 continue;

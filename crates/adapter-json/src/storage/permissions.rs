@@ -9,8 +9,8 @@ use super::{FileKind, Metadata, Storage, parent_directory};
 use crate::error::{io_error, unavailable};
 
 /// The message about a store that does not exist.
-const MISSING: &str = "there is no store; name the one that is meant (--store, TENURE_STORE, HOME), or make one: tenure \
-                       token issue, tenure sessions import and tenure gateway do";
+const MISSING: &str = "there is no store; name another one (--store, TENURE_STORE, HOME), or create it with tenure \
+                       token issue, tenure sessions import or tenure gateway";
 
 /// Checks that the store exists.
 pub(crate) fn check_exists(storage: &dyn Storage, path: &Path) -> Result<(), StoreError> {
@@ -47,11 +47,11 @@ pub(crate) fn create_parent_directories(storage: &dyn Storage, path: &Path) -> R
         match storage.create_directory(directory) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(io_error(directory, "make the directory", error)),
+            Err(error) => return Err(io_error(directory, "create the directory", error)),
         }
         storage
             .sync_directory(&parent_directory(directory))
-            .map_err(|error| io_error(directory, "sync the directory above", error))?;
+            .map_err(|error| io_error(directory, "sync the parent directory", error))?;
     }
     Ok(())
 }
@@ -68,7 +68,7 @@ pub(crate) fn check_directory(storage: &dyn Storage, path: &Path) -> Result<(), 
             .map_err(|error| io_error(&directory, "look at the directory", error))?;
     }
     if metadata.kind != FileKind::Directory {
-        return Err(unavailable(&directory, "it is no directory"));
+        return Err(unavailable(&directory, "it is not a directory"));
     }
     if metadata.mode & 0o022 != 0 {
         let advice = format!(
@@ -100,7 +100,7 @@ pub(crate) fn check_file(storage: &dyn Storage, path: &Path, metadata: &Metadata
         FileKind::File => {}
         FileKind::Symlink => return Err(symlink_error(path)),
         FileKind::Directory => return Err(unavailable(path, "it is a directory; name the file in it")),
-        FileKind::Other => return Err(unavailable(path, "it is no regular file")),
+        FileKind::Other => return Err(unavailable(path, "it is not a regular file")),
     }
     if metadata.owner != user_id {
         return Err(wrong_owner(user_id, metadata.owner, path, "file"));
@@ -134,7 +134,7 @@ fn wrong_owner(user_id: u32, owner: u32, path: &Path, what: &str) -> StoreError 
             "the {what} belongs to {name}, and root would leave files that {name} cannot use; run: sudo -u {name} tenure …"
         )
     } else {
-        format!("the {what} belongs to {name}, not to the user at work; use a store of your own (--store)")
+        format!("the {what} belongs to {name}, not to the user who runs tenure; use a store of your own (--store)")
     };
     unavailable(path, message)
 }

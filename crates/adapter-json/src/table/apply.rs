@@ -44,7 +44,7 @@ pub(crate) fn apply(table: &mut Table, tx: Transaction<'_>, events: &mut Applied
     for op in tx.ops {
         events.has_changes |= !matches!(op, Op::Touch(_));
         match op {
-            Op::Header(_) => return Err(Cow::Borrowed("a first line stands in the middle")),
+            Op::Header(_) => return Err(Cow::Borrowed("a first line is in the middle of the file")),
             Op::Device { name, revision: own, watermark } => {
                 apply_device(table, &name, own.map_or(revision, Revision::new), watermark)?;
             }
@@ -190,7 +190,7 @@ fn put_record(table: &mut Table, record: &Record<'_>, revision: Option<Revision>
     let device = intern_device(table, &record.device)?;
     if let Some(device) = table.devices.get_mut(device) {
         if device.bucket != id.bucket() {
-            return Err(Cow::Owned(format!("session {id} does not lie in the bucket of its device")));
+            return Err(Cow::Owned(format!("session {id} is not in the bucket of its device")));
         }
         device.revision = revision.unwrap_or(device.revision);
     }

@@ -50,7 +50,7 @@ fn outcome_unknown(error: &StoreError) -> CommitError {
     };
     CommitError::OutcomeUnknown {
         location,
-        message: format!("it was written, if not whole, and may or may not be there later: {message}"),
+        message: format!("it was written, at least in part, and may or may not last: {message}"),
         source,
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn check(state: &StoreState, journal: &Journal, commit: &Commit) -> R
     match commit.changes.iter().find(is_refused) {
         Some(change) => {
             let id = change.session().id;
-            let message = format!("session {id} was to be ended and that could not be written; revoke it again");
+            let message = format!("the end of session {id} could not be written; revoke it again");
             Err(unavailable(&state.path, message).into())
         }
         None => Ok(()),

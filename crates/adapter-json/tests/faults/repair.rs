@@ -173,7 +173,7 @@ fn nothing_is_done_that_was_not_shown() {
     run(async { issue(&mount(&fs, &time).unwrap(), "meanwhile", 60).await });
     let before = fs.content(&path()).unwrap();
     let refused = repairer(&fs, &time).execute(&plan).unwrap_err();
-    assert!(refused.to_string().contains("has changed since it was looked at"), "{refused}");
+    assert!(refused.to_string().contains("has changed since the repair was planned"), "{refused}");
     assert_eq!(fs.content(&path()).unwrap(), before);
     assert!(fs.content(Path::new(BACKUP)).is_none());
 }
