@@ -13,17 +13,17 @@ pub struct SettingError {
     pub setting: &'static str,
     /// What is wrong with the setting's value, and what the setting takes.
     pub message: String,
-    source: Option<std::io::Error>,
+    source: ErrorSource,
 }
 
 impl SettingError {
     pub(crate) fn new(setting: &'static str, message: impl Into<String>) -> Self {
-        Self { setting, message: message.into(), source: None }
+        Self { setting, message: message.into(), source: ErrorSource::default() }
     }
 
-    /// Keeps the error of a file that cannot be read.
-    pub(crate) fn with_source(self, source: std::io::Error) -> Self {
-        Self { source: Some(source), ..self }
+    /// Keeps the error that caused this one, such as that of a file that cannot be read.
+    pub(crate) fn with_source(self, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { source: ErrorSource::new(source), ..self }
     }
 }
 
@@ -35,16 +35,12 @@ impl fmt::Display for SettingError {
 
 impl Error for SettingError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| source as &(dyn Error + 'static))
+        self.source.get()
     }
 }
 
 impl From<SettingError> for StoreError {
     fn from(error: SettingError) -> Self {
-        let described = Self::unavailable(error.setting, error.message);
-        match error.source {
-            Some(source) => described.with_source(ErrorSource::new(source)),
-            None => described,
-        }
+        Self::unavailable(error.setting, error.message).with_source(error.source)
     }
 }

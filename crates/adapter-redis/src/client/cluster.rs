@@ -81,8 +81,7 @@ impl Cluster {
         // Many requests may find the same: one of them reads the map, and those that waited for it do not.
         let recent = Instant::now().checked_sub(GRACE).unwrap_or_else(Instant::now);
         self.refresh(recent, deadline).await?;
-        let unserved =
-            || RequestError::RetryLater("no node of the cluster serves this slot; see CLUSTER INFO".to_owned());
+        let unserved = || RequestError::RetryLater("no node of the cluster serves this slot; see CLUSTER INFO".into());
         self.connection(slot).ok_or_else(unserved)
     }
 
@@ -204,14 +203,14 @@ impl Cluster {
         questions.cmd("CLUSTER").arg("SLOTS");
         let until = deadline.min(Instant::now() + self.config.limits.connect);
         let answers = self.connection_to(node).ask_all(&questions, until).await?;
-        let [info, slots] = <[_; 2]>::try_from(answers)
-            .map_err(|_| RequestError::Refused("the server sent too few answers".to_owned()))?;
+        let [info, slots] =
+            <[_; 2]>::try_from(answers).map_err(|_| RequestError::refused("the server sent too few answers"))?;
         let info: String = redis::from_redis_value(info?).unwrap_or_default();
         let epoch = info.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
         let ranges = ranges(slots?, node);
         let covered = ranges.iter().map(|(first, last, _)| usize::from(last - first) + 1).sum();
         if covered == 0 {
-            return Err(RequestError::RetryLater("the node serves a cluster without slots".to_owned()).at(node));
+            return Err(RequestError::RetryLater("the node serves a cluster without slots".into()).at(node));
         }
         Ok(TopologyReply { epoch: epoch.and_then(|epoch| epoch.trim().parse().ok()).unwrap_or(0), covered, ranges })
     }

@@ -228,7 +228,10 @@ impl ConnectConfig {
             return refusal;
         }
         if let Some(alert) = greeting.alert() {
-            return RequestError::Refused(format!("{alert}; check redis.tls_cert and redis.tls_key"));
+            return RequestError::refused(Failure::new(
+                format!("{alert}; check redis.tls_cert and redis.tls_key"),
+                error.clone(),
+            ));
         }
         match (&self.secrets.tls, RequestError::of(error, false)) {
             (None, RequestError::NotSent(_)) if error.is_connection_dropped() => RequestError::not_sent(
@@ -245,8 +248,9 @@ async fn stream((host, at): (&str, SocketAddr), secrets: &LoadedSecrets) -> Resu
     let Some(tls) = &secrets.tls else {
         return Ok(Box::new(socket));
     };
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| RequestError::Refused(format!("{host} is no name that a certificate can have")))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| {
+        RequestError::refused(Failure::new(format!("{host} is no name that a certificate can have"), error))
+    })?;
     match TlsConnector::from(Arc::clone(tls)).connect(name, socket).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(distrust(error)),
@@ -322,12 +326,15 @@ fn refused(error: io::Error) -> RequestError {
 /// Returns the error of a failed TLS handshake. Errors about certificates need a person; others may pass by themselves.
 fn distrust(error: io::Error) -> RequestError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error @ rustls::Error::InvalidCertificate(_)) => {
-            RequestError::Refused(format!("the server's certificate is not trusted: {error}; check redis.tls_ca"))
+        Some(beneath @ rustls::Error::InvalidCertificate(_)) => {
+            let message = format!("the server's certificate is not trusted: {beneath}; check redis.tls_ca");
+            RequestError::refused(Failure::new(message, error))
         }
-        Some(rustls::Error::AlertReceived(alert)) => RequestError::Refused(format!(
-            "the server refuses the TLS connection ({alert:?}); check redis.tls_cert and redis.tls_key"
-        )),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            let message =
+                format!("the server refuses the TLS connection ({alert:?}); check redis.tls_cert and redis.tls_key");
+            RequestError::refused(Failure::new(message, error))
+        }
         _ => {
             let message = format!("{error}; does the server speak TLS on this port?");
             RequestError::not_sent(Failure::new(message, error))

@@ -187,8 +187,8 @@ impl ManagedConnection {
         match timeout_at(until, live.connection.confirm_primary()).await {
             Ok(Ok(())) => Ok(()),
             // A write to a replica is lost with the next update from its primary.
-            Ok(Err(RequestError::WrongServer(message) | RequestError::Refused(message))) => {
-                Err(RequestError::outcome_unknown(message))
+            Ok(Err(RequestError::WrongServer(failure) | RequestError::Refused(failure))) => {
+                Err(RequestError::OutcomeUnknown(failure))
             }
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(RequestError::outcome_unknown(NO_ANSWER)),

@@ -21,11 +21,11 @@ pub(crate) enum RequestError {
     /// The request was sent and its answer was lost. It may have taken effect, or may still do so.
     OutcomeUnknown(Failure),
     /// The server refused the request, without effect.
-    Refused(String),
+    Refused(Failure),
     /// The server does not serve requests, or not yet; another one may. The request had no effect.
-    WrongServer(String),
+    WrongServer(Failure),
     /// The server refuses the request now and will accept it later. The request had no effect.
-    RetryLater(String),
+    RetryLater(Failure),
     /// Another node of the cluster serves this slot. The request had no effect.
     Moved(Redirect),
     /// The slot is being moved to another node, which is to be asked for this request only. The request had no effect.
@@ -33,7 +33,7 @@ pub(crate) enum RequestError {
     /// The slot is being moved to another node, and the keys are on both. The request had no effect.
     TryAgain,
     /// The server is out of memory.
-    Full(String),
+    Full(Failure),
     /// A key holds another type of value than was written.
     WrongType,
     /// The server does not know the script.
@@ -51,10 +51,6 @@ impl Failure {
     /// Makes a failure with this error beneath it.
     pub(crate) fn new(message: impl Into<String>, beneath: impl Error + Send + Sync + 'static) -> Self {
         Self { message: message.into(), source: ErrorSource::new(beneath) }
-    }
-
-    fn at(self, server: &dyn fmt::Display) -> Self {
-        Self { message: format!("{server}: {}", self.message), ..self }
     }
 }
 
@@ -99,42 +95,52 @@ impl RequestError {
         Self::OutcomeUnknown(failure.into())
     }
 
-    /// Converts an error of the server.
+    /// Makes the error of a request that the server refused.
+    pub(crate) fn refused(failure: impl Into<Failure>) -> Self {
+        Self::Refused(failure.into())
+    }
+
+    /// Converts an error of the server, and keeps it as the source.
     pub(crate) fn of_server(error: &ServerError) -> Self {
+        Self::described(error).with_source(error.clone().into())
+    }
+
+    /// Says in words what an error of the server means, and what to do about it.
+    fn described(error: &ServerError) -> Self {
         // A server in protected mode adds a page of advice.
         let detail = error.details().unwrap_or_default();
         let detail = detail.split_once(". ").map_or(detail, |(first, _)| first).trim_end_matches('.');
-        let told = |advice: &str| format!("the server answers {} {detail}; {advice}", error.code());
+        let told = |advice: &str| Failure::from(format!("the server answers {} {detail}; {advice}", error.code()));
         match error.code() {
             "NOSCRIPT" => Self::NoScript,
             "WRONGTYPE" => Self::WrongType,
             "OOM" => Self::Full(
                 "the server is out of memory; raise its maxmemory, or remove sessions with `tenure sessions cleanup`"
-                    .to_owned(),
+                    .into(),
             ),
-            "LOADING" => Self::WrongServer("the server is loading its data; try again shortly".to_owned()),
+            "LOADING" => Self::WrongServer("the server is loading its data; try again shortly".into()),
             "READONLY" => Self::WrongServer(
-                "the server is a replica and takes no writes; name the primary, or use redis+sentinel://".to_owned(),
+                "the server is a replica and takes no writes; name the primary, or use redis+sentinel://".into(),
             ),
             "MASTERDOWN" => Self::WrongServer(
                 "the server is a replica that lost its primary; name the primary in redis.url, or use redis+sentinel://"
-                    .to_owned(),
+                    .into(),
             ),
-            "CLUSTERDOWN" => Self::RetryLater("the cluster does not serve all its slots; see CLUSTER INFO".to_owned()),
+            "CLUSTERDOWN" => Self::RetryLater("the cluster does not serve all its slots; see CLUSTER INFO".into()),
             "TRYAGAIN" => Self::TryAgain,
             "MOVED" | "ASK" => match (Redirect::of(detail), error.code()) {
                 (Some(redirect), "MOVED") => Self::Moved(redirect),
                 (Some(redirect), _) => Self::Ask(redirect),
                 (None, _) => Self::RetryLater(told("the cluster moves its slots; try again shortly")),
             },
-            "CROSSSLOT" => Self::Refused("the server is part of a cluster; use redis+cluster://".to_owned()),
-            "BUSY" => Self::RetryLater("the server is busy with a script; try again shortly".to_owned()),
+            "CROSSSLOT" => Self::Refused("the server is part of a cluster; use redis+cluster://".into()),
+            "BUSY" => Self::RetryLater("the server is busy with a script; try again shortly".into()),
             "MISCONF" => Self::Refused(
                 "the server takes no writes because it cannot save to disk; see its log and its free disk space"
-                    .to_owned(),
+                    .into(),
             ),
             "NOREPLICAS" => Self::Refused(
-                "the server takes no writes because it has too few replicas; see min-replicas-to-write".to_owned(),
+                "the server takes no writes because it has too few replicas; see min-replicas-to-write".into(),
             ),
             "NOAUTH" => Self::Refused(told("it wants a password; set redis.password_file")),
             "WRONGPASS" => Self::Refused(told("check the user in redis.url, and redis.password_file")),
@@ -158,13 +164,12 @@ impl RequestError {
     /// Converts an error of the client library. `sent` says that the request had reached the connection.
     pub(crate) fn of(error: &RedisError, sent: bool) -> Self {
         if error.kind() == ErrorKind::AuthenticationFailed {
-            return Self::Refused(
-                "the server refuses the user name or password; check the user in redis.url, and redis.password_file"
-                    .to_owned(),
-            );
+            let message =
+                "the server refuses the user name or password; check the user in redis.url, and redis.password_file";
+            return Self::Refused(Failure::new(message, error.clone()));
         }
-        if let Some((_, error)) = error.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
-            return Self::of_server(error);
+        if let Some((_, answer)) = error.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
+            return Self::described(answer).with_source(error.clone());
         }
         let message = match () {
             () if error.is_timeout() => NO_ANSWER.to_owned(),
@@ -182,16 +187,29 @@ impl RequestError {
     }
 
     /// Adds which of several servers failed.
-    pub(crate) fn at(self, server: &dyn fmt::Display) -> Self {
-        let told = |message: String| format!("{server}: {message}");
+    pub(crate) fn at(mut self, server: &dyn fmt::Display) -> Self {
+        if let Some(failure) = self.failure_mut() {
+            failure.message = format!("{server}: {}", failure.message);
+        }
+        self
+    }
+
+    fn with_source(mut self, beneath: RedisError) -> Self {
+        if let Some(failure) = self.failure_mut() {
+            failure.source = ErrorSource::new(beneath);
+        }
+        self
+    }
+
+    const fn failure_mut(&mut self) -> Option<&mut Failure> {
         match self {
-            Self::NotSent(failure) => Self::NotSent(failure.at(server)),
-            Self::OutcomeUnknown(failure) => Self::OutcomeUnknown(failure.at(server)),
-            Self::Refused(message) => Self::Refused(told(message)),
-            Self::WrongServer(message) => Self::WrongServer(told(message)),
-            Self::RetryLater(message) => Self::RetryLater(told(message)),
-            Self::Full(message) => Self::Full(told(message)),
-            failure => failure,
+            Self::NotSent(failure)
+            | Self::OutcomeUnknown(failure)
+            | Self::Refused(failure)
+            | Self::WrongServer(failure)
+            | Self::RetryLater(failure)
+            | Self::Full(failure) => Some(failure),
+            Self::Moved(_) | Self::Ask(_) | Self::TryAgain | Self::WrongType | Self::NoScript => None,
         }
     }
 
@@ -199,11 +217,12 @@ impl RequestError {
     pub(crate) fn into_store_error(self, location: &str, key: impl FnOnce() -> String) -> StoreError {
         let location = location.to_owned();
         match self {
-            Self::NotSent(failure) | Self::OutcomeUnknown(failure) => {
+            Self::NotSent(failure)
+            | Self::OutcomeUnknown(failure)
+            | Self::Refused(failure)
+            | Self::WrongServer(failure)
+            | Self::RetryLater(failure) => {
                 StoreError::unavailable(location, failure.message).with_source(failure.source)
-            }
-            Self::Refused(message) | Self::WrongServer(message) | Self::RetryLater(message) => {
-                StoreError::unavailable(location, message)
             }
             Self::Moved(_) | Self::Ask(_) => StoreError::unavailable(
                 location,
@@ -216,7 +235,7 @@ impl RequestError {
                 location,
                 "the server forgets its scripts as fast as they are sent; find out what flushes them",
             ),
-            Self::Full(message) => StoreError::full(location, message),
+            Self::Full(failure) => StoreError::full(location, failure.message).with_source(failure.source),
             Self::WrongType => corrupt(&location, &key(), "it holds another type of value"),
         }
     }
@@ -228,4 +247,30 @@ pub(crate) fn corrupt(location: &str, key: &str, message: &str) -> StoreError {
         format!("{location}, key {key}"),
         format!("{message}; if nothing else uses the key, delete it: its session has to log in again"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_of_the_server_is_kept_as_the_source() {
+        for (line, is_full) in [
+            ("-OOM command not allowed when used memory > 'maxmemory'\r\n", true),
+            ("-NOPERM this user has no permissions to run the 'info' command\r\n", false),
+            ("-LOADING Redis is loading the dataset in memory\r\n", false),
+            ("-CLUSTERDOWN The cluster is down\r\n", false),
+        ] {
+            let Ok(Value::ServerError(answer)) = redis::parse_redis_value(line.as_bytes()) else { panic!("{line}") };
+            for failure in [RequestError::of_server(&answer), RequestError::of(&answer.clone().into(), true)] {
+                let error = failure.at(&"10.0.0.1:6379").into_store_error("redis://10.0.0.1", String::new);
+                assert_eq!(matches!(error, StoreError::Full { .. }), is_full, "{error:?}");
+                assert!(error.to_string().starts_with("redis://10.0.0.1: 10.0.0.1:6379: "), "{error}");
+                let beneath = error.source().and_then(|source| source.downcast_ref::<RedisError>());
+                assert_eq!(beneath.and_then(RedisError::code), Some(answer.code()));
+            }
+        }
+    }
 }

@@ -162,11 +162,9 @@ mod tests {
         let outcome = first::<(), _>(all, SOON * 1_000, |address| {
             tried.lock().unwrap().push(address);
             let second = address.ip().to_string() == "10.0.0.2";
-            async move {
-                Err(if second { RequestError::Refused("no".to_owned()) } else { RequestError::not_sent("refused") })
-            }
+            async move { Err(if second { RequestError::refused("no") } else { RequestError::not_sent("refused") }) }
         });
-        assert_eq!(outcome.await, Err(RequestError::Refused("10.0.0.2:1: no".to_owned())));
+        assert_eq!(outcome.await, Err(RequestError::refused("10.0.0.2:1: no")));
         assert_eq!(tried.into_inner().unwrap().len(), 3);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, ServerError, Value};
 
-use crate::client::request_error::{MAX_CLIENTS, RequestError};
+use crate::client::request_error::{Failure, MAX_CLIENTS, RequestError};
 use crate::repository::clock::monotonic_micros;
 
 /// How long after the question a server counts as the primary.
@@ -65,13 +65,16 @@ impl RoleQuery {
         };
         match role.as_deref() {
             Some("master" | "primary") => Ok(()),
-            Some(_) => Err(RequestError::WrongServer(format!(
-                "{REPLICA}{of}, which may lag behind; name the primary in redis.url, or use \
-                 redis+sentinel:// or redis+cluster://"
-            ))),
-            None => Err(RequestError::Refused(
-                "the server does not say whether it is the primary; is it a Redis server?".to_owned(),
-            )),
+            Some(_) => {
+                let message = format!(
+                    "{REPLICA}{of}, which may lag behind; name the primary in redis.url, or use redis+sentinel:// or \
+                     redis+cluster://"
+                );
+                Err(RequestError::WrongServer(message.into()))
+            }
+            None => {
+                Err(RequestError::refused("the server does not say whether it is the primary; is it a Redis server?"))
+            }
         }
     }
 }
@@ -84,14 +87,16 @@ pub(crate) fn is_about_the_connection(error: &ServerError) -> bool {
 
 /// Whether a server says that it is a replica.
 pub(crate) fn is_of_replica(failure: &RequestError) -> bool {
-    matches!(failure, RequestError::WrongServer(message) if message.starts_with(REPLICA))
+    matches!(failure, RequestError::WrongServer(failure) if failure.message.starts_with(REPLICA))
 }
 
 fn unseen(failure: RequestError) -> RequestError {
     match failure {
-        RequestError::Refused(message) => RequestError::Refused(format!(
-            "whether the server is the primary cannot be seen: {message}; give the user +info or +hello"
-        )),
+        RequestError::Refused(failure) => {
+            let message =
+                format!("whether the server is the primary cannot be seen: {failure}; give the user +info or +hello");
+            RequestError::Refused(Failure { message, ..failure })
+        }
         failure => failure,
     }
 }
@@ -195,7 +200,7 @@ mod tests {
         let replica = "# Replication\r\nrole:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\nmaster_link_status:";
         for (status, told) in [("up", "replica of 10.0.0.1:6379, "), ("down", "10.0.0.1:6379 that has lost it, ")] {
             match info(&format!("{replica}{status}\r\n")) {
-                Err(RequestError::WrongServer(message)) => assert!(message.contains(told), "{message}"),
+                Err(RequestError::WrongServer(failure)) => assert!(failure.message.contains(told), "{failure}"),
                 other => panic!("{other:?}"),
             }
         }

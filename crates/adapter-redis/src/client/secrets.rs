@@ -57,8 +57,10 @@ impl Secrets {
     pub(crate) async fn read_again(&self) -> Result<LoadedSecrets, RequestError> {
         let secrets = self.clone();
         let read = tokio::task::spawn_blocking(move || secrets.read()).await;
-        let read =
-            read.map_err(|error| RequestError::not_sent(format!("the settings' files could not be read: {error}")))?;
+        let read = read.map_err(|error| {
+            let message = format!("the settings' files could not be read: {error}");
+            RequestError::not_sent(Failure::new(message, error))
+        })?;
         read.map_err(|error| RequestError::not_sent(Failure::new(error.to_string(), error)))
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::config::ConnectConfig;
 use crate::client::connector::{Connection, Peer, Pushes};
-use crate::client::request_error::{NO_ANSWER, RequestError};
+use crate::client::request_error::{Failure, NO_ANSWER, RequestError};
 use crate::client::role::{field, is_of_replica};
 use crate::client::secrets::Secrets;
 use crate::client::url::Address;
@@ -68,7 +68,7 @@ impl Sentinels {
         let connection = dialed.map_err(|failure| match failure {
             failure if is_of_replica(&failure) => RequestError::WrongServer(
                 "the sentinels name it as primary, but it is a replica; try again shortly, or see SENTINEL MASTERS"
-                    .to_owned(),
+                    .into(),
             ),
             failure => failure,
         });
@@ -151,17 +151,17 @@ impl Sentinels {
             outcome => outcome,
         };
         outcome.map_err(|failure| match failure {
-            RequestError::Refused(message) => RequestError::Refused(
-                message
-                    .replace("the user in redis.url, and redis.password_file", SETTING)
-                    .replace("redis.password_file", SETTING),
-            ),
+            RequestError::Refused(failure) => {
+                let message = failure.message.replace("the user in redis.url, and redis.password_file", SETTING);
+                let message = message.replace("redis.password_file", SETTING);
+                RequestError::Refused(Failure { message, ..failure })
+            }
             failure => failure,
         })
     }
 
     fn understand(&self, answers: Vec<Value>) -> Result<TopologyReply, RequestError> {
-        let unknown = || RequestError::Refused(format!("it knows no service {}; check redis.url", self.service));
+        let unknown = || RequestError::refused(format!("it knows no service {}; check redis.url", self.service));
         let [address, details] = <[Value; 2]>::try_from(answers).map_err(|_| unknown())?;
         let (host, port): (String, u16) = match address {
             Value::ServerError(error) => return Err(RequestError::of_server(&error)),

@@ -27,7 +27,7 @@ pub(crate) fn config(files: &TlsFiles) -> Result<Arc<ClientConfig>, SettingError
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(ring)
         .with_safe_default_protocol_versions()
-        .map_err(|error| SettingError::new("redis.url", format!("TLS cannot be set up: {error}")))?
+        .map_err(|error| SettingError::new("redis.url", format!("TLS cannot be set up: {error}")).with_source(error))?
         .with_root_certificates(roots);
     let config = match (&files.cert, &files.key) {
         (None, None) => builder.with_no_client_auth(),
@@ -37,7 +37,7 @@ pub(crate) fn config(files: &TlsFiles) -> Result<Arc<ClientConfig>, SettingError
             let read = read.map_err(|error| unreadable("redis.tls_key", key, "private key", error))?;
             builder.with_client_auth_cert(chain, read).map_err(|error| {
                 let message = format!("{}: it is no key for redis.tls_cert: {error}", key.display());
-                SettingError::new("redis.tls_key", message)
+                SettingError::new("redis.tls_key", message).with_source(error)
             })?
         }
         (Some(_), None) => {
@@ -53,7 +53,7 @@ fn given(file: &Path) -> Result<RootCertStore, SettingError> {
     for certificate in certificates("redis.tls_ca", file)? {
         roots.add(certificate).map_err(|error| {
             let message = format!("{}: a certificate in it is of no use: {error}", file.display());
-            SettingError::new("redis.tls_ca", message)
+            SettingError::new("redis.tls_ca", message).with_source(error)
         })?;
     }
     Ok(roots)

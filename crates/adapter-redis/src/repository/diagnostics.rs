@@ -53,8 +53,8 @@ impl Backend for RedisStore {
         for connection in &connections {
             let found = match connection.send(&redis::cmd("INFO"), deadline).await {
                 Ok(answer) => self.diagnose_server(&info(answer)),
-                Err(RequestError::Refused(message)) => vec![Diagnosis::warning(
-                    format!("version, persistence, eviction, replicas and memory cannot be seen: {message}"),
+                Err(RequestError::Refused(failure)) => vec![Diagnosis::warning(
+                    format!("version, persistence, eviction, replicas and memory cannot be seen: {failure}"),
                     "give the user +info, or look at INFO as another user",
                 )],
                 Err(failure) => {
@@ -124,8 +124,8 @@ impl RedisStore {
         command.arg("INFO");
         match self.client.send_repeatable(&Request::Plain(command)).await {
             Ok(answer) => coverage(&info(answer)),
-            Err(RequestError::Refused(message)) => Diagnosis::warning(
-                format!("the state of the cluster cannot be seen: {message}"),
+            Err(RequestError::Refused(failure)) => Diagnosis::warning(
+                format!("the state of the cluster cannot be seen: {failure}"),
                 "give the user +cluster|info",
             ),
             Err(failure) => Diagnosis::failure(self.client.fail(failure, String::new).to_string(), "see CLUSTER INFO"),

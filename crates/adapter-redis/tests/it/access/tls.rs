@@ -1,5 +1,7 @@
 //! Servers that speak TLS.
 
+use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 
 use tenure_adapter_redis::{Options, RedisStore};
@@ -10,10 +12,14 @@ use tenure_redis_test_server::{Server, Tls};
 
 use crate::support::issue;
 
-async fn refusal(options: Options) -> String {
+async fn refusal_error(options: Options) -> StoreError {
     let error = RedisStore::connect(options, Arc::new(SystemClock)).await.err().expect("it connected");
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
-    error.to_string()
+    error
+}
+
+async fn refusal(options: Options) -> String {
+    refusal_error(options).await.to_string()
 }
 
 #[tokio::test]
@@ -27,8 +33,11 @@ async fn a_server_is_trusted_for_its_authority_only() {
     let named = Options { url: tls.url().replace("127.0.0.1", "localhost"), ..options };
     RedisStore::connect(named, Arc::new(SystemClock)).await.unwrap().check_writable().await.unwrap();
     let stranger = Options { tls_ca: Some(tls.certificates().stranger()), ..Options::new(&tls.url()) };
-    let told = refusal(stranger).await;
+    let error = refusal_error(stranger).await;
+    let told = error.to_string();
     assert!(told.contains("not trusted") && told.contains("redis.tls_ca"), "{told}");
+    let beneath = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::get_ref);
+    assert!(beneath.is_some_and(|beneath| beneath.is::<rustls::Error>()));
 }
 
 #[tokio::test]
@@ -50,8 +59,12 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
         ("it is no key for", Options { tls_cert: Some(tls.certificates().ca()), ..with.clone() }),
         ("write rediss://", Options { url: "redis://127.0.0.1".to_owned(), ..with.clone() }),
     ] {
-        let told = refusal(options).await;
+        let error = refusal_error(options).await;
+        let told = error.to_string();
         assert!(told.contains(message), "{told} instead of {message}");
+        if message == "it is no key for" {
+            assert!(error.source().is_some_and(|source| source.is::<rustls::Error>()));
+        }
     }
 }
 
