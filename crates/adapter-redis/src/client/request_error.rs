@@ -13,6 +13,10 @@ pub(crate) const NO_ANSWER: &str =
 /// Part of the message of a server that accepts no more connections.
 pub(crate) const MAX_CLIENTS: &str = "max number of clients reached";
 
+/// The words before the arguments of a command, in a server's answer to a command that it does not know. The arguments
+/// can be a password.
+const BEFORE_ARGUMENTS: &str = ", with args beginning with";
+
 /// The reason why a request has no answer. The text never contains a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestError {
@@ -107,8 +111,9 @@ impl RequestError {
 
     /// Says in words what an error of the server means, and what to do about it.
     fn described(error: &ServerError) -> Self {
-        // A server in protected mode adds a page of advice.
         let detail = error.details().unwrap_or_default();
+        let detail = detail.split_once(BEFORE_ARGUMENTS).map_or(detail, |(first, _)| first);
+        // A server in protected mode adds a page of advice.
         let detail = detail.split_once(". ").map_or(detail, |(first, _)| first).trim_end_matches('.');
         let told = |advice: &str| Failure::from(format!("the server answers {} {detail}; {advice}", error.code()));
         match error.code() {
@@ -194,8 +199,11 @@ impl RequestError {
         self
     }
 
+    /// Keeps the library's error as the source, unless it repeats the arguments of a command.
     fn with_source(mut self, beneath: RedisError) -> Self {
-        if let Some(failure) = self.failure_mut() {
+        if let Some(failure) = self.failure_mut()
+            && !beneath.to_string().contains(BEFORE_ARGUMENTS)
+        {
             failure.source = ErrorSource::new(beneath);
         }
         self

@@ -216,3 +216,16 @@ async fn a_server_in_protected_mode_is_quoted_in_one_sentence() {
         }
     }
 }
+
+/// Servers quote the arguments of a command that they do not know, such as `AUTH` where it was renamed.
+#[tokio::test]
+async fn a_server_that_does_not_know_auth_is_quoted_without_the_password() {
+    let server = Server::start_with(&["--requirepass", "hunter2", "--rename-command", "AUTH", ""]);
+    let file = write(&server, "password", "hunter2\n");
+    for near_cache in [false, true] {
+        let options = Options { near_cache, password_file: Some(file.clone()), ..patient(&server.url()) };
+        let error = RedisStore::connect(options, Arc::new(SystemClock)).await.err().expect("it connected");
+        let told = format!("{error} {error:?} {:?}", error.source().map(ToString::to_string));
+        assert!(told.contains("unknown command 'AUTH'") && !told.contains("hunter2"), "{told}");
+    }
+}
