@@ -171,7 +171,7 @@ impl RequestError {
         if error.kind() == ErrorKind::AuthenticationFailed {
             let message =
                 "the server refuses the user name or password; check the user in redis.url, and redis.password_file";
-            return Self::Refused(Failure::new(message, error.clone()));
+            return Self::refused(message).with_source(error.clone());
         }
         if let Some((_, answer)) = error.clone().into_server_errors().as_deref().and_then(<[_]>::first) {
             return Self::described(answer).with_source(error.clone());
