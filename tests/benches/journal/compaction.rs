@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tenure_adapter_json::JsonStore;
+use tenure_conformance::SeededRandom;
 use tenure_domain::SessionId;
 use tenure_ports::{FindOptions, prelude::*};
 use tokio::runtime::Runtime;
 
 use crate::Lines;
-use crate::stand::{Random, ids, issue, open};
+use crate::support::{ids, issue, open};
 
 const RUNS: usize = 5;
 
@@ -65,11 +66,11 @@ fn held(runtime: &Runtime, writer: &Arc<JsonStore>, first: usize) -> Duration {
         done.store(true, Ordering::Relaxed);
         result
     });
-    let mut random = Random(first as u64);
+    let random = SeededRandom::new(first as u64);
     let mut longest = Duration::ZERO;
     for n in first.. {
         let start = Instant::now();
-        runtime.block_on(issue(writer, &mut random, n));
+        runtime.block_on(issue(writer, &random, n));
         longest = longest.max(start.elapsed());
         if compacted.load(Ordering::Relaxed) {
             break;

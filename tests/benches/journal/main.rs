@@ -9,7 +9,7 @@
 
 mod beside;
 mod compaction;
-mod stand;
+mod support;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -18,9 +18,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use beside::{Sqlite, Whole};
-use stand::{Random, ids, issue, open, opened, role, service};
+use support::{ids, issue, open, opened, role, service};
 use tenure_adapter_json::JsonStore;
-use tenure_conformance::SystemClock;
+use tenure_conformance::{SeededRandom, SystemClock};
 use tenure_domain::{Filter, Millis, SessionId, SortKey, Subject, Token, Touch};
 use tenure_ports::{Clock as _, prelude::*};
 use tenure_service::ActivityMode;
@@ -35,7 +35,7 @@ fn main() {
     if let [first, role, path, number] = args.as_slice()
         && first == "role"
     {
-        return stand::play(&runtime, role, Path::new(path), number.parse().unwrap());
+        return support::play(&runtime, role, Path::new(path), number.parse().unwrap());
     }
     let sizes = std::env::var("TEST_SIZES").unwrap_or_else(|_| "1000,100000,1000000".to_owned());
     row(["sessions", "what", "Tenure", "bare floor", "ratio", "SQLite, WAL", "whole file"].map(str::to_owned));
@@ -140,11 +140,11 @@ fn issuing(
     sqlite: &Sqlite,
     whole: Duration,
 ) {
-    let mut random = Random(99);
+    let random = SeededRandom::new(99);
     let mut next = 10_000_000;
     let mut one = || {
         next += 1;
-        runtime.block_on(issue(store, &mut random, next));
+        runtime.block_on(issue(store, &random, next));
     };
     one();
     let before = std::fs::metadata(path).unwrap().len();
@@ -168,10 +168,11 @@ fn issuing(
 }
 
 async fn touching(store: &JsonStore, ids: &[SessionId]) -> Duration {
-    let mut random = Random(7);
+    let random = SeededRandom::new(7);
     let start = Instant::now();
     for n in 0..100_000 {
-        let touch = Touch { session: ids[random.below(ids.len())], at: SystemClock.now().plus(Millis::new(n)) };
+        let touch =
+            Touch { session: ids[random.number() as usize % ids.len()], at: SystemClock.now().plus(Millis::new(n)) };
         store.touch(&[touch]).await.unwrap();
     }
     start.elapsed() / 100_000
@@ -193,7 +194,7 @@ fn listing(lines: &Lines, runtime: &Runtime, store: &JsonStore, others: [Duratio
 
 fn concurrent(lines: &Lines, runtime: &Runtime, folder: &Path, path: &Path, store: &std::sync::Arc<JsonStore>) {
     let start = Instant::now();
-    runtime.block_on(stand::issues(store, 64, 1000, 20_000_000));
+    runtime.block_on(support::issues(store, 64, 1000, 20_000_000));
     let tenure = 64_000.0 / start.elapsed().as_secs_f64();
     let mut file = File::create(folder.join("bare")).unwrap();
     let batch = vec![b'x'; 64 * 400];
@@ -204,8 +205,8 @@ fn concurrent(lines: &Lines, runtime: &Runtime, folder: &Path, path: &Path, stor
     let floor = 64.0 / floor.as_secs_f64();
     let what = "64 tasks, durable issues a second (floor: 64 of 400 B in one append, fdatasync)";
     lines.text(what, format!("{tenure:.0}"), Some(format!("{floor:.0}")), Some(tenure / floor));
-    let all = 4 * stand::EACH.0 * stand::EACH.1;
-    let tenure = all as f64 / stand::together(path, 4).as_secs_f64();
+    let all = 4 * support::EACH.0 * support::EACH.1;
+    let tenure = all as f64 / support::together(path, 4).as_secs_f64();
     lines.text("4 processes of 16 tasks, durable issues a second together", format!("{tenure:.0}"), None, None);
 }
 

@@ -1,4 +1,4 @@
-//! A store with sessions in it, and what other processes of this program do with it.
+//! A store with sessions, and the parts that other processes of this program play.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -7,34 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure_adapter_json::{JsonStore, Options};
-use tenure_conformance::{SystemClock, SystemRandom};
+use tenure_conformance::{SeededRandom, SystemClock, SystemRandom};
 use tenure_domain::*;
 use tenure_ports::*;
 use tenure_service::{IssueRequest, Sessions};
-
-/// Quick and the same each time; nothing here is secret.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 >> 24) as u8
-        })
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (u64::from_le_bytes(self.bytes()) % end as u64) as usize
-    }
-}
 
 pub(crate) fn device(n: usize) -> DeviceId {
     DeviceId::new(&format!("device-{n}")).unwrap()
 }
 
-pub(crate) fn new_session(random: &mut Random, subject: usize) -> NewSession {
+pub(crate) fn new_session(random: &SeededRandom, subject: usize) -> NewSession {
     NewSession {
         id: random.bytes(),
         family: Family::new(random.bytes()),
@@ -54,22 +36,22 @@ pub(crate) fn service(store: &Arc<JsonStore>) -> Sessions {
     Sessions::new(Arc::clone(store) as _, store.clock(), Arc::new(SystemRandom), Policy::default())
 }
 
-/// One durable issue on a device that has no session yet.
-pub(crate) async fn issue(store: &JsonStore, random: &mut Random, n: usize) {
+/// Issues one session durably, on a device that has none yet.
+pub(crate) async fn issue(store: &JsonStore, random: &SeededRandom, n: usize) {
     let loaded = store.load(&device(n)).await.unwrap();
     let issue = loaded.issue(new_session(random, 1), &Policy::default(), SystemClock.now()).unwrap();
     store.commit(&issue.commit).await.unwrap();
 }
 
-/// `each` durable issues by each of `tasks` tasks at once, on devices from `first` on.
+/// Issues `each` sessions durably in each of `tasks` concurrent tasks, on devices from `first` on.
 pub(crate) async fn issues(store: &Arc<JsonStore>, tasks: usize, each: usize, first: usize) {
     let tasks = (0..tasks).map(|task| {
         let store = Arc::clone(store);
         tokio::spawn(async move {
             let first = first + task * each;
-            let mut random = Random(first as u64);
+            let random = SeededRandom::new(first as u64);
             for n in first..first + each {
-                issue(&store, &mut random, n).await;
+                issue(&store, &random, n).await;
             }
         })
     });
@@ -78,8 +60,8 @@ pub(crate) async fn issues(store: &Arc<JsonStore>, tasks: usize, each: usize, fi
     }
 }
 
-/// A commit of new sessions on one device.
-fn several(random: &mut Random, n: usize, count: usize) -> Commit {
+/// Makes a commit of new sessions on one device.
+fn several(random: &SeededRandom, n: usize, count: usize) -> Commit {
     let mut sessions: Vec<Session> = Vec::new();
     for _ in 0..count {
         let loaded = Device::new(device(n), Revision::NONE, sessions.clone(), None);
@@ -98,16 +80,16 @@ fn several(random: &mut Random, n: usize, count: usize) -> Commit {
     }
 }
 
-/// Makes a store of `count` sessions, ten a device, one of which is a device's only one. Says that one's token.
+/// Makes a store of `count` sessions, ten for each device, and one on a device of its own, whose token it prints.
 async fn fill(path: &Path, count: usize) {
     let store = open(path);
-    let mut random = Random(42);
+    let random = SeededRandom::new(42);
     let mut left = count - 1;
     let commits: Vec<_> = (0..count / 10)
         .map(|n| {
             let some = left.min(10);
             left -= some;
-            several(&mut random, n, some)
+            several(&random, n, some)
         })
         .collect();
     for some in commits.chunks(512) {
@@ -126,7 +108,7 @@ async fn fill(path: &Path, count: usize) {
     store.close().await.unwrap();
 }
 
-/// All sessions there are.
+/// Returns the ids of all sessions.
 pub(crate) async fn ids(store: &JsonStore) -> Vec<SessionId> {
     let all = store.list_sorted(&Filter::default(), SystemClock.now(), SortKey::Created, usize::MAX).await.unwrap();
     all.iter().map(|session| session.id).collect()
@@ -137,7 +119,7 @@ fn resident() -> u64 {
     text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
-/// What a process does that was started by [`role`].
+/// Plays the part of a process that [`role`] or [`together`] has started.
 pub(crate) fn play(runtime: &tokio::runtime::Runtime, role: &str, path: &Path, number: usize) {
     match role {
         "fill" => runtime.block_on(fill(path, number)),
@@ -160,15 +142,15 @@ pub(crate) fn play(runtime: &tokio::runtime::Runtime, role: &str, path: &Path, n
     }
 }
 
-/// Tasks of each of several processes, and the issues of each.
+/// The number of concurrent tasks of each process, and of the sessions that each task issues.
 pub(crate) const EACH: (usize, usize) = (16, 500);
 
-#[expect(clippy::print_stdout, reason = "what the starting process reads")]
+#[expect(clippy::print_stdout, reason = "the process that started this one reads it")]
 fn say(line: &str) {
     println!("{line}");
 }
 
-/// Runs a process of this program in a role to its end; gives what it says.
+/// Runs a process of this program in a role until it ends, and returns what it printed.
 pub(crate) fn role(role: &str, path: &Path, number: usize) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["role", role])
@@ -181,14 +163,14 @@ pub(crate) fn role(role: &str, path: &Path, number: usize) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// How long a process that just began takes to open the store, and the bytes that are resident for it.
+/// Returns how long a new process takes to open the store, and how many bytes of memory are resident for it.
 pub(crate) fn opened(path: &Path) -> (Duration, u64) {
     let said = role("open", path, 0);
     let (nanos, bytes) = said.split_once(' ').unwrap();
     (Duration::from_nanos(nanos.parse().unwrap()), bytes.parse().unwrap())
 }
 
-/// How long `count` processes take for their issues, all begun at once.
+/// Returns how long `count` processes take to issue their sessions, if all begin at once.
 pub(crate) fn together(path: &Path, count: usize) -> Duration {
     let mut children: Vec<_> = (0..count)
         .map(|n| {
