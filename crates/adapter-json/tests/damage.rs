@@ -1,4 +1,4 @@
-//! Damage to the file: an incomplete line is cut, a wrong one is refused with its number, and none is ever accepted.
+//! Tests of damage to the file. An incomplete last line is cut, and any other invalid line is refused with its number.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod common;
@@ -23,7 +23,8 @@ async fn listed(store: &JsonStore) -> Vec<Session> {
     store.list_sorted(&all, Timestamp::from_millis(START), SortKey::Created, 10_000).await.unwrap()
 }
 
-/// A journal with every kind of line, and the sessions after each line: 200 lines where the long run is asked for.
+/// Makes a journal with every kind of line, and returns it with the sessions after each line. It has 200 lines in a
+/// thorough run.
 async fn journal(path: &Path, time: &Arc<SimulatedMachine>) -> (Vec<u8>, Vec<Vec<Session>>) {
     let store = open(path, time).unwrap();
     let mut states = vec![Vec::new(), Vec::new()];
@@ -60,7 +61,7 @@ fn private(path: &Path) -> std::fs::File {
     std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path).unwrap()
 }
 
-/// Every bit and every byte where the long run is asked for; some of them otherwise.
+/// Whether this is a thorough run, which tries every bit and every byte. Other runs try some of them.
 fn thorough() -> bool {
     std::env::var_os("TEST_FAULTS").is_some()
 }
@@ -81,7 +82,7 @@ async fn a_cut_at_any_byte_leaves_the_lines_before_it() {
         let store = match open(&path, &time) {
             Ok(store) => store,
             Err(error) => {
-                // Nothing cuts the first line: it was on the disk before the file had its name.
+                // The first line is never cut, because it was durable before the file became the store.
                 assert!(length <= head, "{length}: {error}");
                 assert!(matches!(error, StoreError::Corrupt { .. }), "{length}: {error}");
                 continue;
@@ -171,7 +172,7 @@ async fn a_running_process_refuses_a_damaged_tail_and_keeps_refusing() {
 }
 
 #[tokio::test]
-async fn a_store_that_goes_away_or_shrinks_is_an_error_and_no_empty_store() {
+async fn a_store_that_is_removed_or_shrinks_is_an_error_and_not_an_empty_store() {
     let dir = tempfile::tempdir().unwrap();
     let (path, time) = (dir.path().join("s.jsonl"), machine());
     let store = open(&path, &time).unwrap();

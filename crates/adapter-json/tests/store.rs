@@ -1,4 +1,4 @@
-//! The promises of the repository on real files: one store sees what another one commits.
+//! Tests of the repository on real files: one store sees what another one commits.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -61,7 +61,7 @@ async fn what_one_instance_commits_another_sees_at_once() {
 }
 
 #[tokio::test]
-async fn only_one_of_two_decisions_on_one_state_holds() {
+async fn only_one_of_two_decisions_on_one_revision_is_applied() {
     let dir = tempfile::tempdir().unwrap();
     let (path, time) = (dir.path().join("s.jsonl"), machine());
     let (a, b) = (open(&path, &time), open(&path, &time));
@@ -76,7 +76,7 @@ async fn only_one_of_two_decisions_on_one_state_holds() {
     let mut late = loaded.issue(new_session(3), &policy(), time.now()).unwrap().commit;
     late.not_after = time.now().minus(Millis::new(1));
     assert_eq!(b.commit(&late).await, Err(CommitError::TooLate));
-    // In one round of the writer as well.
+    // The same holds for commits in one round of the writer.
     let commits: Vec<_> =
         (10..20).map(|n| loaded.issue(new_session(n), &policy(), time.now()).unwrap().commit).collect();
     let answers = futures_util::future::join_all(commits.iter().map(|commit| a.commit(commit))).await;
@@ -99,7 +99,7 @@ async fn the_device_and_its_history_are_kept_and_bounded() {
     assert!(loaded.revocation_watermark().is_some());
     let all = Filter { scope: Scope::Retained, ..Filter::default() };
     let listed = store.list_sorted(&all, time.now(), SortKey::Created, 1000).await.unwrap();
-    // Three active ones and thirty ended ones.
+    // Three sessions are active, and thirty have ended.
     assert_eq!(listed.len(), 33);
     assert_eq!(listed[0].id, issued[39].session.id);
     assert_eq!(store.find(issued[6].session.id, FindOptions::EXACT).await.unwrap(), None);
@@ -123,7 +123,7 @@ async fn activity_moves_forward_and_reaches_others() {
     a.close().await.unwrap();
     assert_eq!(b.find(id, FindOptions::EXACT).await.unwrap().unwrap().last_activity, at(500));
     assert_eq!(b.load(&device("d")).await.unwrap().revision(), before);
-    // A record that knows of less activity does not take any back.
+    // A record with earlier activity does not move the activity back.
     let loaded = b.load_by_session(id).await.unwrap().unwrap();
     a.touch(&[Touch { session: id, at: at(900) }]).await.unwrap();
     a.close().await.unwrap();
@@ -135,7 +135,7 @@ async fn activity_moves_forward_and_reaches_others() {
 }
 
 #[tokio::test]
-async fn a_guard_keeps_what_was_used_meanwhile() {
+async fn a_guard_protects_a_session_that_was_used_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let (path, time) = (dir.path().join("s.jsonl"), machine());
     let store = open(&path, &time);
@@ -196,7 +196,7 @@ async fn pages_show_everything_once() {
 }
 
 #[tokio::test]
-async fn purge_removes_what_is_over_and_nothing_else() {
+async fn a_purge_removes_inactive_sessions_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let (path, time) = (dir.path().join("s.jsonl"), machine());
     let (a, b) = (open(&path, &time), open(&path, &time));
@@ -211,7 +211,7 @@ async fn purge_removes_what_is_over_and_nothing_else() {
     assert_eq!(a.purge(&purge, None).await.unwrap(), Purged { removed: 1, next: None });
     assert_eq!(b.find(gone, FindOptions::EXACT).await.unwrap(), None);
     assert!(b.find(kept, FindOptions::EXACT).await.unwrap().is_some());
-    // What it remembers of the ended one outlives the record.
+    // The watermark of the ended session outlives its record.
     assert!(b.load(&device("d")).await.unwrap().revocation_watermark().is_some());
     time.pass(Millis::new(25 * 3_600_000));
     let before = b.load(&device("e")).await.unwrap().revision();
@@ -221,7 +221,7 @@ async fn purge_removes_what_is_over_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn news_of_every_process_arrives() {
+async fn events_of_every_process_arrive() {
     let dir = tempfile::tempdir().unwrap();
     let (path, time) = (dir.path().join("s.jsonl"), machine());
     let (a, b) = (open(&path, &time), open(&path, &time));
@@ -274,7 +274,7 @@ async fn compaction_loses_nothing_and_readers_go_on() {
             assert_eq!(sort(&mut mine), sort(&mut theirs));
         }
     }
-    // Numbers have no gap.
+    // The numbers of the transactions have no gap.
     let text = std::fs::read_to_string(&path).unwrap();
     let numbers: Vec<u64> = text
         .lines()
@@ -293,7 +293,7 @@ async fn a_clock_set_back_revives_nothing_and_one_far_ahead_freezes_nothing() {
     time.pass_uptime(Millis::new(5_000));
     assert_eq!(store.clock().now(), Timestamp::from_millis(START + 5_000));
     assert_eq!(open(&path, &time).clock().now(), Timestamp::from_millis(START + 5_000));
-    // One wrong clock far ahead: time goes on from there.
+    // After a clock was far ahead, time continues from there.
     time.set_clock(Timestamp::from_millis(START + 1_000_000_000));
     issue(&store, "e", 2).await;
     time.set_clock(Timestamp::from_millis(START));
@@ -314,7 +314,7 @@ async fn after_a_restart_a_clock_behind_is_refused_until_it_has_caught_up() {
     assert!(matches!(store.load(&device("d")).await, Err(StoreError::Unavailable { .. })));
     time.set_clock(Timestamp::from_millis(START - 60_000));
     assert!(store.find(issued.session.id, FindOptions::EXACT).await.unwrap().is_some());
-    // At least the time since the start has passed.
+    // At least the uptime has passed since the recorded time.
     assert_eq!(store.clock().now(), Timestamp::from_millis(START + 3_000));
     issue(&store, "e", 2).await;
     time.set_clock(Timestamp::from_millis(START - 86_400_000));

@@ -1,5 +1,5 @@
-//! Where the store blocks: a task that finds a store far behind is not the one that reads it, and no task waits for the
-//! reading with its thread.
+//! Tests of where the store blocks. A task that has much to read leaves it to another thread, and no task blocks its own
+//! thread while it waits for that.
 
 use std::io;
 use std::sync::{Condvar, Mutex};
@@ -11,7 +11,7 @@ use tenure_adapter_json::storage::{Metadata, StorageFile};
 
 use super::*;
 
-/// Which threads have read, and whether threads other than `main` may read now.
+/// The threads that have read, and whether threads other than `main` may read now.
 struct Readers {
     main: ThreadId,
     seen: Mutex<Vec<ThreadId>>,
@@ -38,7 +38,7 @@ impl Readers {
         }
     }
 
-    /// How many reads there were since the last call: by the main thread, and by others.
+    /// Returns how many reads there were since the last call: by the main thread, and by others.
     fn drain_counts(&self) -> (usize, usize) {
         let seen = std::mem::take(&mut *self.seen.lock().unwrap());
         let own = seen.iter().filter(|reader| **reader == self.main).count();
@@ -46,7 +46,7 @@ impl Readers {
     }
 }
 
-/// A storage that records who reads.
+/// A storage that records which threads read.
 struct Watched(SimulatedStorage, Arc<Readers>);
 
 struct WatchedFile(Arc<dyn StorageFile>, Arc<Readers>);
@@ -108,7 +108,7 @@ impl Storage for Watched {
     }
 }
 
-/// A store that writes, and one that reads the same file through a watched storage.
+/// Opens a store that writes, and one that reads the same file through a watched storage.
 fn pair(time: &Arc<SimulatedMachine>) -> (Arc<JsonStore>, Arc<JsonStore>, Arc<Readers>, SimulatedStorage) {
     let (fs, readers) = (empty_disk(), Readers::new());
     let writer = JsonStore::open(&path(), time.clone(), Options { storage: Arc::new(fs.clone()), ..options(time) });
@@ -160,7 +160,7 @@ fn while_a_thread_reads_no_task_waits_for_it_with_its_thread() {
         }
         let id = writer.load(&device("d0")).await.unwrap().sessions()[0].id;
         readers.set_open(false);
-        // The first one begins the reading; each of these polls would block for ever if it waited with its thread.
+        // The first poll starts the reading. If a poll blocked its thread until that is done, it would block for ever.
         let mut finds: Vec<_> = (0..4).map(|_| Box::pin(reader.find(id, FindOptions::EXACT))).collect();
         for find in &mut finds {
             assert!(find.now_or_never().is_none());

@@ -1,4 +1,4 @@
-//! A disk that cannot sync, has no room, or cannot be read.
+//! Tests of a disk that cannot sync, is full, or cannot be read.
 
 use std::error::Error as _;
 use std::io;
@@ -20,11 +20,11 @@ fn after_a_failed_sync_a_fresh_file_is_in_place_before_the_next_acknowledgement(
         let store = mount(&fs, &time).unwrap();
         issue(&store, "d", 1).await;
         let (renames, syncs) = (fs.count("rename"), fs.count("sync"));
-        // The next operation is the line, then comes its sync.
+        // The next operation writes the line, and the one after that syncs it.
         fs.set_fault(fs.changes() + 2, Fault::Errors(Errno::IO, 0));
         issue(&store, "d", 2).await;
         assert_eq!(fs.count("rename"), renames + 1);
-        assert_eq!(fs.count("sync"), syncs + 2, "the one that failed, and the fresh file's");
+        assert_eq!(fs.count("sync"), syncs + 2, "the failed sync, and the sync of the fresh file");
         for seed in 0..20 {
             let after = fs.after_power_loss(dice(seed));
             let store = mount(&after, &restarted(&time, "b2")).unwrap();
@@ -47,7 +47,7 @@ fn while_no_fresh_file_can_be_made_nothing_is_acknowledged() {
         let renames = fs.count("rename");
         try_issue(&a, "e", 4).await.unwrap();
         assert_eq!(fs.count("rename"), renames + 1);
-        // The failed sync was not reported to another process. What that one acknowledges is durable all the same.
+        // The failed sync was not reported to another process. What that process acknowledges is durable nevertheless.
         try_issue(&b, "f", 5).await.unwrap();
         for seed in 0..20 {
             let after = fs.after_power_loss(dice(seed));
@@ -65,7 +65,7 @@ fn what_a_dead_process_could_not_sync_is_on_the_disk_before_anything_is_decided_
         issue(&first, "d", 1).await;
         fs.set_fault(fs.changes() + 2, Fault::Errors(Errno::IO, 1_000_000));
         assert!(try_issue(&first, "d", 2).await.is_err());
-        // The process dies, and its failed sync is reported to no other.
+        // The process dies. Its failed sync is not reported to another process.
         fs.clear_faults();
         let other = mount(&fs, &time).unwrap();
         assert_eq!(other.load(&device("d")).await.unwrap().sessions().len(), 2);
@@ -96,7 +96,7 @@ fn a_full_disk_stops_writing_and_nothing_else_until_there_is_room() {
             for id in &acknowledged {
                 assert!(store.find(*id, FindOptions::EXACT).await.unwrap().is_some(), "{room}");
             }
-            // A copy that did not fit takes no room from the store's own next line.
+            // A copy that did not fit takes no space that the next line of the store needs.
             assert_eq!(fs.content(Path::new(NEW)).map_or(0, |bytes| bytes.len()), 0, "{room}");
             let other = mount(&fs, &time).unwrap();
             assert_eq!(state(&other).await.unwrap().len(), acknowledged.len(), "{room}");
@@ -128,12 +128,12 @@ fn a_read_that_fails_is_an_error_and_never_an_empty_store() {
         fs.set_read_fault(at, at % 4, Errno::IO);
         if let Err(error) = run(history(&fs, &time, &mut log)) {
             let store = matches!(error, CommitError::Store(_) | CommitError::OutcomeUnknown { .. });
-            assert!(store, "look {at}: {error}");
+            assert!(store, "read {at}: {error}");
             let beneath = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-            assert_eq!(beneath.and_then(io::Error::raw_os_error), Some(Errno::IO.raw_os_error()), "look {at}: {error}");
+            assert_eq!(beneath.and_then(io::Error::raw_os_error), Some(Errno::IO.raw_os_error()), "read {at}: {error}");
         }
         fs.clear_faults();
-        check_survivor(&fs, &time, &log, &reference, &format!("look {at}"));
+        check_survivor(&fs, &time, &log, &reference, &format!("read {at}"));
     }
 }
 

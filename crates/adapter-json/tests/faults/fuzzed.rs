@@ -1,5 +1,5 @@
-//! What the fuzzers call, on a fixed seed: real lines and whole journals, changed as fuzzers change them, and the corpus
-//! that the fuzzers start from.
+//! Tests that call the functions of the fuzzers with a fixed seed. The inputs are real lines and whole journals, changed
+//! as fuzzers change them, and the corpus that the fuzzers start from.
 
 #[path = "../../../../fuzz/mutate.rs"]
 mod mutate;
@@ -26,7 +26,7 @@ const SPECIAL: [&[u8]; 12] = [
     b"}}\n{\"crc\":\"",
 ];
 
-/// A journal with each kind of line.
+/// Makes a journal with each kind of line.
 fn journal() -> Vec<u8> {
     let (fs, time, mut log) = (empty_disk(), machine(), Log::default());
     run(async {
@@ -39,7 +39,7 @@ fn journal() -> Vec<u8> {
     fs.content(&path()).unwrap()
 }
 
-/// The transaction in a line.
+/// Returns the transaction in a line.
 fn body(line: &[u8]) -> &[u8] {
     &line[23..line.len() - 1]
 }

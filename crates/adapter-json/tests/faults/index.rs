@@ -1,4 +1,4 @@
-//! With an index in whatever state the answers are those that the journal alone gives.
+//! Tests of the index. Whatever its state, the answers are those that the journal alone gives.
 
 use super::*;
 
@@ -6,43 +6,43 @@ fn index() -> PathBuf {
     PathBuf::from("/sim/s.jsonl.index")
 }
 
-/// The sessions; each device's revision, sessions and watermark.
+/// The sessions of a store, and the revision, sessions and watermark of each device.
 type Known = (Vec<Session>, Vec<(Revision, Vec<Session>, Option<RevocationWatermark>)>);
 
-/// Everything that the store knows of sessions, activity included, and what decisions depend on of devices.
+/// Returns all sessions with their activity, and the parts of each device that decisions depend on.
 async fn all(store: &JsonStore) -> Result<Known, StoreError> {
     let filter = Filter { scope: Scope::Retained, ..Filter::default() };
     let sessions = store.list_sorted(&filter, Timestamp::from_millis(START), SortKey::Created, 10_000).await?;
     let mut devices = Vec::new();
     for name in ["d0", "d1", "d2", "d3", "none"] {
         let loaded = store.load(&device(name)).await?;
-        // The order of a device's sessions means nothing.
+        // The order of a device's sessions has no meaning.
         let mut own = loaded.sessions().to_vec();
         own.sort_by_key(|session| session.id);
         devices.push((loaded.revision(), own, loaded.revocation_watermark()));
     }
     let subject = Filter { subject: Some(Subject::default()), ..filter };
     let listed = store.list_sorted(&subject, Timestamp::from_millis(START), SortKey::Created, 10_000).await?;
-    assert_eq!(listed, sessions, "one subject has them all");
+    assert_eq!(listed, sessions, "all sessions belong to one subject");
     for session in &sessions {
         assert_eq!(store.find(session.id, FindOptions::EXACT).await?.as_ref(), Some(session));
     }
     Ok((sessions, devices))
 }
 
-/// A disk after a history with compactions, an index, and lines that it does not cover.
+/// Makes a disk with the files of a history: with compactions, an index, and lines that the index does not cover.
 fn disk_after_history() -> (SimulatedStorage, Arc<SimulatedMachine>) {
     let (fs, time) = (empty_disk(), machine());
     run(history(&fs, &time, &mut Log::default())).unwrap();
     (fs, time)
 }
 
-/// How much of the journal a process that begins takes from the index.
+/// Returns how many bytes of the journal the index covers for a new process.
 fn covered(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> u64 {
     mount(fs, time).unwrap().indexed_bytes()
 }
 
-/// `tests/tests/it/fixtures.rs` shows that the answers are right. This shows that they come from the index.
+/// Shows that an index of 0.1.0 is used. `tests/tests/it/fixtures.rs` shows that the answers are right.
 #[test]
 fn an_index_of_0_1_0_is_used() {
     let unpacked = |name: &str| {
@@ -53,14 +53,14 @@ fn an_index_of_0_1_0_is_used() {
         bytes
     };
     let (fs, time) = (empty_disk(), machine());
-    // After the journal's last line.
+    // This is later than the journal's last line.
     time.set_clock(Timestamp::from_millis(1_796_200_000_000));
     fs.put(&path(), &unpacked("sessions.jsonl.gz"));
     fs.put(&index(), &unpacked("sessions.jsonl.index.gz"));
     assert!(covered(&fs, &time) > 1 << 20);
 }
 
-/// The files of another disk, as far as they are here.
+/// Makes a disk with the files of another one. `with` replaces or removes some of them.
 fn copy(from: &SimulatedStorage, with: &[(PathBuf, Option<Vec<u8>>)]) -> SimulatedStorage {
     let to = empty_disk();
     for name in [path(), index()] {
@@ -86,7 +86,7 @@ fn an_index_gives_what_the_journal_does() {
     assert!(covered(&fs, &time) > 3000, "the history leaves an index");
     assert_eq!(covered(&plain, &time), 0);
     assert_eq!(answers(&fs, &time).unwrap(), answers(&plain, &time).unwrap());
-    // Both go on alike.
+    // Both stores answer alike after more changes.
     let after = |fs: &SimulatedStorage| {
         run(async {
             let store = mount(fs, &time).unwrap();
@@ -111,7 +111,7 @@ fn a_process_that_read_much_leaves_an_index_when_it_closes() {
     assert_eq!(covered(&fs, &time), size);
     let before = fs.content(&index());
     run(async { mount(&fs, &time).unwrap().close().await.unwrap() });
-    assert_eq!(fs.content(&index()), before, "and the next one has nothing to do");
+    assert_eq!(fs.content(&index()), before, "the next process has nothing to write");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn an_index_hides_no_damage_to_the_journal() {
 }
 
 #[test]
-fn another_store_s_index_is_none() {
+fn the_index_of_another_store_is_ignored() {
     let ((fs, time), other) = (disk_after_history(), empty_disk());
     run(async {
         let store = mount(&other, &time).unwrap();

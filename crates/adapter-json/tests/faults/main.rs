@@ -1,5 +1,5 @@
-//! The store on a storage with faults. Here: a scripted history with a fault at each of its operations. Afterwards
-//! everything must be there that was acknowledged, and nothing that was not submitted.
+//! Tests of the store on a storage with faults. The tests in this file run a scripted history with a fault at each of its
+//! operations. Afterwards, every acknowledged change must be there, and none that was not submitted.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -40,7 +40,7 @@ fn mount(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> Result<Arc<Json
     JsonStore::open(&path(), time.clone(), options)
 }
 
-/// How far a history got, and what the sessions were after each of its steps.
+/// The record of a history: how many steps were made, and the sessions after each of them.
 #[derive(Default)]
 struct Log {
     submitted: usize,
@@ -49,7 +49,7 @@ struct Log {
     tokens: Vec<Token>,
 }
 
-/// All sessions, but for their activity, which may be lost.
+/// Returns all sessions without their activity, which may be lost.
 async fn state(store: &JsonStore) -> Result<Vec<SessionParts>, StoreError> {
     let all = Filter { scope: Scope::Retained, ..Filter::default() };
     let now = Timestamp::from_millis(START);
@@ -93,7 +93,7 @@ async fn step(store: &JsonStore, n: u64, log: &mut Log) -> Result<(), CommitErro
     Ok(())
 }
 
-/// Two processes take turns, until an operation fails.
+/// Runs a history in which two processes take turns, until an operation fails.
 async fn history(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>, log: &mut Log) -> Result<(), CommitError> {
     let (a, b) = (mount(fs, time)?, mount(fs, time)?);
     log.states.push(state(&a).await?);
@@ -131,7 +131,7 @@ fn reference() -> (Log, usize) {
     (log, fs.changes())
 }
 
-/// Checks that a power loss left the state after one of the steps that may have been the last.
+/// Checks that a power loss left the state after the last acknowledged step, or after one that was submitted since.
 fn check_survivor(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>, log: &Log, reference: &Log, context: &str) {
     run(async {
         if log.submitted == 0 && fs.metadata(&path()).is_err() {
@@ -181,7 +181,7 @@ async fn check_errors_at(at: usize, error: Errno, more: usize, reference: &Log) 
             Err(error) => assert_eq!(log.submitted, 0, "{context}, seed {seed}: {error}"),
         }
     }
-    // Another process, once the storage works again. It knows nothing of the failed operations.
+    // The storage works again. Another process, which does not know of the failed operations, opens the store.
     fs.clear_faults();
     let store = mount(&fs, &time).unwrap_or_else(|error| panic!("{context}: {error}"));
     let before = state(&store).await.unwrap();
@@ -194,7 +194,7 @@ async fn check_errors_at(at: usize, error: Errno, more: usize, reference: &Log) 
 }
 
 #[test]
-fn an_error_at_any_operation_is_reported_and_work_goes_on() {
+fn an_error_at_any_operation_is_reported_and_the_store_continues() {
     let (reference, operations) = reference();
     for at in 1..=operations {
         for (error, more) in [(Errno::NOSPC, 0), (Errno::IO, 0), (Errno::IO, 4)] {

@@ -1,10 +1,10 @@
-//! Ends that could not be written: the process that tried refuses the session all the same.
+//! Tests of ends that could not be written. The process that tried refuses the session nevertheless.
 
 use std::time::{Duration, Instant};
 
 use super::*;
 
-/// Everything that is written from now on fails, until healed: either half of each write still gets through, or
+/// Makes every write fail until the faults are cleared. If `half` is set, half of each write reaches the file; otherwise
 /// nothing does.
 fn break_disk(fs: &SimulatedStorage, error: Errno, half: bool) {
     if half {
@@ -45,16 +45,16 @@ fn a_revoke_that_could_not_be_written_is_refused_by_the_process_that_tried() {
             assert!(!matches!(failed, CommitError::Conflict | CommitError::TooLate), "{error}: {failed}");
             assert_eq!(end_of(&a, id).await, Some(EndReason::Revoked), "{error}");
             fs.clear_faults();
-            // In this process the token cannot be rotated either.
+            // This process refuses to rotate the token too.
             let refused = rotate(&a, &issued.token, 2).await.unwrap_err();
             if matches!(failed, CommitError::OutcomeUnknown { .. }) {
-                // All of the line but its newline was written and could not be cut. Now it counts.
+                // The line was written except for its newline, and could not be cut. The next writer has completed it.
                 assert_eq!(refused, CommitError::Conflict, "{error}");
             } else {
                 assert!(refused.to_string().contains("revoke it again"), "{error}: {refused}");
                 assert_eq!(end_of(&b, id).await, None, "{error}");
                 assert_eq!(end_of(&a, id).await, Some(EndReason::Revoked), "{error}");
-                // Tried again, it is so for everybody.
+                // Once the revocation is written, every process refuses the session.
                 revoke(&a, id).await.unwrap();
             }
             assert_eq!(end_of(&b, id).await, Some(EndReason::Revoked), "{error}");
@@ -64,16 +64,16 @@ fn a_revoke_that_could_not_be_written_is_refused_by_the_process_that_tried() {
 }
 
 #[test]
-fn also_where_not_even_what_was_written_before_can_be_made_sure_of() {
+fn a_revocation_is_refused_locally_even_if_no_sync_succeeds() {
     run(async {
         let (fs, time) = (empty_disk(), machine());
         let id = issue(&mount(&fs, &time).unwrap(), "d", 1).await.session.id;
-        // Another process, which does not know whether that is on the disk; and from now on nothing gets there.
+        // This process does not know whether the session is durable, and from now on no write succeeds.
         let store = mount(&fs, &time).unwrap();
         fs.set_fault(fs.changes() + 1, Fault::Errors(Errno::IO, 1_000_000));
         assert!(revoke(&store, id).await.is_err());
         assert_eq!(end_of(&store, id).await, Some(EndReason::Revoked));
-        // The same in the process whose own sync failed.
+        // The same holds in a process whose own sync failed.
         fs.clear_faults();
         let (fs, time) = (empty_disk(), machine());
         let store = mount(&fs, &time).unwrap();
@@ -109,7 +109,7 @@ fn an_issue_that_fails_evicts_nobody() {
 }
 
 #[test]
-fn a_lock_that_is_not_let_go_of_stops_writers_and_no_verify() {
+fn a_lock_that_is_never_released_stops_writers_but_no_reader() {
     run(async {
         let (fs, time) = (empty_disk(), machine());
         let options = Options { lock_timeout: Millis::new(200), storage: Arc::new(fs.clone()), ..options(&time) };
@@ -117,10 +117,10 @@ fn a_lock_that_is_not_let_go_of_stops_writers_and_no_verify() {
         let b = mount(&fs, &time).unwrap();
         let id = issue(&a, "d", 1).await.session.id;
         let held = fs.open(Path::new("/sim/s.jsonl.lock"), OpenMode::Write).unwrap();
-        // The writer answers first and lets go of the lock then.
+        // The writer releases the lock only after it has answered.
         let deadline = Instant::now() + Duration::from_secs(10);
         while !held.try_lock().unwrap() {
-            assert!(Instant::now() < deadline, "the lock is never free");
+            assert!(Instant::now() < deadline, "the lock was never released");
             std::thread::yield_now();
         }
         let refused = revoke(&a, id).await.unwrap_err();
@@ -130,7 +130,7 @@ fn a_lock_that_is_not_let_go_of_stops_writers_and_no_verify() {
             "{refused}"
         );
         assert_eq!(end_of(&a, id).await, Some(EndReason::Revoked), "the process that tried refuses");
-        assert_eq!(end_of(&b, id).await, None, "another one goes on");
+        assert_eq!(end_of(&b, id).await, None, "another process accepts it");
         held.unlock().unwrap();
         revoke(&a, id).await.unwrap();
         assert_eq!(end_of(&b, id).await, Some(EndReason::Revoked));

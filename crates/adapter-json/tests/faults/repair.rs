@@ -1,4 +1,4 @@
-//! `tenure doctor --repair`, on a damaged store and with something going wrong meanwhile.
+//! Tests of `tenure doctor --repair`: on a damaged store, and with failures during the repair.
 
 use tenure_adapter_json::{Loss, RepairPlan, Repairer};
 
@@ -14,7 +14,7 @@ pub(super) fn planned(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> Re
     repairer(fs, time).plan().unwrap().expect("there is something to repair")
 }
 
-/// A journal with all kinds of lines, and its sessions.
+/// Makes a journal with all kinds of lines, and returns its storage, its bytes and its sessions.
 fn journal(time: &Arc<SimulatedMachine>, small: bool) -> (SimulatedStorage, Vec<u8>, Vec<SessionParts>) {
     let (fs, mut log) = (empty_disk(), Log::default());
     if small {
@@ -51,7 +51,7 @@ fn repaired(fs: &SimulatedStorage, time: &Arc<SimulatedMachine>) -> (RepairPlan,
 }
 
 #[test]
-fn what_is_well_is_not_repaired() {
+fn a_valid_store_is_not_repaired() {
     let time = machine();
     let (fs, bytes, _) = journal(&time, false);
     assert!(repairer(&fs, &time).plan().unwrap().is_none());
@@ -59,7 +59,7 @@ fn what_is_well_is_not_repaired() {
 }
 
 #[test]
-fn one_changed_bit_is_set_right_again() {
+fn one_changed_bit_is_corrected() {
     let time = machine();
     let (_, bytes, before) = journal(&time, true);
     for bit in (0..bytes.len() * 8).step_by(13) {
@@ -74,20 +74,20 @@ fn one_changed_bit_is_set_right_again() {
     }
 }
 
-/// The state, by id.
+/// Returns whether each session has ended, by id.
 fn ends(sessions: &[SessionParts]) -> std::collections::BTreeMap<SessionId, bool> {
     sessions.iter().map(|session| (session.id, session.end.is_some())).collect()
 }
 
 #[test]
-fn a_lost_line_revives_nothing_and_costs_only_whom_it_names() {
+fn a_lost_line_revives_no_session_and_affects_only_those_it_names() {
     let time = machine();
     for small in [true, false] {
         let (_, bytes, before) = journal(&time, small);
         let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
         for lost in 0..lines.len() {
             let mut garbled = lines[lost].to_vec();
-            // Near the end of the line, so that its ids stay readable and only its checksum is wrong.
+            // This damage is near the end of the line, so its ids stay readable and only its checksum is wrong.
             let at = garbled.len() - 12;
             garbled[at..at + 6].copy_from_slice(b"######");
             let all: Vec<u8> =
@@ -98,7 +98,7 @@ fn a_lost_line_revives_nothing_and_costs_only_whom_it_names() {
             let (was, is) = (ends(&before), ends(&after));
             let line = String::from_utf8_lossy(lines[lost]).into_owned();
             for (id, over) in &is {
-                assert!(*over || was.get(id) == Some(&false), "line {}: {id} holds again: {plan:?}", lost + 1);
+                assert!(*over || was.get(id) == Some(&false), "line {}: {id} is active again: {plan:?}", lost + 1);
             }
             for (id, over) in &was {
                 let is_there = is.get(id).is_some_and(|now| now == over);
@@ -116,7 +116,7 @@ fn a_lost_line_revives_nothing_and_costs_only_whom_it_names() {
 }
 
 #[test]
-fn lines_taken_out_are_noticed_and_what_is_left_holds_together() {
+fn missing_lines_are_noticed_and_the_rest_is_consistent() {
     let time = machine();
     let (_, bytes, before) = journal(&time, true);
     let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
@@ -165,7 +165,7 @@ fn running_processes_go_on_after_a_repair() {
 }
 
 #[test]
-fn nothing_is_done_that_was_not_shown() {
+fn a_store_that_changed_after_the_plan_is_not_repaired() {
     let time = machine();
     let (fs, bytes, _) = journal(&time, true);
     fs.put(&path(), &bytes[..bytes.len() - 9]);
@@ -179,7 +179,7 @@ fn nothing_is_done_that_was_not_shown() {
 }
 
 #[test]
-fn what_is_no_journal_is_left_alone() {
+fn a_file_that_is_not_a_journal_is_left_alone() {
     let time = machine();
     for foreign in [&b""[..], b"hello\n", b"{\"sessions\":{}}\n", &[0; 4096], b"{\"crc\":\"00000000\",\"tx\":{}}\n"] {
         let fs = damaged(foreign);

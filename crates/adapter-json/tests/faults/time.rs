@@ -1,4 +1,4 @@
-//! Clocks that are set back or far ahead: no session that has expired becomes valid again, and time goes on.
+//! Tests of clocks that are set back or far ahead. No expired session becomes valid again, and time continues.
 
 use super::repair::{planned, repairer};
 use super::*;
@@ -25,7 +25,7 @@ fn a_clock_set_back_revives_nothing_anywhere() {
         time.pass(Millis::new(DAY - 1));
         assert!(is_active(&a, id).await && is_active(&b, id).await);
         time.pass(Millis::new(1));
-        // Somebody writes, so that the store has seen this time.
+        // This write records the time in the store.
         issue(&a, "e", 2).await;
         assert!(!is_active(&a, id).await);
         for back in [1, 60_000, DAY, 30 * DAY] {
@@ -34,7 +34,7 @@ fn a_clock_set_back_revives_nothing_anywhere() {
             assert!(!is_active(&b, id).await, "in another one, {back} ms back");
             assert!(!is_active(&mount(&fs, &time).unwrap(), id).await, "in a new one, {back} ms back");
         }
-        // Over a restart of the machine by as much as is taken for an inexact clock; beyond, it is refused.
+        // After a restart of the machine, a clock may be behind by the tolerance. One that is further behind is refused.
         for back in [1, 59_999, 60_000] {
             let store = mount(&fs, &reboot(&time, START + DAY - back)).unwrap();
             assert!(!is_active(&store, id).await, "after a restart, {back} ms back");
@@ -57,18 +57,18 @@ fn one_clock_far_ahead_does_not_freeze_time() {
         }
         time.pass_uptime(Millis::new(DAY));
         for store in [&store, &mount(&fs, &time).unwrap()] {
-            assert!(!is_active(store, id).await, "its day is over by the machine's own count");
+            assert!(!is_active(store, id).await, "a day has passed by the machine's uptime");
         }
     });
 }
 
 #[test]
-fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
+fn a_clock_behind_after_a_restart_is_refused_until_it_is_accepted() {
     run(async {
         let (fs, time) = (empty_disk(), machine());
         let before = mount(&fs, &time).unwrap();
         let old = issue(&before, "d", 1).await.session.id;
-        // Far ahead, and the machine restarted with the right time.
+        // The clock is set far ahead, and after a restart it is right again.
         time.set_clock(Timestamp::from_millis(START + 100 * DAY));
         let early = issue(&before, "e", 2).await.session.id;
         let time = reboot(&time, START + 5_000);
@@ -90,7 +90,7 @@ fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
             assert!(is_active(store, old).await);
             assert_eq!(store.clock().now(), Timestamp::from_millis(START + 5_000));
         }
-        // From there on the rules are the usual ones.
+        // From then on the usual rules hold: a clock that is set back revives nothing.
         time.pass(Millis::new(DAY));
         issue(&running, "f", 3).await;
         time.set_clock(Timestamp::from_millis(START));
@@ -103,7 +103,7 @@ fn a_clock_behind_after_a_restart_is_refused_until_somebody_accepts_it() {
 }
 
 #[test]
-fn a_time_that_is_ahead_is_settled_by_whoever_accepts_the_clock() {
+fn a_time_that_is_ahead_is_corrected_by_accepting_the_clock() {
     run(async {
         let (fs, time) = (empty_disk(), machine());
         let running = mount(&fs, &time).unwrap();
@@ -125,7 +125,7 @@ fn a_time_that_is_ahead_is_settled_by_whoever_accepts_the_clock() {
             assert!(is_active(store, old).await);
             assert_eq!(store.clock().now(), Timestamp::from_millis(START + 60_000));
         }
-        // What runs writes the accepted time, and a clock set back from here on revives nothing.
+        // A running process writes the accepted time, and a clock that is set back after that revives nothing.
         time.pass(Millis::new(DAY));
         issue(&running, "f", 3).await;
         assert!(repairer(&fs, &time).plan().unwrap().is_none());
