@@ -1,4 +1,4 @@
-//! What the use cases make of failures that no healthy store shows: conflicts, outages, lost answers.
+//! Tests of the use cases with failures that a healthy store does not show: conflicts, outages and lost answers.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -41,7 +41,7 @@ fn lost() -> CommitError {
     }
 }
 
-/// A session and its token, as an earlier issue left them.
+/// Issues a session, and returns it with its token.
 async fn issued() -> (Session, Token) {
     let mut repository = MockSessionRepository::new();
     repository.expect_load().returning(|id| Ok(Device::unknown(id.clone())));
@@ -55,33 +55,33 @@ fn holding(session: &Session) -> Device {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conflict_is_decided_anew() {
+async fn a_conflict_is_decided_again() {
     let mut repository = MockSessionRepository::new();
     repository.expect_load().times(3).returning(|id| Ok(Device::unknown(id.clone())));
     let mut answers = vec![Ok(Revision::new(9)), Err(CommitError::TooLate), Err(CommitError::Conflict)];
     repository.expect_commit().times(3).returning(move |_| answers.pop().unwrap());
     let issued = sessions(repository).issue(request()).await.unwrap();
-    // The third decision was made later than the first: it is the one that stands.
+    // The third decision was made later than the first, and it is the one that was applied.
     assert!(issued.session.created_at > START.plus(Millis::seconds(1)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_conflict_is_given_up_and_counted() {
+async fn a_change_that_always_conflicts_fails_with_the_number_of_attempts() {
     let mut repository = MockSessionRepository::new();
     repository.expect_load().times(64).returning(|id| Ok(Device::unknown(id.clone())));
     repository.expect_commit().times(64).returning(|_| Err(CommitError::Conflict));
     match sessions(repository).issue(request()).await {
         Err(IssueError::Write(unacknowledged)) => {
             assert_eq!(unacknowledged.error, WriteError::Contended { attempts: 64 });
-            assert!(unacknowledged.intended.is_none(), "nothing was made, so no token is told");
+            assert!(unacknowledged.intended.is_none(), "nothing was changed, so there is no token");
         }
         other => panic!("{other:?}"),
     }
 }
 
-/// Another subject came first: the conflict is decided anew, on what is there then.
+/// Shows that the decision after a conflict is made on the new state: another subject came first.
 #[tokio::test(start_paused = true)]
-async fn a_device_that_somebody_else_got_meanwhile_is_refused_and_left_alone() {
+async fn a_device_that_another_subject_got_meanwhile_is_refused() {
     let (session, _) = issued().await;
     let anna = || IssueRequest { subject: Subject::new("anna").unwrap(), ..request() };
     let mut repository = MockSessionRepository::new();
@@ -95,7 +95,7 @@ async fn a_device_that_somebody_else_got_meanwhile_is_refused_and_left_alone() {
         }
         other => panic!("{other:?}"),
     }
-    // Nor does enrolling write, where it is refused at once.
+    // An enrolment that is refused at once does not write either.
     let mut repository = MockSessionRepository::new();
     let loaded = holding(&session);
     repository.expect_load().times(1).returning(move |_| Ok(loaded.clone()));
@@ -104,7 +104,7 @@ async fn a_device_that_somebody_else_got_meanwhile_is_refused_and_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_take_over_is_one_commit_and_tells_whom_it_ended() {
+async fn a_take_over_is_one_commit_and_names_the_sessions_it_ended() {
     let (session, _) = issued().await;
     let mut repository = MockSessionRepository::new();
     let loaded = holding(&session);
@@ -125,7 +125,7 @@ async fn a_take_over_is_one_commit_and_tells_whom_it_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_answer_to_a_rotation_that_was_made_is_found_out() {
+async fn a_lost_answer_to_a_rotation_that_was_made_is_resolved() {
     let (session, token) = issued().await;
     let stored: Arc<Mutex<Option<Commit>>> = Arc::default();
     let mut repository = MockSessionRepository::new();
@@ -135,7 +135,7 @@ async fn a_lost_answer_to_a_rotation_that_was_made_is_found_out() {
     repository.expect_commit().times(2).returning(move |commit| {
         let mut kept = kept.lock();
         if kept.is_some() {
-            assert_eq!(kept.as_ref(), Some(commit), "the very same commit is sent again");
+            assert_eq!(kept.as_ref(), Some(commit), "the very same commit is submitted again");
             return Err(CommitError::Conflict);
         }
         *kept = Some(commit.clone());
@@ -151,7 +151,7 @@ async fn a_lost_answer_to_a_rotation_that_was_made_is_found_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_answer_to_a_rotation_that_another_won_is_refused_without_theft() {
+async fn a_lost_rotation_that_another_process_won_is_refused_and_no_theft() {
     let (session, token) = issued().await;
     let winner = match holding(&session).rotate(
         &token,
@@ -175,12 +175,12 @@ async fn a_lost_answer_to_a_rotation_that_another_won_is_refused_without_theft()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_stays_lost_is_said_to_be_unknown_and_the_new_token_is_not_lost() {
+async fn an_answer_that_stays_lost_is_reported_with_the_new_token() {
     let (session, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     let loaded = holding(&session);
     repository.expect_load_by_session().times(1).returning(move |_| Ok(Some(loaded.clone())));
-    // Later attempts may fail for certain; the first may still be applied.
+    // The later attempts have certainly failed, but the first one may still be applied.
     let mut answers = vec![Err(down().into()), Err(down().into()), Err(lost())];
     repository.expect_commit().times(3).returning(move |_| answers.pop().unwrap());
     let sessions = sessions(repository);
@@ -189,7 +189,7 @@ async fn an_answer_that_stays_lost_is_said_to_be_unknown_and_the_new_token_is_no
         Err(RotateError::Write(unacknowledged)) => {
             assert!(matches!(unacknowledged.error, WriteError::OutcomeUnknown { .. }), "{:?}", unacknowledged.error);
             assert!(unacknowledged.error.to_string().starts_with("outcome unknown: "));
-            let intended = unacknowledged.intended.expect("the token that may hold now");
+            let intended = unacknowledged.intended.expect("the token that may be valid now");
             assert_eq!(intended.token.to_text().expose(), rotating.token().to_text().expose());
         }
         other => panic!("{other:?}"),
@@ -197,7 +197,7 @@ async fn an_answer_that_stays_lost_is_said_to_be_unknown_and_the_new_token_is_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_down_is_an_error_and_no_refusal() {
+async fn a_store_that_is_down_is_an_error_and_not_a_refusal() {
     let (_, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     repository.expect_find_cached().return_const(None);
@@ -206,13 +206,13 @@ async fn a_store_that_is_down_is_an_error_and_no_refusal() {
     assert_eq!(outcome, Err(VerifyError::Write(WriteError::Store(down()))));
 }
 
-/// The kind of the I/O error directly beneath an error.
-fn kind_beneath(error: &dyn Error) -> Option<io::ErrorKind> {
+/// Returns the kind of the I/O error that is the source of an error.
+fn kind_of_source(error: &dyn Error) -> Option<io::ErrorKind> {
     error.source()?.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_errors_of_the_use_cases_keep_the_error_beneath() {
+async fn the_errors_of_the_use_cases_keep_their_source() {
     let (_, token) = issued().await;
     let broken = || down().with_source(ErrorSource::new(io::Error::from(io::ErrorKind::BrokenPipe)));
     let mut repository = MockSessionRepository::new();
@@ -228,12 +228,12 @@ async fn the_errors_of_the_use_cases_keep_the_error_beneath() {
     ];
     for error in failed {
         assert_eq!(error.to_string(), "the store: is down");
-        assert_eq!(kind_beneath(&*error), Some(io::ErrorKind::BrokenPipe), "{error:?}");
+        assert_eq!(kind_of_source(&*error), Some(io::ErrorKind::BrokenPipe), "{error:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn theft_is_told_only_once_the_end_is_durable() {
+async fn theft_is_reported_only_once_the_end_is_durable() {
     let (session, token) = issued().await;
     let rotation = match holding(&session).rotate(
         &token,
@@ -265,7 +265,7 @@ async fn theft_is_told_only_once_the_end_is_durable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
+async fn activity_that_the_store_does_not_accept_is_kept_and_refuses_nobody() {
     let (session, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     let id = session.id;
@@ -290,7 +290,7 @@ async fn activity_that_is_not_taken_denies_nobody_and_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_remembered_session_accepts_without_asking_the_store() {
+async fn a_cached_session_accepts_a_token_without_asking_the_store() {
     let (session, token) = issued().await;
     let mut repository = MockSessionRepository::new();
     let id = session.id;
@@ -306,7 +306,7 @@ async fn a_remembered_session_accepts_without_asking_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_refused_or_ended_from_memory() {
+async fn nothing_is_refused_or_ended_by_a_cached_record() {
     let (session, token) = issued().await;
     let rotated = match holding(&session).rotate(
         &token,
@@ -326,15 +326,15 @@ async fn nothing_is_refused_or_ended_from_memory() {
         tenure_domain::SessionParts { terms, ..session.clone().into_parts() }
     };
     let left = Session::from_parts(left).unwrap();
-    // The store's record accepts what memory would refuse as unknown, as revoked, as idle.
+    // The store's record accepts a token that the cached record would refuse as unknown, as revoked or as idle.
     let cases = [
         (session.clone(), rotated.session, rotated.token),
         (revocation.ended[0].clone(), session.clone(), token.clone()),
         (left, session.clone(), token),
     ];
-    for (remembered, stored, token) in cases {
+    for (cached, stored, token) in cases {
         let mut repository = MockSessionRepository::new();
-        repository.expect_find_cached().times(1).return_const(Some(remembered));
+        repository.expect_find_cached().times(1).return_const(Some(cached));
         repository.expect_find().times(1).returning(move |_, _| Ok(Some(stored.clone())));
         sessions(repository).verify(&token, ActivityMode::Ignore).await.unwrap();
     }
@@ -370,7 +370,7 @@ async fn sessions_of_one_device_are_revoked_by_one_commit() {
 }
 
 #[tokio::test]
-async fn what_is_shown_and_over_or_dropped_is_told_apart_by_a_revocation() {
+async fn a_revocation_tells_expired_sessions_from_unknown_ones() {
     let clock = TestClock::new();
     let store = MemoryStore::new(clock.clone());
     let sessions = Sessions::new(store, clock.clone(), Arc::new(SeededRandom::new(4)), Policy::default());

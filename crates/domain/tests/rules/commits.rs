@@ -1,4 +1,4 @@
-//! What a lost answer is judged by.
+//! Tests of how a commit whose answer was lost is judged.
 
 use tenure_domain::*;
 
@@ -10,7 +10,7 @@ fn policy() -> Policy {
     lively(POLICY_CAP, 0, 0)
 }
 
-/// A device with `count` sessions and their tokens, issued a second apart.
+/// Returns `count` sessions of one device, issued a second apart.
 fn sessions(count: u64) -> Vec<Session> {
     let (policy, mut device) = (policy(), Device::unknown(laptop()));
     for n in 0..count {
@@ -28,10 +28,10 @@ fn find(sessions: &[Session]) -> impl FnMut(SessionId) -> Option<Session> {
 }
 
 #[test]
-fn an_issue_is_told_by_its_own_session_even_where_others_ended_meanwhile() {
+fn a_lost_issue_is_recognised_by_its_own_session() {
     let policy = policy();
     let old = sessions(3);
-    // All three idle: the issue settles them as well.
+    // All three sessions are idle, so the issue ends them as well.
     let now = at(START + 60_000);
     let issue = device_of(&old).issue(new_session(9, policy.terms(None).unwrap()), &policy, now).unwrap();
     assert_eq!(issue.commit.changes.len(), 4);
@@ -40,12 +40,12 @@ fn an_issue_is_told_by_its_own_session_even_where_others_ended_meanwhile() {
     let mut with_new = ended;
     with_new.push(issue.session.clone());
     assert_eq!(issue.commit.applied(find(&with_new)), Applied::Yes);
-    // Where only the first change's session is looked up, it must be the new one.
+    // A store may look up the session of the first change only, so that must be the new one.
     assert_eq!(issue.commit.changes[0].session().id, issue.session.id);
 }
 
 #[test]
-fn a_revocation_took_effect_only_where_all_its_sessions_are_over() {
+fn a_lost_revocation_was_applied_only_if_all_its_sessions_are_inactive() {
     let old = sessions(3);
     let now = at(START + 5_000);
     let revocation =
@@ -56,17 +56,17 @@ fn a_revocation_took_effect_only_where_all_its_sessions_are_over() {
     let mut partly = old.clone();
     partly[0] = revoked(&old[0], now);
     assert_eq!(commit.applied(find(&partly)), Applied::No);
-    // The record of one session says nothing of another.
+    // The record of one session says nothing about another.
     let first = partly[0].clone();
     assert_eq!(commit.applied(|_| Some(first.clone())), Applied::No);
     let all: Vec<_> = old.iter().map(|session| revoked(session, now)).collect();
     assert_eq!(commit.applied(find(&all)), Applied::Yes);
-    // Ended, and its record dropped since.
+    // One of the sessions has ended, and its record was dropped since.
     assert_eq!(commit.applied(find(&all[1..])), Applied::Yes);
 }
 
 #[test]
-fn a_rotation_is_told_by_its_new_secret() {
+fn a_lost_rotation_is_recognised_by_its_new_secret() {
     let policy = policy();
     let (session, token) = issued(&policy, at(START));
     let ours = rotated(&session, &token, 5, &policy, at(START + 1));
@@ -78,7 +78,7 @@ fn a_rotation_is_told_by_its_new_secret() {
 }
 
 #[test]
-fn a_description_is_told_by_what_is_known_of_the_client() {
+fn a_lost_update_is_recognised_by_the_client_that_is_recorded() {
     let (session, _) = issued(&policy(), at(START));
     let client = ClientInfo::default().with(ClientField::Platform, "linux").unwrap();
     let device = device_of(std::slice::from_ref(&session));

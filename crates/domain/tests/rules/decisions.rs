@@ -1,11 +1,11 @@
-//! Decisions about a device: whom an issue displaces, what a revocation reaches, what a commit carries.
+//! Tests of decisions about a device: which sessions an issue evicts, which ones a revocation ends, and the commits.
 
 use proptest::prelude::*;
 use tenure_domain::*;
 
 use crate::support::*;
 
-/// Sessions in random states at `START + 100 s`, created in the seconds before, some at the same instant.
+/// Generates sessions in random states at `START + 100 s`. They were created in the seconds before, some at one instant.
 fn crowd() -> impl Strategy<Value = Vec<Session>> {
     let one = (0..100_u64, 1_000..200_000_u64, prop::option::of(0..100_000_u64), any::<bool>());
     prop::collection::vec(one, 0..12).prop_map(|list| {
@@ -14,7 +14,8 @@ fn crowd() -> impl Strategy<Value = Vec<Session>> {
         for (n, (created, ttl, used, may_idle)) in list.into_iter().enumerate() {
             let idle_timeout = may_idle.then(|| Millis::seconds(40));
             let terms = Terms { idle_timeout, ..policy.terms(Some(Millis::new(ttl))).unwrap() };
-            // In steps of 10 s, so that ties are common; decided on the whole crowd, for the order.
+            // Creation times are in steps of 10 s, so that ties are common. Each session is issued after all the others, so
+            // that its order is right.
             let created = at(START + created / 10 * 10_000);
             let session = device_of(&sessions).issue(new_session(n as u64, terms), &policy, created).unwrap().session;
             sessions.push(match used {
@@ -36,7 +37,7 @@ fn in_state(sessions: &[Session], state: State) -> Vec<&Session> {
 
 proptest! {
     #[test]
-    fn an_issue_displaces_the_oldest_and_no_more_than_needed(crowd in crowd(), cap in 1..8_u64) {
+    fn an_issue_evicts_the_oldest_and_no_more_than_needed(crowd in crowd(), cap in 1..8_u64) {
         let policy = lively(cap, 0, 0);
         let device = device_of(&crowd);
         let issue = device.issue(new_session(99, policy.terms(None).unwrap()), &policy, now()).unwrap();
@@ -55,15 +56,15 @@ proptest! {
             changed.filter(|new| new.end.as_ref().is_some_and(|end| end.reason == reason)).map(|new| new.id).collect()
         };
         prop_assert_eq!(ended(EndReason::Evicted), oldest);
-        // What is left uncounted as idle ends with the commit, unless it was used meanwhile.
+        // Idle sessions do not count as active. They end with the commit, unless they were used meanwhile.
         let idle: Vec<_> = in_state(&crowd, State::Idle).iter().map(|session| session.id).collect();
         prop_assert_eq!(ended(EndReason::Idle), idle.clone());
         prop_assert_eq!(commit.guards.iter().map(|guard| guard.session).collect::<Vec<_>>(), idle);
         for guard in &commit.guards {
             prop_assert_eq!(guard.last_activity, device.session(guard.session).unwrap().last_activity);
         }
-        let lapsed: Vec<_> = in_state(&crowd, State::Expired).iter().map(|session| session.id).collect();
-        prop_assert_eq!(&commit.expired, &lapsed);
+        let expired: Vec<_> = in_state(&crowd, State::Expired).iter().map(|session| session.id).collect();
+        prop_assert_eq!(&commit.expired, &expired);
         let mut ids: Vec<_> = commit.changes.iter().map(|change| change.session().id).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -86,7 +87,7 @@ proptest! {
     }
 
     #[test]
-    fn a_revocation_ends_what_is_meant_and_not_over(crowd in crowd(), which in 0..12_usize, mode in 0..4) {
+    fn a_revocation_ends_the_selected_active_sessions(crowd in crowd(), which in 0..12_usize, mode in 0..4) {
         let policy = Policy::default();
         let device = device_of(&crowd);
         let id = crowd.get(which).map(|session| session.id);
@@ -102,11 +103,11 @@ proptest! {
             actor: Some(Actor::new("cli").unwrap()),
         };
         let revocation = device.revoke(&selection, &cause, &policy, now());
-        let meant: Vec<_> = crowd.iter().filter(|session| selection.includes(session)).collect();
+        let selected: Vec<_> = crowd.iter().filter(|session| selection.includes(session)).collect();
         let open = |session: &Session| matches!(session.state(now()), State::Active | State::Idle);
-        let expected: Vec<_> = meant.iter().filter(|session| open(session)).map(|session| session.id).collect();
+        let expected: Vec<_> = selected.iter().filter(|session| open(session)).map(|session| session.id).collect();
         prop_assert_eq!(revocation.ended.iter().map(|session| session.id).collect::<Vec<_>>(), expected.clone());
-        prop_assert_eq!(revocation.already_ended.len(), meant.len() - expected.len());
+        prop_assert_eq!(revocation.already_ended.len(), selected.len() - expected.len());
         for session in &revocation.ended {
             let end = session.end.as_ref().unwrap();
             prop_assert_eq!((end.reason, end.at), (cause.reason, now()));
@@ -116,7 +117,7 @@ proptest! {
             None => prop_assert!(expected.is_empty()),
             Some(commit) => {
                 prop_assert_eq!(commit.changes.len(), expected.len());
-                // An end is never too late, and needs no word on activity.
+                // An end is never too late, and does not depend on activity.
                 prop_assert_eq!(commit.not_after, Timestamp::MAX);
                 prop_assert!(commit.guards.is_empty());
                 let watermark = commit.watermark.unwrap();
@@ -127,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn settling_ends_the_idle_and_touches_nothing_else(crowd in crowd()) {
+    fn ending_idle_sessions_changes_no_other_session(crowd in crowd()) {
         let idle: Vec<_> = in_state(&crowd, State::Idle).iter().map(|session| session.id).collect();
         match device_of(&crowd).end_idle(&Policy::default(), now()) {
             None => prop_assert!(idle.is_empty()),
@@ -190,7 +191,7 @@ fn a_session_in_the_place_of_another_credential_does_not_outlive_it() {
     let issue = Device::unknown(laptop()).issue(new_session.clone(), &policy, at(START)).unwrap();
     assert_eq!(issue.session.expires_at, at(START + 5_000));
     assert!(Session::from_parts(issue.session.into_parts()).is_ok());
-    // Too late for it: no store may take the commit.
+    // The other credential has expired already, so no store may apply the commit.
     let issue = Device::unknown(laptop()).issue(new_session, &policy, at(START + 5_000)).unwrap();
     assert!(issue.commit.not_after < at(START + 5_000));
     assert_eq!(issue.session.state(at(START + 5_000)), State::Expired);

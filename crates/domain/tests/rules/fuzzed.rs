@@ -1,4 +1,4 @@
-//! What the fuzzer of texts calls, on a fixed seed.
+//! A test that calls the function of the text fuzzer with a fixed seed.
 
 #[path = "../../../../fuzz/mutate.rs"]
 mod mutate;

@@ -1,4 +1,4 @@
-//! Session ids, buckets and prefixes.
+//! Tests of session ids, buckets and prefixes.
 
 use proptest::prelude::*;
 use tenure_domain::*;
@@ -19,7 +19,7 @@ fn the_bucket_is_the_hash_of_the_device_modulo_1024() {
 }
 
 #[test]
-fn what_is_no_id_is_told_why() {
+fn a_text_that_is_not_an_id_is_refused_with_the_reason() {
     assert_eq!("k3f9".parse::<SessionId>(), Err(IdError::Length(4)));
     for foreign in ["i", "l", "o", "u", "A", "Z", "-", "_", " ", "\n"] {
         let text = format!("{}{foreign}", "0".repeat(19));
@@ -57,7 +57,7 @@ proptest! {
         prop_assert_eq!(id.bucket(), Bucket::of(&device));
         prop_assert!(id.to_string().starts_with(&Bucket::of(&device).to_string()));
         prop_assert!(Bucket::of(&device).index() < BUCKETS);
-        // 90 of the random bits count: whatever differs in them makes another id.
+        // 90 of the random bits count. If any of them differs, the id differs.
         let mut other = random;
         other[11] ^= 1;
         prop_assert_ne!(SessionId::new(Bucket::of(&device), other), id);
@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn a_prefix_matches_exactly_the_ids_that_start_so(id in id(), other in id(), length in 1..=20_usize) {
+    fn a_prefix_matches_exactly_the_ids_that_start_with_it(id in id(), other in id(), length in 1..=20_usize) {
         let text = &id.to_string()[..length];
         let prefix: IdPrefix = text.parse().unwrap();
         prop_assert!(prefix.matches(id));

@@ -1,4 +1,4 @@
-//! Taking sessions over from another store.
+//! Tests of importing sessions from another store.
 
 use proptest::prelude::*;
 use tenure_domain::*;
@@ -9,7 +9,7 @@ fn policy() -> Policy {
     lively(3, 0, 0)
 }
 
-/// `count` active sessions of one device, issued a second apart, and their tokens.
+/// Issues `count` sessions on one device, a second apart, and returns them with their tokens.
 fn sessions(first: u64, count: u64) -> Vec<(Session, Token)> {
     let policy = policy();
     let issue = |n| {
@@ -34,7 +34,7 @@ fn outcome(device: &Device, incoming: &Session, known: &[Session], now: Timestam
 const NOW: Timestamp = Timestamp::from_millis(START + 10_000);
 
 #[test]
-fn an_unknown_session_is_taken_as_it_is() {
+fn an_unknown_session_is_imported_unchanged() {
     let empty = Device::unknown(laptop());
     let (session, _) = one();
     let plan = empty.import(std::slice::from_ref(&session), &[], &policy(), NOW);
@@ -42,12 +42,12 @@ fn an_unknown_session_is_taken_as_it_is() {
     let commit = plan.commit.unwrap();
     assert_eq!(commit.changes, [Change::Imported(session.clone())]);
     assert_eq!((commit.expired.len(), commit.watermark, commit.expected), (0, None, Revision::NONE));
-    // So is one that has ended, and the end is remembered.
+    // An ended session is imported unchanged too, and the watermark covers it.
     let ended = revoked(&session, NOW);
     let commit = empty.import(std::slice::from_ref(&ended), &[], &policy(), NOW).commit.unwrap();
     assert_eq!(commit.changes, [Change::Imported(ended.clone())]);
     assert_eq!(commit.watermark, Some(RevocationWatermark { created_at: ended.created_at, until: ended.expires_at }));
-    // And one that has expired, out of what decisions load.
+    // So is an expired session, which decisions do not load.
     let late = at(START + 100_000);
     let used = session.clone().touched(at(START + 99_000));
     let commit = empty.import(std::slice::from_ref(&used), &[], &policy(), late).commit.unwrap();
@@ -59,13 +59,13 @@ fn the_ended_one_wins_whichever_side_it_is_on() {
     let (session, token) = one();
     let newer = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
     let ended = revoked(&session, NOW);
-    // Ended here, though the other side has rotated it since.
+    // The session was ended here, and rotated on the other side since.
     assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&ended), NOW), ImportOutcome::AlreadyPresent);
     assert_eq!(outcome(&device_of(&[]), &ended, std::slice::from_ref(&ended), NOW), ImportOutcome::AlreadyPresent);
-    // Ended there, though this side has rotated it since.
+    // The session was ended on the other side, and rotated here since.
     let device = device_of(std::slice::from_ref(&newer));
     assert_eq!(outcome(&device, &ended, std::slice::from_ref(&newer), NOW), ImportOutcome::Imported);
-    // In one file, in either order.
+    // Both records are in one file, in either order.
     for incoming in [[ended.clone(), newer.clone()], [newer.clone(), ended.clone()]] {
         let plan = device_of(&[]).import(&incoming, &[], &policy(), NOW);
         assert_eq!((plan.outcomes, plan.active), (vec![(session.id, ImportOutcome::Imported)], 0));
@@ -92,9 +92,9 @@ fn then_the_one_rotated_more_often_wins() {
 fn a_record_read_before_the_session_ended_brings_nothing_back() {
     let (session, token) = one();
     let newer = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
-    // Active when it was looked up, ended when the device was loaded, which therefore does not show it.
+    // The session was active when its record was read. It had ended when the device was loaded, so it is not loaded.
     assert_eq!(outcome(&device_of(&[]), &newer, std::slice::from_ref(&session), NOW), ImportOutcome::AlreadyPresent);
-    // One whose time was over here, and which went on over there, is another matter.
+    // A session that expired here, but was rotated on the other side, is imported.
     let expired = at(START + 100_000);
     let newer = newer.touched(at(START + 99_999));
     assert_eq!(newer.state(expired), State::Active);
@@ -114,7 +114,7 @@ fn a_record_of_another_device_is_never_replaced() {
             ImportOutcome::AlreadyPresent
         );
     }
-    // Nor once nobody needs it any more.
+    // The same holds once the record is no longer retained.
     let mut parts = foreign.into_parts();
     parts.terms.retention = Millis::ZERO;
     let foreign = Session::from_parts(parts).unwrap();
@@ -122,10 +122,10 @@ fn a_record_of_another_device_is_never_replaced() {
 }
 
 #[test]
-fn what_is_no_longer_retained_here_counts_for_nothing() {
+fn a_record_that_is_no_longer_retained_here_is_ignored() {
     let (session, token) = one();
     let incoming = rotated(&session, &token, 5, &policy(), at(START + 1)).session;
-    // It was used here for longer than there, but its time is over, and its retention too.
+    // The session was used here later than on the other side. By now it has expired here, and is no longer retained.
     let mut left = session.touched(at(START + 60_000)).into_parts();
     left.terms.retention = Millis::ZERO;
     let left = Session::from_parts(left).unwrap();
@@ -135,11 +135,11 @@ fn what_is_no_longer_retained_here_counts_for_nothing() {
     assert_eq!(plan.outcomes, [(incoming.id, ImportOutcome::Imported)]);
     let commit = plan.commit.unwrap();
     assert!(matches!(&commit.changes[..], [Change::Imported(taken)] if taken.last_activity == incoming.last_activity));
-    assert_eq!(commit.guards, [], "which a store that still has it could not meet");
+    assert_eq!(commit.guards, [], "a guard would fail in a store that still has the record");
 }
 
 #[test]
-fn what_may_have_ended_here_is_barred_until_it_would_have_expired() {
+fn a_session_that_may_have_ended_here_is_blocked_until_its_expiry() {
     let (session, _) = one();
     let session = session.touched(at(START + 80_000));
     for (created, until, now, expected) in [
@@ -151,49 +151,49 @@ fn what_may_have_ended_here_is_barred_until_it_would_have_expired() {
         let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(watermark));
         assert_eq!(outcome(&device, &session, &[], at(START + now)), expected);
     }
-    // Created after everything that ended here.
+    // A session that was created after all those that ended here is imported.
     let watermark = RevocationWatermark { created_at: at(START - 1), until: at(START + 90_000) };
     let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(watermark));
     assert_eq!(outcome(&device, &session, &[], NOW), ImportOutcome::Imported);
-    // An ended one cannot come back to life, so nothing bars it.
+    // An ended session cannot become valid again, so it is not blocked.
     let watermark = RevocationWatermark { created_at: at(START), until: at(START + 90_000) };
     let device = Device::new(laptop(), Revision::new(1), Vec::new(), Some(watermark));
     assert_eq!(outcome(&device, &revoked(&session, NOW), &[], NOW), ImportOutcome::Imported);
 }
 
 #[test]
-fn over_the_cap_nothing_is_taken() {
+fn over_the_cap_nothing_is_imported() {
     let here: Vec<_> = sessions(1, 2).into_iter().map(|(session, _)| session).collect();
     let incoming: Vec<_> = sessions(11, 2).into_iter().map(|(session, _)| session).collect();
     let plan = device_of(&here).import(&incoming, &[], &policy(), NOW);
     assert_eq!((plan.active, plan.commit.is_none()), (4, true));
-    // One of them ended: it fits.
+    // If one of the sessions has ended, the rest is within the cap.
     let incoming = [incoming[0].clone(), revoked(&incoming[1], NOW)];
     let plan = device_of(&here).import(&incoming, &[], &policy(), NOW);
     assert_eq!((plan.active, plan.commit.unwrap().changes.len()), (3, 2));
 }
 
 #[test]
-fn what_was_left_idle_arrives_ended_unless_it_is_used_meanwhile() {
+fn an_idle_session_is_imported_as_ended_unless_it_is_used_meanwhile() {
     let (session, token) = one();
     let now = at(START + 40_000);
     let commit = device_of(&[]).import(std::slice::from_ref(&session), &[], &policy(), now).commit.unwrap();
     assert_eq!(commit.changes[0].session().state(now), State::Ended(EndReason::Idle));
     assert_eq!(commit.watermark.unwrap().until, session.expires_at);
-    // This side knows of later use.
+    // This side recorded later activity, so the session is not idle.
     let newer = rotated(&session, &token, 5, &policy(), at(START)).session;
     let here = session.clone().touched(at(START + 1));
     let commit = device_of(std::slice::from_ref(&here)).import(std::slice::from_ref(&newer), &[], &policy(), now);
     let commit = commit.commit.unwrap();
     assert_eq!(commit.changes[0].session().state(now), State::Active);
     assert_eq!(commit.changes[0].session().last_activity, at(START + 1));
-    // It does not: but it may hear of some before the commit.
+    // This side recorded no later activity, but may do so before the commit. So a guard is needed.
     let plan = device_of(std::slice::from_ref(&session)).import(std::slice::from_ref(&newer), &[], &policy(), now);
     let commit = plan.commit.unwrap();
     assert_eq!(commit.changes[0].session().state(now), State::Ended(EndReason::Idle));
     assert_eq!(commit.guards, [Guard { session: session.id, last_activity: at(START) }]);
     assert_eq!(commit.changes.len(), 1);
-    // One that is idle here and was not counted ends with it.
+    // Another session that is idle here does not count as active, so it ends with the same commit.
     let other = sessions(20, 1).remove(0).0;
     let commit = device_of(std::slice::from_ref(&other)).import(&[revoked(&session, NOW)], &[], &policy(), now).commit;
     let commit = commit.unwrap();
@@ -202,7 +202,7 @@ fn what_was_left_idle_arrives_ended_unless_it_is_used_meanwhile() {
 }
 
 proptest! {
-    /// Every mixture of what is here and what arrives.
+    /// Imports every mixture of local and incoming records.
     #[test]
     fn an_import_resurrects_nothing_and_keeps_the_cap(
         here in prop::collection::vec((0..8_u64, 0..3_u32, any::<bool>(), 0..60_000_u64), 0..6),
@@ -258,8 +258,8 @@ proptest! {
                 other.id == session.id && other.end.is_some() && other.is_retained(now)
             });
             prop_assert!(!ended_there || session.end.is_some());
-            let lapsed = commit.expired.contains(&session.id);
-            prop_assert_eq!(lapsed, session.state(now) == State::Expired);
+            let expired = commit.expired.contains(&session.id);
+            prop_assert_eq!(expired, session.state(now) == State::Expired);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The rules of sessions and tokens, as laws over random inputs and as the examples that users read.
+//! Tests of the rules of sessions and tokens: as properties of random inputs, and with the examples of the documentation.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 

@@ -1,11 +1,11 @@
-//! Replaced tokens: for how long they verify, when they are stragglers, when they are theft.
+//! Tests of replaced tokens: how long they are valid, when they are late requests, and when they are theft.
 
 use proptest::prelude::*;
 use tenure_domain::*;
 
 use crate::support::*;
 
-/// A chain of rotations: for each token the time at which it was replaced, the last one's missing.
+/// A chain of rotations: each token with its expiry, and the time at which it was replaced. The last token was not.
 struct Chain {
     session: Session,
     tokens: Vec<Token>,
@@ -42,7 +42,7 @@ fn gaps() -> impl Strategy<Value = Vec<u64>> {
     prop::collection::vec(prop_oneof![0..500_u64, 0..39_999_u64], 1..6)
 }
 
-/// Another process' clock may lag behind the one that a rotation was made by.
+/// Shows that it does not matter if another process' clock is behind the clock by which a token was rotated.
 #[test]
 fn a_replaced_token_is_refused_by_a_clock_that_lags_behind_its_rotation() {
     let Chain { session, tokens, replaced_at, .. } = chain(&lively(5, 0, 10_000), &[5_000, 5_000]);
@@ -80,8 +80,8 @@ proptest! {
                 prop_assert_eq!(verdict, Verdict::Valid(TokenMatch::Current));
                 continue;
             }
-            // The directly previous one stops after its overlap, and never later than it would have expired; an
-            // older one stopped when the last rotation came, if not before.
+            // The directly previous token is valid until the end of its overlap, but never past its expiry. An older
+            // token stopped being valid at the last rotation, if not before.
             let stopped = if place + 1 == last {
                 (replaced_at[place] + overlap).min(expiries[place])
             } else {
@@ -111,7 +111,7 @@ proptest! {
                 Decision::Accept(rotation) => {
                     prop_assert!(current);
                     prop_assert_eq!(session.state(now), State::Active);
-                    // Too late for what it was decided on is too late for the store.
+                    // The commit must not be applied once the session has expired or is idle.
                     prop_assert!(rotation.commit.not_after < session.expires_at);
                     prop_assert!(rotation.commit.not_after < session.idle_at().unwrap());
                     prop_assert!(rotation.commit.not_after >= now);
@@ -136,7 +136,7 @@ proptest! {
         let chain = chain(&policy, &[gap]);
         let verdict = chain.session.verdict(&chain.tokens[0], at(START + gap));
         prop_assert_eq!(verdict, Verdict::Refused(Refusal::Rotated));
-        // Its digest is not even kept.
+        // The digest of the old token is not kept.
         prop_assert_eq!(&chain.session.credential.replaced.as_ref().unwrap().digest, &None);
     }
 

@@ -1,4 +1,4 @@
-//! Whose a device is: who may have a session there, and whom that displaces.
+//! Tests of who owns a device: which subjects may have a session there, and which sessions that ends.
 
 use proptest::prelude::*;
 use tenure_domain::*;
@@ -11,7 +11,7 @@ fn subject(n: usize) -> Subject {
     Subject::new(SUBJECTS[n]).unwrap()
 }
 
-fn enrolment_of(n: u64, subject: Subject, policy: &Policy) -> NewSession {
+fn new_session_of(n: u64, subject: Subject, policy: &Policy) -> NewSession {
     NewSession { subject, ..new_session(n, policy.terms(None).unwrap()) }
 }
 
@@ -19,8 +19,8 @@ fn now() -> Timestamp {
     at(START + 100_000)
 }
 
-/// Sessions of several subjects on one device, as an import or an earlier release leaves them, in random states at
-/// [`now`].
+/// Generates sessions of several subjects on one device, as an import or an earlier release can leave them. They are in
+/// random states at [`now`].
 fn mixed() -> impl Strategy<Value = Vec<Session>> {
     let one = (0..3_usize, 0..10_u64, 1_000..200_000_u64, any::<bool>());
     prop::collection::vec(one, 0..12).prop_map(|list| {
@@ -41,7 +41,7 @@ fn active_of<'a>(sessions: &'a [Session], of: &'a Subject) -> impl Iterator<Item
     sessions.iter().filter(move |session| session.state(now()) == State::Active && session.subject == *of)
 }
 
-/// The sessions once the commit is applied.
+/// Returns the sessions after the commit was applied.
 fn after(before: &[Session], commit: &Commit) -> Vec<Session> {
     let changed: Vec<Session> = commit.changes.iter().map(|change| change.session().clone()).collect();
     let kept = before.iter().filter(|old| changed.iter().all(|new| new.id != old.id)).cloned();
@@ -61,7 +61,7 @@ proptest! {
         let own = active_of(&crowd, &who).count();
         let owners = device.owners(now());
         let others: usize = owners.iter().filter(|owner| **owner != who).map(|owner| active_of(&crowd, owner).count()).sum();
-        let issue = match device.issue(enrolment_of(99, who.clone(), &policy), &policy, now()) {
+        let issue = match device.issue(new_session_of(99, who.clone(), &policy), &policy, now()) {
             Err(refusal) => {
                 prop_assert!(!refusal.owners().is_empty() && !refusal.owners().contains(&who));
                 prop_assert!(refusal.owners().iter().all(|owner| !refusal.to_string().contains(owner.as_str())));
@@ -96,7 +96,7 @@ proptest! {
         let (policy, who) = (lively(cap, 0, 0), subject(who));
         let cause = EndCause { actor: Some(Actor::new("cli").unwrap()), ..EndCause::by_rule(EndReason::Revoked) };
         let device = device_of(&crowd);
-        let issue = device.take_over(enrolment_of(99, who.clone(), &policy), &cause, &policy, now());
+        let issue = device.take_over(new_session_of(99, who.clone(), &policy), &cause, &policy, now());
         let others = crowd.iter().filter(|session| session.state(now()) == State::Active && session.subject != who);
         prop_assert_eq!(ids(&issue.revoked), ids(others));
         for session in &issue.revoked {
@@ -116,23 +116,23 @@ proptest! {
 }
 
 #[test]
-fn a_device_is_its_owners_until_the_last_session_is_over() {
+fn a_device_belongs_to_its_owner_until_the_last_session_is_inactive() {
     let policy = lively(3, 0, 0);
     let (first, _) = issued(&policy, at(START));
     let device = device_of(std::slice::from_ref(&first));
-    let bert = |now| device.issue(enrolment_of(2, subject(1), &policy), &policy, now).map(|issue| issue.commit);
+    let bert = |now| device.issue(new_session_of(2, subject(1), &policy), &policy, now).map(|issue| issue.commit);
     let idle_at = first.idle_at().unwrap();
     let refused = IssueRefusal::OtherOwner { owners: vec![Subject::default()] };
     assert_eq!(bert(idle_at.minus(Millis::new(1))).map(drop), Err(refused.clone()));
     assert_eq!(refused.to_string(), "the device has active sessions of another subject");
-    // Left idle: it ends with the same commit, which fails if the owner uses it meanwhile.
+    // An idle session ends with the same commit, which fails if the owner uses the session meanwhile.
     let commit = bert(idle_at).unwrap();
     assert_eq!(commit.guards, [Guard { session: first.id, last_activity: first.last_activity }]);
     assert_eq!(commit.changes[1].session().state(idle_at), State::Ended(EndReason::Idle));
-    // Expired, or ended: whoever comes next.
+    // Once the session has expired or ended, any subject may have the device.
     assert_eq!(bert(first.expires_at).unwrap().expired, [first.id]);
     let ended = revoked(&first, at(START + 1));
-    assert!(device_of(&[ended]).issue(enrolment_of(2, subject(1), &policy), &policy, at(START + 2)).is_ok());
+    assert!(device_of(&[ended]).issue(new_session_of(2, subject(1), &policy), &policy, at(START + 2)).is_ok());
 }
 
 #[test]
@@ -140,12 +140,12 @@ fn others_that_fill_a_lowered_cap_are_not_evicted() {
     let policy = Policy::default();
     let crowd: Vec<Session> = (0..4_u64)
         .map(|n| {
-            let new_session = enrolment_of(n, subject(usize::from(n > 0)), &policy);
+            let new_session = new_session_of(n, subject(usize::from(n > 0)), &policy);
             Device::unknown(laptop()).issue(new_session, &policy, at(START + n)).unwrap().session
         })
         .collect();
     let device = device_of(&crowd);
-    let anna = |cap| device.issue(enrolment_of(9, subject(0), &policy), &lively(cap, 0, 0), at(START + 10));
+    let anna = |cap| device.issue(new_session_of(9, subject(0), &policy), &lively(cap, 0, 0), at(START + 10));
     assert_eq!(anna(3).unwrap_err(), IssueRefusal::Full { owners: vec![subject(1)], cap: 3 });
     assert_eq!(anna(4).unwrap().evicted, [crowd[0].id]);
     assert!(anna(5).unwrap().evicted.is_empty());
@@ -153,7 +153,7 @@ fn others_that_fill_a_lowered_cap_are_not_evicted() {
 }
 
 #[test]
-fn replacements_are_taken_all_or_none_and_evict_nobody() {
+fn replacements_are_issued_all_or_none_and_evict_nobody() {
     let policy = Policy::default();
     let (session, _) = issued(&policy, at(START));
     let device = device_of(std::slice::from_ref(&session));
@@ -163,7 +163,7 @@ fn replacements_are_taken_all_or_none_and_evict_nobody() {
     assert_eq!(check(&session.subject, 3, 3), Err(ReplacementRefusal::OverCap { active: 4, cap: 3 }));
     let owners = vec![session.subject.clone()];
     assert_eq!(check(&subject(1), 1, 3), Err(IssueRefusal::OtherOwner { owners }.into()));
-    // Once the session has expired, anybody may have the device.
+    // Once the session has expired, any subject may have the device.
     let later = device.check_replacements(&subject(1), 3, &lively(3, 0, 0), session.expires_at);
     assert_eq!(later, Ok(()));
 }

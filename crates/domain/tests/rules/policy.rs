@@ -1,4 +1,4 @@
-//! Settings: ranges, and defaults that follow other settings.
+//! Tests of the settings: their ranges, and the defaults that depend on other settings.
 
 use proptest::prelude::*;
 use tenure_domain::*;
@@ -12,7 +12,7 @@ fn none() -> PolicySettings {
 }
 
 #[test]
-fn nothing_set_is_the_documented_default() {
+fn without_settings_the_policy_is_the_documented_default() {
     let policy = Policy::new(&none()).unwrap();
     assert_eq!(policy, Policy::default());
     assert_eq!(policy.token_ttl(), Millis::hours(24));
@@ -102,7 +102,7 @@ fn an_operator_may_choose_any_ttl_up_to_the_lifetime_and_a_client_only_a_shorter
     assert_eq!(policy.terms(None).unwrap(), policy.terms_for_enrolment(None).unwrap());
 }
 
-/// A set of settings, most of them in range.
+/// Generates settings, most of which are within their ranges.
 fn settings() -> impl Strategy<Value = PolicySettings> {
     let span = || {
         let plain = prop_oneof![0..2_000_u64, 0..400_000_u64, 0..400_000_000_000_u64];

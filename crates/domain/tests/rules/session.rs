@@ -1,4 +1,4 @@
-//! What a session is at an instant, and what it says of a token.
+//! Tests of the state of a session at an instant, and of its verdict on a token.
 
 use proptest::prelude::*;
 use tenure_domain::*;
@@ -44,7 +44,7 @@ fn only_an_end_that_was_asked_for_or_follows_from_a_copied_token_is_explicit() {
 }
 
 #[test]
-fn parts_that_contradict_each_other_are_no_session() {
+fn parts_that_contradict_each_other_are_not_a_session() {
     type Damage = fn(&mut SessionParts);
     let (session, _) = issued(&quiet(), at(START));
     let replaced = Replaced { digest: None, stops_at: at(START), tolerance: Millis::ZERO };
@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn idle_one_timeout_after_the_last_use_and_not_before(used in 0..60_000_u64, now in 0..99_999_u64) {
+    fn a_session_is_idle_one_timeout_after_its_last_use_and_not_before(used in 0..60_000_u64, now in 0..99_999_u64) {
         let policy = lively(5, 0, 0);
         let (session, token) = issued(&policy, at(START));
         let session = session.touched(at(START + used));
@@ -126,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn a_touch_never_moves_back_and_never_wakes_what_ended(end in 0..50_000_u64, used in any::<u64>()) {
+    fn a_touch_never_moves_back_and_never_changes_an_ended_session(end in 0..50_000_u64, used in any::<u64>()) {
         let (session, _) = issued(&quiet(), at(START));
         prop_assert!(session.clone().touched(at(used)).last_activity >= session.last_activity);
         let ended = revoked(&session, at(START + end));
@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn an_ended_session_is_that_for_ever(end in 0..99_000_u64, now in any::<u64>()) {
+    fn an_ended_session_stays_ended(end in 0..99_000_u64, now in any::<u64>()) {
         let policy = lively(5, 60_000, 0);
         let (session, token) = issued(&policy, at(START));
         let rotation = rotated(&session, &token, 9, &policy, at(START));
@@ -157,7 +157,7 @@ proptest! {
         prop_assume!(family != 1);
         let guess = Token::new(session.id, secret(family, fresh));
         prop_assert_eq!(session.verdict(&guess, at(START + after)), Verdict::Refused(Refusal::Unknown));
-        // The right secret under another session's name is a guess as well.
+        // The right secret with the id of another session is a guess as well.
         let other = SessionId::from_u128(session.id.as_u128() ^ 1).unwrap();
         let elsewhere = Token::new(other, token.secret().clone());
         prop_assert_eq!(session.verdict(&elsewhere, at(START + after)), Verdict::Refused(Refusal::Unknown));
@@ -190,7 +190,7 @@ proptest! {
         let terms = policy.terms(Some(Millis::new(ttl))).unwrap();
         let session = Device::unknown(laptop()).issue(new_session(1, terms), &policy, at(START)).unwrap().session;
         let left = ttl.saturating_sub(now);
-        // From the first instant on a rotation would extend the expiry, but not at the instant of issue itself.
+        // A rotation would extend the expiry at any time except at the instant of the issue.
         let due = left > 0 && left <= ttl / 12 && now > 0;
         prop_assert_eq!(session.is_rotation_due(&policy, at(START + now)), due);
     }
@@ -212,7 +212,7 @@ fn a_connection_may_stay_open_while_its_session_is_active() {
 }
 
 #[test]
-fn what_expires_has_expired_from_that_instant_on() {
+fn a_session_has_expired_from_its_expiry_on() {
     assert!(!is_expired(at(START), at(START - 1)));
     assert!(is_expired(at(START), at(START)));
 }

@@ -1,4 +1,4 @@
-//! The bounds of texts from outside.
+//! Tests of the bounds of texts from outside.
 
 use proptest::prelude::*;
 use tenure_domain::*;
@@ -8,7 +8,7 @@ fn texts_are_bounded_and_the_error_names_the_field() {
     assert_eq!(DeviceId::new("").unwrap_err().to_string(), "device id is empty; it takes 1 to 128 characters");
     let long = "ü".repeat(129);
     assert_eq!(Subject::new(&long).unwrap_err().to_string(), "subject has 129 characters; it takes at most 128");
-    // Characters count, not bytes.
+    // The bounds are in characters, not in bytes.
     assert!(DeviceId::new(&"ü".repeat(128)).is_ok());
     assert!(Note::new(&"x".repeat(256)).is_ok());
     assert_eq!(Note::new(&"x".repeat(257)), Err(TextError::TooLong { field: "text", got: 257, max: 256 }));
@@ -17,7 +17,7 @@ fn texts_are_bounded_and_the_error_names_the_field() {
 }
 
 #[test]
-fn nothing_that_drives_a_terminal_gets_in() {
+fn no_text_can_control_a_terminal() {
     for evil in ['\0', '\t', '\n', '\r', '\u{1b}', '\u{7f}', '\u{85}', '\u{9b}', '\u{2028}', '\u{202e}', '\u{2066}'] {
         let text = format!("ok{evil}");
         let refused = TextError::Control { field: "device id", position: 3 };
@@ -29,12 +29,12 @@ fn nothing_that_drives_a_terminal_gets_in() {
 }
 
 #[test]
-fn names_have_nothing_that_nobody_sees() {
+fn names_have_no_invisible_characters() {
     let told = |text: &str| DeviceId::new(text).unwrap_err().to_string();
     assert_eq!(told("lap\u{200b}top"), "device id has an invisible character (U+200B) at position 4; remove it");
     assert_eq!(told("laptop "), "device id ends with a space; remove it");
     assert_eq!(told("\u{a0}laptop"), "device id begins with a space; remove it");
-    // Directional marks, joiners, fillers, selectors, tags, blanks; one table for every name.
+    // These are directional marks, joiners, fillers, variation selectors, tags and blanks. All names share one table.
     for hidden in [
         '\u{ad}',
         '\u{34f}',
@@ -66,7 +66,7 @@ fn names_have_nothing_that_nobody_sees() {
             let read = ClientInfo::default().with_recorded(field, &text).unwrap();
             assert_eq!(read.get(field), Some(text.as_str()));
         }
-        // What an earlier release took is read, and shown for what it is.
+        // A name that an earlier release accepted is read as it is, and shown with its invisible characters.
         assert_eq!(DeviceId::recorded(&text).unwrap().as_str(), text);
         assert_eq!(Subject::recorded(&text).unwrap().to_string(), format!("a\\u{{{:x}}}b", u32::from(hidden)));
         assert_eq!(cleaned(&text), "ab");
@@ -79,7 +79,7 @@ fn names_have_nothing_that_nobody_sees() {
     }
     assert_eq!(visible(" a b "), "\\u{20}a b\\u{20}");
     assert_eq!(visible("   "), "\\u{20}\\u{20}\\u{20}");
-    // In words a reason may have them; on a screen it shows them.
+    // A note may have invisible characters, and shows them on a screen.
     assert_eq!(Note::new("a\u{200c}b").unwrap().to_string(), "a\\u{200c}b");
     for fine in ["two words", "\u{1f4f1} pi", "e\u{301}", "\u{65e5}\u{672c}", "{pi}"] {
         assert!(DeviceId::new(fine).is_ok(), "{fine}");
@@ -107,7 +107,7 @@ fn info() -> impl Strategy<Value = ClientInfo> {
 
 proptest! {
     #[test]
-    fn a_name_is_taken_exactly_when_it_is_within_bounds(text in ".{0,140}|\\PC{0,140}|[ a\u{a0}\u{200d}\u{feff}\u{e9}]{0,4}") {
+    fn a_name_is_accepted_exactly_if_it_is_within_its_bounds(text in ".{0,140}|\\PC{0,140}|[ a\u{a0}\u{200d}\u{feff}\u{e9}]{0,4}") {
         let taken = DeviceId::new(&text);
         let inner = text.trim();
         let plain = visible(&text) == text && inner.len() == text.len();
@@ -120,9 +120,9 @@ proptest! {
         }
     }
 
-    /// The table is Unicode's own.
+    /// Checks the table of invisible characters against Unicode's own.
     #[test]
-    fn nothing_that_is_ignored_by_default_gets_in(c in "\\p{Default_Ignorable_Code_Point}") {
+    fn no_name_has_a_default_ignorable_character(c in "\\p{Default_Ignorable_Code_Point}") {
         let name = format!("a{c}b");
         prop_assert!(DeviceId::new(&name).is_err() && Subject::new(&name).is_err());
         prop_assert!(DeviceId::recorded(&name).is_ok() || Note::new(&name).is_err());
@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_cleaned_is_a_name_and_what_is_shown_is_seen(text in "[ a\u{a0}\u{200d}\u{feff}\u{fe0f}\u{1f600}\u{e9}]{0,8}") {
+    fn a_cleaned_text_is_a_name_and_a_visible_one_hides_nothing(text in "[ a\u{a0}\u{200d}\u{feff}\u{fe0f}\u{1f600}\u{e9}]{0,8}") {
         let clean = cleaned(&text);
         prop_assert!(clean.is_empty() || DeviceId::new(&clean).is_ok(), "{clean:?}");
         prop_assert_eq!(cleaned(&clean), clean.clone());

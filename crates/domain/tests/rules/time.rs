@@ -1,4 +1,4 @@
-//! Instants, spans and the words for them.
+//! Tests of instants, of spans, and of their texts.
 
 use proptest::prelude::*;
 use tenure_domain::*;
@@ -101,7 +101,7 @@ proptest! {
         let text = words(millis);
         prop_assert_eq!(text == "expired", millis == 0);
         prop_assert_eq!(text == "<1s", (1..1_000).contains(&millis));
-        // What is shown is never more than what is left.
+        // The time that is shown is never more than the time that is left.
         if let Ok(shown) = text.parse::<Millis>() {
             prop_assert!(shown.get() <= millis && millis - shown.get() < 3_600_000);
         }

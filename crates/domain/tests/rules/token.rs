@@ -1,4 +1,4 @@
-//! Tokens: read as written, typos caught, secrets never shown.
+//! Tests of tokens: they are parsed as they were written, typing errors are found, and secrets are never printed.
 
 use proptest::prelude::*;
 use tenure_domain::*;
@@ -6,9 +6,9 @@ use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
 use crate::support::{half, laptop, new_session};
 
-/// Written by an independent program (Python: `zlib.crc32`, integers in base 62); the secret is the bytes 0 to 31.
+/// A token that an independent program made (Python: `zlib.crc32`, integers in base 62). Its secret is the bytes 0 to 31.
 const KNOWN: &str = "tnr_k3f90000000000000000_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3QWiyD";
-/// The same with 2^256 for a secret.
+/// A token that the same program made with 2^256 as the secret, which has too many bits.
 const TOO_LARGE: &str = "tnr_k3f90000000000000000_yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp230vSKl";
 
 fn token() -> impl Strategy<Value = Token> {
@@ -18,7 +18,7 @@ fn token() -> impl Strategy<Value = Token> {
     })
 }
 
-/// Extremes of the secret, where arithmetic goes wrong first.
+/// Generates tokens with extreme secrets, with which arithmetic goes wrong first.
 fn extreme() -> impl Strategy<Value = Token> {
     prop::sample::select(vec![[0_u8; 16], [0xff; 16], [0x80; 16], half(1)]).prop_flat_map(|family| {
         prop::sample::select(vec![[0_u8; 16], [0xff; 16], [1; 16]]).prop_map(move |fresh| {
@@ -61,7 +61,7 @@ fn the_checksum_is_the_crc_32_of_all_before_it() {
 }
 
 #[test]
-fn what_is_no_token_is_told_why_without_being_repeated() {
+fn a_text_that_is_not_a_token_is_refused_with_the_reason_and_not_repeated() {
     let text = new_session(6, Policy::default().terms(None).unwrap()).token(&laptop()).to_text().expose().to_owned();
     let broken = |from: usize, with: &str| format!("{}{with}{}", &text[..from], &text[from + with.len()..]);
     let swapped = if text.ends_with('0') { "1" } else { "0" };
@@ -91,7 +91,7 @@ fn a_number_too_large_is_no_secret_even_with_a_right_checksum() {
 }
 
 #[test]
-fn inspection_tells_what_it_can() {
+fn an_inspection_finds_out_what_it_can() {
     let text = new_session(6, Policy::default().terms(None).unwrap()).token(&laptop()).to_text().expose().to_owned();
     let good = Token::inspect(&text);
     assert!(good.prefix_ok && good.checksum_ok && good.problem.is_none());
@@ -104,7 +104,7 @@ fn inspection_tells_what_it_can() {
     assert_eq!(none.problem, Some(TokenError::Prefix));
 }
 
-/// Numbers of two digits and more, and letters, as `Debug` would write bytes.
+/// Whether `text` shows bytes of the secret or of its digest, in hexadecimal, in decimal or as part of a token.
 fn shows_bytes(text: &str, secret: &Token) -> bool {
     let digest = secret.secret().digest();
     let hex: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -129,7 +129,7 @@ proptest! {
     #[test]
     fn no_single_wrong_character_passes(token in prop_oneof![token(), extreme()], place in 0..74_usize) {
         let text = token.to_text().expose().to_owned();
-        // Every byte that a text can have in that place, and one character that takes two.
+        // Try every other ASCII character in that place, and one character that takes two bytes.
         for byte in 0..=0x7f_u8 {
             if text.as_bytes()[place] != byte {
                 let mut typo = text.clone().into_bytes();
@@ -156,8 +156,8 @@ proptest! {
         prop_assert!(Token::parse(&added).is_err());
     }
 
-    /// Two neighbours are a burst of 16 bits, which a CRC-32 always sees; so are two of its own digits. (Only at the
-    /// seam between text and checksum is that no theorem.)
+    /// Swaps two neighbouring characters. They are a burst of 16 bits, which a CRC-32 always detects, in the text as in
+    /// the checksum. That does not hold for the last character of the text and the first of the checksum (place 67).
     #[test]
     fn no_two_swapped_neighbours_pass(token in token(), place in 0..73_usize) {
         prop_assume!(place != 67);
@@ -195,7 +195,7 @@ proptest! {
     }
 }
 
-/// Compiles only where the types have no `==`: with one there would be two `some` to choose from.
+/// Compiles only if the types do not implement `PartialEq`. Otherwise the compiler would have two `some` to choose from.
 macro_rules! have_no_equality {
     ($($secret:ty),*) => {$(
         const _: fn() = || {
@@ -213,7 +213,8 @@ have_no_equality!(Secret, Family, RotationSecret, Token, TokenText);
 
 #[test]
 fn digests_are_compared_in_constant_time_and_secrets_not_at_all() {
-    // What can be compared is a digest, and that by `subtle`; nobody measures it well enough for a test by the clock.
+    // Only digests can be compared, and `subtle` does that in constant time. This reads the source, because measuring
+    // times would not be reliable enough for a test.
     let source = include_str!("../../src/token.rs");
     let (_, after) = source.split_once("pub struct Digest").unwrap();
     let (_, equality) = after.split_once("impl PartialEq for Digest {").unwrap();
@@ -223,7 +224,7 @@ fn digests_are_compared_in_constant_time_and_secrets_not_at_all() {
     assert!(one == one && one != two);
 }
 
-/// Compiles only where the types are wiped when they are dropped.
+/// Compiles only if the type is wiped when it is dropped.
 const fn wiped<T: ZeroizeOnDrop>() {}
 const _: () = {
     wiped::<Secret>();

@@ -7,22 +7,29 @@ use tenure_domain::*;
 
 use crate::support::*;
 
-/// What can happen to a device.
+/// An action on a device.
 #[derive(Clone, Debug)]
 enum Action {
-    /// To the n-th subject.
+    /// Issue a session to the subject with this number.
     Issue(usize),
+    /// Issue a session to the subject with this number, which takes the device over.
     TakeOver(usize),
-    /// Of the n-th session, with its token of this age: 0 is the current one.
+    /// Rotate a token: the number of its session, and its age. The current token has age 0.
     Rotate(usize, usize),
-    Present(usize, usize),
+    /// Verify a token: the number of its session, and its age.
+    Authenticate(usize, usize),
+    /// Try a guessed token of the session with this number.
     Guess(usize),
+    /// Revoke the session with this number.
     Revoke(usize),
+    /// Revoke all sessions of the device.
     RevokeAll,
-    /// Verified use, reported so many milliseconds late.
+    /// Report use of the session with this number, which was so many milliseconds ago.
     Touch(usize, u64),
+    /// Let so many milliseconds pass.
     Pass(u64),
-    Settle,
+    /// End all idle sessions.
+    EndIdle,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -32,13 +39,13 @@ fn action() -> impl Strategy<Value = Action> {
         6 => prop_oneof![5 => Just(0_usize), 1 => Just(1)].prop_map(Action::Issue),
         1 => (0..2_usize).prop_map(Action::TakeOver),
         6 => (session(), age()).prop_map(|(session, age)| Action::Rotate(session, age)),
-        6 => (session(), age()).prop_map(|(session, age)| Action::Present(session, age)),
+        6 => (session(), age()).prop_map(|(session, age)| Action::Authenticate(session, age)),
         1 => session().prop_map(Action::Guess),
         2 => session().prop_map(Action::Revoke),
         1 => Just(Action::RevokeAll),
         6 => (session(), 0..60_000_u64).prop_map(|(session, late)| Action::Touch(session, late)),
         6 => prop_oneof![0..10_u64, 0..5_000_u64, 0..50_000_u64].prop_map(Action::Pass),
-        1 => Just(Action::Settle),
+        1 => Just(Action::EndIdle),
     ]
 }
 
@@ -46,19 +53,19 @@ fn subject(whose: usize) -> Subject {
     Subject::new(["anna", "bert"][whose]).unwrap()
 }
 
-/// A device as a store without faults keeps it, and what its owner knows of the tokens.
-struct World {
+/// A simulated store with one device, and the tokens that the owners of its sessions have.
+struct Simulation {
     policy: Policy,
     now: Timestamp,
     revision: u64,
     records: BTreeMap<SessionId, Session>,
     watermark: Option<RevocationWatermark>,
-    /// In the order of issue: each session's tokens, the current one last.
+    /// The tokens of each session, the current one last. The sessions are in the order of their issue.
     owned: Vec<(SessionId, Vec<Token>)>,
     drawn: u64,
 }
 
-impl World {
+impl Simulation {
     fn new(policy: Policy) -> Self {
         let now = at(START);
         Self { policy, now, revision: 0, records: BTreeMap::new(), watermark: None, owned: Vec::new(), drawn: 0 }
@@ -69,7 +76,7 @@ impl World {
         Device::new(laptop(), Revision::new(self.revision), open, self.watermark)
     }
 
-    fn load_of(&self, id: SessionId) -> Device {
+    fn load_by_session(&self, id: SessionId) -> Device {
         let wanted = self.records.values().filter(|session| session.end.is_none() || session.id == id);
         Device::new(laptop(), Revision::new(self.revision), wanted.cloned().collect(), self.watermark)
     }
@@ -88,7 +95,7 @@ impl World {
                 Change::Issued(_) => assert!(old.is_none()),
                 Change::Rotated(_) => assert_eq!(new.generation, old.unwrap().generation + 1),
                 Change::Ended(_) => assert_eq!(new.generation, old.unwrap().generation),
-                other => panic!("unasked for: {other:?}"),
+                other => panic!("unexpected: {other:?}"),
             }
         }
         for id in &commit.expired {
@@ -117,7 +124,7 @@ impl World {
             Action::Rotate(session, age) => {
                 let Some((id, token, current)) = self.pick(session, age) else { return };
                 let fresh = RotationSecret::new(half(self.draw() << 32));
-                match self.load_of(id).rotate(&token, &fresh, &self.policy, now) {
+                match self.load_by_session(id).rotate(&token, &fresh, &self.policy, now) {
                     Decision::Accept(rotation) => {
                         assert!(current, "a replaced token rotated");
                         assert_eq!(self.records[&id].state(now), State::Active);
@@ -129,13 +136,13 @@ impl World {
                     Decision::EndSession(reason, commit) => self.ended(id, current, reason, &commit),
                 }
             }
-            Action::Present(session, age) => {
+            Action::Authenticate(session, age) => {
                 let Some((id, token, current)) = self.pick(session, age) else { return };
-                let device = self.load_of(id);
+                let device = self.load_by_session(id);
                 match device.authenticate(&token, &self.policy, now) {
-                    Decision::Accept((holds, session)) => {
+                    Decision::Accept((token_match, session)) => {
                         assert_eq!(session.state(now), State::Active);
-                        assert_eq!(holds == TokenMatch::Current, current);
+                        assert_eq!(token_match == TokenMatch::Current, current);
                         if !current {
                             let rotated_at = session.rotated_at.unwrap();
                             assert_eq!(age, 1);
@@ -150,27 +157,30 @@ impl World {
                 let Some((id, _, _)) = self.pick(session, 0) else { return };
                 let n = self.draw();
                 let guess = Token::new(id, secret(n << 40, n));
-                let device = self.load_of(id);
+                let device = self.load_by_session(id);
                 let verdict = device.authenticate(&guess, &self.policy, now);
-                assert!(matches!(verdict, Decision::Reject(Refusal::Unknown)), "a guess ended or passed");
+                assert!(
+                    matches!(verdict, Decision::Reject(Refusal::Unknown)),
+                    "a guess was accepted, or ended the session"
+                );
                 let verdict = device.rotate(&guess, &RotationSecret::new(half(n)), &self.policy, now);
                 assert!(matches!(verdict, Decision::Reject(Refusal::Unknown)), "a guess rotated");
             }
             Action::Revoke(session) => {
                 let Some((id, _, _)) = self.pick(session, 0) else { return };
-                self.revoke(&self.load_of(id), &Selection::one(id));
+                self.revoke(&self.load_by_session(id), &Selection::one(id));
             }
             Action::RevokeAll => self.revoke(&self.load(), &Selection::default()),
             Action::Touch(session, late) => {
                 let Some((id, _, _)) = self.pick(session, 0) else { return };
                 let (record, used) = (self.records[&id].clone(), now.minus(Millis::new(late)));
-                // Only a token that was accepted then counts.
+                // Use counts only if the token was accepted at that time.
                 if used >= record.created_at && record.state(used) == State::Active {
                     self.records.insert(id, record.touched(used));
                 }
             }
             Action::Pass(millis) => self.now = now.plus(Millis::new(millis)),
-            Action::Settle => {
+            Action::EndIdle => {
                 if let Some(commit) = self.load().end_idle(&self.policy, now) {
                     self.commit(&commit);
                 }
@@ -191,7 +201,7 @@ impl World {
             match self.load().issue(new_session, &self.policy, self.now) {
                 Ok(issue) => issue,
                 Err(refusal) => {
-                    assert!(!others.is_empty() && oldest.is_empty(), "{refusal} for nothing");
+                    assert!(!others.is_empty() && oldest.is_empty(), "{refusal} without a reason");
                     return;
                 }
             }
@@ -226,7 +236,7 @@ impl World {
             State::Active => assert!(refusal == Refusal::Rotated && !current),
             State::Expired => assert_eq!(refusal, Refusal::Expired),
             State::Ended(reason) => assert_eq!(refusal, Refusal::Ended(reason)),
-            State::Idle => panic!("idle, and refused without being ended"),
+            State::Idle => panic!("an idle session was refused but not ended"),
         }
     }
 
@@ -235,10 +245,13 @@ impl World {
             State::Active => {
                 assert!(reason == EndReason::Replayed && !current);
                 let rotated_at = self.records[&id].rotated_at.unwrap();
-                assert!(self.now.since(rotated_at) > self.policy.replay_tolerance(), "a straggler was called a thief");
+                assert!(
+                    self.now.since(rotated_at) > self.policy.replay_tolerance(),
+                    "a late request was taken for theft"
+                );
             }
             State::Idle => assert_eq!(reason, EndReason::Idle),
-            over => panic!("ended although it was over: {over}"),
+            over => panic!("ended although it was inactive: {over}"),
         }
         self.commit(commit);
         assert_eq!(self.records[&id].state(self.now), State::Ended(reason));
@@ -281,11 +294,11 @@ proptest! {
         overlap in prop_oneof![Just(0), 0..30_000_u64],
         tolerance in prop_oneof![Just(0), 0..30_000_u64],
     ) {
-        let mut world = World::new(lively(cap, overlap, tolerance));
+        let mut simulation = Simulation::new(lively(cap, overlap, tolerance));
         for action in &actions {
-            let (before, then) = (world.records.clone(), world.now);
-            world.step(action);
-            world.check(&before, then);
+            let (before, then) = (simulation.records.clone(), simulation.now);
+            simulation.step(action);
+            simulation.check(&before, then);
         }
     }
 }
